@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Photo, Split
 from trtpoets.core.workspace import cache_root
 from trtpoets.pipeline.demo import solar_cells
@@ -27,7 +28,7 @@ from trtpoets.pipeline.extractors import Device, extractor_from_network
 from trtpoets.train.backbones import backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
-from trtpoets.train.head import HeadConfig, head_from_bottlenecks, head_scores
+from trtpoets.train.head import head_from_bottlenecks, head_scores
 from trtpoets.train.networks import network_from_backbone
 from trtpoets.train.split import split_at
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from trtpoets.core.images import usable_cores
 from trtpoets.core.optional import tensorflow
-from trtpoets.train.head import HeadConfig, head_from_bottlenecks
+from trtpoets.core.training import HeadConfig
+from trtpoets.train.head import head_from_bottlenecks
 
 
 def main() -> None:

@@ -37,13 +37,13 @@ from trtpoets.convert.graph.graph_view import MATMULS, GraphView, multiply_adds
 from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_session
+from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.statistics import paired_difference
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.train.dataset import DatasetConfig
-from trtpoets.train.head import HeadConfig
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data" / "flowers5"
 

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "trtpoets"
 
 AREAS = {
     "1": ("Files, photos and settings", "core"),
-    "2": ("Photo folders and training", "train"),
+    "2": ("Photo folders and training", "train, core"),
     "3": ("ONNX, INT8 and TFLite", "convert"),
     "4": ("TensorRT, GPUs and runners", "device"),
     "5": ("Evaluation and benchmarks", "judge"),
@@ -89,11 +89,12 @@ def _text(node: ast.expr) -> str:
 def page() -> str:
     """The whole page."""
     kinds = "".join(f"| `{name}` | {text} |\n" for name, text in error_classes().items())
+    found = errors()
     parts = [HEADER, f"\n| class | meaning |\n|---|---|\n{kinds}"]
     for digit, (title, packages) in AREAS.items():
         rows = "".join(
             f"| {error.code} | `{error.kind}` | {_cell(error.message)} |\n"
-            for error in errors()
+            for error in found
             if error.code.startswith(f"TP{digit}")
         )
         parts.append(f"\n## TP{digit}: {title} ({packages})\n\n| code | class | message |\n|---|---|---|\n{rows}")

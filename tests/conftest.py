@@ -29,14 +29,17 @@ if TYPE_CHECKING:
     from trtpoets.pipeline.run import RunConfig
 
 ROOT = Path(__file__).parent.parent
-
 SMALL = "mobilenet_0.25_128"
-
 _FIRST = (
     *("pipeline/test_run.py", "pipeline/test_lineage.py", "pipeline/test_quantize_bad_input.py", "train/"),
-    *("pipeline/test_bench_train.py", "core/test_keras_settings.py", "convert/test_onnx_export.py"),
+    *(
+        "pipeline/test_bench_train.py",
+        "pipeline/test_tensorboard.py",
+        "core/test_keras_settings.py",
+        "convert/test_onnx_export.py",
+    ),
     *("convert/test_tflite_export.py", "device/runners/test_tflite.py", "bundles/test_tflite_bundle.py"),
-    "device/runners/test_runners.py",
+    *("device/runners/test_runners.py", "device/runners/test_tf.py", "device/runners/test_keras.py"),
 )
 """Tests that use TensorFlow or the run called "small". They run first, so that one worker has most of them."""
 
@@ -127,7 +130,8 @@ def _pictures_are_drawn_once() -> None:
             drawn[key] = drawing.svg(name, height, draw)
         return drawn[key]
 
-    plots.svg = speed_plots.svg = once
+    for module in (plots, speed_plots):
+        setattr(module, "svg", once)  # noqa: B010
 
 
 @pytest.fixture(scope="session")
@@ -161,16 +165,16 @@ def small_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_config(weights: Path, **head: Any) -> RunConfig:
     """How the runs called "small" are made."""
     from trtpoets.convert.int8.calibration import CalibrationConfig
+    from trtpoets.core.training import HeadConfig
     from trtpoets.judge.bench.benchmark import BenchConfig
     from trtpoets.pipeline.retrain import RetrainConfig
     from trtpoets.pipeline.run import RunConfig
-    from trtpoets.train.head import HeadConfig
 
     return RunConfig(
         retrain=RetrainConfig(backbone=SMALL, weights=weights, head=HeadConfig(**{"steps": 100, **head})),
-        calibration=CalibrationConfig(photos=32),
+        calibration=CalibrationConfig(photos=16),
         # With several threads, most of the CPU time goes to threads that wait for work.
-        bench=BenchConfig(batches=(1,), min_seconds=0.1, warmup_seconds=0.05, rounds=5, threads=1),
+        bench=BenchConfig(batches=(1,), min_seconds=0.1, warmup_seconds=0.05, rounds=3, threads=1),
     )
 
 
@@ -204,10 +208,30 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     from tests.fakes.gpu import FakeGpu, nothing_left
     from tests.support.tiny import tiny_spec
 
-    found = FakeGpu(tiny_spec())
-    found.install(monkeypatch)
-    with nothing_left(found):
-        yield found
+    fake = FakeGpu(tiny_spec())
+    fake.install(monkeypatch)
+    with nothing_left(fake):
+        yield fake
+
+
+@pytest.fixture
+def rtx() -> None:
+    """Skips a test without TensorRT-RTX."""
+    pytest.importorskip("tensorrt_rtx")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Jetson bundle of the tiny network. A test that changes it takes `bundle`."""
+    from tests.fakes.board_bundle import paper_bundle
+
+    return paper_bundle(tmp_path_factory.mktemp("bundle") / "tiny-jetson")
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of `tiny_bundle` for one test."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "tiny-jetson"))
 
 
 @pytest.fixture

@@ -31,9 +31,9 @@ def stages(dockerfile: Path) -> dict[str, str]:
 
 def final_stages(dockerfile: Path) -> dict[str, str]:
     """Those that no other stage copies from: what people run."""
-    found = stages(dockerfile)
-    used = {name for text in found.values() for name in re.findall(r"--from=(\S+)", text)}
-    return {name: text for name, text in found.items() if name not in used}
+    result = stages(dockerfile)
+    used = {name for text in result.values() for name in re.findall(r"--from=(\S+)", text)}
+    return {name: text for name, text in result.items() if name not in used}
 
 
 def copied(dockerfile: Path) -> set[str]:
@@ -154,7 +154,7 @@ def test_the_copied_files_suffice_to_build_the_package(tmp_path: Path) -> None:
     for source in copied(ROOT / "Dockerfile"):
         copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
         copy(ROOT / source, tmp_path / Path(source).name)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", tmp_path / "out", tmp_path]
+    command: list[str | Path] = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", tmp_path / "out", tmp_path]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if "No matching distribution found for hatchling" in result.stderr:
         pytest.skip("hatchling can't be had here")

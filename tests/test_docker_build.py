@@ -45,14 +45,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def images(folder: Path) -> Iterator[Images]:
-    made = Images(folder)
+    result = Images(folder)
     try:
-        made.stand_in(bases())
+        result.stand_in(bases())
         for name, dockerfile, stage in BUILT:
-            made.build(name, ROOT / dockerfile, stage)
-        yield made
+            result.build(name, ROOT / dockerfile, stage)
+        yield result
     finally:
-        made.remove()
+        result.remove()
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +80,10 @@ def test_its_user_can_run_it_and_no_more(images: Images, name: str) -> None:
     assert "bundle" in images.run(name, "docker-entrypoint", "--help").stdout
     assert "bundle" in images.run(name, "trtpoets", "--help").stdout
     assert images.run(name, "id", "-u").stdout == "10001\n"
-    told = json.loads(images.run(name, "trtpoets", "doctor", "--json").stdout)
-    found = {part["what"]: part for part in told["parts"]}
-    assert (found["TensorRT"]["state"], found["TensorRT"]["found"]) == ("ready", TENSORRT)
-    assert "--gpus all" in found["NVIDIA GPU"]["hint"]
+    document = json.loads(images.run(name, "trtpoets", "doctor", "--json").stdout)
+    values = {part["what"]: part for part in document["parts"]}
+    assert (values["TensorRT"]["state"], values["TensorRT"]["found"]) == ("ready", TENSORRT)
+    assert "--gpus all" in values["NVIDIA GPU"]["hint"]
     assert images.run(name, "sh", "-c", "command -v gcc g++ cc nm").stdout == ""
     left = images.run(name, "sh", "-c", "ls -A /tmp /src /constraints.txt /root/.cache", user="0:0")
     assert left.stdout == "/tmp:\n"
@@ -112,10 +112,10 @@ def test_a_bundle_is_built_and_tested_in_it(images: Images, name: str, folder: P
         return done.returncode, done.stdout + done.stderr
 
     assert run(*health(images, name))[0] == 1
-    code, told = run("./build")
-    assert (code, "golden photos: 4 of 4" in told) == (0, True), told
-    code, told = run(*health(images, name))
-    assert (code, "tensorrt-int8: passed" in told) == (0, True), told
+    code, result = run("./build")
+    assert (code, "golden photos: 4 of 4" in result) == (0, True), result
+    code, result = run(*health(images, name))
+    assert (code, "tensorrt-int8: passed" in result) == (0, True), result
     assert (bundle / "built" / "int8.tensorrt.engine").stat().st_uid == 1234
 
 

@@ -40,8 +40,8 @@ def test_a_page_names_every_option_that_help_names_and_no_other(command: str) ->
 
     from trtpoets.cli.main import app
 
-    told = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output.partition("Options:")[2]
-    in_help = set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", told, re.MULTILINE)) - {"--help"}
+    value = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output.partition("Options:")[2]
+    in_help = set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", value, re.MULTILINE)) - {"--help"}
     page = (DOCS / "reference" / "commands" / f"{command}.md").read_text()
     in_page = set(re.findall(r"^\| `(--[\w-]+)[`\s]", page, re.MULTILINE))
     assert in_help
@@ -60,20 +60,20 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def headings(page: Path) -> set[str]:
     """The headings of a page, as links spell them."""
-    found = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in found}
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", item.lower()).replace(" ", "-") for item in titles}
 
 
 def workflow() -> dict[str, Any]:
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
-    found: dict[str, Any] = yaml.safe_load((DOCS / "guides" / "github-actions.yml").read_text())
-    return found
+    definition: dict[str, Any] = yaml.safe_load((DOCS / "guides" / "github-actions.yml").read_text())
+    return definition
 
 
 def test_the_workflow_is_one() -> None:
-    found = workflow()
-    (job,) = found["jobs"].values()
-    assert found["permissions"] == {"contents": "read"}
+    result = workflow()
+    (job,) = result["jobs"].values()
+    assert result["permissions"] == {"contents": "read"}
     assert job["timeout-minutes"] <= 60
     for step in job["steps"]:
         assert ("run" in step) != ("uses" in step)
@@ -108,8 +108,8 @@ def test_every_extra_that_is_named_exists() -> None:
     declared = set(re.findall(r"^([a-z0-9-]+) = \[", section, re.MULTILINE))
     named = re.compile(r"(?:trtpoets|[\"' ]\.)\[([a-z][a-z0-9,-]+)\]")
     programs = (*(ROOT / "trtpoets").rglob("*.py"), *ROOT.glob("Dockerfile*"))
-    found = {
+    values = {
         name for path in (*WRITTEN, *programs) for names in named.findall(path.read_text()) for name in names.split(",")
     }
-    assert {"quickstart", "dev", "tensorrt-cu12", "train"} <= found
-    assert found <= declared
+    assert {"quickstart", "dev", "tensorrt-cu12", "train"} <= values
+    assert values <= declared

@@ -36,11 +36,6 @@ SILENCE_SECONDS = 60.0
 """A file that takes longer than this hangs."""
 
 
-@pytest.fixture
-def rtx() -> None:
-    pytest.importorskip("tensorrt_rtx")
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """An engine that may be copied, never changed."""
@@ -86,20 +81,20 @@ class Worker:
 
 def outcomes_of(folder: Path, first: int, last: int) -> Counter[str]:
     """Build the damaged files of these seeds; a file that ends a worker is built again, the way that users build."""
-    found: dict[int, str] = {}
+    values: dict[int, str] = {}
     begin = first
     while begin < last:
         worker = Worker(folder, begin, last)
-        found.update(worker.outcomes)
+        values.update(worker.outcomes)
         if worker.ended_at is None:
             break
         assert worker.ended_at >= begin, "the worker does not even start"
-        found[worker.ended_at] = as_users_build(folder / f"{worker.ended_at}.onnx")
+        values[worker.ended_at] = as_users_build(folder / f"{worker.ended_at}.onnx")
         begin = worker.ended_at + 1
-    bugs = {seed: text for seed, text in found.items() if text.startswith("BUG")}
+    bugs = {seed: text for seed, text in values.items() if text.startswith("BUG")}
     assert not bugs, bugs
-    assert sorted(found) == list(range(first, last)), "a file without an outcome"
-    return Counter(found.values())
+    assert sorted(values) == list(range(first, last)), "a file without an outcome"
+    return Counter(values.values())
 
 
 def as_users_build(path: Path) -> str:

@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 import typer.main
 
 import trtpoets
+from tests.support.sources import nodes_of
 from trtpoets.cli import main
 from trtpoets.core.errors import MissingArtefact, TrtPoetsError
 from trtpoets.core.shell_commands import command, filled
+from trtpoets.core.types import Precision
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.artefacts import writing
 
@@ -28,11 +31,11 @@ PROGRAM: Any = typer.main.get_command(main.app)
 
 def commands_in(hint: str) -> list[list[str]]:
     """The commands in a hint, as a shell splits them."""
-    found = []
+    found_commands = []
     for part in re.split(r"trtpoets (?=[a-z])", hint)[1:]:
         text = re.split(r" && |; | \(|, (?:then|or) ", part)[0]
-        found.append(shlex.split(text))
-    return found
+        found_commands.append(shlex.split(text))
+    return found_commands
 
 
 def parsed(words: list[str]) -> dict[str, Any]:
@@ -44,13 +47,13 @@ def parsed(words: list[str]) -> dict[str, Any]:
 def hints() -> dict[str, Callable[[], Any]]:
     """Calls that fail for a run that is not there."""
     many: dict[str, Callable[[], Any]] = {
-        name: lambda name=name: getattr(trtpoets, name)(NAME, engines=FOLDER)
+        name: partial(getattr(trtpoets, name), NAME, engines=FOLDER)
         for name in ("export", "quantize", "build", "evaluate", "bench", "recommend", "report", "plan_build")
     }
     many["label"] = lambda: trtpoets.label(NAME, ["x.png"], engines=FOLDER)
     many["label nothing"] = lambda: trtpoets.label(NAME, [], engines=FOLDER)
-    many["quantize fp32"] = lambda: trtpoets.quantize(NAME, precisions=["fp32"], engines=FOLDER)  # type: ignore[list-item]
-    many["bundle"] = lambda: trtpoets.bundle(NAME, "jetson", engines=FOLDER)  # type: ignore[arg-type]
+    many["quantize fp32"] = lambda: trtpoets.quantize(NAME, precisions=[Precision.FP32], engines=FOLDER)
+    many["bundle"] = lambda: trtpoets.bundle(NAME, "jetson", engines=FOLDER)
     many["tensorboard"] = lambda: trtpoets.tensorboard(NAME, engines=FOLDER)
     return many
 
@@ -92,12 +95,12 @@ _BY_HAND = re.compile(r"^trtpoets $|trtpoets (" + "|".join(PROGRAM.commands) + r
 
 def test_commands_in_messages_are_built_with_quoting() -> None:
     """In an f-string a name with a space falls into two words: `core.commands.command` quotes it."""
-    found = []
+    problems = []
     for path in sorted(SOURCES.rglob("*.py")):
         # provenance.py quotes once, for several commands; the others show the version.
         if path.name in ("provenance.py", "options.py", "bundle_options.py"):
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if not isinstance(node, ast.JoinedStr):
                 continue
             before = ""
@@ -105,21 +108,21 @@ def test_commands_in_messages_are_built_with_quoting() -> None:
                 if isinstance(part, ast.Constant):
                     before += str(part.value)
                 elif _BY_HAND.search(before):
-                    found.append(f"{path.relative_to(SOURCES)}:{part.lineno}: {before[-50:]}")
-    assert not found, "\n".join(found)
+                    problems.append(f"{path.relative_to(SOURCES)}:{part.lineno}: {before[-50:]}")
+    assert not problems, "\n".join(problems)
 
 
 def test_every_command_in_the_sources_exists() -> None:
     """Also those with placeholders: each option that a hint names is one of its command's."""
     wrong = []
     for path in sorted(SOURCES.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if not (isinstance(node, ast.keyword) and node.arg == "hint" and isinstance(node.value, ast.Constant)):
                 continue
             for words in commands_in(str(node.value.value)):
                 verb = words[0].rstrip(",.:")
                 if verb not in PROGRAM.commands:  # prose
                     continue
-                known = {option for each in PROGRAM.commands[verb].params for option in each.opts} | {"--help"}
+                known = {option for param in PROGRAM.commands[verb].params for option in param.opts} | {"--help"}
                 wrong += [f"{path.name}: {word}" for word in words if word.startswith("--") and word not in known]
     assert wrong == []

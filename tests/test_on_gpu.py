@@ -140,9 +140,9 @@ class Kernels:
 
 
 def current_context(driver: Any) -> int | None:
-    found = ctypes.c_void_p()
-    libcuda.check(driver, driver.cuCtxGetCurrent(ctypes.byref(found)), "cuCtxGetCurrent")
-    return found.value
+    address = ctypes.c_void_p()
+    libcuda.check(driver, driver.cuCtxGetCurrent(ctypes.byref(address)), "cuCtxGetCurrent")
+    return address.value
 
 
 def primary_is_active(driver: Any) -> bool:
@@ -173,11 +173,11 @@ def test_nothing_is_left_on_the_thread_or_the_gpu(session: CudaSession) -> None:
     before = current_context(driver)
     for turn in range(50):
         first, second = CudaSession(), CudaSession()
-        for each in (first, second):
-            each.__enter__()
-            with each.current():
-                each.device_memory(32 << 20)
-                each.pinned((1 << 20,), np.uint8)
+        for item in (first, second):
+            item.__enter__()
+            with item.current():
+                item.device_memory(32 << 20)
+                item.pinned((1 << 20,), np.uint8)
         first.__exit__(None, None, None)
         if turn % 2:
             thread = threading.Thread(target=second.__exit__, args=(None, None, None))
@@ -266,8 +266,8 @@ def test_a_kernel_is_captured_and_replayed(session: CudaSession) -> None:
         assert graph is not None
         for seed in range(3):
             kernels.there[:] = np.random.default_rng(seed).normal(size=COUNT)
-            found = kernels.run(lambda: graph.launch(session.stream))
-            assert np.array_equal(found, kernels.expected)
+            result = kernels.run(lambda: graph.launch(session.stream))
+            assert np.array_equal(result, kernels.expected)
         graph.close()
 
 
@@ -303,7 +303,7 @@ def test_a_kernel_reads_and_writes_mapped_memory(session: CudaSession) -> None:
         kernels = Kernels(session)
         kernels.there, kernels.back = (session.pinned((COUNT,), np.float32, mapped=True) for _ in range(2))
         kernels.there[:] = np.random.default_rng(1).normal(size=COUNT)
-        kernels.source, kernels.target = (session.device_address(each) for each in (kernels.there, kernels.back))
+        kernels.source, kernels.target = (session.device_address(item) for item in (kernels.there, kernels.back))
         kernels.affine()
         session.synchronize()
         assert np.array_equal(kernels.back, kernels.expected)
@@ -351,15 +351,15 @@ def test_engines_match_onnx_runtime_without_leaks(
     tiny_onnx(tmp_path / "tiny" / f"{precision.value}.onnx", precision)
     question = question_of(f"{flavour.value}-{precision.value}")
     given = QuestionInputs((tmp_path / "tiny",), tmp_path / "work", count=1000, seconds=0.2)
-    found = run_question(question, given, child_command(str(BENCHMARKS / "first_contact.py")))
-    print(json.dumps(found, indent=1))
-    assert found["answered"], found["because"]
-    (told,) = found["answer"]["networks"].values()
-    if not told["runs"]:
-        pytest.skip(told["because"])
-    assert told["worst_difference"] < {Precision.FP32: 2e-3, Precision.FP16: 0.01, Precision.INT8: 0.02}[precision]
-    assert told["batches_leak_bytes"] < 1 << 20 and told["cycles_leak_bytes"] < 1 << 20
-    with_graph = told["with_graph"]
+    result = run_question(question, given, child_command(str(BENCHMARKS / "first_contact.py")))
+    print(json.dumps(result, indent=1))
+    assert result["answered"], result["because"]
+    (value,) = result["answer"]["networks"].values()
+    if not value["runs"]:
+        pytest.skip(value["because"])
+    assert value["worst_difference"] < {Precision.FP32: 2e-3, Precision.FP16: 0.01, Precision.INT8: 0.02}[precision]
+    assert value["batches_leak_bytes"] < 1 << 20 and value["cycles_leak_bytes"] < 1 << 20
+    with_graph = value["with_graph"]
     assert all(with_graph[f"{part}_p50"] > 0 for part in ("infer", "h2d", "compute", "d2h", "enqueue"))
     assert with_graph["graph"] is (True if flavour is Flavour.TENSORRT else None)
 
@@ -386,7 +386,7 @@ def test_two_engines_at_once(tmp_path: Path, session: CudaSession) -> None:
     from trtpoets.device.build.engine import engine_from_onnx
     from trtpoets.device.build.engine_config import EngineConfig
 
-    flavour = next((each for each in Flavour if flavour_available(each) is None), None)
+    flavour = next((item for item in Flavour if flavour_available(item) is None), None)
     if flavour is None:
         pytest.skip("no TensorRT library is installed")
     model = tiny_onnx(tmp_path / "fp16.onnx", Precision.FP16)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sources import nodes_of, tree_of
+
 PACKAGE = Path(__file__).parent.parent / "trtpoets"
 
 MAY_IMPORT = {
@@ -51,8 +53,8 @@ def name_of(path: Path) -> str:
 
 
 def imported_parts(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    result = set()
+    for node in nodes_of(path):
         names = []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
@@ -62,8 +64,8 @@ def imported_parts(path: Path) -> set[str]:
             ]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        found |= {name.split(".")[1] for name in names if name.startswith("trtpoets.")}
-    return found
+        result |= {name.split(".")[1] for name in names if name.startswith("trtpoets.")}
+    return result
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -80,7 +82,7 @@ def test_every_folder_has_its_rule() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_modules_are_one_thing(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 500, f"{name_of(path)} may have more than one purpose"
-    assert ast.get_docstring(ast.parse(path.read_text())), f"{name_of(path)} does not say what it is"
+    assert ast.get_docstring(tree_of(path)), f"{name_of(path)} does not say what it is"
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if part_of(p) in DEVICE_RUNTIME], ids=name_of)
@@ -102,7 +104,7 @@ ON_A_DEVICE = {"numpy", "PIL", "trtpoets", "__future__"}
 
 def guarded(tree: ast.AST) -> set[ast.AST]:
     """The imports inside `with needs(...)`, `if TYPE_CHECKING`, or `try` with `except ImportError`."""
-    found: set[ast.AST] = set()
+    result: set[ast.AST] = set()
     for node in ast.walk(tree):
         words = ""
         if isinstance(node, (ast.With, ast.If)):
@@ -112,20 +114,21 @@ def guarded(tree: ast.AST) -> set[ast.AST]:
         elif isinstance(node, ast.Try):
             words = " ".join(ast.unparse(handler.type) for handler in node.handlers if handler.type)
         if re.search(r"needs\(|suppress\(ImportError|TYPE_CHECKING|ImportError", words):
-            found |= {inner for part in node.body for inner in ast.walk(part)}  # type: ignore[attr-defined]
-    return found
+            result |= {inner for part in node.body for inner in ast.walk(part)}  # type: ignore[attr-defined]
+    return result
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if part_of(p) in DEVICE_RUNTIME], ids=name_of)
 def test_what_a_device_may_lack_is_imported_with_an_error_that_says_so(path: Path) -> None:
     """A bare import inside a function would end in a traceback, on the path that nobody tried on a device."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     safe = guarded(tree)
     for node in ast.walk(tree):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         beyond = {name.split(".")[0] for name in names} - ON_A_DEVICE - sys.stdlib_module_names
-        assert node in safe or not beyond or ALLOWED.get(name_of(path)) == beyond, f"{path}:{node.lineno}: {beyond}"
+        line = getattr(node, "lineno", 0)
+        assert node in safe or not beyond or ALLOWED.get(name_of(path)) == beyond, f"{path}:{line}: {beyond}"
 
 
 ALLOWED = {"trtpoets.core.optional": {"onnxruntime"}}

@@ -19,10 +19,10 @@ from contact.networks import Network, built, config_of, need_gpu, need_library, 
 from contact.pace import SETTLE_SECONDS, timed
 from contact.question_inputs import NotAnswered, QuestionInputs
 from trtpoets.core.errors import BuildFailed, TrtPoetsError
+from trtpoets.core.system_files import available_memory
 from trtpoets.core.types import Engine, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.device.build import tensorrt_build, tensorrt_config
-from trtpoets.device.build.build_child import available_memory
 from trtpoets.device.build.engine import engine_from_onnx, load_engine
 from trtpoets.device.build.engine_config import request_of
 from trtpoets.device.build.layer_inspector import inspect_engine
@@ -44,38 +44,13 @@ MAX_CACHED_BUILD = 0.7
 LEAK_BATCHES = 1000
 
 
-def rtx_fp32(inputs: QuestionInputs) -> dict[str, Any]:
-    """See `_engines`."""
-    return _engines(inputs, Flavour.RTX, Precision.FP32)
+def engines(inputs: QuestionInputs, flavour_name: str, precision_name: str) -> dict[str, Any]:
+    """Build each network and, if there is a GPU, check scores, latencies and memory leaks.
 
-
-def rtx_fp16(inputs: QuestionInputs) -> dict[str, Any]:
-    """See `_engines`."""
-    return _engines(inputs, Flavour.RTX, Precision.FP16)
-
-
-def rtx_int8(inputs: QuestionInputs) -> dict[str, Any]:
-    """See `_engines`. TensorRT-RTX chooses which layers run in INT8; their share is reported but is not a goal."""
-    return _engines(inputs, Flavour.RTX, Precision.INT8)
-
-
-def tensorrt_fp32(inputs: QuestionInputs) -> dict[str, Any]:
-    """See `_engines`."""
-    return _engines(inputs, Flavour.TENSORRT, Precision.FP32)
-
-
-def tensorrt_fp16(inputs: QuestionInputs) -> dict[str, Any]:
-    """See `_engines`."""
-    return _engines(inputs, Flavour.TENSORRT, Precision.FP16)
-
-
-def tensorrt_int8(inputs: QuestionInputs) -> dict[str, Any]:
-    """See `_engines`. An INT8 engine that runs in FP32 misses the goal even if its scores are correct."""
-    return _engines(inputs, Flavour.TENSORRT, Precision.INT8)
-
-
-def _engines(inputs: QuestionInputs, flavour: Flavour, precision: Precision) -> dict[str, Any]:
-    """Build each network and, if there is a GPU, check scores, latencies and memory leaks."""
+    An INT8 engine of TensorRT that runs in FP32 misses the goal even if its scores are correct. TensorRT-RTX chooses
+    which layers run in INT8; their share is reported but is not a goal.
+    """
+    flavour, precision = Flavour(flavour_name), Precision(precision_name)
     need_library(flavour)
     by_network = {}
     for network in networks(inputs):

@@ -32,7 +32,7 @@ def answer_in_this_process(name: str, inputs: QuestionInputs, out: Path) -> None
     question = MACHINE if name == MACHINE.id else question_of(name)
     try:
         module = importlib.import_module(f"contact.{question.module}")
-        result: dict[str, Any] = {"answer": getattr(module, question.function)(inputs)}
+        result: dict[str, Any] = {"answer": getattr(module, question.function)(inputs, *question.arguments)}
     except NotAnswered as reason:
         result = {"because": str(reason), "failed": False}
     except TrtPoetsError as error:

@@ -10,7 +10,10 @@ BUILD_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class Question:
-    """A question, answered by `function` of `module` within `timeout` seconds. `goal` describes the expected result."""
+    """A question, answered by `function` of `module` within `timeout` seconds. `goal` describes the expected result.
+
+    `arguments` are those of the function after the inputs.
+    """
 
     id: str
     text: str
@@ -18,6 +21,7 @@ class Question:
     function: str
     goal: str = ""
     timeout: float = 300.0
+    arguments: tuple[str, ...] = ()
 
 
 MACHINE = Question("machine", "Which machine is it?", "machine", "describe_machine")
@@ -96,10 +100,11 @@ ENGINES: tuple[Question, ...] = (
             f"{flavour}-{precision}",
             f"Does {title} build {precision.upper()} for this GPU, with correct scores, and how fast?",
             "engines",
-            f"{flavour}_{precision}",
+            "engines",
             "scores equal to ONNX Runtime or the bundle, no memory leak"
             + (", most layers in INT8" if (flavour, precision) == ("tensorrt", "int8") else ""),
             BUILD_SECONDS,
+            (flavour, precision),
         )
         for flavour, title in (("rtx", "TensorRT-RTX"), ("tensorrt", "TensorRT"))
         for precision in ("fp32", "fp16", "int8")

@@ -6,6 +6,7 @@ import ast
 import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.fakes.board_bundle import PYTHONS, Board, paper_bundle
+from tests.fakes.board_bundle import PYTHONS, Board
 from tests.fakes.engine import paper_engine
 from tests.fakes.gpu import FakeGpu
 from tests.fakes.tensorrt_builder import fake_library
@@ -41,11 +42,6 @@ from contact.subject import Subject  # noqa: E402
 SCRIPTS = sorted([FOLDER / "first_contact.py", *(FOLDER / "contact").glob("*.py")])
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return paper_bundle(tmp_path_factory.mktemp("contact") / "tiny-jetson")
-
-
 def given(work: Path, *folders: Path) -> QuestionInputs:
     return QuestionInputs(folders, work, count=40, seconds=0.02)
 
@@ -55,8 +51,8 @@ def answer(question: str, asked: QuestionInputs) -> dict[str, Any]:
     out = asked.work / "answer.json"
     asked.work.mkdir(parents=True, exist_ok=True)
     question_process.answer_in_this_process(question, asked, out)
-    found: dict[str, Any] = json.loads(out.read_text())
-    return found
+    document: dict[str, Any] = json.loads(out.read_text())
+    return document
 
 
 @pytest.fixture
@@ -91,10 +87,11 @@ def test_it_runs_where_a_bundle_runs(path: Path) -> None:
 def test_every_question_has_its_function() -> None:
     import importlib
 
-    assert len({each.id for each in QUESTIONS}) == len(QUESTIONS)
-    for each in (*QUESTIONS, MACHINE):
-        function = getattr(importlib.import_module(f"contact.{each.module}"), each.function)
-        assert list(inspect.signature(function).parameters) == ["inputs"], each.id
+    assert len({question.id for question in QUESTIONS}) == len(QUESTIONS)
+    for question in (*QUESTIONS, MACHINE):
+        function = getattr(importlib.import_module(f"contact.{question.module}"), question.function)
+        parameters = list(inspect.signature(function).parameters)
+        assert parameters[0] == "inputs" and len(parameters) == 1 + len(question.arguments), question.id
         assert function.__doc__
 
 
@@ -102,14 +99,14 @@ def test_every_question_has_its_function() -> None:
 def test_without_a_gpu_and_a_network_no_question_is_answered(
     question: Question, tmp_path: Path, no_driver: None
 ) -> None:
-    found = answer(question.id, given(tmp_path))
-    assert set(found) == {"because", "failed"}
-    assert found["because"] and not found["failed"], found
+    result = answer(question.id, given(tmp_path))
+    assert set(result) == {"because", "failed"}
+    assert result["because"] and not result["failed"], result
 
 
 def test_without_a_gpu_the_file_says_so(tmp_path: Path) -> None:
     """In processes of their own, as a stranger starts it."""
-    command = [sys.executable, FOLDER / "first_contact.py", "--results", tmp_path / "results"]
+    command: list[str | Path] = [sys.executable, FOLDER / "first_contact.py", "--results", tmp_path / "results"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [*command, "--only", "primary-context", "--only", "trtexec"],
@@ -139,18 +136,18 @@ class Asked:
         if question is MACHINE:
             return {"answer": {"gpu": self.gpu, "setting": {"driver": "570"}, "conditions": {}}, "because": ""}
         self.asked.append(question.id)
-        found = self.answers.get(question.id.replace("-", "_"))
-        if found is KeyboardInterrupt:
+        result = self.answers.get(question.id.replace("-", "_"))
+        if result is KeyboardInterrupt:
             raise KeyboardInterrupt
-        why = "" if found is not None else "nothing is here"
+        why = "" if result is not None else "nothing is here"
         return {
             "question": question.text,
             "goal": question.goal,
-            "answered": found is not None,
+            "answered": result is not None,
             "because": why,
             "failed": False,
-            "answer": found,
-            "goal_met": (found or {}).get("goal_met"),
+            "answer": result,
+            "goal_met": (result or {}).get("goal_met"),
             "seconds": 0.1,
             "when": "2026-11-28T11:30:42Z",
         }
@@ -170,7 +167,7 @@ def test_a_second_run_continues(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert list(json.loads(path.read_text())["answers"]) == ["primary-context", "subject"], "what was asked is kept"
     asked.answers["capture"] = {"goal_met": True}
     assert run(monkeypatch, asked, folder) == 0
-    assert asked.asked == [each.id for each in QUESTIONS if each.id != "primary-context"]
+    assert asked.asked == [question.id for question in QUESTIONS if question.id != "primary-context"]
     assert run(monkeypatch, asked, folder) == 0
     assert "capture" not in asked.asked and "subject" in asked.asked, "what had no answer is asked again"
     assert run(monkeypatch, asked, folder, "--again", "--only", "capture") == 0
@@ -207,10 +204,10 @@ def test_another_setting_has_its_own_file(tmp_path: Path) -> None:
 )
 def test_a_crashed_process_affects_only_its_question(tmp_path: Path, program: str, because: str) -> None:
     timeout = 0.3 if "sleep" in program else 20.0
-    found = question_process.run_question(QUESTIONS[0], given(tmp_path), (sys.executable, "-c", program), timeout)
-    assert (found["answered"], found["because"], found["failed"]) == (False, because, True)
-    assert results.exit_code({"primary-context": found}) == 1
-    assert results.line_of("capture", found).endswith(f"not answered, because {because}")
+    record = question_process.run_question(QUESTIONS[0], given(tmp_path), (sys.executable, "-c", program), timeout)
+    assert (record["answered"], record["because"], record["failed"]) == (False, because, True)
+    assert results.exit_code({"primary-context": record}) == 1
+    assert results.line_of("capture", record).endswith(f"not answered, because {because}")
 
 
 @pytest.fixture
@@ -230,52 +227,52 @@ def on_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
 
 @pytest.mark.parametrize("question", ["primary-context", "capture", "recapture", "leaks"])
 def test_runtime_questions_over_the_fakes(question: str, on_paper: FakeGpu, tmp_path: Path) -> None:
-    found = answer(question, given(tmp_path / "work"))
-    assert found["answer"]["goal_met"] is True, found
+    result = answer(question, given(tmp_path / "work"))
+    assert result["answer"]["goal_met"] is True, result
     assert on_paper.broken == [] and not on_paper.alive
 
 
 @pytest.mark.parametrize("question", ["bare-loop", "copies-in-graph", "two-slots", "waiting", "clocks"])
 def test_speed_questions_over_the_fakes(question: str, on_paper: FakeGpu, tmp_path: Path) -> None:
     """The fakes are slow in their own way: what is measured is looked at, not how much it is."""
-    found = answer(question, given(tmp_path / "work"))["answer"]
+    value = answer(question, given(tmp_path / "work"))["answer"]
     assert on_paper.broken == [] and not on_paper.alive
     if question == "bare-loop":
-        assert [each["graph"] for each in found["batches"].values()] == [True] * 3
-        assert all(each["worst_difference"] == 0 and each["ratio"] > 0 for each in found["batches"].values())
+        assert [item["graph"] for item in value["batches"].values()] == [True] * 3
+        assert all(item["worst_difference"] == 0 and item["ratio"] > 0 for item in value["batches"].values())
     if question == "copies-in-graph":
-        assert all(each["graph"] == [True, True] for each in found["batches"].values())
+        assert all(item["graph"] == [True, True] for item in value["batches"].values())
     if question == "two-slots":
-        assert found["slots"] == 2 and set(found["photos_per_s"]) == {"1", "8", "32"}
+        assert value["slots"] == 2 and set(value["photos_per_s"]) == {"1", "8", "32"}
     if question == "waiting":
-        assert {name: way["holds"] for name, way in found["ways"].items()} == {
-            each: each for each in ("auto", "spin", "blocking")
+        assert {name: way["holds"] for name, way in value["ways"].items()} == {
+            item: item for item in ("auto", "spin", "blocking")
         }
     if question == "clocks":
-        assert found["windows"] and found["clock_from"].startswith("unavailable")
+        assert value["windows"] and value["clock_from"].startswith("unavailable")
 
 
 def test_a_leak_is_found(on_paper: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = iter(range(1 << 33, 0, -(1 << 20)))
     monkeypatch.setattr(harness, "free_memory", lambda: next(sizes))
-    found = answer("leaks", given(tmp_path / "work"))["answer"]
-    assert (found["gpu_bytes"], found["goal_met"]) == (1 << 20, False)
+    value = answer("leaks", given(tmp_path / "work"))["answer"]
+    assert (value["gpu_bytes"], value["goal_met"]) == (1 << 20, False)
 
 
-def test_tensorrt_rtx_without_a_gpu(made: Path, tmp_path: Path, no_driver: None) -> None:
+def test_tensorrt_rtx_without_a_gpu(tiny_bundle: Path, tmp_path: Path, no_driver: None) -> None:
     """It builds; that it was not run is said. CURRENT is refused, which is an answer."""
     pytest.importorskip("tensorrt_rtx")
-    found = answer("rtx-fp16", given(tmp_path, made))["answer"]
-    (told,) = found["networks"].values()
-    assert (told["runs"], told["because"]) == (False, "no NVIDIA driver here")
-    assert told["engine_bytes"] > 10_000 and told["targets"] == ["sm80+"] and "goal_met" not in found
-    current = answer("rtx-current", given(tmp_path, made))["answer"]
+    value = answer("rtx-fp16", given(tmp_path, tiny_bundle))["answer"]
+    (result,) = value["networks"].values()
+    assert (result["runs"], result["because"]) == (False, "no NVIDIA driver here")
+    assert result["engine_bytes"] > 10_000 and result["targets"] == ["sm80+"] and "goal_met" not in value
+    current = answer("rtx-current", given(tmp_path, tiny_bundle))["answer"]
     assert current["builds"] is False and "could not build" in current["refusal"]
 
 
 def judged(**changes: Any) -> bool:
-    told = {"worst_difference": 0.01, "tolerance": 0.02, "batches_leak_bytes": 0, "cycles_leak_bytes": 0}
-    return engines._meets_goal({**told, "layers": {"int8": 0.9}, **changes}, Flavour.TENSORRT, Precision.INT8)
+    values = {"worst_difference": 0.01, "tolerance": 0.02, "batches_leak_bytes": 0, "cycles_leak_bytes": 0}
+    return engines._meets_goal({**values, "layers": {"int8": 0.9}, **changes}, Flavour.TENSORRT, Precision.INT8)
 
 
 def test_an_int8_engine_that_computes_in_fp32_misses_the_goal() -> None:
@@ -294,7 +291,7 @@ def test_folders_without_a_network(tmp_path: Path) -> None:
         networks(given(tmp_path, tmp_path))
 
 
-def test_trtexec_is_read(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trtexec_is_read(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As trtexec 10 prints it (sampleReporting.cpp)."""
     program = tmp_path / "trtexec"
     program.write_text(
@@ -308,14 +305,14 @@ def test_trtexec_is_read(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(trtexec, "need_library", lambda flavour: None)
     monkeypatch.setattr(trtexec, "built", lambda *_: paper_engine(tmp_path))
     monkeypatch.setattr(trtexec, "config_of", lambda flavour: None)
-    monkeypatch.setattr(trtexec.shutil, "which", lambda name: str(program))
+    monkeypatch.setattr(shutil, "which", lambda name: str(program))
     monkeypatch.setattr(trtexec, "latencies", lambda *_, **__: {"compute_p50": 0.52, "graph": True})
-    found = trtexec.beside_trtexec(given(tmp_path, made))
-    assert (found["trtexec_compute_ms"], found["goal_met"]) == (0.5, True)
-    said = (tmp_path / "trtexec.said").read_text()
-    assert "--shapes=photos:1x16x16x3" in said and "--useCudaGraph" in said
+    measured = trtexec.beside_trtexec(given(tmp_path, tiny_bundle))
+    assert (measured["trtexec_compute_ms"], measured["goal_met"]) == (0.5, True)
+    text = (tmp_path / "trtexec.said").read_text()
+    assert "--shapes=photos:1x16x16x3" in text and "--useCudaGraph" in text
     monkeypatch.setattr(trtexec, "latencies", lambda *_, **__: {"compute_p50": 0.56, "graph": True})
-    assert trtexec.beside_trtexec(given(tmp_path, made))["goal_met"] is False
+    assert trtexec.beside_trtexec(given(tmp_path, tiny_bundle))["goal_met"] is False
 
 
 def test_the_stand_in_has_the_sessions_interface() -> None:
@@ -328,10 +325,11 @@ def test_the_stand_in_has_the_sessions_interface() -> None:
             if inspect.isfunction(member):
                 wanted = list(inspect.signature(member).parameters)
                 assert list(inspect.signature(getattr(theirs, name)).parameters) == wanted, name
-    wanted, found = (
-        inspect.signature(each.__init__).parameters for each in (TensorRtSession, torch_session.TorchSession)
+    ours_parameters, theirs_parameters = (
+        list(inspect.signature(session.__init__).parameters)
+        for session in (TensorRtSession, torch_session.TorchSession)
     )
-    assert list(found) == list(wanted)
+    assert theirs_parameters == ours_parameters
 
 
 @pytest.fixture
@@ -348,7 +346,7 @@ def with_torch(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
         monkeypatch.setattr(torch_session, name, value)
 
     def replace(name: str, value: Any) -> None:
-        for module in [each for key, each in sys.modules.items() if key.startswith("trtpoets.device")]:
+        for module in [item for key, item in sys.modules.items() if key.startswith("trtpoets.device")]:
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)
 
@@ -360,18 +358,20 @@ def with_torch(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
 @pytest.mark.parametrize("question", ["subject", "capture", "recapture", "leaks", "bare-loop", "two-slots"])
 def test_pytorch_kernels_replace_an_engine(question: str, with_torch: FakeGpu, tmp_path: Path) -> None:
     """On our stream and addresses, captured and captured anew, with nothing left and no rule of CUDA's broken."""
-    found = answer(question, given(tmp_path / "work"))["answer"]
+    value = answer(question, given(tmp_path / "work"))["answer"]
     assert with_torch.broken == [] and not with_torch.alive
-    assert question in ("subject", "bare-loop", "two-slots") or found["goal_met"] is True
+    assert question in ("subject", "bare-loop", "two-slots") or value["goal_met"] is True
     if question == "capture":
-        assert found["graph"] is True
+        assert value["graph"] is True
     if question == "subject":
-        assert found["runs"] == torch_session.TITLE
+        assert value["runs"] == torch_session.TITLE
     if question == "bare-loop":
-        assert all(each["worst_difference"] == 0 and each["graph"] for each in found["batches"].values())
+        assert all(batch["worst_difference"] == 0 and batch["graph"] for batch in value["batches"].values())
 
 
-def test_int8_is_built_weakly_and_strongly_typed(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_is_built_weakly_and_strongly_typed(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     library = fake_library("10.3")
     monkeypatch.setattr(engines, "need_library", lambda flavour: None)
     for module in (engines, contact_networks):
@@ -379,35 +379,35 @@ def test_int8_is_built_weakly_and_strongly_typed(made: Path, tmp_path: Path, mon
     monkeypatch.setattr(engines, "built", lambda *_: paper_engine(tmp_path))
     monkeypatch.setattr(engines, "_scores", lambda *_: {})
     monkeypatch.setattr(engines, "latencies", lambda *_, **__: {})
-    found = answer("tensorrt-int8-typing", given(tmp_path / "work", made))["answer"]
-    assert found["weakly typed"]["typing"] == "weakly typed, INT8 and FP16 allowed"
-    assert found["strongly typed"]["typing"] == "strongly typed"
-    assert set(found["weakly typed"]["layers"]) == {"int8", "fp16"}, "as the stand-in for TensorRT's inspector tells"
-    assert "fp32" in found["strongly typed"]["layers"]
+    value = answer("tensorrt-int8-typing", given(tmp_path / "work", tiny_bundle))["answer"]
+    assert value["weakly typed"]["typing"] == "weakly typed, INT8 and FP16 allowed"
+    assert value["strongly typed"]["typing"] == "strongly typed"
+    assert set(value["weakly typed"]["layers"]) == {"int8", "fp16"}, "as the stand-in for TensorRT's inspector tells"
+    assert "fp32" in value["strongly typed"]["layers"]
     kept = library.module.BuilderFlag.__members__
     monkeypatch.setattr(engines, "load_tensorrt", lambda flavour: fake_library("11.0"))
-    assert "INT8" in kept and answer("tensorrt-int8-typing", given(tmp_path / "work", made))["because"].endswith(
+    assert "INT8" in kept and answer("tensorrt-int8-typing", given(tmp_path / "work", tiny_bundle))["because"].endswith(
         "has strongly typed networks only"
     )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("python", PYTHONS)
-def test_it_runs_with_only_a_bundle(python: str, made: Path, tmp_path: Path) -> None:
+def test_it_runs_with_only_a_bundle(python: str, tiny_bundle: Path, tmp_path: Path) -> None:
     """On a board of paper, with the bundle's runtime and this one folder, in Python 3.8 too."""
     import shutil
 
     board, folder = Board(tmp_path, python), tmp_path / "copied"
     shutil.copytree(FOLDER / "contact", folder / "contact")
     shutil.copy(FOLDER / "first_contact.py", folder)
-    only = [word for each in HARNESS if each.module == "harness" for word in ("--only", each.id)]
+    only = [word for item in HARNESS if item.module == "harness" for word in ("--only", item.id)]
     quick = ["--count", "50", "--seconds", "0.02", "--only", "waiting", "--only", "tensorrt-fp16"]
-    command = [python, folder / "first_contact.py", "--bundle", made, *only, *quick]
+    command: list[str | Path] = [python, folder / "first_contact.py", "--bundle", tiny_bundle, *only, *quick]
     done = subprocess.run(command, env=board.variables, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = (folder / "results").glob("paper-gpu-*.json")
     answers = json.loads(path.read_text())["answers"]
-    assert all(each["answered"] for each in answers.values()), done.stdout
+    assert all(item["answered"] for item in answers.values()), done.stdout
     assert answers["tensorrt-fp16"]["answer"]["networks"]["tiny-jetson"]["beside"] == "the bundle's golden scores"
     again = subprocess.run(command, env=board.variables, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert again.stdout.count("answered before") == len(answers)
@@ -449,5 +449,5 @@ def test_rows_of_the_page(tmp_path: Path) -> None:
 
 def test_the_guide_names_every_question() -> None:
     guide = (FOLDER.parent / "docs" / "guides" / "first-contact.md").read_text()
-    assert [each.id for each in QUESTIONS if f"`{each.id}`" not in guide] == []
+    assert [question.id for question in QUESTIONS if f"`{question.id}`" not in guide] == []
     assert np.all([word in guide for word in ("--again", "--bundle", "--only", "results/")])

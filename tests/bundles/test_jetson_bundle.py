@@ -14,15 +14,14 @@ import numpy as np
 import pytest
 
 import trtpoets
-from tests.device.build.test_layer_precision import named
 from tests.fakes.board_bundle import PYTHONS
 from tests.support.bundle_inputs import tiny_parts
 from tests.support.bundle_run import bundle_run
-from tests.support.tiny import tiny_graph, tiny_onnx, tiny_photos, tiny_spec
+from tests.support.precisions import FP16, FP32, INT8
+from tests.support.tiny import tiny_onnx, tiny_photos
 from trtpoets.bundles.bundle_inputs import BundleInputs
 from trtpoets.bundles.jetson_bundle import jetson_files, next_on_a_jetson
 from trtpoets.bundles.pack import BundleResult
-from trtpoets.bundles.trtexec_options import type_options
 from trtpoets.convert.opset_downgrade import onnx_for_older
 from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.manifest import Target, check_manifest, write_manifest
@@ -31,8 +30,6 @@ from trtpoets.core.types import OnnxModel, Precision
 from trtpoets.device.jetson.jetpack import BOARDS, CHIPS, JETPACKS, JetPack
 from trtpoets.device.jetson.jetson_names import find_board, find_jetpack
 from trtpoets.pipeline.jetson_files import jetson_named, models_for, notes_on, system_of
-
-FP32, FP16, INT8 = Precision
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +48,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> BundleInputs:
 def test_every_board_has_a_chip_and_a_jetpack() -> None:
     for board in BOARDS:
         chip = CHIPS[board.chip]
-        assert any(board.chip in each.chips for each in JETPACKS)
+        assert any(board.chip in jetpack.chips for jetpack in JETPACKS)
         assert chip.dla or not board.dla
         assert find_board(board.name) == board
 
@@ -131,46 +128,11 @@ def test_a_file_that_is_old_enough_keeps_its_operator_set(tmp_path: Path) -> Non
     assert np.array_equal(scores_of(old, tiny_photos(2)), scores_of(model, tiny_photos(2)))
 
 
-def with_nodes(model: OnnxModel, change: Any) -> OnnxModel:
-    import onnx
-
-    proto = onnx.load(str(model.path))
-    change(proto.graph.node)
-    onnx.save(proto, str(model.path))
-    return model
-
-
-def test_what_an_old_operator_set_can_not_say_is_refused(tmp_path: Path) -> None:
-    from onnx import helper
-
-    def modern(nodes: Any) -> None:
-        next(node for node in nodes if node.op_type == "Relu").CopyFrom(helper.make_node("HardSwish", ["c"], ["r"]))
-
-    model = with_nodes(tiny_onnx(tmp_path / "new.onnx"), modern)
-    with pytest.raises(ConversionFailed, match=r"cannot be converted to ONNX opset 13: .*HardSwish") as caught:
-        onnx_for_older(model, tmp_path / "old.onnx", opset=13)
-    assert caught.value.hint == "trtpoets export NAME --opset 13 && trtpoets quantize NAME"
-    assert not (tmp_path / "old.onnx").exists()
-
-
-def test_a_network_without_a_cast_keeps_its_photos(tmp_path: Path) -> None:
-    from onnx import TensorProto, helper
-
-    def shifted(nodes: Any) -> None:
-        nodes[0].input[0] = "same"
-        nodes.insert(0, helper.make_node("Identity", ["photos"], ["same"], to=None))
-
-    model = with_nodes(tiny_onnx(tmp_path / "new.onnx"), shifted)
-    assert check_onnx(model.path).graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
-    with pytest.raises(ConversionFailed, match="the photos must be read by a Cast only, but are read by Identity"):
-        onnx_for_older(model, tmp_path / "old.onnx", float_photos=True)
-
-
 def test_a_rewritten_file_is_held_against_the_golden_scores(parts: BundleInputs, tmp_path: Path) -> None:
     jetson = jetson_named("4.6.1", "xavier-nx")
-    made = models_for(jetson, parts.models, parts.golden, tmp_path)
-    assert {model.path.parent for model in made} == {tmp_path}
-    assert any("opset 13 instead of 17" in note for note in notes_on(jetson, parts.models, made))
+    result = models_for(jetson, parts.models, parts.golden, tmp_path)
+    assert {model.path.parent for model in result} == {tmp_path}
+    assert any("opset 13 instead of 17" in note for note in notes_on(jetson, parts.models, result))
     moved = replace(parts.golden.expected["int8"], scores=parts.golden.expected["int8"].scores[:, ::-1])
     golden = replace(parts.golden, expected={**parts.golden.expected, "int8": moved})
     with pytest.raises(ConversionFailed):
@@ -194,114 +156,71 @@ def bundled(folder: Path, jetpack: str, board: str, opset: int = 17, **options: 
 
 
 def test_a_bundle_for_a_jetpack_that_reads_an_earlier_operator_set(tmp_path: Path) -> None:
-    made = bundled(tmp_path, "5.1.2", "orin-nano", opset=18)
-    assert (made.manifest.jetpack, made.manifest.board) == ("5.1.2", "orin-nano")
-    assert made.warnings == (
+    result = bundled(tmp_path, "5.1.2", "orin-nano", opset=18)
+    assert (result.manifest.jetpack, result.manifest.board) == ("5.1.2", "orin-nano")
+    assert result.warnings == (
         "opset 17 instead of 18, the latest that TensorRT 8.5.2 supports; the scores are the same",
     )
     for precision in Precision:
-        proto = check_onnx(made.folder / f"{precision.value}.onnx")
+        proto = check_onnx(result.folder / f"{precision.value}.onnx")
         assert opset_of(proto) == 17
         assert proto.graph.input[0].type.tensor_type.elem_type == 2  # uint8: 8.5 reads it
-    readme = (made.folder / "README.md").read_text()
+    readme = (result.folder / "README.md").read_text()
     assert "JetPack 5.1.2 (Ubuntu 20.04, Python 3.8, CUDA 11.4, TensorRT 8.5.2) on a Jetson Orin Nano" in readme
     assert "> opset 17 instead of 18" in readme
-    assert "8502" in (made.folder / "int8.cache").read_text().splitlines()[0]
+    assert "8502" in (result.folder / "int8.cache").read_text().splitlines()[0]
 
 
 def test_jetpack_4_6_is_for_trtexec_and_says_so(tmp_path: Path) -> None:
-    made = bundled(tmp_path, "4.6.1", "xavier-nx")
+    result = bundled(tmp_path, "4.6.1", "xavier-nx")
     assert any(
-        "older than 8.5: the bundle is for trtexec, without the Python runtime" in each for each in made.warnings
+        "older than 8.5: the bundle is for trtexec, without the Python runtime" in warning
+        for warning in result.warnings
     )
-    assert not (made.folder / "runtime").exists()
-    assert not (made.folder / "build").exists()
-    readme = (made.folder / "README.md").read_text()
+    assert not (result.folder / "runtime").exists()
+    assert not (result.folder / "build").exists()
+    readme = (result.folder / "README.md").read_text()
     lines = [line for line in readme.splitlines() if line.startswith("/usr/src/tensorrt/bin/trtexec")]
     assert lines[0] == (
         "/usr/src/tensorrt/bin/trtexec --onnx=int8.onnx --int8 --fp16 --minShapes=photos:1x16x16x3 "
         "--optShapes=photos:8x16x16x3 --maxShapes=photos:32x16x16x3 --workspace=1024 --saveEngine=built/int8.engine"
     )
     assert lines[3].endswith("--shapes=photos:1x16x16x3 --loadInputs=photos:golden/000.f32 --dumpOutput")
-    first = np.fromfile(made.folder / "golden" / "000.f32", np.float32).reshape(1, 16, 16, 3)
+    first = np.fromfile(result.folder / "golden" / "000.f32", np.float32).reshape(1, 16, 16, 3)
     for precision in Precision:
-        path = made.folder / f"{precision.value}.onnx"
+        path = result.folder / f"{precision.value}.onnx"
         scores = scores_of(OnnxModel(path, precision, None), first)[0]  # type: ignore[arg-type]
         (row,) = re.findall(rf"\| {precision.value} \| (.*) \|", readme)
-        told = [float(cell) for cell in row.split(" | ")]
-        assert told[:3] == pytest.approx(sorted(scores, reverse=True), abs=1e-4)
+        results = [float(cell) for cell in row.split(" | ")]
+        assert results[:3] == pytest.approx(sorted(scores, reverse=True), abs=1e-4)
     assert f"| engine | {' | '.join(np.array(['ant', 'bee', 'cow'])[np.argsort(-scores)])} | tolerance |" in readme
 
 
 def test_int8_is_left_out_for_a_nano(tmp_path: Path) -> None:
-    made = bundled(tmp_path, "", "nano")
-    assert made.manifest.order == (FP16, FP32)
-    assert (made.manifest.jetpack, made.manifest.board) == ("4.6.6", "nano")
-    assert made.warnings[0].startswith("int8 is left out: compute capability 5.3 has no fast INT8")
-    assert not (made.folder / "int8.onnx").exists()
+    result = bundled(tmp_path, "", "nano")
+    assert result.manifest.order == (FP16, FP32)
+    assert (result.manifest.jetpack, result.manifest.board) == ("4.6.6", "nano")
+    assert result.warnings[0].startswith("int8 is left out: compute capability 5.3 has no fast INT8")
+    assert not (result.folder / "int8.onnx").exists()
     with pytest.raises(BadInput, match="no precision is left to pack: compute capability"):
         bundled(tmp_path / "again", "", "nano", precisions=[INT8])
 
 
 def test_trtexec_may_be_asked_for_one_precision(tmp_path: Path) -> None:
-    made = bundled(tmp_path, "4.6.1", "xavier-nx", precisions=[FP16])
-    assert made.manifest.order == (FP16,)
-    assert re.search(r"\| fp16 \| 0\.\d{4} ", (made.folder / "README.md").read_text())
-
-
-@pytest.mark.parametrize(
-    ("precision", "kept", "tensorrt", "options"),
-    [
-        (FP32, (), "8.6.2", ""),
-        (FP32, (), "10.3.0", "--stronglyTyped"),
-        (FP16, (), "8.6.2", "--fp16"),
-        (FP16, (), "10.3.0", "--stronglyTyped"),
-        (FP16, (), "11.4.1", ""),
-        (INT8, (), "8.2.1", "--int8 --fp16"),
-        (INT8, ("q/Softmax",), "8.2.1", "--int8 --fp16"),
-        (
-            *(INT8, ("q/Softmax", "head"), "8.5.2"),
-            (
-                "--int8 --fp16 --precisionConstraints=obey --layerPrecisions=head:fp32,q/Softmax:fp32 "
-                "--layerOutputTypes=head:fp32,q/Softmax:fp32"
-            ),
-        ),
-        (INT8, ("q/Softmax",), "10.3.0", "--int8 --fp16"),
-        (INT8, ("q/Softmax", "head"), "10.16.2", "--stronglyTyped"),
-        (INT8, ("q/Softmax",), "11.4.1", ""),
-    ],
-)
-def test_types_that_trtexec_is_told(
-    precision: Precision, kept: tuple[str, ...], tensorrt: str, options: str, tmp_path: Path
-) -> None:
-    """As `build` tells the builder: INT8 with FP16 allowed, and what must not overflow in FP32."""
-    import onnx
-
-    graph = named(precision, *kept) if precision is INT8 else tiny_graph(precision)
-    path = tmp_path / "x.onnx"
-    onnx.save(graph, str(path))
-    assert type_options(OnnxModel(path, precision, tiny_spec()), tensorrt) == options
-
-
-def test_trtexec_keeps_the_softmax_of_an_fp16_file_in_fp32(tmp_path: Path) -> None:
-    import onnx
-
-    path = tmp_path / "fp16.onnx"
-    onnx.save(named(FP16), str(path))
-    told = type_options(OnnxModel(path, FP16, tiny_spec()), "8.6.2")
-    assert told.startswith("--fp16 --precisionConstraints=obey --layerPrecisions=q/Softmax:fp32 ")
-    assert type_options(OnnxModel(path, FP16, tiny_spec()), "10.3.0") == "--stronglyTyped"
+    result = bundled(tmp_path, "4.6.1", "xavier-nx", precisions=[FP16])
+    assert result.manifest.order == (FP16,)
+    assert re.search(r"\| fp16 \| 0\.\d{4} ", (result.folder / "README.md").read_text())
 
 
 def test_an_unnamed_jetpack_reads_what_the_oldest_reads(tmp_path: Path) -> None:
     """TensorRT 8.5 of JetPack 5.1 supports opsets up to 17 and misreads later ones."""
-    made = bundled(tmp_path, "", "", opset=18)
-    assert all(opset_of(check_onnx(made.folder / f"{each.value}.onnx")) == 17 for each in Precision)
+    result = bundled(tmp_path, "", "", opset=18)
+    assert all(opset_of(check_onnx(result.folder / f"{item.value}.onnx")) == 17 for item in Precision)
     note = "opset 17 instead of 18, the latest that every TensorRT from 8.5.2 on supports; the scores are the same"
-    assert note in made.warnings
+    assert note in result.warnings
 
 
-@pytest.mark.parametrize("pack", JETPACKS, ids=[each.version for each in JETPACKS])
+@pytest.mark.parametrize("pack", JETPACKS, ids=[jetpack.version for jetpack in JETPACKS])
 def test_a_readme_for_every_jetpack(pack: JetPack, parts: BundleInputs, tmp_path: Path) -> None:
     jetson_files(parts, tmp_path, system_of(jetson_named(pack.version, "")), ("mind the gap",))
     readme = (tmp_path / "README.md").read_text()
@@ -398,10 +317,10 @@ def test_the_environment_of_install_is_what_they_run_in(parts: BundleInputs, tmp
     python.write_text('#!/bin/sh\necho "$@" "[${PYTHONPYCACHEPREFIX-}] $PYTHONDONTWRITEBYTECODE"\n')
     python.chmod(0o755)
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder / "built")}
-    told = subprocess.run(
+    stdout = subprocess.run(
         [folder / "build", "--batch", "1 2"], capture_output=True, text=True, check=True, env=environment
     ).stdout
-    assert told == f"{folder}/runtime/start.py build --batch 1 2 [] 1\n"
+    assert stdout == f"{folder}/runtime/start.py build --batch 1 2 [] 1\n"
 
 
 def test_a_shell_reads_the_commands(parts: BundleInputs, tmp_path: Path) -> None:

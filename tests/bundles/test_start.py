@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import py_compile
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,23 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.board_bundle import paper_bundle, python_3_8
-from trtpoets.bundles.vendored_runtime import copy_template, package_folder
-from trtpoets.core.files import sha256_of_file
+from tests.fakes.board_bundle import python_3_8
+from trtpoets.bundles.vendored_runtime import copy_template
 from trtpoets.core.manifest import write_manifest
 from trtpoets.core.types import Precision
 
 MARK = "import pathlib\npathlib.Path({mark!r}).write_text('executed')\n"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return paper_bundle(tmp_path_factory.mktemp("made") / "tiny-jetson")
-
-
-@pytest.fixture
-def bundle(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "tiny-jetson"))
 
 
 def run(bundle: Path, python: str = sys.executable, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -134,31 +121,6 @@ def test_compiled_files_in_built_are_not_used(bundle: Path, tmp_path: Path) -> N
         compiled(MARK.format(mark=str(mark)), out)
     assert run(bundle, PYTHONPYCACHEPREFIX=str(bundle / "built")).returncode == 0
     assert not mark.exists()
-
-
-def test_another_runtime_has_other_caches(tmp_path: Path) -> None:
-    """All files of an archive have one time, by which Python would take yesterday's caches for today's."""
-    told = []
-    for text in ("print(sys.pycache_prefix)", "print(sys.pycache_prefix )"):
-        main = tmp_path / "runtime" / "trtpoets" / "onboard" / "__main__.py"
-        main.parent.mkdir(parents=True, exist_ok=True)
-        main.write_text(f"import sys\n\n\ndef main():\n    {text}\n")
-        inits = [folder / "__init__.py" for folder in (main.parent, main.parent.parent)]
-        for path in inits:
-            path.touch()
-        start = Path(
-            shutil.copy(package_folder() / "bundles" / "templates" / "jetson" / "start.py", tmp_path / "runtime")
-        )
-        names = {path.relative_to(tmp_path).as_posix(): sha256_of_file(path) for path in (*inits, main, start)}
-        (tmp_path / "manifest.json").write_text(json.dumps({"files": names}))
-        environment = {**os.environ, "TRTPOETS_CACHE": str(tmp_path / "cache")}
-        asked = subprocess.run([sys.executable, start], capture_output=True, text=True, check=True, env=environment)
-        told.append(asked.stdout.strip())
-    assert told[0] != told[1] and {str(Path(each).parent) for each in told} == {f"{tmp_path}/cache/python"}
-    # A folder that others may write to is not used: what is compiled there runs unseen.
-    Path(told[1]).chmod(0o777)
-    again = subprocess.run([sys.executable, start], capture_output=True, text=True, check=True, env=environment)
-    assert again.stdout == "None\n"
 
 
 SCRIPTS = [

@@ -88,13 +88,13 @@ def test_contents(bundle: Path) -> None:
     assert "@" not in text
 
 
-@pytest.mark.parametrize("precision", [FP32, INT8])
+@pytest.mark.parametrize("precision", [pytest.param(FP32, marks=pytest.mark.slow), INT8])
 def test_the_self_test_passes(bundle: Path, precision: Precision) -> None:
     result = script(bundle, "selftest.py", "--precision", precision.value, "--json")
     assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout)
-    assert told["passed"] is True and told["precision"] == precision.value
-    assert told["max_difference"] <= told["tolerance"]
+    document = json.loads(result.stdout)
+    assert document["passed"] is True and document["precision"] == precision.value
+    assert document["max_difference"] <= document["tolerance"]
     check_manifest(bundle)  # running left nothing behind
 
 
@@ -125,30 +125,31 @@ def test_an_unavailable_precision(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_files_are_created_once(space: Workspace) -> None:
-    before = [sha256_of_file(space.tflite(each)) for each in (FP32, INT8)]
-    times = [space.tflite(each).stat().st_mtime_ns for each in (FP32, INT8)]
-    made = bundled(space)
-    assert [sha256_of_file(space.tflite(each)) for each in (FP32, INT8)] == before
-    assert [space.tflite(each).stat().st_mtime_ns for each in (FP32, INT8)] == times
+    before = [sha256_of_file(space.tflite(item)) for item in (FP32, INT8)]
+    times = [space.tflite(item).stat().st_mtime_ns for item in (FP32, INT8)]
+    result = bundled(space)
+    assert [sha256_of_file(space.tflite(item)) for item in (FP32, INT8)] == before
+    assert [space.tflite(item).stat().st_mtime_ns for item in (FP32, INT8)] == times
     again = bundled(space)
-    assert again.archive_sha256 == made.archive_sha256
+    assert again.archive_sha256 == result.archive_sha256
 
 
 def test_a_damaged_file_is_created_again(space: Workspace) -> None:
     before = sha256_of_file(space.tflite(FP32))
     space.tflite(FP32).write_bytes(b"damaged")
-    assert [each.precision for each in opened(space).tflite] == [INT8]
+    assert [item.precision for item in opened(space).tflite] == [INT8]
     bundled(space)
     assert sha256_of_file(space.tflite(FP32)) == before
 
 
 def test_evaluate_and_bench_use_the_files(space: Workspace) -> None:
-    found = [getattr(each, "path", None) for each in artefacts_in(space)]
-    assert {space.tflite(FP32), space.tflite(INT8)} <= set(found)
+    results = [getattr(item, "path", None) for item in artefacts_in(space)]
+    assert {space.tflite(FP32), space.tflite(INT8)} <= set(results)
     evaluated = trtpoets.evaluate("tiny", engines=space.engines)
     by_name = {one.runner.name: one for one in evaluated.evaluations}
     assert {"tensorflow", "tflite-fp32", "tflite-int8"} <= set(by_name)
-    assert by_name["tflite-fp32"].comparison.changed == ()
+    comparison = by_name["tflite-fp32"].comparison
+    assert comparison is not None and comparison.changed == ()
 
 
 def test_files_of_an_older_classifier_are_not_used(space: Workspace) -> None:
@@ -156,8 +157,8 @@ def test_files_of_an_older_classifier_are_not_used(space: Workspace) -> None:
     seal_lineage(space, "trained again")
     assert opened(space).tflite == ()
     with writing(space):
-        assert [each.precision for each in tflite_files.tflite_models(space, (FP32,))] == [FP32]
-    assert [each.precision for each in opened(space).tflite] == [FP32]
+        assert [tflite_model.precision for tflite_model in tflite_files.tflite_models(space, (FP32,))] == [FP32]
+    assert [tflite_model.precision for tflite_model in opened(space).tflite] == [FP32]
 
 
 def test_evaluate_skips_tflite_without_an_interpreter(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,16 +170,16 @@ def test_evaluate_skips_tflite_without_an_interpreter(space: Workspace, monkeypa
     monkeypatch.setattr("trtpoets.device.runners.tflite._interpreter_kind", none)
     evaluated = trtpoets.evaluate("tiny", engines=space.engines, force=True)
     assert {one.runner.name for one in evaluated.evaluations}.isdisjoint({"tflite-fp32", "tflite-int8"})
-    told = {one.what: one.why for one in evaluated.skipped}
-    assert told["running tflite-int8"] == "running TFLite files needs ai-edge-litert"
+    values = {one.what: one.why for one in evaluated.skipped}
+    assert values["running tflite-int8"] == "running TFLite files needs ai-edge-litert"
 
 
 def test_one_precision_alone(space: Workspace) -> None:
-    made = bundled(space, precisions=(FP32,), force=True)
-    assert made.manifest.order == (FP32,)
-    assert not (made.folder / "int8.tflite").exists()
-    assert set(read_golden(made.folder / "golden").expected) == {"fp32"}
-    result = script(made.folder, "selftest.py")
+    smaller = bundled(space, precisions=(FP32,), force=True)
+    assert smaller.manifest.order == (FP32,)
+    assert not (smaller.folder / "int8.tflite").exists()
+    assert set(read_golden(smaller.folder / "golden").expected) == {"fp32"}
+    result = script(smaller.folder, "selftest.py")
     assert result.returncode == 0, result.stderr
 
 
@@ -216,10 +217,10 @@ def test_validation_decides_the_order(space: Workspace, judged: dict[str, Any], 
     path = space.tflite(INT8)
     card = json.loads(card_of(path).read_text())
     seal_card(card_of(path), key=card["key"], files=[path], details={**card["details"], "judged": judged})
-    made = bundled(space)
-    assert made.manifest.order[0] is first
-    told = [text for text in made.warnings if "evaluated" not in text and "vary between builds" not in text]
-    assert any(said in text for text in told) if said else not told
+    result = bundled(space)
+    assert result.manifest.order[0] is first
+    values = [text for text in result.warnings if "evaluated" not in text and "vary between builds" not in text]
+    assert any(said in text for text in values) if said else not values
 
 
 def test_a_large_int8_tolerance_is_a_warning(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +239,7 @@ def test_golden_scores_are_compared_with_the_onnx_file(space: Workspace) -> None
 
 
 def test_the_card_records_the_inputs(space: Workspace) -> None:
-    fp32, int8 = (open_card(card_of(space.tflite(each))) for each in (FP32, INT8))
+    fp32, int8 = (open_card(card_of(space.tflite(item))) for item in (FP32, INT8))
     assert fp32 is not None and int8 is not None
     assert fp32["parity"]["max_abs"] < 1e-4
     assert int8["calibration"]["photos"] > 0 and int8["judged"]["photos"] > 0
@@ -248,8 +249,8 @@ def test_inspect_reads_them(
     space: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = space.tflite(INT8)
-    found = trtpoets.inspect(path)
-    assert (found.kind, found.facts) == ("tflite", TfliteModel(path, INT8, tiny_spec()))
+    inspection = trtpoets.inspect(path)
+    assert (inspection.kind, inspection.facts) == ("tflite", TfliteModel(path, INT8, tiny_spec()))
     assert call_main(monkeypatch, "inspect", str(path)) == 0
     shown = capsys.readouterr().out
     assert "a TFLite file" in shown and "ant, bee, cow" in shown and "int8" in shown

@@ -32,9 +32,9 @@ from trtpoets.core.types import BatchRange, Engine, EngineCard, Flavour, Precisi
 from trtpoets.device.runners import open_runner
 
 CONFIGS = [
-    *(f"model_repository/tiny_onnx_{each.value}/tiny_onnx_{each.value}/config.pbtxt" for each in ORDER),
-    *(f"model_repository/tiny_onnx_{each.value}/tiny_onnx_{each.value}/configs/cpu.pbtxt" for each in ORDER),
-    *(f"to_build/tiny_tensorrt_{each.value}/config.pbtxt" for each in ORDER),
+    *(f"model_repository/tiny_onnx_{item.value}/tiny_onnx_{item.value}/config.pbtxt" for item in ORDER),
+    *(f"model_repository/tiny_onnx_{item.value}/tiny_onnx_{item.value}/configs/cpu.pbtxt" for item in ORDER),
+    *(f"to_build/tiny_tensorrt_{item.value}/config.pbtxt" for item in ORDER),
 ]
 
 
@@ -106,9 +106,9 @@ def test_configurations_match_tritons_schema(bundle: Path, path: str) -> None:
     (group,) = config.instance_group
     cpu = "cpu.pbtxt" in path
     assert group.kind == (schema.ModelInstanceGroup.KIND_CPU if cpu else schema.ModelInstanceGroup.KIND_GPU)
-    assert [each.batch_size for each in config.model_warmup] == [1, 8, 32]
-    for each in config.model_warmup:
-        sample = each.inputs["photos"]
+    assert [item.batch_size for item in config.model_warmup] == [1, 8, 32]
+    for item in config.model_warmup:
+        sample = item.inputs["photos"]
         raw = (folder / "warmup" / sample.input_data_file).read_bytes()
         assert sample.data_type == schema.TYPE_UINT8
         assert len(raw) == np.prod(sample.dims) == SIDE * SIDE * 3
@@ -173,8 +173,8 @@ def test_capacity_uses_the_concurrent_throughput(parts: BundleInputs, tmp_path: 
         {**known, "runner": "tensorrt-int8", "value": 90000.0, "valid": False},
         {**known, "runner": "onnxruntime-fp32", "value": 500.0, "under_way": 1},
     ]
-    found = {**measured(rows, scenario="offline"), "outcomes": outcomes}
-    text = (filled(replace(parts, measured=found), tmp_path) / "README.md").read_text()
+    values = {**measured(rows, scenario="offline"), "outcomes": outcomes}
+    text = (filled(replace(parts, measured=values), tmp_path) / "README.md").read_text()
     assert "| tensorrt-int8 | 4 | 6,000 | 1.00 | 1 | 1 | 3 |" in text
     assert "| onnxruntime-fp32 | 1 | 200 | 5.00 | 1 | 8 | 72 |" in text
 
@@ -184,8 +184,8 @@ def test_one_precision_alone(parts: BundleInputs, tmp_path: Path, precision: Pre
     alone = replace(parts, models=(parts.model(precision),), order=(precision,))
     folder = filled(alone, tmp_path)
     assert [path.name for path in (folder / "model_repository").iterdir()] == [f"tiny_onnx_{precision.value}"]
-    told = (folder / "serve").read_text() + (folder / "measure").read_text() + (folder / "kserve.yaml").read_text()
-    assert set(re.findall(r"tiny_onnx_(\w+)", told)) == {precision.value}
+    result = (folder / "serve").read_text() + (folder / "measure").read_text() + (folder / "kserve.yaml").read_text()
+    assert set(re.findall(r"tiny_onnx_(\w+)", result)) == {precision.value}
 
 
 def test_missing_measurements_are_reported(bundle: Path) -> None:
@@ -237,14 +237,14 @@ def test_a_label_is_a_line(parts: BundleInputs, tmp_path: Path) -> None:
 
 def kserve(folder: Path) -> dict[str, Any]:
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
-    found: dict[str, Any] = yaml.safe_load((folder / "kserve.yaml").read_text())
-    return found
+    service: dict[str, Any] = yaml.safe_load((folder / "kserve.yaml").read_text())
+    return service
 
 
 def test_kserve_scales_by_queue_length(bundle: Path) -> None:
-    found = kserve(bundle)
-    assert (found["apiVersion"], found["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
-    predictor = found["spec"]["predictor"]
+    result = kserve(bundle)
+    assert (result["apiVersion"], result["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
+    predictor = result["spec"]["predictor"]
     assert (predictor["scaleMetric"], predictor["scaleTarget"]) == ("concurrency", 16)
     assert predictor["minReplicas"] < predictor["maxReplicas"]
     model = predictor["model"]
@@ -259,7 +259,7 @@ def test_kserve_scales_by_queue_length(bundle: Path) -> None:
     ]
     (key,) = model["env"]
     assert (key["name"], set(key["valueFrom"])) == ("TRITON_ADMIN_KEY", {"secretKeyRef"})
-    assert found["metadata"]["labels"] == {"networking.kserve.io/visibility": "cluster-local"}
+    assert result["metadata"]["labels"] == {"networking.kserve.io/visibility": "cluster-local"}
 
 
 def program(folder: Path, name: str, text: str) -> None:
@@ -285,8 +285,8 @@ def served(folder: Path, tmp_path: Path, *arguments: str, **environment: str) ->
     """The arguments that `serve` gives to Triton, without those that every start has."""
     program(tmp_path / "bin", "tritonserver", 'printf "%s\\n" "$@"')
     given = [f"{name}={value}" for name, value in environment.items()]
-    told = run(["env", *given, folder / "serve", *arguments], tmp_path / "bin").stdout.split("\n")[:-1]
-    mode, http, grpc, *rest = told
+    options = run(["env", *given, folder / "serve", *arguments], tmp_path / "bin").stdout.split("\n")[:-1]
+    mode, http, grpc, *rest = options
     assert mode == "--model-control-mode=none"
     restricted = re.fullmatch(r"--http-restricted-api=([\w,-]+):triton-admin-key=(\w+)", http)
     assert restricted
@@ -306,7 +306,7 @@ def test_serve_loads_only_the_requested_models(parts: BundleInputs, tmp_path: Pa
     assert served(folder, tmp_path) == [f"{repository}/tiny_onnx_int8"]
     assert served(folder, tmp_path, "--cpu") == ["--model-config-name=cpu", f"{repository}/tiny_onnx_fp32"]
     two = ["tiny_onnx_fp16", "tiny_onnx_int8"]
-    assert served(folder, tmp_path, *two, LISTEN="0.0.0.0") == [f"{repository}/{each}" for each in two]
+    assert served(folder, tmp_path, *two, LISTEN="0.0.0.0") == [f"{repository}/{item}" for item in two]
     assert served(folder, tmp_path, TRITON_ADMIN_KEY="secret") == [f"{repository}/tiny_onnx_int8"]
     (folder / "built/tiny_tensorrt_int8/tiny_tensorrt_int8").mkdir(parents=True)
     assert served(folder, tmp_path) == [f"--model-repository={folder}/built/tiny_tensorrt_int8"]
@@ -349,24 +349,24 @@ def test_plans_are_built_atomically(parts: BundleInputs, tmp_path: Path) -> None
     program(tmp_path / "bin", "trtexec", build)
     result = run([folder / "build-plans"], tmp_path / "bin")
     assert result.returncode == 0, result.stderr
-    made = folder / "built"
-    assert sorted(path.name for path in made.iterdir() if path.is_dir()) == [
-        f"tiny_tensorrt_{each}" for each in ("fp16", "fp32", "int8")
+    repository = folder / "built"
+    assert sorted(path.name for path in repository.iterdir() if path.is_dir()) == [
+        f"tiny_tensorrt_{name}" for name in ("fp16", "fp32", "int8")
     ]
-    assert (made / "tiny_tensorrt_int8" / "tiny_tensorrt_int8" / "1" / "model.plan").read_text() == "plan\n"
-    assert read_config(made / "tiny_tensorrt_int8" / "tiny_tensorrt_int8" / "config.pbtxt").backend == "tensorrt"
-    told = (folder / "built" / "tiny_tensorrt_int8.log").read_text()
-    assert "--onnx=model_repository/tiny_onnx_int8/tiny_onnx_int8/1/model.onnx --int8 --fp16 --minShapes" in told
+    assert (repository / "tiny_tensorrt_int8" / "tiny_tensorrt_int8" / "1" / "model.plan").read_text() == "plan\n"
+    assert read_config(repository / "tiny_tensorrt_int8" / "tiny_tensorrt_int8" / "config.pbtxt").backend == "tensorrt"
+    text = (folder / "built" / "tiny_tensorrt_int8.log").read_text()
+    assert "--onnx=model_repository/tiny_onnx_int8/tiny_onnx_int8/1/model.onnx --int8 --fp16 --minShapes" in text
     told_of_fp16 = (folder / "built" / "tiny_tensorrt_fp16.log").read_text()
     assert "--onnx=model_repository/tiny_onnx_fp16/tiny_onnx_fp16/1/model.onnx --stronglyTyped --min" in told_of_fp16
-    assert f"--optShapes=photos:8x{SIDE}x{SIDE}x3" in told
+    assert f"--optShapes=photos:8x{SIDE}x{SIDE}x3" in text
     check_manifest(folder)
     program(tmp_path / "bin", "trtexec", "echo no GPU; exit 7")
     result = run([folder / "build-plans", "int8"], tmp_path / "bin")
     assert (result.returncode, result.stdout) == (1, "")
     assert "no GPU\ntiny_tensorrt_int8: trtexec failed" in result.stderr
     assert (
-        made / "tiny_tensorrt_int8" / "tiny_tensorrt_int8" / "1" / "model.plan"
+        repository / "tiny_tensorrt_int8" / "tiny_tensorrt_int8" / "1" / "model.plan"
     ).read_text() == "plan\n"  # the old one still serves
 
 
@@ -557,8 +557,8 @@ def test_a_real_triton_serves_it(parts: BundleInputs, tmp_path: Path) -> None:
             attack = urllib.request.Request(f"http://{url}/v2/repository/models/{asked}", json.dumps(inline).encode())
             with pytest.raises(urllib.error.HTTPError, match="403"):
                 urllib.request.urlopen(attack, timeout=10)
-        asked = ["--url", url, "--model", "tiny_onnx_fp32", "--top", 1]
-        answered = run([sys.executable, folder / "client.py", *asked, *sorted(tmp_path.glob("*.png"))])
+        options = ["--url", url, "--model", "tiny_onnx_fp32", "--top", 1]
+        answered = run([sys.executable, folder / "client.py", *options, *sorted(tmp_path.glob("*.png"))])
         with InferenceServerClient(url) as client:
             config = client.get_model_config("tiny_onnx_fp32")
             sent = InferInput("photos", list(pixels.shape), "UINT8")
@@ -569,7 +569,7 @@ def test_a_real_triton_serves_it(parts: BundleInputs, tmp_path: Path) -> None:
     assert tested.stdout.count("trace and log settings are refused by ") == 2
     assert answered.returncode == 0, answered.stderr
     best = [parts.spec.labels[i] for i in parts.golden.expected["fp32"].scores.argmax(axis=1)]
-    assert [json.loads(line)["labels"] for line in answered.stdout.splitlines()] == [[each] for each in best]
+    assert [json.loads(line)["labels"] for line in answered.stdout.splitlines()] == [[item] for item in best]
     assert [row[0].decode().split(":")[2] for row in classes.as_numpy("scores")] == best
     assert config["dynamic_batching"]["preferred_batch_size"] == [8]
     assert config["dynamic_batching"]["default_queue_policy"]["max_queue_size"] == 512

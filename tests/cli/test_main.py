@@ -56,7 +56,7 @@ def test_help_groups_the_options_of_a_command_with_more_than_ten(command: str) -
 
 
 def test_help_names_the_defaults_of_the_head_configuration() -> None:
-    from trtpoets.train.head import HeadConfig
+    from trtpoets.core.training import HeadConfig
 
     by_name = {parameter.name: parameter for parameter in typer.main.get_command(main.app).commands["retrain"].params}  # type: ignore[attr-defined]
     defaults = HeadConfig()
@@ -113,10 +113,12 @@ def test_a_user_error_prints_two_lines_and_no_traceback(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", "\t"])
-def test_invalid_run_names_are_rejected(name: str, tmp_path: Path) -> None:
-    result = program("export", name, cwd=tmp_path)
-    assert result.returncode == 1
-    assert "the name" in result.stderr
+def test_invalid_run_names_are_rejected(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call_main(monkeypatch, "export", name) == 1
+    assert "the name" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,7 +184,7 @@ def test_options_have_the_defaults_of_the_configurations() -> None:
     from trtpoets.convert.int8.calibration import CalibrationConfig
     from trtpoets.convert.onnx_export import ExportConfig
     from trtpoets.core.types import BatchRange
-    from trtpoets.device.build.engine import EngineConfig
+    from trtpoets.device.build.engine_config import EngineConfig
     from trtpoets.judge.bench.benchmark import BenchConfig
     from trtpoets.pipeline.retrain import RetrainConfig
     from trtpoets.pipeline.stage_options import batch_range, bench_config, calibration_config, retrain_config
@@ -223,47 +225,6 @@ def test_an_invalid_batch_range_is_rejected(text: str) -> None:
 
     with pytest.raises(BadInput, match="must be minimum:optimum:maximum"):
         batch_range(text)
-
-
-def test_uncounted_progress_is_shown_in_percent(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from trtpoets.cli import terminal
-    from trtpoets.core import console
-    from trtpoets.core.progress import PARTS
-
-    monkeypatch.setattr(console, "_REPORT_SECONDS", -1.0)
-    with terminal.progress_display() as progress:
-        for task, total in (("build x", PARTS), ("photos", 40), ("files", 1000)):
-            progress(task, total // 4, total)
-            progress(task, total, total)
-    thousand = ["files: 250 of 1,000", "files: 1,000"]  # equals PARTS, but is a count of files
-    lines = [line.partition(" in ")[0] for line in capsys.readouterr().err.splitlines()]
-    assert lines == ["build x: 25%", "build x: done", "photos: 10 of 40", "photos: 40", *thousand]
-
-
-def test_rates_below_one_per_second_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    from trtpoets.core import console
-
-    clock, lines = iter([0.0, 28.0, 0.0, 2.0]), list[str]()
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
-    show = console.progress_lines(lines.append)
-    for task, total in (("methods", 6), ("photos", 200)):
-        show(task, 0, total)
-        show(task, total, total)
-    assert lines == ["methods: 6 in 28.0 s\n", "photos: 200 in 2.0 s, 100/s\n"]
-
-
-def test_open_page_raises_without_a_browser(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from trtpoets.cli.terminal import open_page
-    from trtpoets.core.errors import MissingDependency
-
-    opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or len(opened) == 1)
-    open_page(tmp_path / "a report.html")
-    assert opened == [f"{tmp_path.as_uri()}/a%20report.html"]
-    with pytest.raises(MissingDependency, match="no browser can be started here"):
-        open_page(tmp_path / "a report.html")
 
 
 def test_markdown_is_printed_to_stdout_unchanged(

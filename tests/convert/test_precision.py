@@ -138,7 +138,7 @@ def test_tensors_of_a_concat_share_the_largest_scale(photos: list[Photo], tmp_pa
 
 def test_readers_of_a_tensor_that_is_always_zero_stay_in_fp32(photos: list[Photo], tmp_path: Path) -> None:
     proto = residual_network()
-    for tensor in proto.graph.initializer:  # type: ignore[attr-defined]
+    for tensor in proto.graph.initializer:
         if tensor.name == "expand.bias":
             tensor.CopyFrom(numpy_helper.from_array(np.full(32, -100, np.float32), "expand.bias"))
     model = saved(proto, tmp_path / "fp32.onnx")
@@ -220,7 +220,7 @@ def test_fp16_graph_has_half_the_bytes_and_two_casts(model: OnnxModel, photos: l
 
 def changed(path: Path, name: str, factor: float) -> OnnxModel:
     proto = residual_network()
-    for tensor in proto.graph.initializer:  # type: ignore[attr-defined]
+    for tensor in proto.graph.initializer:
         if tensor.name == name:
             tensor.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(tensor) * factor).astype(np.float32), name))
     return saved(proto, path / "fp32.onnx")

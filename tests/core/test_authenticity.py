@@ -37,6 +37,7 @@ from trtpoets.device.runners import Way, open_runner
 from trtpoets.judge.bench.bench_child import artefact_from_description, description_from_artefact
 from trtpoets.onboard.installed_bundle import bundle_here, engine_in, seal_record
 from trtpoets.pipeline.artefacts import classifier_in
+from trtpoets.pipeline.inspect import CardFacts
 
 
 @pytest.fixture
@@ -105,7 +106,8 @@ def test_checking_creates_no_key(key: Path) -> None:
 def test_a_key_that_cannot_be_used(key: Path, damage: Callable[[Path], object], problem: str, hint: str) -> None:
     tag = hmac_of("x")
     damage(key)
-    for call in (lambda: hmac_of("x"), lambda: why_foreign("x", tag)):
+    calls: list[Callable[[], object]] = [lambda: hmac_of("x"), lambda: why_foreign("x", tag)]
+    for call in calls:
         with pytest.raises((BadArtefact, StorageFailed), match=problem) as caught:
             call()
         assert caught.value.hint.startswith(hint)
@@ -132,8 +134,8 @@ def test_the_key_without_a_home_folder(
     monkeypatch.setattr(paths, "temporary_root", lambda: tmp_path)
     monkeypatch.setattr(paths, "_warned_data", set())
     assert key_file() == key_file() == tmp_path / f"trtpoets-data-{os.getuid()}" / "key"
-    (told,) = caplog.messages
-    assert "set TRTPOETS_KEY to a file" in told
+    (message,) = caplog.messages
+    assert "set TRTPOETS_KEY to a file" in message
     # What another user may have put there is not taken.
     (tmp_path / f"trtpoets-data-{os.getuid()}").chmod(0o777)
     with pytest.raises(StorageFailed, match="belongs to another user"):
@@ -195,11 +197,12 @@ def test_changed_engine_bytes_with_a_recomputed_card(
     with pytest.raises(BadArtefact, match="on this machine: its card has the HMAC of another key"):
         trtpoets.label(str(engine.path), [tmp_path / "a.png"])
     # Nor by the way of the processes that measure and prove engines.
-    for found in (load_engine(engine.path), artefact_from_description(description_from_artefact(engine))):
+    for item in (load_engine(engine.path), artefact_from_description(description_from_artefact(engine))):
         with pytest.raises(BadArtefact, match="may run code when it is opened"):
-            open_runner(found).__enter__()
+            open_runner(item).__enter__()
     assert "new engine" not in gpu.journal
     facts = trtpoets.inspect(card_of(engine.path)).facts
+    assert isinstance(facts, CardFacts)
     assert (facts.files, facts.foreign) == ({engine.path.name: "intact"}, authenticity.OTHER_HMAC)
     assert engine_from_file(engine.path, trust=True).card.batch.optimum == 4, "its card is intact, and tells"
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sources import nodes_of
 from trtpoets.core.child_environment import child_environment
+from trtpoets.core.child_process import Child
 from trtpoets.core.program import run_program
-from trtpoets.judge.bench.worker_process import Child
 
 PACKAGE = Path(__file__).parents[2] / "trtpoets"
 
@@ -52,8 +53,8 @@ def test_a_benchmarks_child(threads: int, chosen: str, monkeypatch: pytest.Monke
     names = "('CUDA_MODULE_LOADING', 'OMP_NUM_THREADS')"
     program = f"import json, os; input(); print(json.dumps({{'told': [os.environ.get(name) for name in {names}]}}))"
     with Child((sys.executable, "-c", program), threads) as child:
-        told = child.ask({}, 30)["told"]
-    assert told == [chosen or "LAZY", str(threads) if threads else os.environ.get("OMP_NUM_THREADS")]
+        result = child.ask({}, 30)["told"]
+    assert result == [chosen or "LAZY", str(threads) if threads else os.environ.get("OMP_NUM_THREADS")]
 
 
 def test_no_process_is_started_without_it() -> None:
@@ -62,10 +63,10 @@ def test_no_process_is_started_without_it() -> None:
         name = str(path.relative_to(PACKAGE))
         if "templates" in path.parts or name in WITHOUT_CUDA:
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             starts = isinstance(node.func.value, ast.Name) and node.func.value.id == "subprocess"
-            if starts and "env" not in {each.arg for each in node.keywords}:
+            if starts and "env" not in {keyword.arg for keyword in node.keywords}:
                 bare.append(f"{name}:{node.lineno}")
     assert bare == [], "give them env=child_environment()"

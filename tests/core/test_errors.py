@@ -41,14 +41,14 @@ def written() -> Any:
 
 def test_every_error_has_a_code_of_its_own() -> None:
     module = written()
-    found = module.errors()
-    assert len(found) > 500
-    for error in found:
+    result = module.errors()
+    assert len(result) > 500
+    for error in result:
         assert re.fullmatch(r"TP[1-9]\d{3}", error.code), f"{error.place} makes {error.kind} without a code"
         packages = module.AREAS[error.code[2]][1].split(", ")
         assert error.place.split("/")[1] in packages, f"{error.place} has the code {error.code} of {packages}"
-    counts = Counter(error.code for error in found)
-    assert not {error.place: error.code for error in found if counts[error.code] > 1}
+    counts = Counter(error.code for error in result)
+    assert not {error.place: error.code for error in result if counts[error.code] > 1}
 
 
 def test_the_list_of_errors_is_current() -> None:

@@ -207,5 +207,5 @@ def test_any_bytes_are_accepted(content: bytes) -> None:
 
 @given(st.binary(max_size=40))
 def test_metadata_of_ultralytics_begins_with_its_length(content: bytes) -> None:
-    found = ultralytics_metadata(content)
-    assert found is None or found[0] == 4 + int.from_bytes(content[:4], "little")
+    result = ultralytics_metadata(content)
+    assert result is None or result[0] == 4 + int.from_bytes(content[:4], "little")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from trtpoets.core import files
 from trtpoets.core.errors import BadArtefact, Busy, MissingArtefact, StorageFailed
 from trtpoets.core.files import (
     atomic_file,
@@ -154,7 +153,7 @@ def test_a_lock_on_a_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(files.os, "write", full)
+        patched.setattr(os, "write", full)
         with pytest.raises(StorageFailed, match="No space left on device"):
             locked(tmp_path / "lock", "flowers").__enter__()
     with locked(tmp_path / "lock", "flowers"):

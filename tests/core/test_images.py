@@ -266,8 +266,8 @@ def photos_on_disk(folder: Path, count: int) -> list[Path]:
 @pytest.mark.parametrize(("count", "batch"), [(0, 4), (1, 4), (4, 4), (11, 4), (5, 100)])
 def test_batches_come_in_order_and_whole(tmp_path: Path, count: int, batch: int) -> None:
     batches = list(photo_batches(photos_on_disk(tmp_path, count), SMALL, batch, workers=3))
-    assert [len(each) for each in batches] == [batch] * (count // batch) + [count % batch] * bool(count % batch)
-    assert [photo[0, 0, 0] for each in batches for photo in each] == list(range(count))
+    assert [len(item) for item in batches] == [batch] * (count // batch) + [count % batch] * bool(count % batch)
+    assert [photo[0, 0, 0] for item in batches for photo in item] == list(range(count))
 
 
 def test_batches_are_decoded_into_memory_that_is_given(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ PROGRAM = """
 import json, os
 before = dict(os.environ)
 from tests.core.test_keras_settings import scores
-told = scores()
-print(json.dumps([told, sorted(name for name in before if before[name] != os.environ.get(name))]))
+answers = scores()
+print(json.dumps([answers, sorted(name for name in before if before[name] != os.environ.get(name))]))
 """
 
 
@@ -47,8 +47,8 @@ def scores() -> list[Any]:
         x = entry = keras.Input((12, 8, 3))
         x = layers.Conv2D(4, 3, kernel_initializer="ones", name="convolution")(x)
         x = layers.GlobalAveragePooling2D()(layers.BatchNormalization()(x))
-        found = keras.Model(entry, x).predict(np.arange(4 * 288).reshape(4, 12, 8, 3), batch_size=1, verbose=0)
-    return [str(found.dtype), found.tolist(), keras.config.backend(), keras.config.image_data_format()]
+        predict = keras.Model(entry, x).predict(np.arange(4 * 288).reshape(4, 12, 8, 3), batch_size=1, verbose=0)
+    return [str(predict.dtype), predict.tolist(), keras.config.backend(), keras.config.image_data_format()]
 
 
 def test_settings_of_keras_change_nothing(tmp_path: Path) -> None:
@@ -58,8 +58,8 @@ def test_settings_of_keras_change_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    told, changed = json.loads(done.stdout.splitlines()[-1])
-    assert told == scores() and told[0] == "float32" and told[2:] == ["tensorflow", "channels_last"]
+    result, changed = json.loads(done.stdout.splitlines()[-1])
+    assert result == scores() and result[0] == "float32" and result[2:] == ["tensorflow", "channels_last"]
     assert changed == [], "the user's variables are as they were"
     assert json.loads(settings.read_text()) == HOSTILE and list(tmp_path.iterdir()) == [settings]
 

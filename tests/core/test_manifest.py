@@ -32,9 +32,9 @@ def changed(folder: Path, **changes: Any) -> None:
 
 
 def test_a_written_manifest_is_read(tmp_path: Path) -> None:
-    made = written(tmp_path, jetpack="5.1.2", board="orin-nano")
-    assert check_manifest(tmp_path) == read_manifest(tmp_path) == made
-    assert set(made.files) == set(FILES)
+    result = written(tmp_path, jetpack="5.1.2", board="orin-nano")
+    assert check_manifest(tmp_path) == read_manifest(tmp_path) == result
+    assert set(result.files) == set(FILES)
     value = json.loads((tmp_path / MANIFEST).read_text())
     assert value["format"] == 1
     assert value["order"] == ["int8", "fp32"]
@@ -66,10 +66,10 @@ def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["note.txt", "golden/012.bmp", "runtime/trtpoets/core/__pycache__/x.pyc", ".hidden"])
 def test_an_extra_file_is_named(name: str, tmp_path: Path) -> None:
-    made = written(tmp_path)
+    result = written(tmp_path)
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(b"")
-    assert extra_files(tmp_path, made) == [name]
+    assert extra_files(tmp_path, result) == [name]
     with pytest.raises(BadArtefact, match=f"does not list: {name}") as caught:
         check_manifest(tmp_path)
     assert caught.value.hint == "delete them, or move them to built/"

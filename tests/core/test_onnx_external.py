@@ -216,7 +216,10 @@ def test_tensors_in_attributes_and_graphs_inside_graphs(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     path.write_bytes(model.SerializeToString())
-    assert [(each.location, each.tensors, each.needed, each.bytes) for each in external_files(path)] == [
+    assert [
+        (external_file.location, external_file.tensors, external_file.needed, external_file.bytes)
+        for external_file in external_files(path)
+    ] == [
         ("c.bin", 2, 16, 16),
         ("b.bin", 2, 16, 16),
         ("a.bin", 1, 16, 16),

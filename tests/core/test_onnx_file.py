@@ -26,7 +26,7 @@ def test_reading_what_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("keep", [0, 1, 100, 4000])
 def test_a_truncated_file_is_refused(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "cut.onnx"
-    path.write_bytes(residual_network().SerializeToString()[:keep])  # type: ignore[attr-defined]
+    path.write_bytes(residual_network().SerializeToString()[:keep])
     with pytest.raises(BadArtefact, match=r"cut\.onnx (is not a valid ONNX file|has no input)"):
         check_onnx(path)
 
@@ -71,8 +71,8 @@ def test_a_model_json_that_was_edited(tmp_path: Path) -> None:
 
 def test_other_names_of_input_and_output(tmp_path: Path) -> None:
     proto = residual_network()
-    proto.graph.input[0].name = "images"  # type: ignore[attr-defined]
-    proto.graph.node[0].input[0] = "images"  # type: ignore[attr-defined]
+    proto.graph.input[0].name = "images"
+    proto.graph.node[0].input[0] = "images"
     with pytest.raises(BadArtefact, match=r"input photos and the output scores, not \['images'\] and \['scores'\]"):
         read_onnx(saved(proto, tmp_path / "other.onnx").path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import trtpoets
+from tests.support.sources import nodes_of
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.optional import needs, tensorflow
 
@@ -20,7 +22,7 @@ def test_a_missing_package_names_the_extra() -> None:
         pytest.raises(MissingDependency, match=r"the demonstration needs no_such_package, .*No module named") as caught,
         needs("demo", reason="the demonstration"),
     ):
-        import no_such_package  # noqa: F401
+        importlib.import_module("no_such_package")
     assert caught.value.hint == "pip install 'trtpoets[demo]'"
 
 
@@ -48,7 +50,7 @@ def test_onnx_runtime_is_imported_in_one_place() -> None:
     for path in Path(trtpoets.__file__).parent.rglob("*.py"):
         names = [
             name.name.partition(".")[0]
-            for node in ast.walk(ast.parse(path.read_text()))
+            for node in nodes_of(path)
             if isinstance(node, ast.Import)
             for name in node.names
         ]

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from trtpoets.cli import main
-from trtpoets.core import outputs
 from trtpoets.core.errors import StorageFailed
 from trtpoets.core.outputs import require_writable
 
@@ -19,7 +18,7 @@ def test_what_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "there.cache").write_text("old")
     for path in (tmp_path / "new.cache", tmp_path / "there.cache", tmp_path / "a/b/new.cache"):
         require_writable(path, "--out")
-    assert [each.name for each in tmp_path.iterdir()] == ["there.cache"]
+    assert [item.name for item in tmp_path.iterdir()] == ["there.cache"]
     assert (tmp_path / "there.cache").read_text() == "old"
 
 
@@ -32,7 +31,7 @@ def test_what_can_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             require_writable(path, "--out")
         assert "something else is in the way" in caught.value.hint
         assert "--out FILE" in caught.value.hint
-    monkeypatch.setattr(outputs.os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(StorageFailed, match="Permission denied"):
         require_writable(tmp_path / "new", "--out")
 

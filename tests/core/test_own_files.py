@@ -13,7 +13,6 @@ import pytest
 
 from tests.onboard.update.update_kills import small_bundle
 from tests.train.test_feature_cache import names, opened, rows_of
-from trtpoets.core import own_files
 from trtpoets.core.errors import StorageFailed, TrtPoetsError
 from trtpoets.core.files import atomic_file, atomic_folder, locked, sweep_parts, write_bytes, write_json, write_text
 from trtpoets.core.own_files import open_folder, open_own, require_no_link, write_own
@@ -101,16 +100,16 @@ def test_another_users_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     real = os.fstat
 
     def told(handle: int) -> os.stat_result:
-        found = list(real(handle))
-        found[4] = third if os.path.samestat(real(handle), (tmp_path / "lock").stat()) else owner
-        return os.stat_result(found)
+        result = list(real(handle))
+        result[4] = third if os.path.samestat(real(handle), (tmp_path / "lock").stat()) else owner
+        return os.stat_result(result)
 
-    monkeypatch.setattr(own_files.os, "fstat", told)
+    monkeypatch.setattr(os, "fstat", told)
     with pytest.raises(StorageFailed, match=rf"lock belongs to another user \(uid {third}\)"):
         locked(tmp_path / "lock", "flowers").__enter__()
     # A disk without owners: SMB, FAT, NFS that makes everybody nobody.
-    monkeypatch.setattr(own_files.os, "geteuid", lambda: third + 1)
-    monkeypatch.setattr(own_files.os, "fstat", real)
+    monkeypatch.setattr(os, "geteuid", lambda: third + 1)
+    monkeypatch.setattr(os, "fstat", real)
     with locked(tmp_path / "lock", "flowers"):
         pass
 
@@ -164,8 +163,8 @@ def test_sweeping_goes_through_no_link(tmp_path: Path, foreign: Path) -> None:
 
 def test_sweeping_leaves_other_users_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".a.part-12345678").write_text("")
-    monkeypatch.setattr(own_files.os, "geteuid", lambda: os.getuid() + 1)
-    monkeypatch.setattr(own_files.os, "fstat", lambda handle: os.stat_result([0] * 4 + [os.getuid() + 1] + [0] * 5))
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(os, "fstat", lambda handle: os.stat_result([0] * 4 + [os.getuid() + 1] + [0] * 5))
     sweep_parts(tmp_path)
     assert (tmp_path / ".a.part-12345678").is_file()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import tempfile
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -12,7 +13,7 @@ import pytest
 
 import trtpoets
 from trtpoets.cli.main import app
-from trtpoets.core import files, paths
+from trtpoets.core import paths
 from trtpoets.core.errors import BadInput, StorageFailed, TrtPoetsError
 from trtpoets.core.files import atomic_file, chosen_by, temporary_file, temporary_folder
 from trtpoets.core.paths import cache_root, user_path
@@ -52,12 +53,21 @@ def is_path(hint: Any) -> bool:
 
 def named(name: str) -> dict[str, Any]:
     """What a function is called with when only the paths matter."""
-    some = {"model": "nothing", "name": "nothing", "photos": "photos", "backbone": "mobilenet_v2", "file": "x"}
+    some: dict[str, Any] = {
+        "model": "nothing",
+        "name": "nothing",
+        "photos": "photos",
+        "backbone": "mobilenet_v2",
+        "file": "x",
+    }
     parameters = inspect.signature(getattr(trtpoets, name)).parameters
-    needed = {key: some[key] for key, each in parameters.items() if each.default is each.empty and key in some}
+    needed = {
+        key: some[key] for key, parameter in parameters.items() if parameter.default is parameter.empty and key in some
+    }
     if name == "label":
         needed["photos"] = ["x.png"]
-    return {**needed, **({"target": "jetson"} if name == "bundle" else {})}
+    more: dict[str, dict[str, Any]] = {"bundle": {"target": "jetson"}, "demo": {"quick": True}}
+    return {**needed, **more.get(name, {})}
 
 
 PATHS = [
@@ -131,11 +141,11 @@ def test_the_cache_where_home_can_not_be_written(
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     with caplog.at_level(logging.WARNING):
-        found = cache_root()
-        assert cache_root() == found
-    assert found == no_choice / f"trtpoets-cache-{os.getuid()}" and found.stat().st_mode & 0o777 == 0o700
+        result = cache_root()
+        assert cache_root() == result
+    assert result == no_choice / f"trtpoets-cache-{os.getuid()}" and result.stat().st_mode & 0o777 == 0o700
     (message,) = [record.getMessage() for record in caplog.records]
-    assert "can't be written" in message and "set TRTPOETS_CACHE" in message and str(found) in message
+    assert "can't be written" in message and "set TRTPOETS_CACHE" in message and str(result) in message
 
 
 def test_the_cache_without_a_home(no_choice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +205,7 @@ def test_a_full_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def full(**_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.tempfile, "mkdtemp", full)
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
     with pytest.raises(StorageFailed) as caught, temporary_folder():
         pass
     assert "set TMPDIR" in caught.value.hint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def expected(pixels: np.ndarray) -> np.ndarray:
     return bytes_to_array(stream.getvalue(), SIZE, "it").astype(int)
 
 
-WRITERS = {
+WRITERS: dict[str, Callable[[np.ndarray], bytes]] = {
     "PNG": png16,
     "TIFF little-endian": lambda samples: tiff16(samples, "<"),
     "TIFF big-endian": lambda samples: tiff16(samples, ">"),
@@ -242,5 +243,5 @@ def test_a_photo_of_fewer_bits_than_the_classifier_expects_is_named_once(
     assert caplog.text == ""
     for name in ("dark.png", "darker.png"):
         photo_to_array(tmp_path / name, SIZE)
-    (told,) = caplog.messages
-    assert "dark.png has 16-bit samples with a maximum of 4080" in told
+    (message,) = caplog.messages
+    assert "dark.png has 16-bit samples with a maximum of 4080" in message

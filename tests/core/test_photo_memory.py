@@ -53,7 +53,7 @@ def test_a_16_bit_png_of_100_megapixels_is_refused_by_its_bytes() -> None:
 _OTHER_KINDS = ("rgba16", "grey16", "rgba", "palette", "tiff", "webp", "progressive")
 
 
-@pytest.mark.parametrize("kind", ["rgb16", *(pytest.param(each, marks=pytest.mark.slow) for each in _OTHER_KINDS)])
+@pytest.mark.parametrize("kind", ["rgb16", *(pytest.param(kind, marks=pytest.mark.slow) for kind in _OTHER_KINDS)])
 def test_the_estimate_matches_the_memory_used(kind: str) -> None:
     """In a child process, whose memory is measured: 12 megapixels of each kind."""
     code = """

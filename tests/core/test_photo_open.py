@@ -57,6 +57,7 @@ def test_every_mode_of_these_formats_keeps_its_colours(kind: str, mode: str) -> 
 
         profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
         image = ImageCms.profileToProfile(two_colours(), *profiles, outputMode="LAB")
+        assert image is not None
     else:
         image = two_colours(mode)
     assert_two_colours(bytes_to_array(encoded(image, kind), SMALL, "it"), 25)
@@ -309,9 +310,9 @@ def test_the_limits_leave_pillows_own_alone() -> None:
     content = [PNGS["a long compressed text"], encoded(two_colours(), "JPEG"), b"hello"]
 
     def look() -> None:
-        for each in content:
+        for item in content:
             try:
-                bytes_to_array(each, SMALL, "it")
+                bytes_to_array(item, SMALL, "it")
             except BadPhoto:
                 continue
 

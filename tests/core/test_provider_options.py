@@ -7,9 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -31,14 +29,10 @@ from trtpoets.core.provider_options import (
 )
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import BatchRange, OnnxModel, Precision
-from trtpoets.device import ort_engines
-from trtpoets.device.gpu import libcuda
-from trtpoets.device.gpu.libcuda import Gpu
-from trtpoets.device.ort_engines import engines_below
 from trtpoets.device.runners import Way, open_runner
 from trtpoets.judge.bench.bench_child import _serve
 from trtpoets.judge.bench.bench_config import BenchConfig
-from trtpoets.judge.bench.contender import Contender
+from trtpoets.judge.bench.measured_runner import MeasuredRunner
 from trtpoets.judge.bench.meter import Meter
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -59,9 +53,9 @@ def model(folder: Path, precision: Precision) -> OnnxModel:
 
 @pytest.mark.parametrize("precision", Precision)
 def test_the_engine_is_built_before_anything_is_timed(ort: None, tmp_path: Path, precision: Precision) -> None:
-    found = model(tmp_path, precision)
+    result = model(tmp_path, precision)
     for _ in range(2):  # the second process finds the engine of the first
-        with open_runner(found, way=Way.TENSORRT, batches=(1, 4)) as runner:
+        with open_runner(result, way=Way.TENSORRT, batches=(1, 4)) as runner:
             for batch in (1, 4):
                 meter = Meter(runner, tiny_photos(4), batch)
                 meter.warm_up(0.0, 1.0)
@@ -83,11 +77,11 @@ def test_the_engine_is_built_before_anything_is_timed(ort: None, tmp_path: Path,
 
 def test_a_round_comes_after_a_warm_up_of_its_batch_size(ort: None, tmp_path: Path) -> None:
     """The child process refuses to measure a batch size without a warm-up."""
-    found = model(tmp_path, Precision.FP32)
+    result = model(tmp_path, Precision.FP32)
     photo = tmp_path / "photo.png"
     Image.fromarray(tiny_photos(1)[0]).save(photo)
     first = {
-        "artefact": {"kind": "onnx", "path": str(found.path), "spec": found.spec.to_json(), "precision": "fp32"},
+        "artefact": {"kind": "onnx", "path": str(result.path), "spec": result.spec.to_json(), "precision": "fp32"},
         "way": "tensorrt",
         "photos": [[str(photo), sha256_of_file(photo)]],
         "prepared": False,
@@ -100,8 +94,8 @@ def test_a_round_comes_after_a_warm_up_of_its_batch_size(ort: None, tmp_path: Pa
         {"warm_up": 64},
         {"round": 64, "seconds": 0.0, "count": 1, "limit": 1.0},
     ]
-    told: list[dict[str, object]] = []
-    lines = iter([json.dumps(each) for each in (first, *asked)])
+    calls: list[dict[str, object]] = []
+    lines = iter([json.dumps(item) for item in (first, *asked)])
 
     class Requests:
         def readline(self) -> str:
@@ -110,60 +104,41 @@ def test_a_round_comes_after_a_warm_up_of_its_batch_size(ort: None, tmp_path: Pa
         def __iter__(self) -> Iterator[str]:
             return lines
 
-    _serve(Requests(), open_runner, lambda **reply: told.append(reply))  # type: ignore[arg-type]
-    assert [next(iter(each)) for each in told] == ["loaded", "failure", "warmup", "round"]
+    _serve(Requests(), open_runner, lambda **reply: calls.append(reply))  # type: ignore[arg-type]
+    assert [next(iter(item)) for item in calls] == ["loaded", "failure", "warmup", "round"]
     assert fake.sessions[-1].profile == (1, 64, 64)
     assert fake.built == ["open"]
 
 
-def test_each_gpu_and_library_has_engines_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """ONNX Runtime's own file names do not distinguish GPUs of one capability or TensorRT versions."""
-    agx = Gpu("Orin", (8, 7), 61 << 30, 16, True, "NVIDIA Jetson AGX Orin Developer Kit")
-    here: dict[str, Any] = {"gpu": agx, "driver": "L4T R36.4.3", "packages": {"onnxruntime-gpu": "1.23.0"}}
-    monkeypatch.setattr(libcuda, "gpus", lambda: (here["gpu"],))
-    monkeypatch.setattr(libcuda, "driver_version", lambda: here["driver"])
-    monkeypatch.setattr(ort_engines, "installed", lambda names: here["packages"])
-    seen = [engines_below(tmp_path)]
-    assert engines_below(tmp_path) == seen[0]
-    for change in (
-        {"gpu": replace(agx, multiprocessors=8, board="NVIDIA Jetson Orin NX Developer Kit")},
-        {"driver": "L4T R36.5.0"},  # another JetPack, another TensorRT
-        {"packages": {"onnxruntime-gpu": "1.24.0"}},
-    ):
-        here.update(change)
-        seen.append(engines_below(tmp_path))
-    assert len(set(seen)) == 4 and {path.parent for path in seen} == {tmp_path}
-
-
-def test_loading_may_take_as_long_as_a_build(tmp_path: Path) -> None:
+def test_loading_may_take_as_long_as_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine is built while the runner loads; that is not a hang."""
-    found, asked = model(tmp_path, Precision.FP32), []
+    result, asked = model(tmp_path, Precision.FP32), []
     for way in (Way.PLAIN, Way.CUDA, Way.TENSORRT):
-        contender = Contender(found, way, BenchConfig())
-        contender._ask = lambda request, batch, timeout=None: asked.append(timeout)  # type: ignore[method-assign,assignment,return-value,func-returns-value]
-        contender.load([sys.executable, "-c", ""], [], False)
-        contender.end()
+        runner = MeasuredRunner(result, way, BenchConfig())
+        monkeypatch.setattr(runner, "_ask", lambda request, batch, timeout=None: asked.append(timeout))
+        runner.load([sys.executable, "-c", ""], [], False)
+        runner.end()
     assert asked == [None, None, 1800.0]
 
 
 def test_larger_batches_go_in_pieces(ort: None, tmp_path: Path) -> None:
-    found = model(tmp_path, Precision.FP32)
+    result = model(tmp_path, Precision.FP32)
     photos = tiny_photos(70)
-    with open_runner(found) as cpu, open_runner(found, way=Way.TENSORRT) as runner:
+    with open_runner(result) as cpu, open_runner(result, way=Way.TENSORRT) as runner:
         np.testing.assert_allclose(runner.infer(photos), cpu.infer(photos), atol=1e-6)
         assert fake.sessions[-1].seen == {32, 6}
 
 
 def test_a_provider_that_fails_is_not_replaced_by_another(ort: None, tmp_path: Path) -> None:
-    found = model(tmp_path, Precision.FP32)
+    result = model(tmp_path, Precision.FP32)
     for way in (Way.CUDA, Way.TENSORRT):
-        with open_runner(found, way=way) as runner:
+        with open_runner(result, way=way) as runner:
             runner.infer(tiny_photos(2))
             fake.sessions[-1].failing = True
             with pytest.raises(RunFailed, match="CUDA failure 700"):
                 runner.infer(tiny_photos(2))
     (tmp_path / "int8.onnx").write_bytes(model(tmp_path, Precision.INT8).path.read_bytes())
-    as_fp32 = OnnxModel(tmp_path / "int8.onnx", Precision.FP32, found.spec)  # its options lack the flag
+    as_fp32 = OnnxModel(tmp_path / "int8.onnx", Precision.FP32, result.spec)  # its options lack the flag
     with pytest.raises(RunFailed, match=r"TensorrtExecutionProvider can't open .*: .*could not build engine"):
         open_runner(as_fp32, way=Way.TENSORRT).__enter__()
 
@@ -182,7 +157,7 @@ def test_bundles_ship_the_same_options(tmp_path: Path) -> None:
     for word, provider in PROVIDERS.items():
         for precision in Precision:
             expected = providers_of(provider, parts.model(precision), batch_range_for((8,)), "built/tensorrt")
-            assert settings[word]["providers"][precision.value] == [list(each) for each in expected]
+            assert settings[word]["providers"][precision.value] == [list(item) for item in expected]
 
 
 def test_ranges() -> None:

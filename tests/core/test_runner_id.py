@@ -12,14 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import trtpoets
 from tests.fakes.engine import paper_engine
-from tests.judge.bench.test_benchmark import QUICK, photos
+from tests.support.benchmarks import QUICK, photos_in
 from tests.support.runner_ids import runner
+from tests.support.sources import tree_of
 from tests.support.tiny import tiny_onnx, tiny_spec
 from tests.test_structure import PACKAGE
 from trtpoets.core.errors import BadArtefact, BadInput
@@ -41,14 +43,12 @@ from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge.bench import benchmark
 from trtpoets.judge.bench.bench_config import Scenario
 from trtpoets.judge.bench.benchmark import benchmark_from_artefacts
-from trtpoets.judge.bench.contender import Failure
+from trtpoets.judge.bench.measured_runner import BenchFailure
 from trtpoets.judge.bench.scenario import config_for
 from trtpoets.judge.gate import GateConfig
 from trtpoets.pipeline import result_status
 from trtpoets.pipeline.build import _jobs
 from trtpoets.reporting.recommendation import Limits, recommendation_from_report
-
-__all__ = ["photos"]  # a fixture
 
 SIZES = st.integers(1, 64)
 CONFIGS = st.builds(
@@ -108,7 +108,7 @@ def test_rows_of_an_earlier_version_are_read_and_what_can_t_be_is_said() -> None
         with pytest.raises((KeyError, TypeError, ValueError)):
             RunnerId.from_row(row)
         with pytest.raises(BadArtefact, match="runner can't be read") as caught:
-            from_json(Failure, {**row, "why": ""}, "benchmark.json", "measure again")
+            from_json(BenchFailure, {**row, "why": ""}, "benchmark.json", "measure again")
         assert caught.value.hint == "measure again"
 
 
@@ -139,10 +139,15 @@ def test_every_option_that_decides_an_engine_is_in_its_name() -> None:
 
 def test_the_name_follows_from_the_card_and_not_from_the_file(tmp_path: Path) -> None:
     config = EngineConfig(Flavour.RTX, ("sm89", "sm86"), BatchRange(1, 2, 4), optimization_level=3)
-    options = {"targets": ("sm86", "sm89"), "optimization_level": 3}
+    options: dict[str, Any] = {"targets": ("sm86", "sm89"), "optimization_level": 3}
     engine = paper_engine(tmp_path, Flavour.RTX, (1, 2, 4), file="mine.engine", **options)
     assert open_runner(engine).identity == engine_runner(config, Precision.FP16)
     assert open_runner(engine).name == "rtx-fp16.sm86.sm89.batch1-2-4.level3"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Photo]:
+    return photos_in(tmp_path)
 
 
 def two_engines(folder: Path) -> tuple[Engine, Engine, Engine]:
@@ -162,9 +167,9 @@ def test_engines_are_listed_once_each_the_plain_one_first(tmp_path: Path, caplog
     engines = two_engines(tmp_path)
     earlier = paper_engine(tmp_path, Flavour.RTX, (1, 4, 4), file="fp16.rtx.sm75.engine")
     for order in ((*engines, earlier), (earlier, *engines)):
-        found = in_order(order)
-        assert [open_runner(each).name for each in found] == NAMES
-        assert [each.path.name for each in found][1] == "fp16.rtx.batch1-4-4.engine"
+        result = in_order(order)
+        assert [open_runner(item).name for item in result] == NAMES
+        assert [item.path.name for item in result][1] == "fp16.rtx.batch1-4-4.engine"
     assert f"{earlier.path} is ignored: fp16.rtx.batch1-4-4.engine is the same engine" in caplog.text
 
 
@@ -182,7 +187,9 @@ class Answering(FakeRunner):
     def __init__(self, artefact: Any, way: Way) -> None:
         opened = open_runner(artefact, way=way)
         always = {"rtx-fp16.sm86": 1, "rtx-fp16.batch1-4-4": 2}.get(opened.name)
-        scores = None if always is None else lambda photos: [[float(i == always) for i in range(3)]] * len(photos)
+        scores = (
+            None if always is None else lambda photos: np.array([[float(i == always) for i in range(3)]] * len(photos))
+        )
         super().__init__(opened.spec, scores, identity=opened.identity)
 
 
@@ -203,23 +210,23 @@ def test_each_engine_of_one_precision_has_its_own_scores(
     shown = tuple(replace(photo, split=Split.TEST, sha256=sha256_of_file(photo.path)) for photo in photos)
     judging_two_engines(monkeypatch, tmp_path, shown)
     details = to_json(trtpoets.evaluate("x", GateConfig(min_agreement=90), engines=tmp_path))
-    rows = {each["runner"]: each for each in details["evaluations"]}
+    rows = {item["runner"]: item for item in details["evaluations"]}
     assert set(rows) == {"tensorflow", *NAMES}
     assert rows["rtx-fp16"]["agreement"] == 1.0
-    told = {name: {tiny_spec().labels[cell[1]] for cell in rows[name]["confusion"]} for name in NAMES}
-    assert told["rtx-fp16.sm86"] == {tiny_spec().labels[1]}
-    assert told["rtx-fp16.batch1-4-4"] == {tiny_spec().labels[2]}
+    values = {name: {tiny_spec().labels[cell[1]] for cell in rows[name]["confusion"]} for name in NAMES}
+    assert values["rtx-fp16.sm86"] == {tiny_spec().labels[1]}
+    assert values["rtx-fp16.batch1-4-4"] == {tiny_spec().labels[2]}
     assert (rows["rtx-fp16.sm86"]["library"], rows["rtx-fp16.sm86"]["precision"]) == ("rtx", "fp16")
-    assert sorted(each["runner"] for each in details["gate"]["runners"]) == NAMES
+    assert sorted(item["runner"] for item in details["gate"]["runners"]) == NAMES
     chosen = GateConfig(min_agreement=90, runners=("rtx-fp16.sm86",))
     (only,) = to_json(trtpoets.evaluate("x", chosen, engines=tmp_path))["gate"]["runners"]
     assert (only["runner"], only["outcome"]) == ("rtx-fp16.sm86", "failed")
-    with pytest.raises(BadInput, match=r"rtx-fp16\.sm80 was not evaluated here") as caught:
+    with pytest.raises(BadInput, match=r"rtx-fp16\.sm80 was not evaluated") as caught:
         trtpoets.evaluate("x", GateConfig(min_agreement=90, runners=("rtx-fp16.sm80",)), engines=tmp_path)
     assert "rtx-fp16.sm86" in caught.value.hint
 
 
-@pytest.mark.parametrize("scenario", [None, *(pytest.param(each, marks=pytest.mark.slow) for each in Scenario)])
+@pytest.mark.parametrize("scenario", [None, *(pytest.param(scenario, marks=pytest.mark.slow) for scenario in Scenario)])
 def test_engines_of_one_precision_are_benched_side_by_side(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo], scenario: Scenario | None
 ) -> None:
@@ -233,11 +240,11 @@ def test_engines_of_one_precision_are_benched_side_by_side(
     assert got["failures"] == []
     places = [(row["runner"], row["batch"]) for row in got["measurements"]]
     assert places == [(name, batch) for name in ("rtx-fp16", "rtx-fp16.sm86") for batch in config.batches]
-    assert [row["accuracy"] for row in got["measurements"]] == [each for each in (1.0, 0.0) for _ in config.batches]
+    assert [row["accuracy"] for row in got["measurements"]] == [item for item in (1.0, 0.0) for _ in config.batches]
     assert {(row["library"], row["precision"]) for row in got["measurements"]} == {("rtx", "fp16")}
     if scenario is not None:
-        assert [each["runner"] for each in got["outcomes"]] == ["rtx-fp16", "rtx-fp16.sm86"]
-        assert [each["variant"] for each in got["outcomes"]] == [[], ["sm86"]]
+        assert [item["runner"] for item in got["outcomes"]] == ["rtx-fp16", "rtx-fp16.sm86"]
+        assert [item["variant"] for item in got["outcomes"]] == [[], ["sm86"]]
 
 
 def test_one_runner_twice_is_refused(tmp_path: Path, photos: list[Photo]) -> None:
@@ -249,17 +256,17 @@ def test_one_runner_twice_is_refused(tmp_path: Path, photos: list[Photo]) -> Non
 def test_a_recommended_engine_is_named_by_its_own_file() -> None:
     from tests.support.report_documents import documents, measurement, report_of
 
-    found = documents()
+    content = documents()
     variant = runner("rtx-fp16", "sm86")
-    found["engines"].append({**found["engines"][0], **variant.row(), "file": "fp16.rtx.sm86.engine"})
-    first = found["evaluation"]["evaluations"][1]
-    found["evaluation"]["evaluations"] += [{**first, **each.row()} for each in (runner("rtx-fp16"), variant)]
-    found["benchmark"]["measurements"] = [
+    content["engines"].append({**content["engines"][0], **variant.row(), "file": "fp16.rtx.sm86.engine"})
+    first = content["evaluation"]["evaluations"][1]
+    content["evaluation"]["evaluations"] += [{**first, **item.row()} for item in (runner("rtx-fp16"), variant)]
+    content["benchmark"]["measurements"] = [
         measurement("tensorflow", 1, 10.0, 1.0),
         {**measurement("", 1, 4.0, 2.5), **runner("rtx-fp16").row()},
         {**measurement("", 1, 2.0, 5.0), **variant.row()},
     ]
-    report = report_of(found)
+    report = report_of(content)
     assert report.runners["rtx-fp16.sm86"].runner == variant
     chosen = to_json(recommendation_from_report(report, Limits(max_drop=0.5)).chosen)
     assert (chosen["runner"], chosen["file"]) == ("rtx-fp16.sm86", "fp16.rtx.sm86.engine")
@@ -267,7 +274,7 @@ def test_a_recommended_engine_is_named_by_its_own_file() -> None:
 
 
 READS = {"split", "rsplit", "partition", "rpartition", "startswith", "endswith", "removeprefix", "removesuffix"}
-LIBRARY = re.compile("(?:{})-".format("|".join(each.value for each in Library)))
+LIBRARY = re.compile("(?:{})-".format("|".join(item.value for item in Library)))
 
 
 def parsed_names(tree: ast.AST) -> Iterator[str]:
@@ -299,9 +306,9 @@ def test_the_check_finds_code_that_parses_a_name() -> None:
 
 
 def test_no_code_parses_or_formats_a_runner_s_name() -> None:
-    found = {
-        str(path.relative_to(PACKAGE)): list(parsed_names(ast.parse(path.read_text())))
+    values = {
+        str(path.relative_to(PACKAGE)): list(parsed_names(tree_of(path)))
         for path in sorted(PACKAGE.rglob("*.py"))
         if path.name != "runner_id.py"
     }
-    assert {path: lines for path, lines in found.items() if lines} == {}
+    assert {path: lines for path, lines in values.items() if lines} == {}

@@ -24,7 +24,14 @@ def test_the_schemas_are_current() -> None:
     assert files == module.schemas(), "run: python docs/write_schemas.py"
 
 
-_TYPES = {"string": str, "boolean": bool, "integer": int, "number": (int, float), "array": list, "object": dict}
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "number": (int, float),
+    "array": list,
+    "object": dict,
+}
 
 
 def misfits(value: Any, schema: dict[str, Any], root: dict[str, Any], where: str = "$") -> list[str]:
@@ -43,21 +50,21 @@ def misfits(value: Any, schema: dict[str, Any], root: dict[str, Any], where: str
     else:
         if kinds:
             return [f"{where}: {value!r} is no {kinds}"]
-    found = []
+    problems = []
     if isinstance(value, dict):
         known = schema.get("properties", {})
-        found += [f"{where}.{name} is missing" for name in schema.get("required", []) if name not in value]
+        problems += [f"{where}.{name} is missing" for name in schema.get("required", []) if name not in value]
         for name, item in value.items():
             below = known.get(name, schema.get("additionalProperties"))
             if below is None and "properties" in schema:
-                found.append(f"{where}.{name} is not in the schema")
+                problems.append(f"{where}.{name} is not in the schema")
             else:
-                found += misfits(item, below or {}, root, f"{where}.{name}")
+                problems += misfits(item, below or {}, root, f"{where}.{name}")
     if isinstance(value, list):
         for place, item in enumerate(value):
             own = schema["prefixItems"][place] if "prefixItems" in schema else schema.get("items", {})
-            found += misfits(item, own, root, f"{where}[{place}]")
-    return found
+            problems += misfits(item, own, root, f"{where}[{place}]")
+    return problems
 
 
 def test_a_report_and_its_recommendation_fit_their_schemas() -> None:

@@ -14,7 +14,7 @@ from trtpoets.core.console import printable
 from trtpoets.core.shell_commands import PLACEHOLDERS, command, filled, quote
 from trtpoets.core.workspace import Workspace
 
-_ANY = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)))
+_ANY = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]))
 _WORDS = _ANY.filter(lambda text: printable(text) == text)
 
 

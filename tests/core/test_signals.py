@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +14,10 @@ import pytest
 
 from trtpoets.cli.terminal import progress_display
 from trtpoets.core import signals
+from trtpoets.core.child_process import Child
 from trtpoets.core.errors import Interrupted, TrtPoetsError
 from trtpoets.core.program import run_program
 from trtpoets.core.signals import exit_code, ignore_until_parent_ends, interrupt_on_signals, interrupted
-from trtpoets.judge.bench.worker_process import Child
 
 ENDING = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 
@@ -33,7 +34,7 @@ def _handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("number", ENDING)
 def test_a_signal_ends_work_as_ctrl_c_does(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[TrtPoetsError] = []
+    calls: list[TrtPoetsError] = []
     kept = []
 
     def work() -> int:
@@ -45,10 +46,10 @@ def test_a_signal_ends_work_as_ctrl_c_does(number: signal.Signals, monkeypatch: 
         return 0
 
     monkeypatch.setattr("trtpoets.core.program.prepare_streams", lambda: None)
-    assert run_program(work, told.append) == 128 + number
-    assert kept and isinstance(told[0], Interrupted)
+    assert run_program(work, calls.append) == 128 + number
+    assert kept and isinstance(calls[0], Interrupted)
     how = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
-    assert told[0].message == f"{how}; what was finished is kept"
+    assert calls[0].message == f"{how}; what was finished is kept"
 
 
 @pytest.mark.parametrize("number", ENDING)
@@ -82,7 +83,7 @@ def test_signals_of_one_request_interrupt_once() -> None:
 def test_a_later_signal_interrupts_again(monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt_on_signals()
     for now in (100.0, 200.0):
-        monkeypatch.setattr(signals.time, "monotonic", lambda now=now: now)
+        monkeypatch.setattr(time, "monotonic", lambda now=now: now)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
 
@@ -181,9 +182,9 @@ def test_a_program_under_nohup_ends_by_sigterm() -> None:
             assert child.stdout.readline() == "on\n"
         child.send_signal(signal.SIGTERM)
         child.stdout.read()
-        said = child.stderr.read()
+        content = child.stderr.read()
     assert child.returncode == 143
     assert (
-        said
+        content
         == "Error: ended by SIGTERM; what was finished is kept [TP9001]\n  try: the same command goes on from here\n"
     )

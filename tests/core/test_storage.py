@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import faulthandler
 import io
 import json
 import logging
 import os
-from collections.abc import Callable
-from contextlib import suppress
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +34,7 @@ from trtpoets.core.files import (
     write_json,
 )
 from trtpoets.core.program import run_program
+from trtpoets.core.serialization import to_json
 from trtpoets.core.storage import error_in_text, storage_errors, storage_failure, stray_failure
 from trtpoets.core.workspace import Workspace, open_card, seal_card
 from trtpoets.device.build import build_child
@@ -44,7 +48,7 @@ Operation = Callable[[Path], object]
 
 def told_by_program(work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> list[TrtPoetsError]:
     """What a program tells of what `work` raises. A bug is raised."""
-    told: list[TrtPoetsError] = []
+    calls: list[TrtPoetsError] = []
     for name in ("prepare_streams", "interrupt_on_signals"):
         monkeypatch.setattr(program, name, lambda: None)
 
@@ -52,8 +56,8 @@ def told_by_program(work: Callable[[], object], monkeypatch: pytest.MonkeyPatch)
         work()
         return 0
 
-    assert run_program(worked, told.append) == len(told)
-    return told
+    assert run_program(worked, calls.append) == len(calls)
+    return calls
 
 
 def a_run(folder: Path) -> None:
@@ -174,8 +178,8 @@ def test_without_locks_no_temporary_files_are_deleted(tmp_path: Path, caplog: py
         for _ in range(2):
             with writing(space):
                 assert theirs.is_file()
-    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(said) == 1 and "make sure that no other trtpoets process uses flowers meanwhile" in said[0]
+    messages = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(messages) == 1 and "make sure that no other trtpoets process uses flowers meanwhile" in messages[0]
     with writing(space):
         assert not theirs.exists()
 
@@ -215,10 +219,10 @@ def test_a_file_that_can_not_be_replaced_is_as_it_was(call: str, tmp_path: Path)
 def test_the_file_that_failed_is_named(tmp_path: Path) -> None:
     photo = tmp_path / "photos" / "a.jpg"
     error = OSError(errno.EIO, "Input/output error", str(photo))
-    found = storage_failure(error, tmp_path / "engines" / "x.json")
-    assert found is not None and found.message == f"can't use {photo}: Input/output error"
+    result = storage_failure(error, tmp_path / "engines" / "x.json")
+    assert result is not None and result.message == f"can't use {photo}: Input/output error"
     stray = stray_failure(error)
-    assert stray is not None and stray.message == found.message
+    assert stray is not None and stray.message == result.message
     with pytest.raises(StorageFailed, match=r"can't write .*x\.json: Input"), storage_errors(tmp_path / "x.json"):
         raise OSError(errno.EIO, "Input/output error", str(tmp_path / ".x.json.part-1"))
 
@@ -234,10 +238,10 @@ def test_what_is_no_error_of_a_disk(tmp_path: Path) -> None:
 
 def test_hdf5_and_native_code_tell_it_in_words(tmp_path: Path) -> None:
     words = "Unable to synchronously create file (unable to open file: errno = 28, error message = 'No space left')"
-    found = storage_failure(OSError(words), tmp_path / "a.keras")
-    assert found is not None and "No space left on device" in found.message
-    told = error_in_text("{{node x}} /saved_model/variables; Read-only file system")
-    assert told is not None and told.errno == errno.EROFS
+    result = storage_failure(OSError(words), tmp_path / "a.keras")
+    assert result is not None and "No space left on device" in result.message
+    error = error_in_text("{{node x}} /saved_model/variables; Read-only file system")
+    assert error is not None and error.errno == errno.EROFS
     assert error_in_text("the graph has a loop") is None
 
 
@@ -246,19 +250,22 @@ def test_a_build_whose_disk_fails(number: int, kind: str, monkeypatch: pytest.Mo
     def build(*_: object) -> dict[str, object]:
         raise OSError(number, os.strerror(number), "/disk/fp32.onnx")
 
-    reading, writing = os.pipe()
-    order = json.dumps({"task": "build", "flavour": "rtx", "memory_bytes": 1 << 30, "answers": writing})
+    answers: list[dict[str, Any]] = []
+
+    @contextmanager
+    def replies() -> Iterator[Callable[[Any], None]]:
+        yield lambda answer: answers.append(to_json(answer))
+
+    order = json.dumps({"task": "build", "flavour": "rtx", "memory_bytes": 1 << 30})
     monkeypatch.setattr("sys.stdin", io.StringIO(order + "\n"))
     monkeypatch.setattr(build_child, "_TASKS", {"build": build})
-    for name in ("_limit_memory", "_end_with_parent", "ignore_until_parent_ends"):
+    for name in ("limit_memory", "_end_with_parent", "ignore_until_parent_ends"):
         monkeypatch.setattr(build_child, name, lambda *_: None)
-    monkeypatch.setattr(build_child.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(build_child.faulthandler, "enable", lambda: None)
+    monkeypatch.setattr(build_child, "replies", replies)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(faulthandler, "enable", lambda: None)
     build_child.main()
-    with suppress(OSError):  # it may have been closed with the answers
-        os.close(writing)
-    with os.fdopen(reading) as answers:
-        answer = json.loads(answers.read())
+    (answer,) = answers
     assert list(answer) == [kind]
     if kind == "error":
         assert answer["error"]["kind"] == "StorageFailed" and "/disk/fp32.onnx" in answer["error"]["message"]
@@ -298,13 +305,13 @@ def test_a_tmpdir_that_fills_up_is_named(full: Path) -> None:
 
 def test_a_library_that_fills_tmpdir(full: Path) -> None:
     """Temporary files with Python's names, such as those of TensorFlow's converter."""
-    found = stray_failure(OSError(errno.ENOSPC, "No space left on device", str(full / "tmpab12cd34" / "model")))
-    assert found is not None and "export TMPDIR=FOLDER" in found.hint and str(full) in found.message
+    result = stray_failure(OSError(errno.ENOSPC, "No space left on device", str(full / "tmpab12cd34" / "model")))
+    assert result is not None and "export TMPDIR=FOLDER" in result.hint and str(full) in result.message
 
 
 def test_an_unused_tmpdir_is_reported(full: Path, caplog: pytest.LogCaptureFixture) -> None:
     with failing("open", errno.ENOSPC, full):
         temporary_file().close()
         temporary_file().close()
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 1 and f"TMPDIR is {full}, which can't be used (No space left on device)" in said[0]
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 1 and f"TMPDIR is {full}, which can't be used (No space left on device)" in messages[0]

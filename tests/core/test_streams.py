@@ -45,10 +45,10 @@ def shell(end: str, *arguments: str, code: str = SHOW, **environment: str) -> su
     "environment",
     [
         {"PYTHONIOENCODING": "ascii"},
-        {"PYTHONIOENCODING": "ascii:strict"},
-        {"PYTHONIOENCODING": "latin-1"},
+        pytest.param({"PYTHONIOENCODING": "ascii:strict"}, marks=pytest.mark.slow),
+        pytest.param({"PYTHONIOENCODING": "latin-1"}, marks=pytest.mark.slow),
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"LC_ALL": "en_US", "PYTHONUTF8": "0"},
+        pytest.param({"LC_ALL": "en_US", "PYTHONUTF8": "0"}, marks=pytest.mark.slow),
         {"TERM": "dumb", "COLUMNS": "20", "NO_COLOR": "1", "PYTHONWARNINGS": "error", "PYTHONOPTIMIZE": "2"},
     ],
 )
@@ -70,8 +70,8 @@ def test_json_stays_json() -> None:
         (">/dev/full", {1}),
         ("| true", {0, 141}),
         (">&-", {1}),
-        ("2>&-", {0}),
-        ("2>/dev/full", {0}),
+        pytest.param("2>&-", {0}, marks=pytest.mark.slow),
+        pytest.param("2>/dev/full", {0}, marks=pytest.mark.slow),
         ("<&- >&- 2>&-", {1}),
     ],
 )

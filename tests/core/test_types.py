@@ -36,7 +36,7 @@ def test_the_hash_sees_everything_that_decides_the_pixels() -> None:
         replace(PREPROCESS, resize=Resize.STRETCH),
         replace(PREPROCESS, crop_fraction=1.0),
     ]
-    assert len({each.hash for each in changed}) == len(changed)
+    assert len({item.hash for item in changed}) == len(changed)
 
 
 def test_an_edited_preprocessing_is_refused() -> None:

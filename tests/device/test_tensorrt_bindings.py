@@ -19,6 +19,7 @@ from tests.fakes.bindings import committed_listings
 from tests.fakes.stub_bindings import LISTED, VERSIONS, classes_of, described, listing_of
 from tests.fakes.tensorrt_builder import fake_library
 from tests.fakes.tensorrt_runtime import Context, Engine
+from tests.support.sources import nodes_of
 from tests.support.tensorrt_names import MODULE, Findings, Touch, findings_in, parsed
 from trtpoets.device.tensorrt_messages import NO_DRIVER
 
@@ -119,17 +120,17 @@ def missing(touches: set[Touch], version: str) -> list[str]:
 
 @pytest.mark.parametrize("version", EVERY)
 def test_what_is_touched_is_there(version: str) -> None:
-    found = findings(version)
-    assert len(found.touches) > 90, "the reader of our code has lost its way"
-    assert not missing(found.touches, version)
+    result = findings(version)
+    assert len(result.touches) > 90, "the reader of our code has lost its way"
+    assert not missing(result.touches, version)
 
 
 @pytest.mark.parametrize("version", EVERY)
 def test_calls_fit_the_signatures(version: str) -> None:
-    found = findings(version).misfits
+    misfits = findings(version).misfits
     probes = probes_of(version)
     behind_probes = {name for name, probe in GUARDED_CALLS.items() if not probes[probe]}
-    assert not {text for text in found if not any(f" {name} does not take" in text for name in behind_probes)}
+    assert not {text for text in misfits if not any(f" {name} does not take" in text for name in behind_probes)}
 
 
 @pytest.mark.parametrize("version", EVERY)
@@ -153,7 +154,13 @@ def test_every_probe_is_needed() -> None:
 def test_no_attribute_escapes_the_reader() -> None:
     """An attribute with a name of TensorRT's whose class is unknown would not be checked."""
     classes = [classes_of(version) for version in EVERY]
-    members = {member for each in classes for name in LISTED if name in each for member in each[name]["members"]}
+    members = {
+        member
+        for class_name in classes
+        for name in LISTED
+        if name in class_name
+        for member in class_name[name]["members"]
+    }
     resolved = set().union(*(findings(version).resolved for version in EVERY))
     escaped = {
         ast.unparse(node)
@@ -170,8 +177,8 @@ def test_nothing_else_touches_tensorrt() -> None:
         f"{path.name}:{node.lineno}"
         for path in DEVICE.parent.rglob("*.py")
         if path not in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and ast.unparse(node).endswith("library.module")
+        for node in nodes_of(path)
+        if isinstance(node, ast.Attribute) and node.attr == "module" and ast.unparse(node).endswith("library.module")
     ]
     assert not elsewhere
 
@@ -196,35 +203,35 @@ def test_the_reader_finds_mistakes(right: str, wrong: str, told: str) -> None:
     sources = {path.name: path.read_text() for path in FILES}
     assert sum(right in text for text in sources.values()) == 1, "the example of a mistake is out of date"
     changed = {name: ast.parse(text.replace(right, wrong)) for name, text in sources.items()}
-    found = findings_in(changed, classes_of("10.3"))
-    assert told in "\n".join([*missing(found.touches, "10.3"), *found.misfits])
+    result = findings_in(changed, classes_of("10.3"))
+    assert told in "\n".join([*missing(result.touches, "10.3"), *result.misfits])
 
 
 @pytest.mark.parametrize("version", [version for version in VERSIONS if version != "rtx"])
 def test_a_library_that_does_not_start(version: str) -> None:
     """Over empty libraries, the real constructors raise as they do if CUDA does not start."""
-    said = described(version)["failures"]
+    failure = described(version)["failures"]
     title = f"TensorRT {described(version)['version']}"
     reason = "no usable CUDA driver (it gave no reason)"
     assert (
-        said["build"]
-        == said["look"]
+        failure["build"]
+        == failure["look"]
         == (
             f"BuildFailed: {title} can't build here: {reason} (build on a machine with an NVIDIA GPU, or without one: "
             "--flavour rtx)"
         )
     )
-    assert said["run"] == f"RunFailed: {title} can't run here: {reason} (check nvidia-smi)"
-    assert NO_DRIVER not in str(said)
+    assert failure["run"] == f"RunFailed: {title} can't run here: {reason} (check nvidia-smi)"
+    assert NO_DRIVER not in str(failure)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_our_classes_work_over_the_real_ones(version: str) -> None:
-    found = described(version)["subclasses"]
-    assert (found["errors"], found["warnings"]) == (["an error", "no room"], ["a warning"])
-    assert found["recorded"] == [True, 1, "no room", False] and found["code"] and found["cleared"] == 0
+    subclass = described(version)["subclasses"]
+    assert (subclass["errors"], subclass["warnings"]) == (["an error", "no room"], ["a warning"])
+    assert subclass["recorded"] == [True, 1, "no room", False] and subclass["code"] and subclass["cleared"] == 0
     if probes_of(version)["has_monitor"]:
-        assert found["goes_on"] is True and found["told"] == [0.5]
+        assert subclass["goes_on"] is True and subclass["told"] == [0.5]
 
 
 @pytest.mark.parametrize("version", EVERY)
@@ -243,9 +250,9 @@ def test_fakes_take_what_the_real_ones_take(version: str) -> None:
             member = vars(fake).get(method)
             if inspect.isfunction(member):
                 parameters = [*inspect.signature(member).parameters.values()][1:]
-                needed = sum(each.default is inspect.Parameter.empty for each in parameters)
-                least = min(sum(not has_default for *_, has_default in each["parameters"]) for each in overloads)
-                most = max(len(each["parameters"]) for each in overloads)
+                needed = sum(item.default is inspect.Parameter.empty for item in parameters)
+                least = min(sum(not has_default for *_, has_default in item["parameters"]) for item in overloads)
+                most = max(len(item["parameters"]) for item in overloads)
                 if needed > most or len(parameters) < least:
                     wrong.append(f"{name}.{method} takes {needed} to {len(parameters)}, not {least} to {most}")
     assert not wrong

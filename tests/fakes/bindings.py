@@ -22,12 +22,12 @@ TABLE = Path(__file__).parent / "bindings.json"
 @functools.lru_cache(maxsize=None)  # noqa: UP033 - Python 3.8 has no `cache`
 def committed_listings() -> dict[str, dict[str, set[str]]]:
     """The members of each class by version; of an enumeration, its values."""
-    found: dict[str, dict[str, set[str]]] = {}
+    values: dict[str, dict[str, set[str]]] = {}
     for name, groups in json.loads(TABLE.read_text()).items():
         for versions, members in groups.items():
             for version in versions.split():
-                found.setdefault(version, {}).setdefault(name, set()).update(members)
-    return found
+                values.setdefault(version, {}).setdefault(name, set()).update(members)
+    return values
 
 
 def rule(kept: bool, text: str) -> None:
@@ -55,7 +55,8 @@ class Number(enum.Enum):
 def enumeration(name: str, version: str, numbers: Mapping[str, int] | None = None) -> Any:
     """An enumeration of a version. The numbers differ from the real ones."""
     members = sorted(committed_listings()[version][name])
-    return Number(name, {member: (numbers or {}).get(member, 70 + 3 * place) for place, member in enumerate(members)})
+    make: Any = Number
+    return make(name, {member: (numbers or {}).get(member, 70 + 3 * place) for place, member in enumerate(members)})
 
 
 def bound(name: str, version: str, body: type) -> type:

@@ -11,8 +11,8 @@ Stands for a Jetson. It has not been compared with one; its parts are compared a
 
 from __future__ import annotations
 
-import _imp
 import hashlib
+import importlib
 import json
 import marshal
 import os
@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -55,6 +55,7 @@ def _compile_once(folder: Path) -> None:
     compile the whole runtime, which takes longer than everything else.
     """
     compiled = SourceFileLoader.get_code
+    set_file_name: Any = vars(importlib.import_module("_imp"))["_fix_co_filename"]
 
     def get_code(self: Any, name: str) -> Any:
         path = self.get_filename(name)
@@ -68,10 +69,10 @@ def _compile_once(folder: Path) -> None:
             part = folder / f"{key}.{os.getpid()}"
             part.write_bytes(marshal.dumps(code))
             part.replace(folder / key)
-        _imp._fix_co_filename(code, path)
+        set_file_name(code, path)
         return code
 
-    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+    setattr(SourceFileLoader, "get_code", get_code)  # noqa: B010
 
 
 def install() -> None:
@@ -95,9 +96,9 @@ def install() -> None:
         module.__dict__.update(names)
         module.__version__ = VERSION  # type: ignore[attr-defined]
         sys.modules["tensorrt"] = module
-    gpu: Any = gpu.FakeGpu(_spec(), (1, 8, 32))
+    fake_gpu = gpu.FakeGpu(_spec(), (1, 8, 32))
     builder = sys.modules.get("tensorrt")
-    gpu.install(_Patch())
+    fake_gpu.install(cast("Any", _Patch()))
     running: Any = sys.modules["tensorrt"]
     if builder is not None:
         sys.modules["tensorrt"] = builder
@@ -106,7 +107,7 @@ def install() -> None:
         if name not in ("ILogger", "Runtime", "IExecutionContext"):
             setattr(running, name, value)
     running.__version__ = VERSION
-    _answer_as_the_plan_says(tensorrt_runtime, running, gpu)
+    _answer_as_the_plan_says(tensorrt_runtime, running, fake_gpu)
 
 
 def _spec() -> Any:
@@ -132,9 +133,9 @@ def _teach(builder: Any, names: Mapping[str, Any], behaviours: Mapping[str, str]
     def built(behaviour: str, say: Any, monitor: Any) -> Any:
         precision = next(word for word in ("int8", "fp16", "fp32") if word.encode() in seen["content"])
         behaviour = behaviours.get(precision, "ok")
-        made = build("ok" if behaviour in ("wrong", "dies") else behaviour, say, monitor)
+        engine = build("ok" if behaviour in ("wrong", "dies") else behaviour, say, monitor)
         plan = {"batch": [shape[0] for shape in seen["shapes"]], "precision": precision, "behaviour": behaviour}
-        return made and b"plan " + json.dumps(plan).encode()
+        return engine and b"plan " + json.dumps(plan).encode()
 
     def parsed(self: Any, content: bytes) -> Any:
         precision = next(word for word in ("int8", "fp16", "fp32") if word.encode() in content)
@@ -147,19 +148,19 @@ def _teach(builder: Any, names: Mapping[str, Any], behaviours: Mapping[str, str]
 
 
 def _answer_as_the_plan_says(runtime: Any, module: Any, gpu: Any) -> None:
-    told: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     plain, load = runtime.FakeRunner, module.Runtime.deserialize_cuda_engine
 
     class Runner(plain):  # type: ignore[misc, valid-type]
         def infer(self, photos: np.ndarray) -> np.ndarray:
-            if told.get("behaviour") == "dies":
+            if values.get("behaviour") == "dies":
                 os.abort()
             scores = super().infer(photos)
-            return np.roll(scores, 1, axis=1) if told.get("behaviour") == "wrong" else scores
+            return np.roll(scores, 1, axis=1) if values.get("behaviour") == "wrong" else scores
 
     def deserialize(self: Any, plan: bytes) -> Any:
-        told.update(json.loads(plan[5:].decode()))
-        gpu.batch = tuple(told["batch"])
+        values.update(json.loads(plan[5:].decode()))
+        gpu.batch = tuple(values["batch"])
         return load(self, plan)
 
     runtime.FakeRunner, module.Runtime.deserialize_cuda_engine = Runner, deserialize

@@ -29,16 +29,16 @@ ORDER = (Precision.INT8, Precision.FP16, Precision.FP32)
 @functools.cache
 def python_3_8() -> str | None:
     """A Python 3.8 with numpy and Pillow: $TRTPOETS_PYTHON38, or python3.8 on PATH. None if there is none."""
-    found = os.environ.get("TRTPOETS_PYTHON38") or shutil.which("python3.8")
-    if found is None:
+    result = os.environ.get("TRTPOETS_PYTHON38") or shutil.which("python3.8")
+    if result is None:
         return None
     asked = subprocess.run(
-        [found, "-c", "import sys, numpy, PIL; print(sys.version_info[:2])"],
+        [result, "-c", "import sys, numpy, PIL; print(sys.version_info[:2])"],
         capture_output=True,
         text=True,
         check=False,
     )
-    return found if asked.stdout.strip() == "(3, 8)" else None
+    return result if asked.stdout.strip() == "(3, 8)" else None
 
 
 def _pythons() -> list[Any]:
@@ -58,8 +58,8 @@ def paper_bundle(folder: Path, order: Sequence[Precision] = ORDER, name: str = "
     import hashlib
 
     spec = tiny_spec()
-    made = folder.parent / f".{folder.name}-onnx"
-    models = tuple(tiny_onnx(made / f"{precision.value}.onnx", precision) for precision in order)
+    result = folder.parent / f".{folder.name}-onnx"
+    models = tuple(tiny_onnx(result / f"{precision.value}.onnx", precision) for precision in order)
     photos = []
     for number, pixels in enumerate(tiny_photos(4, seed)):
         digest = hashlib.sha256(_bmp(pixels)).hexdigest()

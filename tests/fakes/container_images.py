@@ -65,9 +65,9 @@ class Images:
         """Create the base image under these names. Skips the test if packages can't be downloaded."""
         root = self._folder / "base"
         packages = "--include=ca-certificates,python3,python3-numpy"
-        made = _run("debootstrap", "--variant=minbase", packages, "bookworm", root)
-        if made.returncode:
-            pytest.skip(f"no Debian from here: {made.stdout.strip().splitlines()[-1]}")
+        run = _run("debootstrap", "--variant=minbase", packages, "bookworm", root)
+        if run.returncode:
+            pytest.skip(f"no Debian from here: {run.stdout.strip().splitlines()[-1]}")
         _add_cuda_and_tensorrt(root, self._folder)
         container = self._buildah("from", "scratch")
         self._buildah("copy", "-q", container, root, "/")
@@ -86,8 +86,8 @@ class Images:
 
     def settings(self, name: str) -> dict[str, object]:
         """The configuration of an image: User, Entrypoint, Cmd, Healthcheck..."""
-        found: dict[str, object] = json.loads(self._buildah("inspect", "--type=image", name))["Docker"]["config"]
-        return found
+        value: dict[str, object] = json.loads(self._buildah("inspect", "--type=image", name))["Docker"]["config"]
+        return value
 
     def run(
         self, name: str, *command: str, user: str = "", at: str = "", mounts: Sequence[str] = (), **environment: str
@@ -175,9 +175,9 @@ def _compiled(source: Path, library: Path, *options: str) -> Path:
 
 def _pip_config() -> str:
     """The package index and trusted hosts of pip on this machine."""
-    told = _run(sys.executable, "-m", "pip", "config", "list").stdout
-    found = dict(re.findall(r"^(?:global|:env:)\.(cert|index-url|trusted-host|proxy)='(.*)'$", told, re.MULTILINE))
-    return "[global]\n" + "".join(f"{key} = {value}\n" for key, value in found.items())
+    stdout = _run(sys.executable, "-m", "pip", "config", "list").stdout
+    result = dict(re.findall(r"^(?:global|:env:)\.(cert|index-url|trusted-host|proxy)='(.*)'$", stdout, re.MULTILINE))
+    return "[global]\n" + "".join(f"{key} = {value}\n" for key, value in result.items())
 
 
 def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:

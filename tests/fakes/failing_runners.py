@@ -48,7 +48,7 @@ class Scripted(FakeRunner):
             "killed": lambda _: os.kill(os.getpid(), signal.SIGKILL),
             "leave": lambda _: (os.write(2, b"first words\nlast words\n"), os._exit(7)),
             "hang": lambda _: time.sleep(60),
-            "raise": lambda _: {}["scores"],
+            "raise": lambda _: dict[str, Any]()["scores"],
             "noise": lambda _: os.write(1, b"a library says hello on stdout\n"),
         }
         if self.behaviour in special:
@@ -107,7 +107,7 @@ def opener(behaviours: dict[str, str]) -> Callable[..., Scripted]:
         if not behaviour.startswith("gpu"):
             return Scripted(artefact, behaviour)
         Watch.words = ("too hot", "at its power limit") if behaviour == "gpu hot" else ()
-        bench_child.GpuWatch = Watch  # type: ignore[misc]
+        vars(bench_child)["GpuWatch"] = Watch
         return OnGpu(artefact, behaviour)
 
     return open_scripted

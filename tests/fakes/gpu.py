@@ -183,7 +183,7 @@ class FakeGpu:
 
     def release(self, thing: object, what: str) -> None:
         self.current(f"free {what}")
-        position = next((i for i, each in enumerate(self.alive) if each is thing), None)
+        position = next((i for i, item in enumerate(self.alive) if item is thing), None)
         self.rule(position is not None, f"{what} is freed twice")
         del self.alive[position]  # type: ignore[arg-type]
 
@@ -241,8 +241,8 @@ class FakeGpu:
         """Queue work now. Memory of the GPU that other streams' work needs is theirs until they were waited for."""
         needs = work.needs.union(more)
         shared = needs.intersection(self.memory)
-        others = [each for other in list(self.queues.values()) if other is not queue for each in list(other.waiting)]
-        self.rule(not any(shared & each.needs for each in others), f"{what} races with the work of another stream")
+        others = [item for other in list(self.queues.values()) if other is not queue for item in list(other.waiting)]
+        self.rule(not any(shared & item.needs for item in others), f"{what} races with the work of another stream")
         self.host_clock += self.host_ms
         queue.waiting.append(Queued(work.begin(), needs, self.host_clock))
 
@@ -413,8 +413,8 @@ class FakeDriver:
         queue = self._queue(stream)
         self.gpu.current("launch")
         self.gpu.rule(queue.captured is None, "a graph is launched into a capture")
-        for each in work:
-            self.gpu.queue(queue, each, "launch", known)
+        for item in work:
+            self.gpu.queue(queue, item, "launch", known)
         return 0
 
     def _keep(self, work: Any) -> int:
@@ -560,7 +560,7 @@ def _pycuda(gpu: FakeGpu) -> Any:
 
     def pinned_bytes(array: np.ndarray) -> np.ndarray:
         base = owner(array)
-        gpu.rule(any(base is each for each in gpu.alive), "a copy from or to memory that is not page-locked")
+        gpu.rule(any(base is item for item in gpu.alive), "a copy from or to memory that is not page-locked")
         gpu.rule(array.flags.c_contiguous, "a copy of memory that is not in one piece")
         return array.reshape(-1).view(np.uint8)
 
@@ -619,5 +619,5 @@ def nothing_left(gpu: FakeGpu) -> Iterator[None]:
         assert gpu.broken == []
         assert not gpu.alive and gpu.memory == {} and gpu.queues == {} and gpu.graphs == {}, gpu.journal[-40:]
         assert gpu.holds == holds, "the primary context was not released"
-        assert not any(stacks.pycuda for stacks in gpu.threads.values())
-        assert not any(isinstance(each, Primary) for stacks in gpu.threads.values() for each in stacks.driver)
+        assert not any(stack.pycuda for stack in gpu.threads.values())
+        assert not any(isinstance(item, Primary) for stack in gpu.threads.values() for item in stack.driver)

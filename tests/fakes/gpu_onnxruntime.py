@@ -126,8 +126,8 @@ class InferenceSession:
                 raise
             self.providers, self.failing = self.providers[1:], False
         self.seen.add(size)
-        found: list[np.ndarray] = self.inner.run(names, given)
-        return found
+        calls: list[np.ndarray] = self.inner.run(names, given)
+        return calls
 
 
 def forget() -> None:

@@ -48,8 +48,8 @@ def jetson_files(release: str, model: str, compatible: str, python: str, mode: s
 
 def system(root: Path, python: str = "3.10.12", in_venv: bool = True, sees_system: bool = True, **other: Any) -> System:
     """The machine whose files are below `root`, with a Python of its own."""
-    found = system_at(root, other.pop("environment", {}))
-    return replace(found, python=PythonFacts(python, "/home/me/.venv", in_venv, sees_system), **other)
+    result = system_at(root, other.pop("environment", {}))
+    return replace(result, python=PythonFacts(python, "/home/me/.venv", in_venv, sees_system), **other)
 
 
 def software(**changes: Any) -> Software:

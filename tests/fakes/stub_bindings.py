@@ -102,10 +102,10 @@ class _Absent(Exception):
 
 def described(version: str) -> dict[str, Any]:
     """What the bindings of a version contain and do: see `describe`. Skips the test if they are not available."""
-    found = _described(version)
-    if isinstance(found, str):
-        pytest.skip(found)
-    return found
+    result = _described(version)
+    if isinstance(result, str):
+        pytest.skip(result)
+    return result
 
 
 @functools.cache
@@ -120,8 +120,8 @@ def _described(version: str) -> dict[str, Any] | str:
         cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=_SECONDS, check=False,
     )  # fmt: skip
     assert child.returncode == 0, child.stderr[-2000:]
-    found: dict[str, Any] = json.loads(child.stdout)
-    return found
+    document: dict[str, Any] = json.loads(child.stdout)
+    return document
 
 
 def _place(version: str) -> tuple[str, dict[str, str]]:
@@ -137,8 +137,8 @@ def _place(version: str) -> tuple[str, dict[str, str]]:
 def classes_of(version: str) -> dict[str, Any]:
     """The classes of a version, including 8.5."""
     if version != "8.5":
-        found: dict[str, Any] = described(version)["classes"]
-        return found
+        class_name: dict[str, Any] = described(version)["classes"]
+        return class_name
     classes = json.loads(json.dumps(described("8.6")["classes"]))
     for name, later in SINCE_8_6.items():
         if later is None:
@@ -286,18 +286,18 @@ def failures(library: Any) -> dict[str, str]:
     from trtpoets.device.tensorrt_session import TensorRtSession
 
     request = BuildRequest(Precision.FP16, 16, 16, BatchRange(1, 2, 4), (), 1 << 28, None)
-    attempts = {
+    attempts: dict[str, Callable[[], object]] = {
         "build": lambda: build_engine(library, b"onnx", request, lambda _: True, Messages()),
         "look": lambda: machine_of(library, Messages()),
         "run": lambda: TensorRtSession(library, b"plan"),
     }
-    said = {}
+    values = {}
     for what, attempt in attempts.items():
         try:
             attempt()
         except TrtPoetsError as error:
-            said[what] = f"{type(error).__name__}: {error.message} ({error.hint})"
-    return said
+            values[what] = f"{type(error).__name__}: {error.message} ({error.hint})"
+    return values
 
 
 def subclasses(library: Any) -> dict[str, Any]:
@@ -311,22 +311,22 @@ def subclasses(library: Any) -> dict[str, Any]:
         module.ILogger.log(logger, getattr(module.ILogger, severity), text)
     recorder, base = new_recorder(library, messages), module.IErrorRecorder
     taken = base.report_error(recorder, module.ErrorCodeTRT.FAILED_ALLOCATION, "no room")
-    found = {
+    values = {
         "errors": messages.errors,
         "warnings": messages.warnings,
         "recorded": [taken, base.num_errors(recorder), base.get_error_desc(recorder, 0), base.has_overflowed(recorder)],
         "code": base.get_error_code(recorder, 0) == module.ErrorCodeTRT.FAILED_ALLOCATION,
     }
     base.clear(recorder)
-    found["cleared"] = base.num_errors(recorder)
+    values["cleared"] = base.num_errors(recorder)
     if library.has_monitor:
-        told: list[float] = []
-        monitor = _new_monitor(library, lambda done: told.append(done) is None)
+        fractions: list[float] = []
+        monitor = _new_monitor(library, lambda done: fractions.append(done) is None)
         module.IProgressMonitor.phase_start(monitor, "build", "", 2)
-        found["goes_on"] = module.IProgressMonitor.step_complete(monitor, "build", 0)
+        values["goes_on"] = module.IProgressMonitor.step_complete(monitor, "build", 0)
         module.IProgressMonitor.phase_finish(monitor, "build")
-        found["told"] = told
-    return found
+        values["told"] = fractions
+    return values
 
 
 _SIGNATURE = re.compile(r"^(?:\d+\. )?\w+\((?P<parameters>.*)\) -> (?P<returns>.+)$", re.MULTILINE)
@@ -335,22 +335,22 @@ _PARAMETER = re.compile(r"(\w+)(?:: ([^=]*?))?(?: = (.*))?")
 
 def _class(value: type) -> dict[str, Any]:
     members = sorted(name for name in dir(value) if not name.startswith("_"))
-    found: dict[str, Any] = {"members": members, "methods": {}, "properties": {}}
+    values: dict[str, Any] = {"members": members, "methods": {}, "properties": {}}
     if hasattr(value, "__members__"):
-        found["enum"] = sorted(value.__members__)
+        values["enum"] = sorted(value.__members__)
     for name in ("__init__", *members):
         member = getattr(value, name, None)
         if isinstance(member, property):
             returns = re.search(r"-> (.+)", member.fget.__doc__ or "") if member.fget else None
             kind = _short(returns.group(1)) if returns else ""
-            found["properties"][name] = {"type": kind, "settable": member.fset is not None}
+            values["properties"][name] = {"type": kind, "settable": member.fset is not None}
         elif callable(member) and _SIGNATURE.search(member.__doc__ or ""):
-            found["methods"][name] = [
+            values["methods"][name] = [
                 {"parameters": _parameters(match["parameters"]), "returns": _short(match["returns"])}
                 for match in _SIGNATURE.finditer(member.__doc__ or "")
                 if not match["parameters"].startswith("*args")
             ]
-    return found
+    return values
 
 
 def _parameters(text: str) -> list[list[Any]]:
@@ -361,12 +361,12 @@ def _parameters(text: str) -> list[list[Any]]:
         if character == "," and not depth:
             parts.append(text[start:index].strip())
             start = index + 1
-    found = []
+    collected = []
     for part in parts:
         match = _PARAMETER.fullmatch(part)
         if match and match[1] != "self":
-            found.append([match[1], _short(match[2] or ""), match[3] is not None])
-    return found
+            collected.append([match[1], _short(match[2] or ""), match[3] is not None])
+    return collected
 
 
 def _short(kind: str) -> str:

@@ -24,6 +24,7 @@ import signal
 import sys
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -120,7 +121,8 @@ def namespace(
 
     class Profile:
         def __init__(self, builder: Any) -> None:
-            self._builder, self._shapes = weakref.ref(builder), {}
+            self._builder = weakref.ref(builder)
+            self._shapes: dict[str, tuple[Any, Any, Any]] = {}
 
         def set_shape(self, tensor: str, least: Any, usual: Any, most: Any) -> None:
             log["shapes"] = (tensor, least, usual, most)
@@ -138,8 +140,11 @@ def namespace(
         builder_optimization_level = hardware_compatibility_level = progress_monitor = None
 
         def __init__(self, builder: Any) -> None:
-            self._builder = weakref.ref(builder)
-            self._flags, self._profiles, self._capabilities, self._count = [], [], {}, 0
+            self._builder: Callable[[], Any] = weakref.ref(builder)
+            self._flags: list[Any] = []
+            self._profiles: list[Any] = []
+            self._capabilities: dict[Any, Any] = {}
+            self._count = 0
 
         def _set_count(self, count: int) -> None:
             if count < 0:
@@ -237,7 +242,8 @@ def namespace(
                 raise TypeError("pybind11::init(): factory function returned nullptr")
             if behaviour == "segfault at start":
                 ctypes.string_at(0)
-            self._logger, self._recorder, self._recorded_early = logger, None, False
+            self._logger, self._recorded_early = logger, False
+            self._recorder: weakref.ref[Any] | None = None
 
         def _set_recorder(self, recorder: Any) -> None:
             instance_of(recorder_class, recorder, "error_recorder")
@@ -250,17 +256,18 @@ def namespace(
                 self._logger.log(self._logger.ERROR, text)
                 return
             recorder = self._recorder()
-            rule(recorder is not None, "a recorder is freed before its builder")
+            assert recorder is not None, "a rule of TensorRT is broken: a recorder is freed before its builder"
             rule(recorder.get_num_errors() >= 0, "the bindings count errors by get_num_errors")
             recorder.report_error(enums.ErrorCodeTRT.UNSPECIFIED_ERROR, text)
 
         def __del__(self) -> None:
-            if getattr(self, "_recorder", None) is not None and self._recorder() is None:
+            recorder = getattr(self, "_recorder", None)
+            if recorder is not None and recorder() is None:
                 log["broken"] = "a recorder is freed before its builder"
 
         def create_network(self, flags: int) -> Any:
             rule(type(flags) is int, "flags are bits of an int")
-            rule(not flags & ~sum(1 << int(each) for each in network_flags), "bits that no flag has")
+            rule(not flags & ~sum(1 << int(network_flag) for network_flag in network_flags), "bits that no flag has")
             log.clear()
             log["network"] = flags
             return network_class(self, flags)
@@ -296,6 +303,7 @@ def namespace(
                 Path(pid_file).write_text(str(os.getpid()))
             monitor = getattr(config, "progress_monitor", None)
             if monitor is not None:
+                assert monitor_class is not None, "TensorRT 8 has no progress monitor"
                 instance_of(monitor_class, monitor, "progress_monitor")
             return _build(behaviour, self._say, monitor)
 
@@ -309,7 +317,8 @@ def namespace(
         def __init__(self, network: Any, logger: Any) -> None:
             instance_of(network_class, network, "OnnxParser")
             instance_of(logger_class, logger, "OnnxParser")
-            self._network, self._errors = network, []
+            self._network = network
+            self._errors: list[Any] = []
 
         @property
         def num_errors(self) -> int:

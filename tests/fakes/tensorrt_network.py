@@ -65,18 +65,18 @@ def mistyped(layers: list[Any], version: str, strong: bool) -> str:
 
 def inspected(layers: list[Any], version: str, strong: bool, flags: set[str]) -> str:
     """The inspector's result for an engine built with these flags: the type of each layer."""
-    found = []
+    collected = []
     for layer in layers:
         if layer.type.name not in _NO_ARITHMETIC:
             kind = _arithmetic(layer, layers, strong, flags)
             word = {"DataType": _SPOKEN[kind]} if version.startswith("11") else {"Format/Datatype": _SPOKEN[kind]}
-            told = {"Name": layer.name, "LayerType": layer.type.name.lower(), "Inputs": [{"Name": "x", **word}]}
-            found.append({**told, "Weights": {"Type": "Int8", "Count": 1}} if kind == "int8" else told)
-    return json.dumps({"Layers": found})
+            values = {"Name": layer.name, "LayerType": layer.type.name.lower(), "Inputs": [{"Name": "x", **word}]}
+            collected.append({**values, "Weights": {"Type": "Int8", "Count": 1}} if kind == "int8" else values)
+    return json.dumps({"Layers": collected})
 
 
 def _arithmetic(layer: Any, layers: list[Any], strong: bool, flags: set[str]) -> str:
-    dequantised = {each.get_output(0).name for each in layers if each.type.name == "DEQUANTIZE"}
+    dequantised = {item.get_output(0).name for item in layers if item.type.name == "DEQUANTIZE"}
     obeyed = bool(flags & {"OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS"})
     fp32 = obeyed and layer._precision == "FLOAT"
     product = layer.type.name in ("CONVOLUTION", "MATRIX_MULTIPLY")
@@ -94,7 +94,7 @@ def _arithmetic(layer: Any, layers: list[Any], strong: bool, flags: set[str]) ->
 
 
 def _reader(layer: Any, layers: list[Any]) -> Any:
-    return next((each for each in layers if layer.get_output(0).name in each._reads), None)
+    return next((item for item in layers if layer.get_output(0).name in item._reads), None)
 
 
 class _Parsing:
@@ -154,7 +154,8 @@ def _layer_body(enums: Any, strong: bool) -> type:
 
         def __init__(self, kind: Any, name: str, reads: tuple[str, ...], output: Any) -> None:
             self._kind, self._name, self._reads, self._output = kind, name, reads, output
-            self._precision, self._outputs = "", {}
+            self._precision = ""
+            self._outputs: dict[int, Any] = {}
 
         def get_output(self, index: int) -> Any:
             return self._output if index == 0 else None

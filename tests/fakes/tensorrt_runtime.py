@@ -229,7 +229,7 @@ def fake_tensorrt(gpu: FakeGpu, name: str, *, rtx: bool) -> Any:
 
         def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
             if plan.startswith(b"plan"):
-                return module.ICudaEngine(gpu, self, rtx=rtx)  # type: ignore[no-any-return]
+                return module.ICudaEngine(gpu, self, rtx=rtx)
             logger = self.logger()
             gpu.rule(logger is not None, "the logger is gone before its runtime")
             assert logger is not None

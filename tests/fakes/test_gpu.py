@@ -218,13 +218,13 @@ BROKEN: dict[str, tuple[Any, str, Any, str]] = {
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("rule", BROKEN)
 def test_a_broken_rule_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
-    owner, name, broken, said = BROKEN[rule]
+    owner, name, broken, result = BROKEN[rule]
     gpu = FakeGpu(tiny_spec())
     gpu.install(monkeypatch)
     monkeypatch.setattr(owner, name, broken)
     with pytest.raises((AssertionError, RunFailed)) as caught:
         exercise(gpu, tmp_path)
-    assert any(said in each for each in gpu.broken) if said else not gpu.broken
+    assert any(result in item for item in gpu.broken) if result else not gpu.broken
     del caught
     gc.collect()  # what was left dies here, with its complaints
 

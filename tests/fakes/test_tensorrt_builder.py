@@ -56,7 +56,7 @@ def test_every_precision_in_every_era(version: str, precision: Precision) -> Non
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_operator_that_nobody_has(version: str) -> None:
+def test_an_unknown_operator(version: str) -> None:
     """8.x tells the node's number only."""
     error = refused(version, tiny_graph().SerializeToString(), request(Precision.FP32), "unknown operator")
     assert error.message.endswith(
@@ -89,9 +89,9 @@ def test_an_empty_file_is_no_network() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_a_machine_has(version: str) -> None:
-    found = machine_of(fake_library(version, cores=2), Messages())
+    machine = machine_of(fake_library(version, cores=2), Messages())
     eight, ten = version.startswith("8."), version.startswith("10.")
-    assert (found.dla_cores, found.fast_fp16, found.fast_int8) == (2, eight or None, eight or ten or None)
+    assert (machine.dla_cores, machine.fast_fp16, machine.fast_int8) == (2, eight or None, eight or ten or None)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -169,7 +169,9 @@ BROKEN: list[tuple[str, Callable[[Bench], Any], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("version", "breaks", "kind", "text"), BROKEN, ids=[text for *_, text in BROKEN])
-def test_broken_rules_are_told(version: str, breaks: Callable[[Bench], Any], kind: type[Exception], text: str) -> None:
+def test_broken_rules_are_reported(
+    version: str, breaks: Callable[[Bench], Any], kind: type[Exception], text: str
+) -> None:
     with pytest.raises(kind, match=text):
         breaks(Bench(version))
 

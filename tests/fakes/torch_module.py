@@ -33,8 +33,8 @@ class Tensor:
         self.torch.queue("relu", lambda: np.maximum(self.get(), 0, out=self.get()), self)
 
     def __truediv__(self, number: float) -> Tensor:
-        made = self.get() / number
-        return Tensor(self.torch, lambda: made, self.shape)
+        result = self.get() / number
+        return Tensor(self.torch, lambda: result, self.shape)
 
 
 def fake_torch(gpu: FakeGpu) -> Any:
@@ -44,16 +44,20 @@ def fake_torch(gpu: FakeGpu) -> Any:
 
     def queue(what: str, do: Callable[[], Any], *tensors: Tensor) -> None:
         gpu.rule(bool(streams), f"{what} on PyTorch's own stream")
-        gpu.submit(streams[-1], what, do, *(each.address for each in tensors if each.address))
+        gpu.submit(streams[-1], what, do, *(tensor.address for tensor in tensors if tensor.address))
 
     def made(array: np.ndarray) -> Tensor:
         gpu.rule(not gpu.capturing, "PyTorch allocates while this thread captures a graph")
         return Tensor(module, lambda: array, array.shape)
 
     def as_tensor(thing: Any, device: str) -> Tensor:
-        told = thing.__cuda_array_interface__
-        (address, read_only), shape, kind = told["data"], told["shape"], np.dtype(told["typestr"])
-        gpu.rule(not read_only and told["version"] == 3, "not the CUDA array interface")
+        interface = thing.__cuda_array_interface__
+        (address, read_only), shape, kind = (
+            interface["data"],
+            interface["shape"],
+            np.dtype(interface["typestr"]),
+        )
+        gpu.rule(not read_only and interface["version"] == 3, "not the CUDA array interface")
         size = int(np.prod(shape)) * kind.itemsize
         return Tensor(module, lambda: gpu.at(address, size).view(kind).reshape(shape), shape, address)
 
@@ -82,7 +86,7 @@ def fake_torch(gpu: FakeGpu) -> Any:
     )
     module.float16, module.float32 = np.float32, np.float32
     module.manual_seed = lambda seed: seeded.__setitem__(0, np.random.default_rng(seed))
-    module.randn = lambda shape, device, dtype: made(seeded[0].normal(size=shape).astype(dtype))
+    module.randn = lambda shape, device, dtype: made(np.asarray(seeded[0].normal(size=shape)).astype(dtype))
     module.empty = lambda shape, device, dtype: made(np.zeros(shape, dtype))
     module.zeros = lambda count, device: made(np.zeros(count))
     module.cuda = SimpleNamespace(

@@ -92,7 +92,7 @@ class FakeTriton:
                 "model_name": model,
                 "outputs": [{**output, "parameters": {"binary_data_size": len(content)}}],
             }, content
-        return {"model_name": model, "outputs": [{**output, "data": [float(each) for each in scores.ravel()]}]}, b""
+        return {"model_name": model, "outputs": [{**output, "data": [float(item) for item in scores.ravel()]}]}, b""
 
 
 @contextmanager
@@ -134,8 +134,8 @@ def serving(triton: FakeTriton) -> Iterator[str]:
             _, version, models, model, infer = self.path.split("/")
             assert (version, models, infer) == ("v2", "models", "infer")
             split = int(self.headers[LENGTH])
-            found, raw = triton.infer(model, json.loads(body[:split]), body[split:])
-            return json.dumps(found).encode(), raw
+            result, raw = triton.infer(model, json.loads(body[:split]), body[split:])
+            return json.dumps(result).encode(), raw
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -153,7 +153,7 @@ def serving_grpc(triton: FakeTriton) -> Iterator[str]:
     """Yield its gRPC address while it serves the methods that change a server."""
     import grpc
 
-    class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
+    class Handler(grpc.GenericRpcHandler):
         def service(self, details: Any) -> Any:
             service, _, method = details.method.rpartition("/")
             assert service == "/inference.GRPCInferenceService"

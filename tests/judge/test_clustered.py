@@ -19,7 +19,7 @@ from trtpoets.judge.statistics import mcnemar_exact, paired_difference, paired_s
 
 
 @given(st.integers(1, 60), st.integers(0, 9999))
-def test_without_copies_it_is_wilson_tango_and_mcnemar(photos: int, seed: int) -> None:
+def test_without_copies_the_methods_are_wilson_tango_and_mcnemar(photos: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     first, second = rng.random((2, photos)) < 0.8
     lost, won = int((first & ~second).sum()), int((second & ~first).sum())
@@ -33,7 +33,8 @@ def test_without_copies_it_is_wilson_tango_and_mcnemar(photos: int, seed: int) -
 def test_copies_of_everything_add_nothing(photos: int, copies: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     first, second = rng.random((2, photos)) < 0.7
-    groups, many = np.repeat(np.arange(photos), copies), [np.repeat(each, copies) for each in (first, second)]
+    groups = np.repeat(np.arange(photos), copies)
+    many = (np.repeat(first, copies), np.repeat(second, copies))
     assert share_interval(many[0], groups) == pytest.approx(wilson_interval(int(first.sum()), photos))
     expected = difference_interval(first, second)
     assert difference_interval(*many, groups=groups) == pytest.approx(expected, abs=1e-6)
@@ -62,7 +63,7 @@ def test_groups_that_differ_within_count_for_more_than_one_photo() -> None:
     groups = np.repeat(np.arange(40), 5)
     mixed = np.tile([True, True, True, True, False], 40)
     alike = np.repeat(np.arange(40) % 5 > 0, 5)
-    width = [np.subtract(*share_interval(each, groups)[::-1]) for each in (mixed, alike)]
+    width = [np.subtract(*share_interval(item, groups)[::-1]) for item in (mixed, alike)]
     assert width[0] < 0.6 * width[1]
     assert share_interval(alike, groups) == pytest.approx(wilson_interval(32, 40))
 
@@ -93,11 +94,11 @@ def test_it_covers_as_often_as_it_says(rho: float) -> None:
 
 def test_wrong_groups_are_named() -> None:
     hits = np.ones(3, bool)
-    with pytest.raises(BadInput, match=r"groups of shape \(2,\) for 3 photos"):
+    with pytest.raises(BadInput, match=r"must have the shape \(3,\), not \(2,\)"):
         share_interval(hits, [0, 1])
-    with pytest.raises(BadInput, match="paired results of shapes"):
+    with pytest.raises(BadInput, match="are not paired"):
         difference_interval(hits, hits[:2])
-    with pytest.raises(BadInput, match="paired results of shapes"):
+    with pytest.raises(BadInput, match="are not paired"):
         equality_test(hits, hits[:2])
     assert share_interval(hits[:0], []) == (0, 1)
     assert difference_interval(hits[:0], hits[:0], []) == (-1, 1)
@@ -109,7 +110,7 @@ def test_every_number_of_an_evaluation_counts_groups() -> None:
     truth = np.arange(40) % 2
     reference, scores = scores_for(*truth), scores_for(*np.where(groups == 0, 2, truth))
     alone = evaluation_from_scores(TENSORFLOW, scores, photos, LABELS, reference)
-    got = evaluation_from_scores(TENSORFLOW, scores, photos, LABELS, reference, groups)
+    got = evaluation_from_scores(TENSORFLOW, scores, photos, LABELS, reference, groups.tolist())
     assert (got.photos, got.groups, got.labelled_groups, alone.groups) == (40, 4, 4, 40)
     assert (got.accuracy, got.agreement) == (alone.accuracy, alone.agreement) == (0.75, 0.75)
     assert (got.accuracy_low, got.accuracy_high) == pytest.approx(wilson_interval(3, 4))

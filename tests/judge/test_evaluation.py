@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +19,14 @@ from hypothesis import strategies as st
 from tests.support.photos import photo_folder
 from tests.support.runner_ids import FAKE, runner
 from tests.support.tiny import tiny_spec
-from trtpoets.core.errors import BadArtefact, BadInput, BadPhoto, PhotoChanged, RunFailed
+from trtpoets.core.errors import BadInput, BadPhoto, PhotoChanged, RunFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import photo_batches, photo_to_array
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Photo, Split
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge import evaluation
-from trtpoets.judge.bench.benchmark_file import benchmark_from_card
 from trtpoets.judge.evaluation import SAMPLES, DecodedPhotos, evaluation_from_scores, scores_from_runner
-from trtpoets.judge.evaluation_file import evaluations_from_json
 
 LABELS = ("ant", "bee", "cow")
 
@@ -43,7 +41,7 @@ def scores_for(*answers: int, sure: float = 0.8) -> np.ndarray:
     return scores
 
 
-def test_counted_by_hand() -> None:
+def test_an_evaluation_counted_by_hand() -> None:
     photos = photos_of("ant", "ant", "bee", "cow", "cow")
     got = evaluation_from_scores(runner("tensorflow"), scores_for(0, 1, 1, 2, 0), photos, LABELS)
     assert (got.photos, got.labelled, got.correct, got.accuracy) == (5, 5, 3, 0.6)
@@ -57,7 +55,7 @@ def test_counted_by_hand() -> None:
     assert got.agreement is got.comparison is got.top5_accuracy is None
 
 
-def test_beside_the_reference() -> None:
+def test_agreement_with_the_reference() -> None:
     photos = photos_of("ant", "ant", "bee", "cow")
     reference, scores = scores_for(0, 0, 1, 1), scores_for(0, 1, 1, 2, sure=0.7)
     got = evaluation_from_scores(runner("onnxruntime-int8"), scores, photos, LABELS, reference)
@@ -116,7 +114,7 @@ def test_top5_only_where_it_says_something() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 9999))
-def test_the_parts_fit_together(count: int, classes: int, seed: int) -> None:
+def test_the_counts_of_an_evaluation_are_consistent(count: int, classes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     labels = [f"c{i}" for i in range(classes)]
     photos = photos_of(*(labels[i] for i in rng.integers(0, classes, count)))
@@ -148,16 +146,16 @@ def test_two_thousand_classes() -> None:
 
 def test_wrong_input_is_named() -> None:
     photos = photos_of("ant", "bee")
-    with pytest.raises(BadInput, match="there are no photos to evaluate on") as caught:
+    with pytest.raises(BadInput, match="there are no photos to evaluate") as caught:
         evaluation_from_scores(FAKE, np.zeros((0, 3), np.float32), [], LABELS)
     assert "--test-percent" in caught.value.hint
-    with pytest.raises(BadInput, match=r"scores of fake are \(3, 3\), not \(2, 3\)"):
+    with pytest.raises(BadInput, match=r"scores of fake must have the shape \(2, 3\) \(photos, labels\), not \(3, 3\)"):
         evaluation_from_scores(FAKE, scores_for(0, 1, 2), photos, LABELS)
     broken = scores_for(0, 1)
     broken[1, 2] = np.nan
-    with pytest.raises(RunFailed, match="fake gave a score that is not a number, for photo 1"):
+    with pytest.raises(RunFailed, match="fake returned a score that is not a number, for photo 1"):
         evaluation_from_scores(FAKE, broken, photos, LABELS)
-    with pytest.raises(RunFailed, match="the reference gave a score that is not a number"):
+    with pytest.raises(RunFailed, match="the reference returned a score that is not a number"):
         evaluation_from_scores(FAKE, scores_for(0, 1), photos, LABELS, broken)
 
 
@@ -211,20 +209,10 @@ def test_scores_from_a_runner_that_breaks(tmp_path: Path) -> None:
     ):
         scores_from_runner(runner, photos)
     with FakeRunner(tiny_spec()) as runner:
-        with pytest.raises(BadInput, match="no photos to evaluate on"):
+        with pytest.raises(BadInput, match="no photos to evaluate"):
             scores_from_runner(runner, [])
         (folder / "ant" / "0001.jpg").write_bytes(b"")
         with pytest.raises(PhotoChanged, match=r"0001\.jpg has changed since the dataset was read"):
             scores_from_runner(runner, photos)
         with pytest.raises(BadPhoto, match=r"0001\.jpg is empty"):
             scores_from_runner(runner, [photos[0], replace(photos[1], sha256=hashlib.sha256(b"").hexdigest())])
-
-
-@pytest.mark.parametrize("read", [evaluations_from_json, benchmark_from_card])
-def test_the_hint_for_a_damaged_result_names_its_run_in_its_folder(read: Callable[[Any, Path], Any]) -> None:
-    verb = "evaluate flowers --force" if read is evaluations_from_json else "bench flowers"
-    damaged = {"evaluations": 3, "measurements": 3}
-    for folder, option in (("my runs", " --engines 'my runs'"), ("engines", "")):
-        with pytest.raises(BadArtefact) as caught:
-            read(damaged, Path(folder, "flowers", "result.json"))
-        assert caught.value.hint == f"measure again: trtpoets {verb}{option}"

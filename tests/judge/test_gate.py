@@ -21,14 +21,14 @@ from trtpoets.judge.evaluation import Evaluation, evaluation_from_scores
 from trtpoets.judge.gate import (
     Gate,
     GateConfig,
-    Outcome,
+    GateOutcome,
     gate_from_evaluations,
     missed,
     require_passed,
     sentence,
     unknowns,
 )
-from trtpoets.judge.sample_size import photos_for_agreement, photos_for_drop, photos_for_share
+from trtpoets.judge.sample_size import photos_for_share
 from trtpoets.judge.statistics import paired_shares, wilson_interval
 
 LABELS = ("ant", "bee")
@@ -41,7 +41,7 @@ def evaluations(
     won: int = 0,
     runner: str = "onnxruntime-int8",
     known: bool = True,
-    groups: np.ndarray | None = None,
+    groups: list[int] | None = None,
 ) -> list[Evaluation]:
     """TensorFlow right on all but `won` photos; the runner wrong on `lost` of those, right on the `won` ones."""
     shown = [Photo(Path(f"{i}.jpg"), LABELS[i % 2] if known else "cat", Split.TEST, "0" * 64) for i in range(photos)]
@@ -58,26 +58,26 @@ def evaluations(
     return [first, second]
 
 
-def outcome(found: list[Evaluation], **limits: Any) -> Outcome:
+def outcome(found: list[Evaluation], **limits: Any) -> GateOutcome:
     return gate_from_evaluations(found, GateConfig(**limits)).outcome
 
 
 def test_the_interval_decides() -> None:
     """Passed where it is within the limit, failed where it is beyond, and "cannot tell" where the limit is in it."""
-    assert outcome(evaluations(1000), max_drop=0.5) is Outcome.PASSED
-    assert outcome(evaluations(1000, lost=6), max_drop=0.5) is Outcome.UNKNOWN  # 0.6 points, 0.2 to 1.3
-    assert outcome(evaluations(1000, lost=20), max_drop=0.5) is Outcome.FAILED
-    assert outcome(evaluations(1000, lost=10), min_agreement=98) is Outcome.PASSED
-    assert outcome(evaluations(1000, lost=20), min_agreement=98) is Outcome.UNKNOWN
-    assert outcome(evaluations(1000, lost=31), min_agreement=98) is Outcome.FAILED
+    assert outcome(evaluations(1000), max_drop=0.5) is GateOutcome.PASSED
+    assert outcome(evaluations(1000, lost=6), max_drop=0.5) is GateOutcome.UNKNOWN  # 0.6 points, 0.2 to 1.3
+    assert outcome(evaluations(1000, lost=20), max_drop=0.5) is GateOutcome.FAILED
+    assert outcome(evaluations(1000, lost=10), min_agreement=98) is GateOutcome.PASSED
+    assert outcome(evaluations(1000, lost=20), min_agreement=98) is GateOutcome.UNKNOWN
+    assert outcome(evaluations(1000, lost=31), min_agreement=98) is GateOutcome.FAILED
     # As many answers won as lost: no loss was seen, and the limit is still in the interval.
-    assert outcome(evaluations(1000, lost=30, won=30), max_drop=0.5) is Outcome.UNKNOWN
-    assert outcome(evaluations(1000, lost=30, won=30), max_drop=0.5, min_agreement=98) is Outcome.FAILED
+    assert outcome(evaluations(1000, lost=30, won=30), max_drop=0.5) is GateOutcome.UNKNOWN
+    assert outcome(evaluations(1000, lost=30, won=30), max_drop=0.5, min_agreement=98) is GateOutcome.FAILED
 
 
 @given(st.integers(1, 150), st.integers(0, 150), st.integers(0, 150), st.sampled_from([0.5, 2.0, 10.0]))
 @settings(max_examples=25, deadline=None)
-def test_every_verdict_is_that_of_its_interval(photos: int, lost: int, won: int, limit: float) -> None:
+def test_the_verdict_follows_from_the_interval(photos: int, lost: int, won: int, limit: float) -> None:
     lost = min(lost, photos)
     won = min(won, photos - lost)
     gate = gate_from_evaluations(evaluations(photos, lost=lost, won=won), GateConfig(limit, 100 - limit))
@@ -87,40 +87,42 @@ def test_every_verdict_is_that_of_its_interval(photos: int, lost: int, won: int,
             within, beyond = check.low >= check.limit, check.high < check.limit
         else:
             within, beyond = check.high <= check.limit, check.low > check.limit
-        assert check.outcome is (Outcome.PASSED if within else Outcome.FAILED if beyond else Outcome.UNKNOWN)
+        assert check.outcome is (
+            GateOutcome.PASSED if within else GateOutcome.FAILED if beyond else GateOutcome.UNKNOWN
+        )
 
 
-@pytest.mark.parametrize(("loss", "wrong"), [(0.0, Outcome.FAILED), (0.01, Outcome.PASSED)])
-def test_a_lossless_runner_seldom_fails_and_a_lossy_one_seldom_passes(loss: float, wrong: Outcome) -> None:
+@pytest.mark.parametrize(("loss", "wrong"), [(0.0, GateOutcome.FAILED), (0.01, GateOutcome.PASSED)])
+def test_a_lossless_runner_seldom_fails_and_a_lossy_one_seldom_passes(loss: float, wrong: GateOutcome) -> None:
     """765 photos, 2 % of whose answers change: the wrong verdict comes at most 1 time in 40."""
     drawn = np.random.default_rng(5).multinomial(765, [0.01 + loss / 2, 0.01 - loss / 2, 0.98], 400)
-    found = evaluations(765)
+    pair = evaluations(765)
     outcomes = []
     for lost, won, _ in drawn.tolist():
         low, high = paired_shares(lost, won, 765)
         change = {"accuracy_change": (won - lost) / 765, "change_low": low, "change_high": high}
-        assert found[1].comparison is not None
-        comparison = replace(found[1].comparison, only_reference=lost, only_runner=won, **change)
-        outcomes.append(outcome([found[0], replace(found[1], comparison=comparison)], max_drop=0.5))
+        assert pair[1].comparison is not None
+        comparison = replace(pair[1].comparison, only_reference=lost, only_runner=won, **change)
+        outcomes.append(outcome([pair[0], replace(pair[1], comparison=comparison)], max_drop=0.5))
     assert outcomes.count(wrong) <= 0.04 * len(outcomes)
 
 
 def test_few_photos_fail_only_what_chance_does_not_explain() -> None:
-    assert outcome(evaluations(30), max_drop=0.5, min_agreement=98) is Outcome.UNKNOWN
-    assert outcome(evaluations(30, lost=1), max_drop=0.5, min_agreement=98) is Outcome.UNKNOWN
-    assert outcome(evaluations(30, lost=15), max_drop=0.5) is Outcome.FAILED
-    assert outcome(evaluations(30, lost=15), min_agreement=98) is Outcome.FAILED
+    assert outcome(evaluations(30), max_drop=0.5, min_agreement=98) is GateOutcome.UNKNOWN
+    assert outcome(evaluations(30, lost=1), max_drop=0.5, min_agreement=98) is GateOutcome.UNKNOWN
+    assert outcome(evaluations(30, lost=15), max_drop=0.5) is GateOutcome.FAILED
+    assert outcome(evaluations(30, lost=15), min_agreement=98) is GateOutcome.FAILED
     # Two lost photos of two may be chance.
-    assert outcome(evaluations(2, lost=2), max_drop=0.5) is Outcome.UNKNOWN
+    assert outcome(evaluations(2, lost=2), max_drop=0.5) is GateOutcome.UNKNOWN
 
 
-def test_copies_do_not_pass_for_photos() -> None:
+def test_copies_do_not_count_as_independent_photos() -> None:
     """9 distinct photos with 25 copies each: 225 photos that all agree, and no more is known than from 9."""
-    copies = np.repeat(np.arange(9), 25)
-    found = evaluations(225, groups=copies)
-    gate = gate_from_evaluations(found, GateConfig(min_agreement=98))
+    copies = np.repeat(np.arange(9), 25).tolist()
+    pair = evaluations(225, groups=copies)
+    gate = gate_from_evaluations(pair, GateConfig(min_agreement=98))
     (check,) = gate.runners[0].checks
-    assert gate.outcome == Outcome.UNKNOWN
+    assert gate.outcome == GateOutcome.UNKNOWN
     assert (check.photos, check.groups) == (225, 9)
     assert (check.low, check.high) == pytest.approx(wilson_interval(9, 9))
     assert unknowns(gate) == [
@@ -129,12 +131,14 @@ def test_copies_do_not_pass_for_photos() -> None:
             "independent photos could, if no answers change): onnxruntime-int8"
         )
     ]
-    assert outcome(evaluations(225), min_agreement=98) is Outcome.PASSED
-    assert outcome(evaluations(9000, groups=np.repeat(np.arange(9), 1000)), max_drop=0.5) is Outcome.UNKNOWN
-    assert outcome(evaluations(9000), max_drop=0.5) is Outcome.PASSED
+    assert outcome(evaluations(225), min_agreement=98) is GateOutcome.PASSED
+    assert (
+        outcome(evaluations(9000, groups=np.repeat(np.arange(9), 1000).tolist()), max_drop=0.5) is GateOutcome.UNKNOWN
+    )
+    assert outcome(evaluations(9000), max_drop=0.5) is GateOutcome.PASSED
 
 
-def test_a_doubt_says_how_many_photos_would_do() -> None:
+def test_an_undecided_gate_names_the_photos_needed() -> None:
     gate = gate_from_evaluations(evaluations(1000, lost=10, won=10), GateConfig(0.5, 98))
     assert unknowns(gate) == [
         (
@@ -147,29 +151,29 @@ def test_a_doubt_says_how_many_photos_would_do() -> None:
         ),
     ]
     few = gate_from_evaluations(evaluations(40), GateConfig(0.5, 98))
-    assert [each.photos_needed for each in few.runners[0].checks] == [189, 765]
-    assert outcome(evaluations(189), min_agreement=98) is Outcome.PASSED
-    assert outcome(evaluations(188), min_agreement=98) is Outcome.UNKNOWN
+    assert [item.photos_needed for item in few.runners[0].checks] == [189, 765]
+    assert outcome(evaluations(189), min_agreement=98) is GateOutcome.PASSED
+    assert outcome(evaluations(188), min_agreement=98) is GateOutcome.UNKNOWN
     # Enough for a runner that loses nothing: this one loses 0.4 points, and that takes more.
     (check,) = gate_from_evaluations(evaluations(3000, lost=12), GateConfig(max_drop=0.5)).runners[0].checks
-    assert check.outcome is Outcome.UNKNOWN and check.photos_needed is not None and check.photos_needed > 3000
+    assert check.outcome is GateOutcome.UNKNOWN and check.photos_needed is not None and check.photos_needed > 3000
 
 
-def test_a_doubt_is_an_error_of_its_own_unless_it_is_allowed() -> None:
-    found = evaluations(40, lost=1)
+def test_an_undecided_gate_fails_unless_it_is_allowed() -> None:
+    pair = evaluations(40, lost=1)
     with pytest.raises(GateUndecided, match="the gate cannot tell: 40 photos can't tell") as caught:
-        require_passed(gate_from_evaluations(found, GateConfig(0.5, 98)), "my flowers", Path("my runs"))
+        require_passed(gate_from_evaluations(pair, GateConfig(0.5, 98)), "my flowers", Path("my runs"))
     assert caught.value.exit_code == 4
     assert caught.value.hint.endswith(
         "trtpoets evaluate 'my flowers' --max-drop 0.5 --min-agreement 98 --allow-undecided --engines 'my runs'"
     )
-    require_passed(gate_from_evaluations(found, GateConfig(0.5, 98, allow_undecided=True)))
+    require_passed(gate_from_evaluations(pair, GateConfig(0.5, 98, allow_undecided=True)))
     allowed = gate_from_evaluations(evaluations(1000, lost=100), GateConfig(0.5, allow_undecided=True))
     with pytest.raises(GateFailed):
         require_passed(allowed)
 
 
-def test_the_interval_of_the_loss_is_always_said() -> None:
+def test_the_interval_of_the_loss_is_always_reported() -> None:
     gate = gate_from_evaluations(evaluations(800, lost=8, won=8), GateConfig(max_drop=0.5))
     assert sentence(gate.runners[0].checks[0]) == "loses 0.0 points of accuracy (-1.1 to 1.1), 0.5 are allowed"
     # A bound that rounds to the limit has a second digit, so that one sees on which side it is.
@@ -189,23 +193,6 @@ def test_advice_follows_the_best_estimate_where_a_gate_cannot_tell() -> None:
     assert advice(40, 20)
 
 
-def test_photos_needed() -> None:
-    assert photos_for_drop(0.005, 0.02) == 6280
-    assert photos_for_drop(0.005, 0) == photos_for_share(0.005) == 765
-    assert photos_for_drop(0.005, 0.01, 0.005) is photos_for_drop(0, 0.01) is photos_for_share(0) is None
-    assert photos_for_agreement(0.98, 1) == photos_for_share(0.02) == 189
-    assert photos_for_agreement(0.98, 0.98) is photos_for_agreement(1, 1) is None
-
-
-@pytest.mark.parametrize(("limit", "changed"), [(0.005, 0.02), (0.005, 0.05), (0.02, 0.05)])
-def test_so_many_photos_decide_four_times_in_five(limit: float, changed: float) -> None:
-    photos = photos_for_drop(limit, changed)
-    assert photos is not None
-    drawn = np.random.default_rng(1).multinomial(photos, [changed / 2, changed / 2, 1 - changed], 400)
-    passed = sum(paired_shares(b, c, photos).low >= -limit for b, c, _ in drawn.tolist())
-    assert passed / 400 == pytest.approx(0.8, abs=0.07)
-
-
 @given(st.floats(0.0005, 0.7))
 def test_photos_for_share_is_the_least_that_prove_it(limit: float) -> None:
     least = photos_for_share(limit)
@@ -216,32 +203,32 @@ def test_photos_for_share_is_the_least_that_prove_it(limit: float) -> None:
 
 def test_no_number_of_photos_shows_that_nothing_changes() -> None:
     gate = gate_from_evaluations(evaluations(20), GateConfig(0, 100))
-    assert gate.outcome == Outcome.UNKNOWN
+    assert gate.outcome == GateOutcome.UNKNOWN
     assert all("(no number of photos can)" in text for text in unknowns(gate))
-    assert outcome(evaluations(20, lost=1), min_agreement=100) is Outcome.FAILED
-    assert outcome(evaluations(20, lost=1), max_drop=0) is Outcome.UNKNOWN
-    assert outcome(evaluations(20, lost=10), max_drop=0) is Outcome.FAILED
+    assert outcome(evaluations(20, lost=1), min_agreement=100) is GateOutcome.FAILED
+    assert outcome(evaluations(20, lost=1), max_drop=0) is GateOutcome.UNKNOWN
+    assert outcome(evaluations(20, lost=10), max_drop=0) is GateOutcome.FAILED
 
 
 def test_photos_without_a_known_label_can_agree_but_not_be_right() -> None:
-    found = evaluations(400, known=False)
-    assert outcome(found, min_agreement=98) is Outcome.PASSED
-    gate = gate_from_evaluations(found, GateConfig(max_drop=0.5))
-    assert gate.outcome is Outcome.UNKNOWN
+    pair = evaluations(400, known=False)
+    assert outcome(pair, min_agreement=98) is GateOutcome.PASSED
+    gate = gate_from_evaluations(pair, GateConfig(max_drop=0.5))
+    assert gate.outcome is GateOutcome.UNKNOWN
     assert "no photo with a label" in sentence(gate.runners[0].checks[0])
 
 
 def test_the_worst_runner_decides_and_wide_ones_are_not_asked() -> None:
     wide = evaluations(1000, lost=400, runner="onnxruntime-fp32")
-    found = [*wide, evaluations(1000, runner="onnxruntime-fp16")[1], evaluations(1000, lost=90)[1]]
-    gate = gate_from_evaluations(found, GateConfig(max_drop=0.5))
-    assert [(each.runner.name, each.outcome) for each in gate.runners] == [
-        ("onnxruntime-fp16", Outcome.PASSED),
-        ("onnxruntime-int8", Outcome.FAILED),
+    judged = [*wide, evaluations(1000, runner="onnxruntime-fp16")[1], evaluations(1000, lost=90)[1]]
+    gate = gate_from_evaluations(judged, GateConfig(max_drop=0.5))
+    assert [(runner.runner.name, runner.outcome) for runner in gate.runners] == [
+        ("onnxruntime-fp16", GateOutcome.PASSED),
+        ("onnxruntime-int8", GateOutcome.FAILED),
     ]
-    assert gate.outcome is Outcome.FAILED
-    assert outcome(found, max_drop=0.5, runners=("onnxruntime-fp16",)) is Outcome.PASSED
-    assert outcome(found, max_drop=0.5, runners=("onnxruntime-fp32",)) is Outcome.FAILED
+    assert gate.outcome is GateOutcome.FAILED
+    assert outcome(judged, max_drop=0.5, runners=("onnxruntime-fp16",)) is GateOutcome.PASSED
+    assert outcome(judged, max_drop=0.5, runners=("onnxruntime-fp32",)) is GateOutcome.FAILED
 
 
 def test_a_failure_says_the_numbers_and_what_to_ship() -> None:
@@ -258,15 +245,15 @@ def test_a_failure_says_the_numbers_and_what_to_ship() -> None:
     assert caught.value.hint == "ship fp16: trtpoets build flowers --precision fp16"
 
 
-def test_a_gain_is_told_as_a_gain() -> None:
+def test_a_gain_is_reported_as_a_gain() -> None:
     gate = gate_from_evaluations(evaluations(1000, won=20), GateConfig(max_drop=0.5))
     assert sentence(gate.runners[0].checks[0]).startswith("wins 2.0 points of accuracy (")
     assert gate.runners[0].only_runner == 20
 
 
 def test_classes_that_lost_come_first() -> None:
-    found = evaluations(1000, lost=9)
-    (runner,) = gate_from_evaluations(found, GateConfig(max_drop=5)).runners
+    pair = evaluations(1000, lost=9)
+    (runner,) = gate_from_evaluations(pair, GateConfig(max_drop=5)).runners
     assert dict(runner.recall_change) == pytest.approx({"ant": -0.01, "bee": -0.008})
     assert list(runner.recall_change) == ["ant", "bee"]
 
@@ -282,23 +269,23 @@ def test_it_is_json() -> None:
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({}, "a gate without a limit"),
-        ({"runners": ("a",)}, "a gate without a limit"),
-        ({"max_drop": -1.0}, "--max-drop -1 is no loss"),
-        ({"max_drop": float("nan")}, "--max-drop nan is no loss"),
-        ({"min_agreement": 0.0}, "--min-agreement 0 is no percentage"),
-        ({"min_agreement": 101.0}, "--min-agreement 101 is no percentage"),
+        ({}, "a gate needs a limit"),
+        ({"runners": ("a",)}, "a gate needs a limit"),
+        ({"max_drop": -1.0}, "--max-drop must be 0 to 100 points, not -1"),
+        ({"max_drop": float("nan")}, "--max-drop must be 0 to 100 points, not nan"),
+        ({"min_agreement": 0.0}, "--min-agreement must be above 0 and at most 100 %, not 0"),
+        ({"min_agreement": 101.0}, "--min-agreement must be above 0 and at most 100 %, not 101"),
     ],
 )
-def test_limits_that_are_none(limits: dict[str, Any], message: str) -> None:
+def test_invalid_limits_are_refused(limits: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         GateConfig(**limits)
 
 
 def test_runners_that_are_not_there() -> None:
-    found = evaluations(100, runner="onnxruntime-fp32")
-    with pytest.raises(BadInput, match="no FP16 or INT8 runner to judge"):
-        gate_from_evaluations(found, GateConfig(max_drop=1))
-    with pytest.raises(BadInput, match="rtx-int8 was not evaluated here") as caught:
-        gate_from_evaluations(found, GateConfig(max_drop=1, runners=("rtx-int8",)))
+    pair = evaluations(100, runner="onnxruntime-fp32")
+    with pytest.raises(BadInput, match="no FP16 or INT8 runner was evaluated"):
+        gate_from_evaluations(pair, GateConfig(max_drop=1))
+    with pytest.raises(BadInput, match="rtx-int8 was not evaluated") as caught:
+        gate_from_evaluations(pair, GateConfig(max_drop=1, runners=("rtx-int8",)))
     assert caught.value.hint == "--runner onnxruntime-fp32"

@@ -58,16 +58,16 @@ def golden_of(photos: list[Photo], **moves: float) -> Golden:
 
 def test_labels_take_turns_and_the_order_of_photos_does_not_matter(photos: list[Photo]) -> None:
     chosen = golden_photos(photos, SPEC.preprocess)
-    assert [each.label for each in chosen] == ["ant", "bee", "cow"] * 2 + ["ant", "bee"] * 3
+    assert [item.label for item in chosen] == ["ant", "bee", "cow"] * 2 + ["ant", "bee"] * 3
     assert len(chosen) == COUNT
     again = golden_photos(photos[::-1], SPEC.preprocess)
-    assert [each.sha256 for each in again] == [each.sha256 for each in chosen]
-    assert {each.source for each in chosen} <= {photo.sha256 for photo in photos}
+    assert [item.sha256 for item in again] == [item.sha256 for item in chosen]
+    assert {item.source for item in chosen} <= {photo.sha256 for photo in photos}
 
 
 def test_few_photos_are_all_taken_and_none_is_an_error(photos: list[Photo]) -> None:
     assert len(golden_photos(photos[:3], SPEC.preprocess)) == 3
-    with pytest.raises(BadInput, match="no test photos to check a bundle by"):
+    with pytest.raises(BadInput, match="no test photos for the golden check of a bundle"):
         golden_photos([], SPEC.preprocess)
 
 
@@ -79,11 +79,11 @@ def test_pixels_are_what_the_network_saw_when_it_was_judged(
     chosen = golden_photos(photos, rule)
     write_golden(golden_from_runners(chosen, {FP32: moved(0.1)}), tmp_path)
     paths = {photo.sha256: photo.path for photo in photos}
-    for each in read_golden(tmp_path).photos:
-        assert np.array_equal(each.pixels, photo_to_array(paths[each.source], rule))
+    for item in read_golden(tmp_path).photos:
+        assert np.array_equal(item.pixels, photo_to_array(paths[item.source], rule))
 
 
-def test_a_photo_that_was_replaced_is_told(photos: list[Photo]) -> None:
+def test_a_photo_that_was_replaced_is_reported(photos: list[Photo]) -> None:
     photos[0].path.write_bytes(photos[1].path.read_bytes())
     with pytest.raises(BadInput, match="has changed since the dataset was read"):
         golden_photos(photos[:1], SPEC.preprocess)
@@ -92,13 +92,13 @@ def test_a_photo_that_was_replaced_is_told(photos: list[Photo]) -> None:
 def test_what_was_written_is_read_bit_by_bit(photos: list[Photo], tmp_path: Path) -> None:
     models = {p: tiny_onnx(tmp_path / f"{p.value}.onnx", p) for p in Precision}
     chosen = golden_photos(photos, SPEC.preprocess)
-    made = golden_from_runners(chosen, {p: OnnxRuntimeRunner(m) for p, m in models.items()})
-    write_golden(made, tmp_path / "a")
+    golden = golden_from_runners(chosen, {p: OnnxRuntimeRunner(m) for p, m in models.items()})
+    write_golden(golden, tmp_path / "a")
     read = read_golden(tmp_path / "a")
-    assert [(each.label, each.source) for each in read.photos] == [(each.label, each.source) for each in chosen]
+    assert [(photo.label, photo.source) for photo in read.photos] == [(photo.label, photo.source) for photo in chosen]
     for precision in Precision:
-        assert np.array_equal(read.expected[precision.value].scores, made.expected[precision.value].scores)
-        assert check_scores_against(read, precision, made.expected[precision.value].scores).max_difference == 0
+        assert np.array_equal(read.expected[precision.value].scores, golden.expected[precision.value].scores)
+        assert check_scores_against(read, precision, golden.expected[precision.value].scores).max_difference == 0
     write_golden(read, tmp_path / "b")
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
@@ -146,7 +146,7 @@ def test_int8_in_integers_and_in_float_is_the_same_network(photos: list[Photo], 
     assert verdict.same_answers == verdict.photos == len(chosen)
 
 
-def test_a_verdict_tells_the_worst_photo(photos: list[Photo]) -> None:
+def test_a_check_reports_the_worst_photo(photos: list[Photo]) -> None:
     golden = golden_of(photos, fp32=0.1, fp16=0.11)
     scores = golden.expected["fp16"].scores.copy()
     near = check_scores_against(golden, FP16, scores + np.float32(0.02))
@@ -171,7 +171,7 @@ def test_scores_that_are_no_numbers_fail(photos: list[Photo], value: float) -> N
 
 def test_scores_of_other_photos_or_precisions_are_refused(photos: list[Photo]) -> None:
     golden = golden_of(photos, fp32=0.1)
-    with pytest.raises(BadInput, match=r"scores of shape \(2, 3\), not \(12, 3\)"):
+    with pytest.raises(BadInput, match=r"scores must have the shape \(12, 3\), not \(2, 3\)"):
         check_scores_against(golden, FP32, np.zeros((2, 3), np.float32))
     with pytest.raises(BadArtefact, match="have scores of fp32, not of int8"):
         check_scores_against(golden, INT8, np.zeros((12, 3), np.float32))
@@ -187,12 +187,12 @@ def edited(folder: Path, change: Any) -> None:
     ("change", "told"),
     [
         (lambda value: value.pop("photos"), "photos is missing"),
-        (lambda value: value["photos"].clear(), "another number of photos than 0"),
-        (lambda value: value["photos"].pop(), "another number of photos than 11"),
+        (lambda value: value["photos"].clear(), "not those of 0 photos"),
+        (lambda value: value["photos"].pop(), "not those of 11 photos"),
         (lambda value: value["expected"].update(int4=value["expected"]["fp32"]), "int4"),
         (lambda value: value["expected"]["fp32"].update(tolerance=2), "tolerance"),
         (lambda value: value["expected"]["fp32"].update(scores=[1, 2]), "scores"),
-        (lambda value: value["photos"][0].update(file="../000.bmp"), "no name of a photo"),
+        (lambda value: value["photos"][0].update(file="../000.bmp"), "is not a file name"),
         (lambda value: value["photos"][3].update(sha256="0"), r"003.bmp was changed or damaged"),
         (lambda value: value["photos"][3].update(file="none.bmp"), r"none.bmp can't be read: No such file"),
     ],

@@ -35,8 +35,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def be(loads: Any, release: str = "36 4.3", python: str = "3.10") -> None:
         root = write(tmp_path / "root", jetson_files(release, *ORIN, python))
-        found = diagnose(system(root, f"{python}.12"), loads)
-        monkeypatch.setattr(install, "doctor", lambda training: found)
+        result = diagnose(system(root, f"{python}.12"), loads)
+        monkeypatch.setattr(install, "doctor", lambda training: result)
 
     monkeypatch.setattr(bundle_findings, "compiler_problem", lambda _: "")
     monkeypatch.setattr(install, "compiler_problem", lambda _: "")
@@ -44,33 +44,33 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def by_name(found: install.Installation) -> dict[str, Finding]:
-    return {each.what: each for each in found.findings}
+    return {finding.what: finding for finding in found.findings}
 
 
 def test_a_board_with_all_there_is(machine: Any, bundle: Bundle) -> None:
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
-    found = install.install(bundle, dry_run=True)
-    assert found.lacking == ()
-    assert found.commands == (f"{sys.executable} -m venv --system-site-packages {bundle.built / 'venv'}",)
-    seen = by_name(found)
+    result = install.install(bundle, dry_run=True)
+    assert result.lacking == ()
+    assert result.commands == (f"{sys.executable} -m venv --system-site-packages {bundle.built / 'venv'}",)
+    seen = by_name(result)
     assert "JetPack 6.2 (TensorRT 10.3.0" in seen["Jetson"].found
     assert {seen[what].state for what in ("NVIDIA GPU", "TensorRT", "pycuda", "numpy", "pillow")} == {State.READY}
     assert seen["operators"].found == "ONNX opset 17"
-    require_ready(found)
-    lines = "\n".join(install_lines(found, dry_run=True))
+    require_ready(result)
+    lines = "\n".join(install_lines(result, dry_run=True))
     assert "to run    " in lines
     assert not bundle.built.exists(), "a dry run writes nothing"
 
 
 def test_without_tensorrt_nothing_is_done(machine: Any, bundle: Bundle) -> None:
     machine(with_gpu((8, 7), "", "12.6", pycuda=NOT_INSTALLED))
-    found = install.install(bundle)
-    assert found.lacking == ("TensorRT",)
+    result = install.install(bundle)
+    assert result.lacking == ("TensorRT",)
     assert not bundle.built.exists()
-    packages = [command.partition(" install ")[2] for command in found.commands]
-    assert not any("tensorrt" in each for each in packages), "TensorRT is never installed by pip"
+    packages = [command.partition(" install ")[2] for command in result.commands]
+    assert not any("tensorrt" in package for package in packages), "TensorRT is never installed by pip"
     with pytest.raises(MissingDependency, match="not ready: TensorRT") as caught:
-        require_ready(found)
+        require_ready(result)
     assert "apt install" in caught.value.hint or "pyvenv.cfg" in caught.value.hint
     assert "pip install tensorrt" not in caught.value.hint
 
@@ -87,14 +87,14 @@ def test_pycuda_comes_by_pip_and_needs_a_compiler(
 ) -> None:
     machine(with_gpu((8, 7), "10.3.0", "12.6", pycuda=NOT_INSTALLED, packages={}))
     monkeypatch.setattr(install, "installed", lambda _: {"numpy": "1.17.4"})
-    found = install.install(bundle, dry_run=True)
-    assert found.lacking == ()
-    assert found.commands[1] == f"{bundle.built}/venv/bin/python -m pip install pycuda 'numpy>=1.24,<2'"
+    result = install.install(bundle, dry_run=True)
+    assert result.lacking == ()
+    assert result.commands[1] == f"{bundle.built}/venv/bin/python -m pip install pycuda 'numpy>=1.24,<2'"
     assert install.install(bundle, dry_run=True, pip=False).lacking == ("pycuda",)
     monkeypatch.setattr(install, "compiler_problem", lambda _: "nvcc")
-    found = install.install(bundle)
-    assert found.lacking == ("compiler",)
-    assert by_name(found)["compiler"].hint.startswith("sudo apt install -y build-essential python3-dev")
+    result = install.install(bundle)
+    assert result.lacking == ("compiler",)
+    assert by_name(result)["compiler"].hint.startswith("sudo apt install -y build-essential python3-dev")
     assert not bundle.built.exists()
 
 
@@ -102,10 +102,10 @@ def test_packages_that_are_too_old(machine: Any, bundle: Bundle, monkeypatch: py
     """Pillow 7.0 of Ubuntu 20.04 has no `formats` argument."""
     machine(with_gpu((8, 7), "8.5.2", "11.4"), "35 4.1", "3.8")
     monkeypatch.setattr(bundle_findings, "installed", lambda _: {"numpy": "1.17.4", "pillow": "7.0.0"})
-    found = install.install(bundle, dry_run=True)
-    assert found.lacking == ()
-    assert found.commands[-1].endswith("pip install 'pillow>=8.0'")
-    assert by_name(found)["pillow"].found == "7.0.0, but 8.0 or later is needed"
+    result = install.install(bundle, dry_run=True)
+    assert result.lacking == ()
+    assert result.commands[-1].endswith("pip install 'pillow>=8.0'")
+    assert by_name(result)["pillow"].found == "7.0.0, but 8.0 or later is needed"
     assert install.install(bundle, dry_run=True, pip=False).lacking == ("pillow",)
 
 
@@ -162,25 +162,26 @@ def paper_venv(board: Board, journal: list[str]) -> Any:
     return run
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("elsewhere", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_environment(
     machine: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
 ) -> None:
     machine(with_gpu((8, 7), "10.3.0", "12.6", pycuda=NOT_INSTALLED))
-    board, journal = Board(tmp_path, sys.executable), []
+    board = Board(tmp_path, sys.executable)
+    journal: list[Any] = []
     for name, value in board.variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("TRTPOETS_BUNDLE", str(bundle.folder))
     monkeypatch.setattr(install, "_run", paper_venv(board, journal))
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
     venv = tmp_path / "elsewhere" if elsewhere else bundle.built / "venv"
-    found = install.install(bundle, venv=venv if elsewhere else None)
+    result = install.install(bundle, venv=venv if elsewhere else None)
     assert journal == ["-m venv", "-m pip"]
-    assert found.lacking == ()  # told by the environment's own Python, over the GPU of paper
+    assert result.lacking == ()  # told by the environment's own Python, over the GPU of paper
     assert (bundle.built / "venv").is_symlink() == elsewhere
     assert (bundle.built / "venv").resolve() == venv.resolve()
-    told = subprocess.run([venv / "bin" / "trtpoets", "--version"], capture_output=True, text=True, check=True)
-    assert told.stdout == "trtpoets 0.1.0\n"
+    outcome = subprocess.run([venv / "bin" / "trtpoets", "--version"], capture_output=True, text=True, check=True)
+    assert outcome.stdout == "trtpoets 0.1.0\n"
     # Again: what is there is left.
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
     assert install.install(bundle, venv=venv if elsewhere else None).commands == ()
@@ -279,6 +280,6 @@ def test_the_program_without_numpy(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_the_program_on_the_fake_device(bundle: Bundle, tmp_path: Path) -> None:
     result = Board(tmp_path, sys.executable).run(bundle.folder, "install", "--dry-run", "--json")
-    found = as_json(result)
-    assert (result.returncode, found["lacking"]) == (0, [])
-    assert {each["what"]: each["state"] for each in found["findings"]}["TensorRT"] == "ready"
+    actual = as_json(result)
+    assert (result.returncode, actual["lacking"]) == (0, [])
+    assert {finding["what"]: finding["state"] for finding in actual["findings"]}["TensorRT"] == "ready"

@@ -11,19 +11,17 @@ from typing import Any
 import pytest
 
 import trtpoets
-from tests.judge.bench.test_benchmark import QUICK, WARM
-from tests.judge.bench.test_compare import benchmark as measured
-from tests.judge.bench.test_compare import typed
+from tests.support.benchmarks import QUICK, WARM, benchmark_document, typed
 from tests.support.tiny import tiny_spec
 from trtpoets.cli import main
 from trtpoets.core.errors import BadArtefact, BadInput, Interrupted, MissingDependency
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace, open_card
-from trtpoets.device.runners import Way
+from trtpoets.device.runners import Runnable, Way
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
 from trtpoets.judge.bench.benchmark import Benchmark, benchmark_from_artefacts
-from trtpoets.judge.bench.contender import Contender, Heat
+from trtpoets.judge.bench.measured_runner import BatchRounds, MeasuredRunner
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.gate import GateConfig
 from trtpoets.pipeline.bench import _ways
@@ -38,17 +36,17 @@ class Measured:
 
     def __call__(self, *_: Any) -> Benchmark:
         self.made += 1
-        return replace(typed(measured(self.made, 5.0)), incomplete=self.incomplete)
+        return replace(typed(benchmark_document(self.made, 5.0)), incomplete=self.incomplete)
 
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Measured:
     """A run without artefacts, and a benchmark that takes no time."""
-    found = Measured()
-    monkeypatch.setattr("trtpoets.pipeline.bench.benchmark_from_artefacts", found)
+    result = Measured()
+    monkeypatch.setattr("trtpoets.pipeline.bench.benchmark_from_artefacts", result)
     monkeypatch.setattr("trtpoets.pipeline.bench.artefacts_in", lambda space: ())
     monkeypatch.setattr("trtpoets.pipeline.bench.photos_to_judge", lambda space: ())
-    return found
+    return result
 
 
 def test_ctrl_c_writes_an_incomplete_benchmark(made: Measured, tmp_path: Path) -> None:
@@ -69,14 +67,14 @@ def test_ctrl_c_writes_an_incomplete_benchmark(made: Measured, tmp_path: Path) -
 def test_compare_with_an_earlier_benchmark(made: Measured, tmp_path: Path) -> None:
     trtpoets.bench("flowers", QUICK, engines=tmp_path)
     older = Workspace(tmp_path, "flowers").benchmark
-    found = trtpoets.bench("flowers", QUICK, compare=older, engines=tmp_path)
-    assert found.compared is not None
-    assert [each.verdict for each in found.compared.changes] == ["same", "same"]
-    assert open_card(older) == to_json(found)
-    broken = {**to_json(found), "measurements": [{"runner": "tensorflow"}]}
+    again = trtpoets.bench("flowers", QUICK, compare=older, engines=tmp_path)
+    assert again.compared is not None
+    assert [change.verdict for change in again.compared.changes] == ["same", "same"]
+    assert open_card(older) == to_json(again)
+    broken = {**to_json(again), "measurements": [{"runner": "tensorflow"}]}
     for text in ("{}", json.dumps(broken)):
         (tmp_path / "other.json").write_text(text)
-        with pytest.raises(BadArtefact, match="is no benchmark"):
+        with pytest.raises(BadArtefact, match="is not a benchmark"):
             trtpoets.bench("flowers", QUICK, compare=tmp_path / "other.json", engines=tmp_path)
     assert made.made == 2, "a file that can't be read is told before anything is measured"
 
@@ -90,13 +88,13 @@ def test_the_default_number_of_inferences_exceeds_the_minimum(tmp_path: Path, mo
 
     for aim, expected in ((0, 70), (205, 205)):
         config = replace(QUICK, min_count=70, aim_count=aim)
-        contender = Contender(OnnxModel(tmp_path / "x.onnx", Precision.FP32, tiny_spec()), Way.PLAIN, config)
-        contender.heats[1] = Heat(WARM)
-        monkeypatch.setattr(contender, "_ask", ask)
+        runner = MeasuredRunner(OnnxModel(tmp_path / "x.onnx", Precision.FP32, tiny_spec()), Way.PLAIN, config)
+        runner.batch_rounds[1] = BatchRounds(WARM)
+        monkeypatch.setattr(runner, "_ask", ask)
         asked.clear()
         for number in range(config.rounds):
-            contender.round(1, number)
-        assert sum(each["count"] for each in asked) == expected
+            runner.round(1, number)
+        assert sum(item["count"] for item in asked) == expected
 
 
 @pytest.mark.parametrize("options", [("--fail-below", "nan"), ("--max-p99", "inf"), ("--fail-below", "-1")])
@@ -131,7 +129,10 @@ def test_scores_are_kept_if_the_gate_rejects_its_options(
 
 def test_ways_to_run_each_artefact(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("trtpoets.pipeline.runner_access.gpu_providers", lambda: ["cuda"])
-    artefacts = [Classifier(tmp_path, tiny_spec()), OnnxModel(tmp_path / "x.onnx", Precision.FP32, tiny_spec())]
+    artefacts: list[Runnable] = [
+        Classifier(tmp_path, tiny_spec()),
+        OnnxModel(tmp_path / "x.onnx", Precision.FP32, tiny_spec()),
+    ]
     assert _ways(artefacts, QUICK) == {0: (Way.PLAIN,), 1: (Way.PLAIN, Way.CUDA)}
     more = _ways(artefacts, replace(QUICK, xla=True, keras=True, cpu=True))
     assert more[0] == (Way.PLAIN, Way.CPU, Way.XLA, Way.KERAS)
@@ -145,5 +146,5 @@ def test_options_become_a_configuration() -> None:
     assert bench_config(None, 2.0, 0, loadgen=True).scenario == "single-stream"
     server = bench_config([4], 2.0, 1, scenario=Scenario.SERVER, target_qps=100.0, max_p99=20.0)
     assert (server.batches, server.target_qps, server.max_p99_ms, server.threads) == ((4,), 100.0, 20.0, 1)
-    with pytest.raises(BadInput, match="--target-qps 100 is a server's"):
+    with pytest.raises(BadInput, match="--target-qps 100 applies to the server scenario only"):
         bench_config(None, 2.0, 0, target_qps=100.0)

@@ -91,32 +91,36 @@ def leftovers(space: Workspace) -> list[str]:
 
 
 def test_folder_archive_and_manifest_agree(space: Workspace, tmp_path: Path) -> None:
-    made = bundled(space)
-    assert made.folder == space.bundles / "tiny-jetson"
-    assert check_manifest(made.folder) == made.manifest
-    assert made.manifest.model == sha256_of_file(space.onnx(FP32))
-    assert made.manifest.order == (INT8, FP16, FP32)
-    assert (made.manifest.name, made.manifest.target, made.manifest.version) == ("tiny", "jetson", trtpoets.__version__)
-    assert made.archive_sha256 == sha256_of_file(made.archive)
-    members = unpacked(made.archive, tmp_path / "there")
-    assert tree(tmp_path / "there" / "tiny-jetson") == tree(made.folder)
-    assert made.sizes == {path: len(content) for path, content in tree(made.folder).items()}
+    result = bundled(space)
+    assert result.folder == space.bundles / "tiny-jetson"
+    assert check_manifest(result.folder) == result.manifest
+    assert result.manifest.model == sha256_of_file(space.onnx(FP32))
+    assert result.manifest.order == (INT8, FP16, FP32)
+    assert (result.manifest.name, result.manifest.target, result.manifest.version) == (
+        "tiny",
+        "jetson",
+        trtpoets.__version__,
+    )
+    assert result.archive_sha256 == sha256_of_file(result.archive)
+    members = unpacked(result.archive, tmp_path / "there")
+    assert tree(tmp_path / "there" / "tiny-jetson") == tree(result.folder)
+    assert result.sizes == {path: len(content) for path, content in tree(result.folder).items()}
     assert members[0].name == f"tiny-jetson/{MANIFEST}"
     assert {(m.uid, m.gid, m.uname, m.gname, m.mtime) for m in members} == {(0, 0, "", "", 315532800)}
     assert {m.mode for m in members} == {0o644, 0o755}
-    assert made.warnings == ()
+    assert result.warnings == ()
     for precision in Precision:
-        assert (made.folder / f"{precision.value}.onnx").read_bytes() == space.onnx(precision).read_bytes()
+        assert (result.folder / f"{precision.value}.onnx").read_bytes() == space.onnx(precision).read_bytes()
 
 
 @pytest.mark.parametrize("target", [Target.TRITON, Target.ONNXRUNTIME])
 def test_jetson_options_are_rejected_for_other_targets(target: Target, space: Workspace) -> None:
-    made = bundled(space, target)
-    assert check_manifest(made.folder) == made.manifest
-    assert (made.manifest.target, made.manifest.jetpack) == (target.value, "")
-    assert "int8.cache" not in made.manifest.files
-    selftest = {Target.TRITON: "selftest.py", Target.ONNXRUNTIME: f"{made.folder}/selftest.py"}[target]
-    assert made.next[-1] == f"python3 {selftest}"
+    result = bundled(space, target)
+    assert check_manifest(result.folder) == result.manifest
+    assert (result.manifest.target, result.manifest.jetpack) == (target.value, "")
+    assert "int8.cache" not in result.manifest.files
+    selftest = {Target.TRITON: "selftest.py", Target.ONNXRUNTIME: f"{result.folder}/selftest.py"}[target]
+    assert result.next[-1] == f"python3 {selftest}"
     with pytest.raises(BadInput, match=f"--jetpack and --board apply to Jetson bundles, not to {target.value}"):
         bundled(space, target, board="orin-nano")
 
@@ -171,51 +175,51 @@ def test_golden_photos_are_kept_for_the_next_bundle(space: Workspace) -> None:
 
 
 def test_only_the_precisions_asked_for_go_in(space: Workspace) -> None:
-    made = bundled(space, precisions=[INT8])
-    assert [p.name for p in made.folder.glob("*.onnx")] == ["int8.onnx"]
-    assert list(read_golden(made.folder / "golden").expected) == ["int8"]
-    assert made.manifest.order == (INT8,)
-    assert made.manifest.model == sha256_of_file(space.onnx(FP32))
-    assert "int8.cache" not in made.manifest.files  # it is for fp32.onnx
+    result = bundled(space, precisions=[INT8])
+    assert [p.name for p in result.folder.glob("*.onnx")] == ["int8.onnx"]
+    assert list(read_golden(result.folder / "golden").expected) == ["int8"]
+    assert result.manifest.order == (INT8,)
+    assert result.manifest.model == sha256_of_file(space.onnx(FP32))
+    assert "int8.cache" not in result.manifest.files  # it is for fp32.onnx
 
 
 def test_an_unchanged_bundle_is_replaced(space: Workspace) -> None:
     bundled(space)
-    made = bundled(space, precisions=[FP16])
-    assert [p.name for p in made.folder.glob("*.onnx")] == ["fp16.onnx"]
+    result = bundled(space, precisions=[FP16])
+    assert [p.name for p in result.folder.glob("*.onnx")] == ["fp16.onnx"]
     assert leftovers(space) == []
 
 
 def test_a_changed_bundle_is_replaced_only_with_force(space: Workspace) -> None:
-    made = bundled(space)
-    (made.folder / "build").write_text("#!/bin/sh\necho mine\n")
+    result = bundled(space)
+    (result.folder / "build").write_text("#!/bin/sh\necho mine\n")
     with pytest.raises(BadInput, match=r"the existing bundle was changed: .*/build was changed") as caught:
         bundled(space)
     assert caught.value.hint == "replace it with --force"
-    assert "mine" in (made.folder / "build").read_text()
+    assert "mine" in (result.folder / "build").read_text()
     bundled(space, force=True)
-    check_manifest(made.folder)
+    check_manifest(result.folder)
 
 
 def test_built_engines_are_deleted_only_with_force(space: Workspace) -> None:
-    made = bundled(space)
-    (made.folder / "built" / "pycache-0").mkdir(parents=True)
+    result = bundled(space)
+    (result.folder / "built" / "pycache-0").mkdir(parents=True)
     bundled(space)
-    (made.folder / "built").mkdir()
-    (made.folder / "built" / "fp16.engine").write_bytes(b"hours of work")
+    (result.folder / "built").mkdir()
+    (result.folder / "built" / "fp16.engine").write_bytes(b"hours of work")
     with pytest.raises(BadInput, match=r"contains built engines: .*/built"):
         bundled(space)
     bundled(space, force=True)
-    assert not (made.folder / "built").exists()
+    assert not (result.folder / "built").exists()
 
 
 @pytest.mark.parametrize("force", [False, True])
 def test_files_of_the_user_are_never_deleted(force: bool, space: Workspace, tmp_path: Path) -> None:
-    made = bundled(space)
-    (made.folder / "notes.txt").write_text("mine")
+    result = bundled(space)
+    (result.folder / "notes.txt").write_text("mine")
     with pytest.raises(BadInput, match=r"notes.txt is not part of the bundle and would be deleted"):
         bundled(space, force=force)
-    assert (made.folder / "notes.txt").read_text() == "mine"
+    assert (result.folder / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -252,9 +256,9 @@ def test_other_files_and_folders_are_not_replaced(kind: str, force: bool, space:
 
 def test_an_empty_folder_may_become_a_bundle(space: Workspace, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    made = bundled(space, out=tmp_path / "out")
+    result = bundled(space, out=tmp_path / "out")
     check_manifest(tmp_path / "out")
-    assert made.archive == tmp_path / "out.tar.zst"
+    assert result.archive == tmp_path / "out.tar.zst"
 
 
 @pytest.mark.parametrize("out", ["/", "..", "a/.."])
@@ -325,11 +329,11 @@ def test_leftovers_of_a_killed_process_are_deleted(space: Workspace, tmp_path: P
     stranger = out.parent / ".thesis.part-1"
     stranger.mkdir()
     assert any(p.name.startswith(".out.part-") for p in out.parent.iterdir())
-    made = bundled(space, out=out)
+    result = bundled(space, out=out)
     check_manifest(out)
     assert sorted(p.name for p in out.parent.iterdir()) == [".thesis.part-1", "out", "out.tar.zst"]
     assert leftovers(space) == []
-    assert made.warnings == ()
+    assert result.warnings == ()
 
 
 def test_concurrent_bundles_of_one_run_are_rejected(space: Workspace) -> None:
@@ -373,7 +377,7 @@ def test_stale_files_are_not_packed(precision: Precision, target: Target, hint: 
 
 def test_a_bundle_needs_photos(space: Workspace) -> None:
     space.dataset.unlink()
-    with pytest.raises(BadInput, match="tiny has no photos to be judged on"):
+    with pytest.raises(BadInput, match="tiny has no test photos"):
         bundled(space)
 
 
@@ -382,8 +386,8 @@ def test_a_bundle_needs_test_photos(space: Workspace) -> None:
     photos = [{**photo, "split": "train"} for photo in details["photos"]]
     seal_card(space.dataset, key="photos", files=[], details={**details, "photos": photos})
     for precision in (Precision.FP16, Precision.INT8):  # made with these photos
-        made = {**(open_card(card_of(space.onnx(precision))) or {}), "dataset": dataset_in(space).hash}
-        seal_card(card_of(space.onnx(precision)), key="k", files=[space.onnx(precision)], details=made)
+        values = {**(open_card(card_of(space.onnx(precision))) or {}), "dataset": dataset_in(space).hash}
+        seal_card(card_of(space.onnx(precision)), key="k", files=[space.onnx(precision)], details=values)
     with pytest.raises(BadInput, match="no test photos"):
         bundled(space)
     assert not space.bundles.exists()
@@ -391,17 +395,17 @@ def test_a_bundle_needs_test_photos(space: Workspace) -> None:
 
 def test_a_stale_evaluation_is_a_warning(space: Workspace, caplog: pytest.LogCaptureFixture) -> None:
     space.evaluation.unlink()
-    made = bundled(space)
-    assert made.warnings == (f"the present files were not evaluated: {space.command('evaluate')}",)
-    assert made.warnings[0] in caplog.text
+    result = bundled(space)
+    assert result.warnings == (f"the present files were not evaluated: {space.command('evaluate')}",)
+    assert result.warnings[0] in caplog.text
 
 
 def test_int8_comes_last_if_quantize_recommends_fp16(tmp_path: Path) -> None:
     recommended = {"precision": "fp16", "why": "it answers like TensorFlow on 90 %"}
-    made = bundled(bundle_run(tmp_path, recommended=recommended))
-    assert made.manifest.order == (FP16, FP32, INT8)
-    assert made.warnings == ("int8 comes last: quantize advises against it: it answers like TensorFlow on 90 %",)
-    assert made.warnings[0] in (made.folder / "README.md").read_text()
+    result = bundled(bundle_run(tmp_path, recommended=recommended))
+    assert result.manifest.order == (FP16, FP32, INT8)
+    assert result.warnings == ("int8 comes last: quantize advises against it: it answers like TensorFlow on 90 %",)
+    assert result.warnings[0] in (result.folder / "README.md").read_text()
 
 
 def evaluation_of(space: Workspace, wrong: Precision) -> Evaluations:
@@ -415,17 +419,17 @@ def evaluation_of(space: Workspace, wrong: Precision) -> Evaluations:
     reference = scores["onnxruntime-fp32"]
     return Evaluations(
         tuple(
-            evaluation_from_scores(runner(name), found, photos, labels, None if found is reference else reference)
-            for name, found in scores.items()
+            evaluation_from_scores(runner(name), score, photos, labels, None if score is reference else reference)
+            for name, score in scores.items()
         )
     )
 
 
 def test_a_precision_that_fails_the_gate_comes_last(space: Workspace) -> None:
     evaluated(space, to_json(evaluation_of(space, INT8)))
-    made = bundled(space)
-    assert made.manifest.order == (FP16, FP32, INT8)
-    assert made.warnings == ("int8 comes last: it failed the gate on the test photos",)
+    result = bundled(space)
+    assert result.manifest.order == (FP16, FP32, INT8)
+    assert result.warnings == ("int8 comes last: it failed the gate on the test photos",)
 
 
 def test_of_two_failing_precisions_the_wider_comes_first(space: Workspace) -> None:
@@ -448,26 +452,26 @@ def test_measurements_of_other_files_are_not_packed(space: Workspace) -> None:
 
 
 def test_an_onnxruntime_bundle_checks_itself(space: Workspace) -> None:
-    made = bundled(space, Target.ONNXRUNTIME)
-    check_manifest(made.folder)
+    bundle = bundled(space, Target.ONNXRUNTIME)
+    check_manifest(bundle.folder)
     result = subprocess.run(
-        [sys.executable, "selftest.py"], cwd=made.folder, capture_output=True, text=True, check=False
+        [sys.executable, "selftest.py"], cwd=bundle.folder, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
     assert "passed" in result.stdout
-    check_manifest(made.folder)  # it left nothing beside what it came with
+    check_manifest(bundle.folder)  # it left nothing beside what it came with
 
 
 def test_the_command(space: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("bundle", "tiny", "--for", "jetson", "--engines", str(space.engines))
     monkeypatch.setattr(sys, "argv", ["trtpoets", *arguments, "--json"])
     assert call_main(monkeypatch, *arguments, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["folder"] == str(space.bundles / "tiny-jetson")
-    assert told["manifest"]["order"] == ["int8", "fp16", "fp32"]
+    document = json.loads(capsys.readouterr().out)
+    assert document["folder"] == str(space.bundles / "tiny-jetson")
+    assert document["manifest"]["order"] == ["int8", "fp16", "fp32"]
     assert call_main(monkeypatch, *arguments) == 0
     shown = capsys.readouterr().out
-    assert told["archive_sha256"] in shown
+    assert document["archive_sha256"] in shown
     assert "\n  scp " in shown
     assert shown.startswith("tiny for jetson; to be tried in this order: int8, fp16, fp32\n")
     elsewhere = ("bundle", "tiny", "--for", "onnxruntime", "--engines", str(space.engines))

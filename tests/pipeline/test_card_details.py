@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from trtpoets.convert.int8.calibration import CalibrationConfig, Equalised, Method, Ranges
-from trtpoets.convert.int8.fidelity import Fidelity
 from trtpoets.convert.int8.int8_config import Int8Config
-from trtpoets.convert.int8.range_histograms import Histogram, WorstLayer
-from trtpoets.convert.parity import Parity
+from trtpoets.convert.int8.range_histograms import Histogram
 from trtpoets.core.manifest import MANIFEST, Manifest, write_manifest
+from trtpoets.core.network_notes import Fidelity, Parity, WorstLayer
 from trtpoets.core.serialization import Hint, from_json, hints_of, to_json
+from trtpoets.core.training import Accuracy, HeadConfig, TrainingDetails
 from trtpoets.core.types import (
     BatchRange,
     EngineCard,
@@ -31,22 +31,13 @@ from trtpoets.core.types import (
 )
 from trtpoets.device.build.build_messages import BuildResult, LookResult, Order
 from trtpoets.device.build.engine_config import EngineConfig
+from trtpoets.judge.advice import Recommended
 from trtpoets.judge.bench.bench_config import BenchConfig
 from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.onboard.build_record import BuildRecord
-from trtpoets.pipeline.card_details import (
-    DOCUMENTS,
-    Accuracy,
-    CalibrationRecord,
-    ExportDetails,
-    Int8Details,
-    Int8FileNotes,
-    Recommended,
-    TrainingDetails,
-)
+from trtpoets.pipeline.card_details import DOCUMENTS, CalibrationRecord, ExportDetails, Int8Details, Int8FileNotes
 from trtpoets.pipeline.result_status import benchmark_key, evaluation_key
 from trtpoets.train.dataset import Dataset, DatasetConfig, LeftOut
-from trtpoets.train.head import HeadConfig
 
 PREPROCESS = Preprocess(224, 192, (1 / 128, 0.5, 2.0), (-1.0, 0.0, 3.25), Resize.CROP, 0.875)
 SPEC = ModelSpec("flowers", "mobilenet_v2", PREPROCESS, ("daisy", "rosé"), "sha")
@@ -205,7 +196,7 @@ def test_the_types_of_all_fields_are_known_when_documents_are_read(kind: type) -
     seen: set[type] = set()
 
     def look(hint: Hint) -> None:
-        if is_dataclass(hint.kind) and hint.kind not in seen:
+        if isinstance(hint.kind, type) and is_dataclass(hint.kind) and hint.kind not in seen:
             seen.add(hint.kind)
             for field in hints_of(hint.kind).values():
                 look(field)

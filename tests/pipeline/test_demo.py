@@ -13,7 +13,7 @@ pytest.importorskip("elpv_dataset", reason="the extra demo is not installed")
 
 def test_quick_photos_are_written_once_with_their_licence(tmp_path: Path) -> None:
     folder = solar_cells(tmp_path / "cells", quick=True)
-    counts = {each.name: len(list(each.iterdir())) for each in folder.iterdir() if each.is_dir()}
+    counts = {path.name: len(list(path.iterdir())) for path in folder.iterdir() if path.is_dir()}
     assert counts == dict.fromkeys(["mono-defective", "mono-ok", "poly-defective", "poly-ok"], QUICK_PHOTOS)
     assert "CC BY-NC-SA 4.0" in (folder / "LICENCE.txt").read_text()
     photo = next((folder / "mono-ok").iterdir())
@@ -27,7 +27,7 @@ def test_quick_photos_are_written_once_with_their_licence(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_all_unambiguous_photos_are_written(tmp_path: Path) -> None:
     folder = solar_cells(tmp_path / "cells")
-    counts = {each.name: len(list(each.iterdir())) for each in folder.iterdir() if each.is_dir()}
+    counts = {path.name: len(list(path.iterdir())) for path in folder.iterdir() if path.is_dir()}
     assert counts == {"mono-ok": 588, "mono-defective": 313, "poly-ok": 920, "poly-defective": 402}
 
 

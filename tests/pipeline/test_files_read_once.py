@@ -11,7 +11,7 @@ import pytest
 
 import trtpoets
 from tests.support.bundle_run import bundle_run
-from trtpoets.core import files, onnx_file, verified_files
+from trtpoets.core import files, onnx_file, reading, verified_files
 from trtpoets.core.types import Precision
 from trtpoets.core.verified_files import checked_once
 from trtpoets.core.workspace import Workspace
@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture
 def reads(run: Workspace, monkeypatch: pytest.MonkeyPatch) -> Reads:
-    reads, blocks = Reads(run.folder), files.blocks_of
+    reads, blocks = Reads(run.folder), reading.blocks_of
 
     def blocks_of(path: Path) -> Iterator[bytes]:
         reads.count(reads.hashed, path)

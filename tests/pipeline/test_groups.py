@@ -24,6 +24,7 @@ from trtpoets.core.types import Photo, Split
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.gate import GateConfig, photos_in_groups, rounded
+from trtpoets.judge.statistics import Interval
 from trtpoets.pipeline import result_status
 from trtpoets.pipeline.recorded_commands import evaluate_command
 from trtpoets.pipeline.stage_options import gate_config
@@ -74,7 +75,7 @@ def test_an_evaluation_and_its_card_have_the_groups(monkeypatch: pytest.MonkeyPa
     judging_two_engines(monkeypatch, tmp_path, photos)
     details = to_json(trtpoets.evaluate("x", engines=tmp_path))
     assert details["groups"] == [0, 0, 1, 1]
-    assert {(each["photos"], each["groups"]) for each in details["evaluations"]} == {(4, 2)}
+    assert {(evaluation["photos"], evaluation["groups"]) for evaluation in details["evaluations"]} == {(4, 2)}
     assert json.loads((tmp_path / "x" / "evaluation.json").read_text())["details"]["groups"] == [0, 0, 1, 1]
     # Other groups of the same photos are another evaluation.
     keys = {result_status.evaluation_key(["a"], photos, groups) for groups in (None, [0, 0, 1, 1], [0, 0, 0, 1])}
@@ -84,21 +85,21 @@ def test_an_evaluation_and_its_card_have_the_groups(monkeypatch: pytest.MonkeyPa
 
 
 def test_tables_and_pages_show_groups_with_photos(capsys: pytest.CaptureFixture[str]) -> None:
-    found = documents()
-    for each in found["evaluation"]["evaluations"]:
-        each |= {"groups": 9, "labelled_groups": 9}
-    report = report_of(found)
+    content = documents()
+    for evaluation in content["evaluation"]["evaluations"]:
+        evaluation |= {"groups": 9, "labelled_groups": 9}
+    report = report_of(content)
     assert (report.test_photos, report.test_groups) == (30, 9)
     assert set(report.recall_intervals["tensorflow"]) == {"ant", "bee", "cow"}
-    print_table("evaluation", from_json(Evaluations, found["evaluation"], "x"))
+    print_table("evaluation", from_json(Evaluations, content["evaluation"], "x"))
     table = capsys.readouterr().out
     assert "30 held-out photos in 9 independent groups" in table
-    assert "Change of accuracy beside TensorFlow in points" in table
+    assert "Change of accuracy relative to TensorFlow in points" in table
     assert "−10.0" in table and "−25.6 to +2.5" in table
     assert "held-out photos in 9 independent groups" in report.verdict[1].text
     for text in (markdown_from_report(report), page_from_report(report)):
         assert "30 photos in 9 independent groups" in text
-        assert "copies of a photo, near-copies and shots of one object are one group" in text
+        assert "copies of a photo, near-copies and photos of one object form a group" in text
 
 
 def test_numbers_of_photos_as_text() -> None:
@@ -116,16 +117,16 @@ def test_an_allowed_undecided_gate_is_recorded() -> None:
     assert evaluate_command(Workspace(Path("engines"), "x"), gate) == (
         "trtpoets evaluate x --max-drop 0.5 --allow-undecided"
     )
-    with pytest.raises(BadInput, match="a gate without a limit"):
+    with pytest.raises(BadInput, match="a gate needs a limit"):
         gate_config(None, None, None, allow_undecided=True)
 
 
 def test_the_coverage_simulation_detects_wrong_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     row = coverage.simulated("accuracy", 2, 1000)
     assert row.within and 0.93 <= row.mean <= 0.97 and row.lowest <= row.mean
-    narrow: Any = lambda hits, photos: coverage.Interval(hits / photos - 0.01, hits / photos + 0.01)  # noqa: E731
+    narrow: Any = lambda hits, photos: Interval(hits / photos - 0.01, hits / photos + 0.01)  # noqa: E731
     monkeypatch.setattr(coverage, "wilson", narrow)
     assert not coverage.simulated("accuracy", 2, 500).within
     for family in coverage.FAMILIES.values():
-        names = [(each.what, each.assumed) for each in family()]
+        names = [(item.what, item.assumed) for item in family()]
         assert names and len(set(names)) == len(names)

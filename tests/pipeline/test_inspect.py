@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import struct
 from collections.abc import Callable
@@ -10,25 +11,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 import trtpoets
 from tests.fakes.engine import paper_engine
 from tests.support.fuzz_files import damaged_json
 from tests.support.tiny import tiny_graph, tiny_onnx, tiny_spec
 from trtpoets.cli import main
-from trtpoets.convert.graph.onnx_facts import WorkFacts, facts_of_onnx
 from trtpoets.convert.int8.tensorrt_cache import CalibrationCache, text_of_cache
-from trtpoets.core import reading
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed, TrtPoetsError
 from trtpoets.core.files import read_json
 from trtpoets.core.types import BatchRange, Engine, Flavour, Precision, hash_of
 from trtpoets.core.workspace import card_of, seal_card
-from trtpoets.device.build.engine import EngineConfig, engine_from_onnx
+from trtpoets.device.build.engine import engine_from_onnx
+from trtpoets.device.build.engine_config import EngineConfig
 from trtpoets.device.build.plan_header import PlanHeader, read_plan_header, rtx_targets
+from trtpoets.pipeline.inspect import CardFacts, EngineFacts
 from trtpoets.reporting.tables.results import print_json, print_table
 
 # Engines
@@ -52,16 +50,38 @@ def changed(engine: Engine, folder: Path, change: Callable[[bytearray], object])
     return path
 
 
+def engine_facts(path: Path) -> EngineFacts:
+    """The facts that `inspect` returns for an engine."""
+    facts = trtpoets.inspect(path).facts
+    assert isinstance(facts, EngineFacts)
+    return facts
+
+
+def card_facts(path: Path) -> CardFacts:
+    """The facts that `inspect` returns for a card."""
+    facts = trtpoets.inspect(path).facts
+    assert isinstance(facts, CardFacts)
+    return facts
+
+
 def test_a_real_engine(built: Engine) -> None:
     import tensorrt_rtx
 
-    found = trtpoets.inspect(built.path)
-    assert (found.kind, found.bytes, found.sha256) == ("engine", built.card.engine_bytes, built.card.engine_sha256)
-    assert found.facts.header == PlanHeader(Flavour.RTX, tensorrt_rtx.__version__, ("sm86", "sm120"), True)
-    assert found.facts.card == built.card and (found.facts.not_intact, found.facts.foreign) == ("", "")
+    inspection = trtpoets.inspect(built.path)
+    assert (inspection.kind, inspection.bytes, inspection.sha256) == (
+        "engine",
+        built.card.engine_bytes,
+        built.card.engine_sha256,
+    )
+    assert isinstance(inspection.facts, EngineFacts)
+    assert inspection.facts.header == PlanHeader(Flavour.RTX, tensorrt_rtx.__version__, ("sm86", "sm120"), True)
+    assert inspection.facts.card == built.card and (inspection.facts.not_intact, inspection.facts.foreign) == ("", "")
 
 
-@pytest.mark.parametrize("targets", [(), ("sm75",), ("sm80", "sm86", "sm89", "sm120", "sm121")])
+@pytest.mark.parametrize(
+    "targets",
+    [(), pytest.param(("sm75",), marks=pytest.mark.slow), ("sm80", "sm86", "sm89", "sm120", "sm121")],
+)
 def test_targets_of_real_engines(tmp_path: Path, targets: tuple[str, ...]) -> None:
     pytest.importorskip("tensorrt_rtx")
     model = tiny_onnx(tmp_path / "tiny" / "fp16.onnx", Precision.FP16)
@@ -115,9 +135,9 @@ def tensorrt_plan(path: Path, version: tuple[int, int, int, int], size: int | No
 
 @pytest.mark.parametrize("version", [(8, 6, 1, 6), (10, 3, 0, 30), (11, 4, 1, 2)])
 def test_an_engine_of_tensorrt(tmp_path: Path, version: tuple[int, int, int, int]) -> None:
-    found = trtpoets.inspect(tensorrt_plan(tmp_path / "x.plan", version))
-    assert found.facts.header == PlanHeader(Flavour.TENSORRT, ".".join(map(str, version)), (), True)
-    assert found.facts.not_intact == "it has no card" and found.facts.foreign
+    facts = engine_facts(tensorrt_plan(tmp_path / "x.plan", version))
+    assert facts.header == PlanHeader(Flavour.TENSORRT, ".".join(map(str, version)), (), True)
+    assert facts.not_intact == "it has no card" and facts.foreign
     assert read_plan_header(tensorrt_plan(tmp_path / "x.plan", version, size=7)).whole is None, "not known to be a size"
 
 
@@ -140,79 +160,17 @@ def test_cards_that_do_not_match_the_engine(built: Engine, tmp_path: Path) -> No
     path = tmp_path / built.path.name
     path.write_bytes(built.path.read_bytes())
     seal_card(card_of(path), key="k", files=[path], details=asdict(built.card))
-    assert trtpoets.inspect(path).facts.card is not None
+    assert engine_facts(path).card is not None
     content = bytearray(path.read_bytes())
     content[200] ^= 1
     path.write_bytes(content)
-    facts = trtpoets.inspect(path).facts
+    facts = engine_facts(path)
     assert facts.card is None and facts.not_intact.endswith(": the file was changed") and facts.foreign
     card_of(path).write_text(card_of(path).read_text().replace("fp16", "int8"))
-    assert "its seal does not match its content" in trtpoets.inspect(path).facts.not_intact
+    assert "its seal does not match its content" in engine_facts(path).not_intact
 
 
 # ONNX
-
-
-@pytest.mark.parametrize("precision", list(Precision))
-def test_onnx_files(tmp_path: Path, precision: Precision) -> None:
-    facts = facts_of_onnx(tiny_onnx(tmp_path / "x.onnx", precision).path)
-    assert [(each.name, each.dtype, each.shape) for each in facts.inputs] == [("photos", "uint8", ("N", 16, 16, 3))]
-    assert [(each.name, each.dtype, each.shape) for each in facts.outputs] == [("scores", "fp32", ("N", 3))]
-    convolution, head = 8 * 14 * 14 * 27, 8 * 3
-    assert facts.multiply_adds == convolution + head
-    wide = "fp16" if precision is Precision.FP16 else "fp32"
-    if precision is Precision.INT8:
-        assert facts.work == {"int8": WorkFacts(1, convolution), wide: WorkFacts(1, head)}
-        assert (facts.quantizers, facts.dequantizers, facts.calibration) == (2, 2, "c" * 64)
-    else:
-        assert facts.work == {wide: WorkFacts(2, convolution + head)}
-        assert (facts.quantizers, facts.dequantizers, facts.calibration) == (0, 0, None)
-    assert facts.parameters == 8 * 27 + 8 * 3 + 2, "weights, scale and offset; not the steps of pairs"
-    assert (facts.opsets, facts.precision, facts.spec) == ({"ai.onnx": 17}, precision.value, tiny_spec())
-    assert facts.operators["Conv"] == facts.operators["Gemm"] == 1
-    assert facts.operators["Cast"] == 2 == max(facts.operators.values())
-
-
-def test_onnx_files_of_other_programs(tmp_path: Path) -> None:
-    """A constant among the inputs, an operator of another domain, a product of unknown size, quantised weights."""
-    weights = np.zeros((4, 5), np.int8)
-    graph = helper.make_graph(
-        [
-            helper.make_node("DequantizeLinear", ["w", "s"], ["wd"]),
-            helper.make_node("MatMul", ["x", "wd"], ["a"]),
-            helper.make_node("MatMul", ["a", "y"], ["b"]),
-            helper.make_node("Frob", ["b"], ["out"], domain="com.example"),
-        ],
-        "others",
-        [
-            helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 4]),
-            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["k", "n"]),
-            helper.make_tensor_value_info("w", TensorProto.INT8, [4, 5]),
-        ],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["k", "m"])],
-        [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.array(0.5, np.float32), "s")],
-    )
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.example", 2)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), str(tmp_path / "x.onnx"))
-    facts = facts_of_onnx(tmp_path / "x.onnx")
-    assert [each.name for each in facts.inputs] == ["x", "y"]
-    assert facts.inputs[0].shape == (None, 4) and facts.operators["com.example.Frob"] == 1
-    assert facts.opsets == {"ai.onnx": 17, "com.example": 2}
-    assert facts.work == {"fp32": WorkFacts(2, 20)}, "weights alone in INT8 are no INT8 arithmetic"
-    assert (facts.sizes_unknown, facts.parameters) == (1, 20)
-    assert facts.spec is None and facts.precision is None
-
-
-def test_a_matmul_with_a_vector(tmp_path: Path) -> None:
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["out"])],
-        "vector",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N"])],
-        [numpy_helper.from_array(np.zeros(4, np.float32), "w")],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), str(tmp_path / "x.onnx"))
-    assert facts_of_onnx(tmp_path / "x.onnx").multiply_adds == 4
 
 
 @pytest.mark.parametrize(
@@ -236,11 +194,11 @@ def test_a_card(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"1")
     card = tmp_path / "card.json"
     seal_card(card, key="k", files=[tmp_path / "a.onnx", tmp_path / "b.onnx"], details={"note": "x"})
-    facts = trtpoets.inspect(card).facts
+    facts = card_facts(card)
     assert (facts.key, facts.files, facts.details) == ("k", {"a.onnx": "intact", "b.onnx": "intact"}, {"note": "x"})
     (tmp_path / "a.onnx").write_bytes(b"2")
     (tmp_path / "b.onnx").unlink()
-    assert trtpoets.inspect(card).facts.files == {"a.onnx": "changed", "b.onnx": "missing"}
+    assert card_facts(card).files == {"a.onnx": "changed", "b.onnx": "missing"}
     card.write_text(card.read_text().replace('"x"', '"y"'))
     with pytest.raises(BadArtefact, match="was edited or damaged: its seal does not match its content"):
         trtpoets.inspect(card)
@@ -273,12 +231,12 @@ def test_a_sealed_card_without_files(tmp_path: Path) -> None:
 
 def test_a_model_and_a_cache(tmp_path: Path) -> None:
     (tmp_path / "any.json").write_text(tiny_spec().to_json())
-    found = trtpoets.inspect(tmp_path / "any.json")
-    assert (found.kind, found.facts) == ("model", tiny_spec())
+    inspection = trtpoets.inspect(tmp_path / "any.json")
+    assert (inspection.kind, inspection.facts) == ("model", tiny_spec())
     cache = CalibrationCache("10.3.0", "EntropyCalibration2", {"photos": 0.5, "a: b:0": 0.25})
     (tmp_path / "x").write_text(text_of_cache(cache))
-    found = trtpoets.inspect(tmp_path / "x")
-    assert (found.kind, found.facts) == ("calibration-cache", cache)
+    inspection = trtpoets.inspect(tmp_path / "x")
+    assert (inspection.kind, inspection.facts) == ("calibration-cache", cache)
     (tmp_path / "x").write_text("TRT-100300-EntropyCalibration2\nphotos: xyz\n")
     with pytest.raises(BadArtefact, match="line 2 is 'photos: xyz'"):
         trtpoets.inspect(tmp_path / "x")
@@ -300,7 +258,7 @@ def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def refuse(*given: Any, **options: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(reading.os, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(StorageFailed, match=r"x\.engine cannot be read: Permission denied"):
         trtpoets.inspect(tmp_path / "x.engine")
 
@@ -343,12 +301,12 @@ def test_invalid_sealed_cards_raise_only_trtpoets_errors(tmp_path: Path, capsys:
         card_of(engine).write_text(json.dumps(value))
         for path in (engine, card_of(engine)):
             try:
-                found = trtpoets.inspect(path)
+                inspection = trtpoets.inspect(path)
             except TrtPoetsError as error:
                 assert error.message, seed
             else:
-                vouched += found.kind == "engine" and found.facts.card is not None
-                print_table("inspection", found)
+                vouched += isinstance(inspection.facts, EngineFacts) and inspection.facts.card is not None
+                print_table("inspection", inspection)
     capsys.readouterr()
     assert 0 < vouched < 300, "some changes are harmless, not all"
 
@@ -366,26 +324,33 @@ def test_tables_and_json(built: Engine, tmp_path: Path, capsys: pytest.CaptureFi
             "TensorRT-RTX",
             "Ampere (sm86) and Blackwell (sm120)",
             "intact: the file is the one that its card",
-            "made here by you",
+            "made by you on this machine",
             "1 to 4, tuned for 2",
         ),
-        card_of(built.path): (f"{built.path.name}: intact", "made here by you", "tensorrt_version"),
-        onnx_file: ("42,360 a photo", "uint8 (N, 16, 16, 3)", "2 and 2", "QuantizeLinear"),
+        card_of(built.path): (f"{built.path.name}: intact", "made by you on this machine", "tensorrt_version"),
+        onnx_file: ("42,360 per photo", "uint8 (N, 16, 16, 3)", "2 and 2", "QuantizeLinear"),
         cache: ("TensorRT 10.3.0", "63.5", "… and 20 more"),
         tmp_path / "model.json": ("ant, bee, cow", "16×16, stretch"),
-        tensorrt_plan(tmp_path / "x.plan", (10, 3, 0, 30)): ("TensorRT 10.3.0.30", "not known to be made here by you"),
+        tensorrt_plan(tmp_path / "x.plan", (10, 3, 0, 30)): (
+            "TensorRT 10.3.0.30",
+            "may have been made by someone else",
+        ),
     }
     for path, texts in expected.items():
-        found = trtpoets.inspect(path)
-        print_table("inspection", found)
+        inspection = trtpoets.inspect(path)
+        print_table("inspection", inspection)
         shown = capsys.readouterr().out
         assert max(map(len, shown.splitlines())) <= 80
-        assert found.sha256 in shown
+        assert inspection.sha256 in shown
         plain = " ".join(shown.split())
         assert all(text in plain for text in texts), shown
-        print_json(found)
-        told = json.loads(capsys.readouterr().out)
-        assert (told["kind"], told["path"], told["bytes"]) == (found.kind, str(path), path.stat().st_size)
+        print_json(inspection)
+        document = json.loads(capsys.readouterr().out)
+        assert (document["kind"], document["path"], document["bytes"]) == (
+            inspection.kind,
+            str(path),
+            path.stat().st_size,
+        )
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,7 @@ from trtpoets.core.files import read_json
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.tflite_file import read_tflite
 from trtpoets.device.build.foreign_engine import engine_from_file
+from trtpoets.pipeline.inspect_foreign import OtherFacts
 from trtpoets.reporting.tables.inspection import inspection_parts
 from trtpoets.reporting.tables.results import print_json, print_table
 from trtpoets.train.backbones import BACKBONES
@@ -52,10 +53,10 @@ def saved_graph(path: Path, nodes: list[Any], opsets: Any = (STANDARD, MICROSOFT
 
 
 def shown_of(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    found = trtpoets.inspect(path)
-    print_json(found)
-    assert json.loads(capsys.readouterr().out)["kind"] == found.kind
-    print_table("inspection", found)
+    inspection = trtpoets.inspect(path)
+    print_json(inspection)
+    assert json.loads(capsys.readouterr().out)["kind"] == inspection.kind
+    print_table("inspection", inspection)
     return " ".join(capsys.readouterr().out.split())
 
 
@@ -68,9 +69,9 @@ def test_a_plugin_operator_is_described_with_the_checker_message(
     facts = facts_of_onnx(path)
     assert facts.not_counted == {"EfficientNMS_TRT": 1}
     assert facts.multiply_adds == 4 * 6 * 6 * 27
-    assert any("EfficientNMS_TRT" in each for each in facts.complaints)
-    told = shown_of(path, capsys)
-    assert "1 EfficientNMS_TRT" in told and "What ONNX's checker says" in told
+    assert any("EfficientNMS_TRT" in complaint for complaint in facts.complaints)
+    output = shown_of(path, capsys)
+    assert "1 EfficientNMS_TRT" in output and "Errors of ONNX's checker" in output
     with pytest.raises(TrtPoetsError, match="is not a valid ONNX file"):
         check_onnx(path)
 
@@ -82,7 +83,7 @@ def test_unknown_shapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     facts = facts_of_onnx(path)
     assert (facts.inputs[0].shape, facts.outputs[0].dtype, facts.outputs[0].shape) == (None, "unknown", None)
     assert facts.complaints
-    assert "x: fp32, of a shape that is not told" in shown_of(path, capsys)
+    assert "x: fp32, of unknown shape" in shown_of(path, capsys)
 
 
 @pytest.mark.parametrize(
@@ -159,9 +160,9 @@ def test_external_weights_are_listed_not_loaded(tmp_path: Path, capsys: pytest.C
     path = external(tmp_path)
     inside = tmp_path / "inside.onnx"
     onnx.save(tiny_graph(), str(inside))
-    found, whole = facts_of_onnx(path), facts_of_onnx(inside)
-    assert (found.parameters, found.multiply_adds, found.complaints) == (whole.parameters, whole.multiply_adds, ())
-    assert [(each.location, each.bytes, each.problem) for each in found.external] == [("net.onnx.data", 968, "")]
+    facts, whole = facts_of_onnx(path), facts_of_onnx(inside)
+    assert (facts.parameters, facts.multiply_adds, facts.complaints) == (whole.parameters, whole.multiply_adds, ())
+    assert [(item.location, item.bytes, item.problem) for item in facts.external] == [("net.onnx.data", 968, "")]
     assert "net.onnx.data, 968 bytes: 4 tensors" in shown_of(path, capsys)
     (tmp_path / "net.onnx.data").unlink()
     assert "the weights file net.onnx.data is missing" in shown_of(path, capsys)
@@ -172,9 +173,10 @@ def test_files_of_other_programs_are_described(name: str, tmp_path: Path, capsys
     for suffix in ("engine", "onnx", "h5"):
         path = tmp_path / f"x.{suffix}"
         path.write_bytes(KINDS[name][0])
-        found = trtpoets.inspect(path)
-        assert (found.kind, found.of_ours) == (name, False)
-        assert found.facts.words in shown_of(path, capsys)
+        inspection = trtpoets.inspect(path)
+        assert (inspection.kind, inspection.of_ours) == (name, False)
+        assert isinstance(inspection.facts, OtherFacts)
+        assert inspection.facts.words in shown_of(path, capsys)
 
 
 def test_an_engine_of_ultralytics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,9 +184,9 @@ def test_an_engine_of_ultralytics(tmp_path: Path, capsys: pytest.CaptureFixture[
     plan = struct.pack("<4sIQQ4B", b"ftrt", 0, 2, 500, 10, 3, 0, 30).ljust(500, b"\0")
     path = tmp_path / "yolo.engine"
     path.write_bytes(len(metadata).to_bytes(4, "little") + metadata + plan)
-    told = shown_of(path, capsys)
-    assert "Ultralytics YOLO11n-cls" in told and "tensorrt 10.3.0.30" in told
-    assert f"tail -c +{len(metadata) + 5} " in told
+    output = shown_of(path, capsys)
+    assert "Ultralytics YOLO11n-cls" in output and "tensorrt 10.3.0.30" in output
+    assert f"tail -c +{len(metadata) + 5} " in output
     assert path.read_bytes()[len(metadata) + 4 :] == plan
     with pytest.raises(TrtPoetsError, match="an engine preceded by Ultralytics' JSON metadata"):
         engine_from_file(path)
@@ -204,8 +206,8 @@ def test_a_keras_file_names_its_writer(tmp_path: Path, capsys: pytest.CaptureFix
         archive.writestr("metadata.json", json.dumps({"keras_version": "3.5.0"}))
         archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": {"name": "cat_or_dog"}}))
         archive.writestr("model.weights.h5", b"")
-    told = shown_of(path, capsys)
-    assert "Keras 3.5.0" in told and "Functional cat_or_dog" in told
+    output = shown_of(path, capsys)
+    assert "Keras 3.5.0" in output and "Functional cat_or_dog" in output
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,8 @@ def test_the_remainder_becomes_fp16(quantised: OnnxModel, photos: list[Photo], t
     assert read_onnx(variant.path).precision is Precision.INT8
     proto, before = check_onnx(variant.path), check_onnx(quantised.path)
     assert opset_of(proto) == MIXED_OPSET and metadata_of(proto) == metadata_of(before)
-    types = {each.name: each.data_type for each in proto.graph.initializer}
-    pairs, pairs_before = ([node for node in each.graph.node if node.op_type in QUANTISERS] for each in (proto, before))
+    types = {item.name: item.data_type for item in proto.graph.initializer}
+    pairs, pairs_before = ([node for node in item.graph.node if node.op_type in QUANTISERS] for item in (proto, before))
     assert [node.name for node in pairs] == [node.name for node in pairs_before]
     assert {types[node.input[1]] for node in pairs} == {TensorProto.FLOAT}, "scales in FP16 would ruin the network"
     given = {
@@ -93,17 +93,17 @@ def test_the_remainder_becomes_fp16(quantised: OnnxModel, photos: list[Photo], t
     assert given == {TensorProto.FLOAT16}
     biases = [name for name in types if ".bias" in name]
     assert biases and {types[name] for name in biases} == {TensorProto.FLOAT16}
-    found, expected = scores(variant, photos), scores(quantised, photos)
-    assert np.abs(found - expected).max() < 0.02
-    assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
-    assert np.allclose(found.sum(axis=1), 1.0, atol=1e-6), "the softmax is FP32"
+    result, expected = scores(variant, photos), scores(quantised, photos)
+    assert np.abs(result - expected).max() < 0.02
+    assert (result.argmax(axis=1) == expected.argmax(axis=1)).all()
+    assert np.allclose(result.sum(axis=1), 1.0, atol=1e-6), "the softmax is FP32"
 
 
 def test_nodes_that_are_named_stay_fp32(photos: list[Photo], tmp_path: Path) -> None:
     """Their logits would be infinite in FP16."""
     model = made(tmp_path, photos, head=1e5)
-    found = scores(with_fp16_remainder(model, tmp_path / "variant.onnx"), photos)
-    assert np.isfinite(found).all() and np.allclose(found.sum(axis=1), 1.0, atol=1e-6)
+    result = scores(with_fp16_remainder(model, tmp_path / "variant.onnx"), photos)
+    assert np.isfinite(result).all() and np.allclose(result.sum(axis=1), 1.0, atol=1e-6)
 
 
 def test_the_real_tensorrt_rtx_builds_it(quantised: OnnxModel, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_library_without_type_flags_builds_the_variant(child: Any, tmp_path: P
     words: dict[str, Any] = {"precisions": [INT8], "flavour": Flavour.TENSORRT, "engines": space.engines}
     (plan,) = trtpoets.plan_build("tiny", **words)
     assert plan.opset == 17 and any(
-        "built from int8.half.onnx, which build writes first" in each for each in plan.notes
+        "built from int8.half.onnx, which build writes first" in note for note in plan.notes
     )
     assert not space.half_remainder.exists(), "a dry run writes nothing"
     (engine,) = trtpoets.build("tiny", **words)
@@ -154,7 +154,7 @@ def test_a_library_without_type_flags_builds_the_variant(child: Any, tmp_path: P
     assert card["made_from"] == sha256_of_file(space.onnx(INT8)) and card["notes"]["same_answer"] == 1.0
     (plan,) = trtpoets.plan_build("tiny", **words)
     assert plan.current and plan.opset == MIXED_OPSET and plan.onnx == space.half_remainder and plan.notes == ()
-    assert [each.path for each in engines_in(space)] == [engine.path], "an engine of the variant is of int8.onnx"
+    assert [note.path for note in engines_in(space)] == [engine.path], "an engine of the variant is of int8.onnx"
     path = space.onnx(INT8)
     details = open_card(card_of(path))
     path.write_bytes(path.read_bytes() + b"\x7a\x00")  # an empty field that nobody knows
@@ -203,10 +203,10 @@ def test_the_real_tensorrt_rtx_builds_it_for_turing(tmp_path: Path) -> None:
 
 def test_a_jetpack_with_tensorrt_11_gets_the_variant(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     space = run_with_int8(tmp_path)
-    made = trtpoets.bundle("tiny", Target.JETSON, jetpack="7.2.2", engines=space.engines)
-    assert opset_of(check_onnx(made.folder / "int8.onnx")) == MIXED_OPSET
-    assert opset_of(check_onnx(made.folder / "fp16.onnx")) == 17
+    bundle = trtpoets.bundle("tiny", Target.JETSON, jetpack="7.2.2", engines=space.engines)
+    assert opset_of(check_onnx(bundle.folder / "int8.onnx")) == MIXED_OPSET
+    assert opset_of(check_onnx(bundle.folder / "fp16.onnx")) == 17
     note = "int8.onnx has opset 23, and FP16 layers where it is not quantised, because TensorRT 11.4.1 is strongly"
-    assert any(warning.startswith(note) for warning in made.warnings)
+    assert any(warning.startswith(note) for warning in bundle.warnings)
     other = trtpoets.bundle("tiny", Target.JETSON, jetpack="7.1", engines=space.engines, out=tmp_path / "other")
     assert opset_of(check_onnx(other.folder / "int8.onnx")) == 17

@@ -25,13 +25,13 @@ from trtpoets.core.progress import silent
 from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import INPUT_NAME, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
-from trtpoets.judge.gate import GateConfig, Outcome
+from trtpoets.judge.gate import GateConfig, GateOutcome
 from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.pipeline import int8_head
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.int8_advice import recommendation, recommended_precision
 from trtpoets.pipeline.int8_head import _compared_heads, refitted_head
-from trtpoets.pipeline.quantize import _int8, _Made
+from trtpoets.pipeline.quantize import _int8, _Origin
 from trtpoets.reporting.model import Int8Summary, Quantisation, Report
 from trtpoets.reporting.sections.int8_section import int8_section
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
@@ -86,6 +86,7 @@ def test_the_head_is_refitted_to_a_changed_base(tmp_path: Path, photos: Path) ->
     before = check_onnx(narrow.path)
     notes = refitted_head(space, wide, narrow)
     assert notes.kept, notes
+    assert notes.divergence is not None and notes.agreement is not None and notes.change_high is not None
     assert notes.divergence[1] < notes.divergence[0] / 2
     assert notes.change_high < 0
     assert notes.agreement[1] >= notes.agreement[0]
@@ -176,13 +177,13 @@ def test_fp16_is_recommended_if_int8_misses_its_target(
     write_onnx(with_last_layer(check_onnx(narrow.path), -layer.weights, -layer.bias), narrow.path)
     content = sha256_of_file(narrow.path)
     with caplog.at_level(logging.INFO):
-        found = recommendation(space, wide, narrow)
-    assert found.precision is Precision.FP16
-    assert "validation photos it answers like TensorFlow on 0.0 % (0.0 to" in found.why
+        result = recommendation(space, wide, narrow)
+    assert result.precision is Precision.FP16
+    assert "validation photos it answers like TensorFlow on 0.0 % (0.0 to" in result.why
     assert "INT8 misses its target" in caplog.text
     assert "trtpoets build small --precision fp16" in caplog.text
     assert sha256_of_file(narrow.path) == content
-    seal_card(card_of(narrow.path), key="k", files=[narrow.path], details={"notes": {"recommended": to_json(found)}})
+    seal_card(card_of(narrow.path), key="k", files=[narrow.path], details={"notes": {"recommended": to_json(result)}})
     assert recommended_precision(space) is Precision.FP16
 
 
@@ -190,11 +191,11 @@ def test_an_undecided_target_is_reported(tmp_path: Path, photos: Path) -> None:
     space = workspace(tmp_path, photos)
     wide, narrow = models(space, 0)
     narrow.path.write_bytes(wide.path.read_bytes())
-    found = recommendation(space, wide, narrow)
-    assert found.precision is Precision.INT8
-    assert "at least 98 % of the answers stay (about 189 independent photos could, if no answers change)" in found.why
-    assert found.gate is not None
-    assert found.gate.outcome is Outcome.UNKNOWN
+    result = recommendation(space, wide, narrow)
+    assert result.precision is Precision.INT8
+    assert "at least 98 % of the answers stay (about 189 independent photos could, if no answers change)" in result.why
+    assert result.gate is not None
+    assert result.gate.outcome is GateOutcome.UNKNOWN
     assert recommended_precision(space) is None
 
 
@@ -209,7 +210,15 @@ def test_the_notes_describe_the_final_file(tmp_path: Path, photos: Path) -> None
         dataset = dataset_in(space)
         used = calibration_photos(dataset.photos, rough), dataset.in_split(Split.VALIDATION)
         model = _int8(
-            space, wide, used, rough, config, _Made("", dataset.hash, ""), force=False, progress=silent, refit_head=True
+            space,
+            wide,
+            used,
+            rough,
+            config,
+            _Origin("", dataset.hash, ""),
+            force=False,
+            progress=silent,
+            refit_head=True,
         )
     card = open_card(card_of(model.path))
     assert card is not None
@@ -221,9 +230,9 @@ def test_the_notes_describe_the_final_file(tmp_path: Path, photos: Path) -> None
     layers = layer_sqnr(fresh.proto, shipped, fresh.search_photos, fresh.runner)
     assert notes["layers_db"] == pytest.approx(layers, rel=1e-5)
     assert notes["before_head"] != notes["final"]
-    worst = {each["layer"]: each["db"] for each in notes["histograms"]}
+    worst = {histogram["layer"]: histogram["db"] for histogram in notes["histograms"]}
     assert worst == pytest.approx({name: layers[name] for name in worst}, rel=1e-5)
     section = int8_section(Report(quantisation=Quantisation(int8=from_json(Int8Summary, notes, "notes"))))
     assert section is not None
-    assert section.rows[-1].cells[0] == "as written, with its last layer fitted"
-    assert section.rows[-2].cells[0] == "as it was converted" or notes["before_head"] == notes["plain"]
+    assert section.rows[-1].cells[0] == "as written, with the refitted last layer"
+    assert section.rows[-2].cells[0] == "as converted" or notes["before_head"] == notes["plain"]

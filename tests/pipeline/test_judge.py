@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 import trtpoets
-from tests.judge.bench.test_benchmark import QUICK
-from tests.judge.bench.test_compare import benchmark as measured
-from tests.judge.bench.test_compare import typed
+from tests.support.benchmarks import QUICK, benchmark_document, typed
 from tests.support.photos import photo_folder
 from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import RunFailed
@@ -60,7 +58,7 @@ def test_gpu_providers_are_evaluated_or_skipped(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr("trtpoets.pipeline.runner_access.gpu_providers", lambda: ["cuda", "tensorrt"])
     monkeypatch.setattr("trtpoets.pipeline.runner_access.open_runner", Named)
     details = to_json(trtpoets.evaluate("x", engines=space))
-    assert [each["runner"] for each in details["evaluations"]] == [
+    assert [evaluation["runner"] for evaluation in details["evaluations"]] == [
         "tensorflow",
         "onnxruntime-fp32",
         "onnxruntime-cuda-fp32",
@@ -73,7 +71,9 @@ def test_gpu_providers_are_evaluated_or_skipped(monkeypatch: pytest.MonkeyPatch,
 def test_a_benchmark_reads_each_file_once(monkeypatch: pytest.MonkeyPatch, space: Path) -> None:
     read: list[Path] = []
     monkeypatch.setattr(result_status, "sha256_of_file", lambda path: read.append(path) or "ab")
-    monkeypatch.setattr("trtpoets.pipeline.bench.benchmark_from_artefacts", lambda *_: typed(measured(1, 5.0)))
+    monkeypatch.setattr(
+        "trtpoets.pipeline.bench.benchmark_from_artefacts", lambda *_: typed(benchmark_document(1, 5.0))
+    )
     details = trtpoets.bench("x", QUICK, engines=space)
     assert read == [space / "fp32.onnx"]
     assert details.artefacts == {space.name: "a classifier", "fp32.onnx": "ab"}

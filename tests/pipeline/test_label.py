@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from tests.cli.test_main import call_main
-from tests.support.photos import make_photo, photo_folder
+from tests.support.photo_names import names
+from tests.support.photos import make_photo
 from tests.support.tiny import tiny_spec
 from trtpoets import label, label_stream
 from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.pipeline import label as label_module
 from trtpoets.pipeline.label import LabelledPhoto, UnlabelledPhoto
-from trtpoets.pipeline.photo_arguments import photos_from_arguments
 
 
 class Watched(FakeRunner):
@@ -38,23 +38,14 @@ class Watched(FakeRunner):
 @pytest.fixture
 def runner(monkeypatch: pytest.MonkeyPatch) -> Watched:
     """The runner of every run, in batches of 4."""
-    made = Watched()
+    result = Watched()
 
     def best(space: Any, stack: ExitStack, trust: bool) -> tuple[FakeRunner, int]:
-        return stack.enter_context(made), 4
+        return stack.enter_context(result), 4
 
     monkeypatch.setattr(label_module, "_best_runner", best)
     monkeypatch.setattr(label_module, "classifier_in", lambda space: None)
-    return made
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    return photo_folder(tmp_path / "photos", {"ant": 3, "bee": 2})
-
-
-def names(found: Any) -> list[str]:
-    return [each.path.name if hasattr(each, "path") else each.photo.name for each in found]
+    return result
 
 
 def standard_input(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
@@ -68,38 +59,12 @@ def test_labels_are_those_of_the_runner_that_gave_the_scores(runner: Watched, ph
     assert runner.batches == [4, 1]
 
 
-def test_a_folder_is_every_photo_below_it_and_nothing_else(photos: Path) -> None:
-    make_photo(0, 9).save(photos / "top.png")
-    for name in ("Thumbs.db", ".hidden.jpg", "__MACOSX/ant/0.jpg", "@eaDir/x.jpg", ".ipynb_checkpoints/a.jpg"):
-        (photos / name).parent.mkdir(parents=True, exist_ok=True)
-        (photos / name).write_bytes(b"x")
-    (photos / "ant" / "loop").symlink_to(photos)
-    (photos / "runs").mkdir()
-    make_photo(0, 1).save(photos / "runs" / "golden.png")
-    found = photos_from_arguments([photos], skip=[photos / "runs"])
-    assert [str(each.path.relative_to(photos)) for each in found] == [
-        *("top.png", "ant/0000.jpg", "ant/0001.jpg", "ant/0002.jpg", "bee/0000.jpg", "bee/0001.jpg")
-    ]
-
-
-def test_patterns_are_expanded_unless_a_file_has_that_name(photos: Path) -> None:
-    make_photo(0, 0).save(photos / "a[1].jpg")
-    make_photo(0, 0).save(photos / "a1.jpg")
-    assert names(photos_from_arguments([f"{photos}/*/*1.jpg"])) == ["0001.jpg", "0001.jpg"]
-    assert names(photos_from_arguments([f"{photos}/a[1].jpg"])) == ["a[1].jpg"]
-    assert names(photos_from_arguments([f"{photos}/a[1-9].jpg"])) == ["a1.jpg"]
-    assert len(photos_from_arguments([f"{photos}/**"])) == len(photos_from_arguments([f"{photos}/**/*.jpg"])) == 7
-    assert len(photos_from_arguments([f"{photos}/*"])) == 7
-    (none,) = photos_from_arguments([f"{photos}/*.gif"])
-    assert none.problem is not None and "no file matches" in none.problem.message
-
-
 def test_other_files_in_a_folder_are_ignored_and_broken_photos_reported(runner: Watched, photos: Path) -> None:
     (photos / "labels.csv").write_text("id,label")
     (photos / "ant" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     make_photo(0, 0).save(photos / "ant" / "no_suffix", "PNG")
     results = list(label_stream("x", [photos]))
-    assert names(each for each in results if isinstance(each, UnlabelledPhoto)) == ["broken.jpg"]
+    assert names(result for result in results if isinstance(result, UnlabelledPhoto)) == ["broken.jpg"]
     assert "no_suffix" in names(results) and "labels.csv" not in names(results)
     (named,) = label_stream("x", [photos / "labels.csv"])
     assert isinstance(named, UnlabelledPhoto)
@@ -125,8 +90,8 @@ def test_a_photo_on_standard_input(runner: Watched, form: str) -> None:
 
 
 def test_an_empty_standard_input_is_reported(runner: Watched) -> None:
-    (told,) = label_stream("x", ["-"], stdin=io.BytesIO(b""))
-    assert isinstance(told, UnlabelledPhoto) and "it is empty" in told.error
+    (result,) = label_stream("x", ["-"], stdin=io.BytesIO(b""))
+    assert isinstance(result, UnlabelledPhoto) and "it is empty" in result.error
 
 
 def test_memory_use_does_not_depend_on_the_number_of_photos(
@@ -140,12 +105,12 @@ def test_memory_use_does_not_depend_on_the_number_of_photos(
 
     monkeypatch.setattr("trtpoets.pipeline.photo_arguments.photo_to_array", decode)
     monkeypatch.setattr(label_module, "usable_cores", lambda: 2)
-    told: list[tuple[str, int, int]] = []
+    calls: list[tuple[str, int, int]] = []
     many = [next(photos.glob("ant/*"))] * 5000
-    stream = label_stream("x", many, progress=lambda *each: told.append(each))
+    stream = label_stream("x", many, progress=lambda *each: calls.append(each))
     for number, _ in enumerate(stream, start=1):
         assert len(decoded) <= number + 4 + 2 * 4 + 2
-        assert told[-1] == ("photos", number, 5000)
+        assert calls[-1] == ("photos", number, 5000)
     assert number == 5000 and set(runner.batches) == {4}
 
 
@@ -173,8 +138,8 @@ def test_the_command_continues_after_a_broken_photo(
     assert capsys.readouterr().err.count("Error: ") == 1
     assert call_main(monkeypatch, "label", "x", str(photos), "--json") == 0
     document = json.loads(capsys.readouterr().out)
-    assert [sorted(each) for each in document if "error" in each] == [["error", "photo"]]
-    assert len([each for each in document if "labels" in each]) == 4
+    assert [sorted(item) for item in document if "error" in item] == [["error", "photo"]]
+    assert len([item for item in document if "labels" in item]) == 4
 
 
 def test_the_command_fails_if_no_photo_was_labelled(

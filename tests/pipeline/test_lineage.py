@@ -17,16 +17,15 @@ from trtpoets.convert.int8.calibration import CalibrationConfig
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, TrtPoetsError
 from trtpoets.core.files import atomic_folder
 from trtpoets.core.serialization import to_json
+from trtpoets.core.training import HeadConfig, TrainingDetails
 from trtpoets.core.types import Classifier, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, read_card, seal_card
 from trtpoets.pipeline import artefacts, publish
 from trtpoets.pipeline.artefacts import classifier_in, dataset_in, training_in
 from trtpoets.pipeline.calibration_cache_export import calibration_cache
-from trtpoets.pipeline.card_details import TrainingDetails
 from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in, stale_in
 from trtpoets.pipeline.photos import require_photos
 from trtpoets.pipeline.retrain import RetrainConfig
-from trtpoets.train.head import HeadConfig
 
 FP32, FP16, INT8 = Precision
 
@@ -48,7 +47,7 @@ def test_other_weights_make_every_file_stale(space: Workspace) -> None:
     assert stale_in(space) == ()
     trained_anew(space)
     assert onnx_models_in(space) == ()
-    assert {each.path.name for each in stale_in(space)} == {"fp32.onnx", "fp16.onnx", "int8.onnx"}
+    assert {item.path.name for item in stale_in(space)} == {"fp32.onnx", "fp16.onnx", "int8.onnx"}
     for precision in Precision:
         with pytest.raises(MissingArtefact, match="was made from an earlier") as caught:
             onnx_in(space, precision)
@@ -84,7 +83,7 @@ def test_a_card_without_made_from_is_stale(precision: Precision, space: Workspac
     details = {word: value for word, value in (open_card(card_of(path)) or {}).items() if word != "made_from"}
     seal_card(card_of(path), key="k", files=[path], details=details)
     assert precision not in {model.precision for model in onnx_models_in(space)}
-    assert path in {each.path for each in stale_in(space)}
+    assert path in {item.path for item in stale_in(space)}
 
 
 def test_a_damaged_file_is_listed_and_a_missing_one_is_not(space: Workspace) -> None:
@@ -105,7 +104,7 @@ def test_labels_of_another_training_are_stale(space: Workspace) -> None:
     details = {**card.details, "made_from": artefacts.classifier_identity(space)}
     seal_card(card_of(space.onnx(FP32)), key=card.key, files=[space.onnx(FP32)], details=details)
     assert {"fp32.onnx has labels or preprocessing"} <= {
-        f"{each.path.name} {each.why[:27]}" for each in stale_in(space)
+        f"{item.path.name} {item.why[:27]}" for item in stale_in(space)
     }
 
 
@@ -204,13 +203,13 @@ def test_retraining_makes_all_earlier_files_stale(
     space = Workspace(engines, "small")
     report = trtpoets.report("small", engines=engines)
     assert report.accuracy == {}
-    assert any(each.what == "using evaluation.json" for each in report.skipped)
+    assert any(evaluation.what == "using evaluation.json" for evaluation in report.skipped)
     photo = dataset_in(space).in_split(Split.TEST)[0]
     (answer,) = trtpoets.label("small", [photo.path], engines=engines)
     assert (answer.runner, set(answer.labels)) == ("tensorflow", {"bee", "cow"})
     assert "fp32.onnx is not used: it was made from an earlier classifier" in caplog.text
     details = to_json(trtpoets.evaluate("small", engines=engines))
-    assert [each["runner"] for each in details["evaluations"]] == ["tensorflow"]
+    assert [evaluation["runner"] for evaluation in details["evaluations"]] == ["tensorflow"]
     assert {"what": "using fp32.onnx", "why": f"was made from an earlier classifier: {space.command('export')}"} in (
         details["skipped"]
     )
@@ -236,10 +235,10 @@ def test_an_interrupted_training_leaves_a_valid_run_or_none(
         def instead(*arguments: Any, **words: Any) -> Any:
             if next(turn) == stop:
                 raise KeyboardInterrupt
-            found = write(*arguments, **words)
+            result = write(*arguments, **words)
             if next(turn) == stop:
                 raise KeyboardInterrupt
-            return found
+            return result
 
         return instead
 
@@ -262,7 +261,7 @@ def test_an_interrupted_training_leaves_a_valid_run_or_none(
                 training=TrainingDetails(HeadConfig(), 0, 0.0, (), (), (), (), ()),
             )
     try:
-        found = dataset_in(space)
+        result = dataset_in(space)
     except TrtPoetsError as error:
         assert 0 < stop < 7
         assert "trtpoets retrain" in error.hint
@@ -270,8 +269,8 @@ def test_an_interrupted_training_leaves_a_valid_run_or_none(
             trtpoets.evaluate("small", engines=engines)
         return
     now = read_card(card_of(space.classifier))
-    assert (now.key == key, found == before) in ((True, True), (False, False))
-    assert set(classifier_in(space).spec.labels) == set(found.labels)
+    assert (now.key == key, result == before) in ((True, True), (False, False))
+    assert set(classifier_in(space).spec.labels) == set(result.labels)
     assert training_in(space) is not None
 
 
@@ -314,7 +313,7 @@ def test_splits_changed_by_training_are_kept(
     space = Workspace(engines, "small")
     dataset, card = dataset_in(space), read_card(card_of(space.classifier))
     photo = dataset.in_split(Split.TRAIN)[0]
-    photos = tuple(replace(each, split=Split.TEST) if each == photo else each for each in dataset.photos)
+    photos = tuple(replace(item, split=Split.TEST) if item == photo else item for item in dataset.photos)
     changed = replace(dataset, photos=photos)
     publish.seal_dataset(space, changed, "")
     details = {**card.details, "dataset": changed.hash}

@@ -28,7 +28,7 @@ from trtpoets.core.runner_id import TENSORFLOW
 from trtpoets.core.types import Photo, Split
 from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.device.runners.fake import FakeRunner
-from trtpoets.judge.bench.benchmark import Benchmark, Failure
+from trtpoets.judge.bench.benchmark import BenchFailure, Benchmark
 from trtpoets.judge.bench.meter import Meter
 from trtpoets.judge.evaluation import scores_from_runner
 from trtpoets.judge.evaluation_file import Evaluations
@@ -84,6 +84,8 @@ def evaluated(photos: list[Photo], folder: Path) -> Any:
         return scores_from_runner(runner, photos)
 
 
+CONFIG = CalibrationConfig(photos=6)
+
 READERS: dict[str, Callable[[list[Photo], Path], Any]] = {
     "evaluate": evaluated,
     "golden photos": lambda photos, _: golden_photos(photos, PREPROCESS),
@@ -92,7 +94,6 @@ READERS: dict[str, Callable[[list[Photo], Path], Any]] = {
     "fp16": lambda photos, folder: fp16_from_onnx(saved(residual_network(), folder / "x"), photos, folder / "out"),
     "comparer": lambda photos, folder: Int8Evaluator(saved(residual_network(), folder / "x"), photos, ()).search_photos,
 }
-CONFIG = CalibrationConfig(photos=6)
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -149,10 +150,10 @@ def test_bench_counts_photos_that_changed_meanwhile(space: Workspace, monkeypatc
 
     def measured(*_: Any) -> Benchmark:
         recoloured(tests[1])
-        return Benchmark((), (Failure(TENSORFLOW, None, "it could not decode"),))
+        return Benchmark((), (BenchFailure(TENSORFLOW, None, "it could not decode"),))
 
     monkeypatch.setattr("trtpoets.pipeline.bench.benchmark_from_artefacts", measured)
-    monkeypatch.setattr("trtpoets.pipeline.bench._able", lambda artefacts: (artefacts, []))
+    monkeypatch.setattr("trtpoets.pipeline.bench._runnable", lambda artefacts: (artefacts, []))
     with pytest.raises(BadInput, match=rf"^1 of {len(tests)} photos have changed since"):
         trtpoets.bench("tiny", engines=space.engines)
 
@@ -163,21 +164,21 @@ def test_other_photo_errors_are_raised_unchanged(space: Workspace) -> None:
 
 
 def pictures(galleries: Galleries) -> int:
-    return sum(bool(tile.picture) for each in galleries.others for tile in each.tiles)
+    return sum(bool(tile.picture) for other in galleries.others for tile in other.tiles)
 
 
 def test_the_page_does_not_show_changed_photos(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    made = [replace(photo, label=LABELS[i % 3]) for i, photo in enumerate(tiny_photo_files(tmp_path / "p", 30))]
-    report = report_of(documents(photos=made))
-    shown = {str(photo.path): photo for photo in made}
+    results = [replace(photo, label=LABELS[i % 3]) for i, photo in enumerate(tiny_photo_files(tmp_path / "p", 30))]
+    report = report_of(documents(photos=results))
+    shown = {str(photo.path): photo for photo in results}
     with caplog.at_level(logging.WARNING):
         before = pictures(galleries_from_report(report, shown))
         assert caplog.text == ""
-        recoloured(made[0])
-        recoloured(made[1])
+        recoloured(results[0])
+        recoloured(results[1])
         after = pictures(galleries_from_report(report, shown))
     assert 0 < after < before
-    assert f"2 photos of the page were changed since they were judged, {made[1].path} for one" in caplog.text
+    assert f"2 photos of the page changed after they were evaluated, for example {results[1].path}" in caplog.text
     assert f"trtpoets evaluate {report.name} --force" in caplog.text
 
 
@@ -195,15 +196,15 @@ WITHOUT_A_HASH = {
 def test_dataset_photos_are_read_only_with_verification() -> None:
     """A decoder is given Photo objects, no paths, but in the modules that have no hash to hold against."""
     package = Path(trtpoets.__file__).parent
-    found = set()
+    result = set()
     for path in package.rglob("*.py"):
         name = str(path.relative_to(package))
         if name in WITHOUT_A_HASH or "templates" in name:
             continue
         text = path.read_text()
-        for node in ast.walk(ast.parse(text)) if any(each in text for each in DECODERS) else ():
+        for node in ast.walk(ast.parse(text)) if any(decoder in text for decoder in DECODERS) else ():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in DECODERS:
                 given = ast.unparse(node.args[0])
                 if "path" in given or node.func.id in ("read_photo", "bytes_to_array"):
-                    found.add(f"{name}: {ast.unparse(node)}")
-    assert not found
+                    result.add(f"{name}: {ast.unparse(node)}")
+    assert not result

@@ -68,14 +68,14 @@ def user(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 def refused(result: tuple[int, str], message: str, hint: str) -> None:
     """The last two lines are an error and a way out, and there is no traceback."""
-    code, said = result
-    assert code == 1, said
-    error, way_out = said.splitlines()[-2:]
-    assert error.startswith("Error: "), said
+    code, outcome = result
+    assert code == 1, outcome
+    error, way_out = outcome.splitlines()[-2:]
+    assert error.startswith("Error: "), outcome
     assert message in error
-    assert way_out.startswith("  try: "), said
+    assert way_out.startswith("  try: "), outcome
     assert hint in way_out
-    assert "Traceback" not in said
+    assert "Traceback" not in outcome
 
 
 def give_photos(space: Workspace, folder: Path) -> None:
@@ -131,16 +131,16 @@ def test_photos_that_are_all_one_colour_are_refused(space: Workspace, user: User
 def test_photos_of_one_colour_each_are_doubtful(space: Workspace, user: User, tmp_path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 256, (3, 30, 3))
     give_photos(space, plain_photos(tmp_path / "plain", lambda label, number: tuple(colours[label, number].tolist())))
-    code, said = user.quantizes(space, *INT8)
+    code, result = user.quantizes(space, *INT8)
     assert code == 0
-    assert "warning: 16 of 16 calibration photos are a single plain colour: ranges may be too narrow" in said
+    assert "warning: 16 of 16 calibration photos are a single plain colour: ranges may be too narrow" in result
 
 
 @pytest.mark.slow
 def test_good_photos_are_not_complained_about(space: Workspace, user: User) -> None:
-    code, said = user.quantizes(space, *INT8)
+    code, result = user.quantizes(space, *INT8)
     assert code == 0
-    assert not [line for line in said.splitlines() if line.startswith("warning") and "INT8 misses" not in line]
+    assert not [line for line in result.splitlines() if line.startswith("warning") and "INT8 misses" not in line]
 
 
 def test_one_class_is_no_folder_of_photos(user: User, tmp_path: Path) -> None:
@@ -150,10 +150,10 @@ def test_one_class_is_no_folder_of_photos(user: User, tmp_path: Path) -> None:
 
 
 def test_fewer_photos_than_classes(space: Workspace, user: User) -> None:
-    code, said = user.quantizes(space, *INT8, "--photos", "2")
+    code, result = user.quantizes(space, *INT8, "--photos", "2")
     assert code == 0
-    assert "warning: calibrating with 2 photos of 3 classes: " in said
-    assert "use --photos 3 to have one photo of each" in said
+    assert "warning: calibrating with 2 photos of 3 classes: " in result
+    assert "use --photos 3 to have one photo of each" in result
 
 
 @pytest.mark.slow
@@ -162,13 +162,13 @@ def test_photos_that_the_network_does_not_tell_apart(space: Workspace, user: Use
         (head,) = [node for node in model.graph.node if node.op_type == "Gemm"]
         for tensor in model.graph.initializer:
             if tensor.name == head.input[2]:
-                tensor.CopyFrom(numpy_helper.from_array(np.float32([0, 0, 900]), tensor.name))
+                tensor.CopyFrom(numpy_helper.from_array(np.array([0, 0, 900], np.float32), tensor.name))
 
     edit(space, sure_of_the_last)
-    code, said = user.quantizes(space, *INT8)
+    code, result = user.quantizes(space, *INT8)
     assert code == 0
-    assert 'warning: the network predicts "cow\'s" for all 16 calibration photos, which are of 3 classes: ' in said
-    assert "do not suit the network, or it does not distinguish them" in said
+    assert 'warning: the network predicts "cow\'s" for all 16 calibration photos, which are of 3 classes: ' in result
+    assert "do not suit the network, or it does not distinguish them" in result
 
 
 def test_photos_that_changed_since_the_training(space: Workspace, user: User, tmp_path: Path) -> None:
@@ -223,12 +223,12 @@ def scaled(factor: float) -> Callable[[Any], None]:
 )
 def test_a_layer_without_a_range_stays_in_fp32(space: Workspace, user: User, factor: float, named: str) -> None:
     edit(space, scaled(factor))
-    code, said = user.quantizes(space, *INT8)
-    assert code == 0, said
+    code, result = user.quantizes(space, *INT8)
+    assert code == 0, result
     warning = (
         f"warning: the values of {named} are below the smallest INT8 scale for all 16 calibration photos: the layers"
     )
-    assert len(re.findall(warning, said)) == 1, said
+    assert len(re.findall(warning, result)) == 1, result
     assert any("is 0 for every calibration photo" in why for why in notes_of(space)["in_float"].values())
 
 
@@ -288,8 +288,8 @@ def test_an_operator_that_onnx_runtime_lacks_is_named(
 @pytest.mark.slow
 def test_an_operator_without_an_int8_form_stays_in_fp32(space: Workspace, user: User) -> None:
     edit(space, instead_of_a_relu("Erf"))
-    code, said = user.quantizes(space, *INT8)
-    assert code == 0, said
+    code, result = user.quantizes(space, *INT8)
+    assert code == 0, result
     nodes = {node.name: node for node in check_onnx(space.onnx(Precision.INT8)).graph.node}
     assert nodes["odd one"].op_type == "Erf"
     assert sum(node.op_type == "QuantizeLinear" for node in nodes.values()) > 40
@@ -352,9 +352,9 @@ def interrupted(space: Workspace, after: str) -> str:
         else:
             assert any(line.startswith(after) for line in process.stderr), f"it never said {after}"
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    return said
+        _, result = process.communicate(timeout=60)
+    assert process.returncode == 130, result
+    return result
 
 
 @pytest.mark.slow
@@ -364,8 +364,8 @@ def test_interrupted_and_resumed(space: Workspace) -> None:
         assert process.wait(timeout=300) == 0
     kept: dict[str, float] = {}
     for after in ("fp16: ", "calibration: ", "ranges.json", "int8.onnx"):
-        said = interrupted(space, after)
-        assert said.splitlines()[-2:] == [
+        result = interrupted(space, after)
+        assert result.splitlines()[-2:] == [
             "Error: interrupted; what was finished is kept [TP1070]",
             "  try: the same command goes on from here",
         ]
@@ -385,5 +385,5 @@ def test_interrupted_and_resumed(space: Workspace) -> None:
         assert (space.folder / name).stat().st_mtime_ns == written, f"{name} was made again"
     for precision in (Precision.FP16, Precision.INT8):
         assert space.onnx(precision).read_bytes() == undisturbed.onnx(precision).read_bytes()
-    ranges = [json.loads(each.ranges.read_text()) for each in (space, undisturbed)]
+    ranges = [json.loads(item.ranges.read_text()) for item in (space, undisturbed)]
     assert ranges[0] == ranges[1]

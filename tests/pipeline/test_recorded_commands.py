@@ -13,6 +13,7 @@ from tests.cli.test_main import call_main
 from trtpoets.cli.main import app
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method
 from trtpoets.convert.int8.int8_config import Int8Config
+from trtpoets.core.training import HeadConfig, Optimizer
 from trtpoets.core.types import Precision, Resize
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.bench.bench_config import Scenario
@@ -33,7 +34,6 @@ from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.reporting.model import Report, TrainingSummary
 from trtpoets.reporting.sections.provenance import commands_from_report
 from trtpoets.train.dataset import DatasetConfig
-from trtpoets.train.head import HeadConfig, Optimizer
 
 
 @pytest.fixture
@@ -47,16 +47,16 @@ class Called(Exception):
 
 def parsed(monkeypatch: pytest.MonkeyPatch, home: str, command: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What the program calls the function `home` with for a command."""
-    found: list[Any] = []
+    calls: list[Any] = []
 
     def work(*arguments: Any, **options: Any) -> None:
-        found.append((arguments, options))
+        calls.append((arguments, options))
         raise Called
 
     monkeypatch.setattr(home, work)
     with pytest.raises(Called):
         call_main(monkeypatch, *shlex.split(command)[1:])
-    arguments, options = found[0]
+    arguments, options = calls[0]
     options.pop("progress", None)
     return arguments, options
 
@@ -98,7 +98,7 @@ def test_retrain(monkeypatch: pytest.MonkeyPatch, space: Workspace, config: Retr
 
 def options_of(name: str) -> set[str]:
     command = get_command(app).commands[name]  # type: ignore[attr-defined]
-    return {each for parameter in command.params for each in parameter.opts if each.startswith("--")}
+    return {opt for parameter in command.params for opt in parameter.opts if opt.startswith("--")}
 
 
 def test_quantize(monkeypatch: pytest.MonkeyPatch, space: Workspace) -> None:
@@ -115,9 +115,9 @@ def test_export_evaluate_and_pretrained(monkeypatch: pytest.MonkeyPatch, space: 
     _, options = parsed(monkeypatch, "trtpoets.pipeline.export.export", export_command(space, 13))
     assert options["opset"] == 13
     gate = GateConfig(0.5, 98, ("onnxruntime-int8", "tensorrt fp16"))
-    for each in (gate, None):
-        arguments, _ = parsed(monkeypatch, "trtpoets.pipeline.evaluate.evaluate", evaluate_command(space, each))
-        assert arguments == ("my flowers", each)
+    for item in (gate, None):
+        arguments, _ = parsed(monkeypatch, "trtpoets.pipeline.evaluate.evaluate", evaluate_command(space, item))
+        assert arguments == ("my flowers", item)
     config = DatasetConfig(labels="l.csv", class_folders=True)
     command = pretrained_command(space, "mobilenet_v2", "photos", "w.h5", config)
     arguments, options = parsed(monkeypatch, "trtpoets.pipeline.pretrained.pretrained", command)
@@ -152,7 +152,8 @@ def test_bench_train(monkeypatch: pytest.MonkeyPatch, space: Workspace) -> None:
 
 def test_the_page_lists_what_was_recorded() -> None:
     recorded = {"retrain": ("trtpoets retrain A --weights W",), "bench": ("trtpoets bench x --compare B",)}
-    report = Report(name="x", backbone="b", training=TrainingSummary(), engines_folder="/my engines", commands=recorded)
+    training = TrainingSummary(HeadConfig(), best_step=1, seconds=1.0)
+    report = Report(name="x", backbone="b", training=training, engines_folder="/my engines", commands=recorded)
     assert commands_from_report(report) == [
         "trtpoets retrain A --weights W",
         "trtpoets bench x --compare B",

@@ -34,8 +34,8 @@ def start(photos: Path, weights: Path, folder: Path) -> subprocess.Popen[bytes]:
 def finish(photos: Path, weights: Path, folder: Path) -> float:
     began = time.monotonic()
     with start(photos, weights, folder) as process:
-        _, said = process.communicate(timeout=600)
-    assert process.returncode == 0, said.decode()
+        _, result = process.communicate(timeout=600)
+    assert process.returncode == 0, result.decode()
     return time.monotonic() - began
 
 

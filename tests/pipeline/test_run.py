@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ def test_a_damaged_artefact_is_made_again(victim: str, engines: Path, small_phot
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     config = small_config(small_weights)
-    stages = {
+    stages: dict[str, Callable[[], object]] = {
         "classifier/model.json": lambda: trtpoets.retrain(small_photos, "small", config.retrain, engines=engines),
         "fp32.onnx": lambda: trtpoets.export("small", engines=engines),
         "int8.onnx": lambda: trtpoets.quantize("small", calibration=config.calibration, engines=engines),
@@ -186,7 +187,7 @@ def test_two_at_once_on_one_name(engines: Path, small_photos: Path, small_weight
 
 
 def test_stages_out_of_order_say_what_to_run(tmp_path: Path) -> None:
-    for stage, hint in [
+    stages: list[tuple[Callable[[], object], str]] = [
         (lambda: trtpoets.export("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
         (lambda: trtpoets.quantize("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
         (lambda: trtpoets.build("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
@@ -194,7 +195,8 @@ def test_stages_out_of_order_say_what_to_run(tmp_path: Path) -> None:
         (lambda: trtpoets.evaluate("n", engines=tmp_path), "PHOTOS"),
         (lambda: trtpoets.report("n", engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
         (lambda: trtpoets.label("n", [Path("x.jpg")], engines=tmp_path), "trtpoets retrain PHOTOS --name n"),
-    ]:
+    ]
+    for stage, hint in stages:
         with pytest.raises((MissingArtefact, BadInput)) as caught:
             stage()
         assert hint in caught.value.hint
@@ -266,16 +268,19 @@ def gated(engines: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(engines: Path) -> None:
+def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(
+    engines: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     space = Workspace(engines, "small")
-    passed = gated(engines, "--min-agreement", "1")
-    assert (passed.returncode, passed.stderr) == (0, "")
-    assert "at least 1 % answered alike" in passed.stdout
+    code = call_main(monkeypatch, "evaluate", "small", "--engines", str(engines), "--min-agreement", "1")
+    passed = capsys.readouterr()
+    assert (code, passed.err) == (0, "")
+    assert "at least 1 % answered alike" in passed.out
     # The same scores with another judgement: INT8 agrees with nothing.
     card = json.loads(space.evaluation.read_text())
-    for each in card["details"]["evaluations"]:
-        if each["runner"] == "onnxruntime-int8":
-            each.update(agreement=0.0, agreement_low=0.0, agreement_high=0.3)
+    for evaluation in card["details"]["evaluations"]:
+        if evaluation["runner"] == "onnxruntime-int8":
+            evaluation.update(agreement=0.0, agreement_low=0.0, agreement_high=0.3)
     seal_card(space.evaluation, key=card["key"], files=[], details=card["details"])
     failed = gated(engines, "--min-agreement", "98", "--runner", "onnxruntime-int8", "--json")
     assert failed.returncode == 3
@@ -288,7 +293,7 @@ def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(engines: Path) -> N
     assert open_card(space.evaluation) == json.loads(failed.stdout)
     report = trtpoets.report("small", engines=engines)
     assert to_json(report.gate) == gate
-    assert any(said.about == "gate" and " fails: " in said.text for said in report.verdict)
+    assert any(item.about == "gate" and " fails: " in item.text for item in report.verdict)
     assert '<h2 id="gate">The gate</h2>' in space.page.read_text()
     assert to_json(trtpoets.evaluate("small", engines=engines).gate) == gate
 
@@ -313,7 +318,7 @@ def test_a_gate_on_few_photos_cannot_tell(
         f"warning: the gate cannot tell: {count} photos can't tell whether at least 99.99 % of the answers stay (about "
     )
     assert asked("--runner", "onnxruntime-int8")[2].splitlines() == [
-        "Error: a gate without a limit [TP5036]",
+        "Error: a gate needs a limit [TP5036]",
         "  try: --max-drop 0.5 --min-agreement 98",
     ]
 
@@ -331,9 +336,9 @@ def test_int8_engines_come_last_where_quantize_advised_against_them(engines: Pat
             details=card["details"],
         )
         order = [
-            each.card.precision.value
-            for each in _candidates(space, opened(space), trust=False)
-            if isinstance(each, Engine)
+            candidate.card.precision.value
+            for candidate in _candidates(space, opened(space), trust=False)
+            if isinstance(candidate, Engine)
         ]
         if built:
             assert order == (["int8", "fp16", "fp32"] if advised == "int8" else ["fp16", "fp32", "int8"])

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from trtpoets.core.errors import BadInput, Busy, MissingArtefact, MissingDependency
+from trtpoets.core.training import HeadConfig
 from trtpoets.pipeline.tensorboard import tensorboard
-from trtpoets.train.head import HeadConfig, head_from_bottlenecks
+from trtpoets.train.head import head_from_bottlenecks
 
 
 def train(logs: Path, *rates: float) -> None:
@@ -34,9 +35,9 @@ def asked(url: str, path: str) -> Any:
     deadline = time.monotonic() + 20
     while True:
         with urlopen(url + path) as answer:
-            found = json.loads(answer.read())
-        if found or time.monotonic() > deadline:
-            return found
+            document = json.loads(answer.read())
+        if document or time.monotonic() > deadline:
+            return document
         time.sleep(0.1)
 
 
@@ -48,9 +49,9 @@ def test_learning_rates_side_by_side(tmp_path: Path) -> None:
     for plugin, tag in (("scalars", "cross_entropy"), ("histograms", "head/weights")):
         tags = asked(board.url, f"data/plugin/{plugin}/tags")
         assert set(tags) <= set(board.runs)
-        assert any(tag in each for each in tags.values())
+        assert any(tag in item for item in tags.values())
     graphs = asked(board.url, "data/plugin/graphs/info")
-    assert any(run.endswith("/train") and each["run_graph"] for run, each in graphs.items())
+    assert any(run.endswith("/train") and item["run_graph"] for run, item in graphs.items())
     everything = tensorboard(engines=tmp_path, port=0)
     assert all(run.startswith("flowers/logs/") for run in everything.runs)
 

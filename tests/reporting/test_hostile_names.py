@@ -43,7 +43,7 @@ EVERYTHING = " ".join(NAMES)
 def obeyed(text: str) -> list[str]:
     """The characters of a text that something may obey: all that are not visible, but for line ends."""
     bad = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-    return sorted({repr(each) for each in text if each != "\n" and unicodedata.category(each) in bad})
+    return sorted({repr(item) for item in text if item != "\n" and unicodedata.category(item) in bad})
 
 
 def test_what_is_visible_stays() -> None:
@@ -58,15 +58,15 @@ def test_errors_logs_and_progress(caplog: pytest.LogCaptureFixture) -> None:
     text = error_text(TrtPoetsError(EVERYTHING, hint=EVERYTHING))
     assert not obeyed(text)
     assert len(text.splitlines()) == 2
-    told: list[str] = []
-    with messages(lambda line, warning: told.append(line)):
+    result: list[str] = []
+    with messages(lambda line, warning: result.append(line)):
         logging.getLogger("trtpoets.x").warning("%s is bad", EVERYTHING)
-    progress = progress_lines(told.append)
+    progress = progress_lines(result.append)
     progress(EVERYTHING, 0, 5)
     progress(EVERYTHING, 5, 5)
-    assert len(told) == 2
-    assert not obeyed("".join(told).replace("\n", "", 1))
-    assert "\n" not in told[0]
+    assert len(result) == 2
+    assert not obeyed("".join(result).replace("\n", "", 1))
+    assert "\n" not in result[0]
     lines = list(finding_lines([Finding(what="GPU", state=State.MISSING, found=EVERYTHING, hint=EVERYTHING)]))
     assert not obeyed("".join(map(printable, lines)))
 
@@ -79,17 +79,17 @@ def test_json_on_the_terminal() -> None:
 
 
 def hostile_report() -> Report:
-    found = documents(NAMES, per_class=3)
-    found["spec"]["name"] = EVERYTHING
-    found["spec"]["weights_id"] = EVERYTHING
-    found["dataset"] |= {
+    content = documents(NAMES, per_class=3)
+    content["spec"]["name"] = EVERYTHING
+    content["spec"]["weights_id"] = EVERYTHING
+    content["dataset"] |= {
         "folder": EVERYTHING,
         "left_out": [{"path": name, "reason": name, "remedy": name} for name in NAMES],
         "duplicates": [list(NAMES)],
     }
-    found["skipped"] = [{"what": name, "why": name} for name in NAMES]
-    found["command"] = f"trtpoets run {EVERYTHING}"
-    return report_of(found)
+    content["skipped"] = [{"what": name, "why": name} for name in NAMES]
+    content["command"] = f"trtpoets run {EVERYTHING}"
+    return report_of(content)
 
 
 def test_the_page_and_markdown() -> None:
@@ -156,8 +156,8 @@ FILES = [
 def test_the_program_with_hostile_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = Watched()
-    monkeypatch.setattr(label_module, "_best_runner", lambda space, stack, trust: (stack.enter_context(made), 4))
+    runner = Watched()
+    monkeypatch.setattr(label_module, "_best_runner", lambda space, stack, trust: (stack.enter_context(runner), 4))
     monkeypatch.setattr(label_module, "classifier_in", lambda space: None)
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate(FILES):
@@ -165,8 +165,8 @@ def test_the_program_with_hostile_files(
         (tmp_path / f"broken {name}").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     for extra in ([], ["--json"]):
         assert call_main(monkeypatch, "label", "x", str(tmp_path), *FILES, *extra) in (0, 1)
-        told = capsys.readouterr()
-        for text in told:
+        streams = capsys.readouterr()
+        for text in streams:
             assert not obeyed(text)
             assert "\nError: forged" not in text
     for words in (
@@ -180,8 +180,8 @@ def test_the_program_with_hostile_files(
         [FILES[1]],
     ):
         assert call_main(monkeypatch, *words) != 0 or words[0] == "inspect"
-        told = capsys.readouterr()
-        for text in told:
+        streams = capsys.readouterr()
+        for text in streams:
             assert not obeyed(text), words
             assert "\nError: forged" not in text, words
 

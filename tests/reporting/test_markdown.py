@@ -7,7 +7,7 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from tests.reporting.test_html import HOSTILE, Reader
+from tests.support.pages import HOSTILE, Reader
 from tests.support.report_documents import documents, report_of
 from trtpoets.reporting.markdown import escaped, markdown_from_report
 
@@ -25,7 +25,9 @@ def test_it_says_what_the_page_says() -> None:
     assert "| onnxruntime-int8 | 83.3 % (66.4–92.7 %) | 90.0 % (74.4–96.5 %) | −10.0 (" in text
     assert "| ant | 10 | 0 | 0 |" in text
     assert "- ant/broken.jpg: it is empty" in text
-    assert "a difference of at most 3.0\u00a0×\u00a010⁻⁷ on 30 photos" in text.replace(" × ", "\u00a0×\u00a0")
+    assert "differ from TensorFlow's by at most 3.0\u00a0×\u00a010⁻⁷ on 30 photos" in text.replace(
+        " × ", "\u00a0×\u00a0"
+    )
     assert "- fp16.rtx.engine: sha256 eeee" in text
     assert "- measuring rtx-fp16: died of SIGSEGV" in text
     assert "```bash\ntrtpoets retrain photos --name insects --backbone efficientnet_lite0 --resize" in text
@@ -52,10 +54,10 @@ def test_names_are_text_and_nothing_else() -> None:
         "**bold** _x_ ~~y~~",
     )
     labels = (*HOSTILE, *mentions)
-    found = documents(labels, per_class=6)
-    found["spec"]["name"] = HOSTILE[0]
-    found["dataset"] |= {"folder": "a ```b", "left_out": [{"path": HOSTILE[1], "reason": "- 1. x"}]}
-    text = markdown_from_report(report_of(found))
+    content = documents(labels, per_class=6)
+    content["spec"]["name"] = HOSTILE[0]
+    content["dataset"] |= {"folder": "a ```b", "left_out": [{"path": HOSTILE[1], "reason": "- 1. x"}]}
+    text = markdown_from_report(report_of(content))
     text.encode("utf-8")
     reader = rendered(text)
     for tag in ("script", "img", "a", "em", "s"):

@@ -20,18 +20,18 @@ from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import Photo, Split
 from trtpoets.core.workspace import Workspace, seal_card
 from trtpoets.judge.bench.benchmark import BenchConfig
-from trtpoets.judge.gate import Check, Gate, GateConfig, Outcome, RunnerGate
+from trtpoets.judge.gate import Check, Gate, GateConfig, GateOutcome, RunnerGate
 from trtpoets.pipeline import result_status
 from trtpoets.reporting.model import Documents, Report, Sentence
 from trtpoets.reporting.near_misses import require_recommended
-from trtpoets.reporting.recommendation import Limits, Recommendation, recommendation_from_report
+from trtpoets.reporting.recommendation import Candidate, Limits, Recommendation, recommendation_from_report
 
 
 def measured(*rows: dict[str, Any]) -> Report:
     """A report whose benchmark has these rows. INT8 loses 3 of 30 photos, FP16 none."""
-    found = documents()
-    found["benchmark"]["measurements"] = list(rows)
-    return report_of(found)
+    content = documents()
+    content["benchmark"]["measurements"] = list(rows)
+    return report_of(content)
 
 
 TENSORFLOW = measurement("tensorflow", 1, 10.0, 1.0, p99_ms=12.0, p99_bound_ms=12.5)
@@ -40,25 +40,31 @@ FP16_8 = measurement("onnxruntime-fp16", 8, 25.0, 2.0, p99_ms=28.0, p99_bound_ms
 INT8 = measurement("onnxruntime-int8", 1, 2.0, 5.0, p99_ms=2.4, p99_bound_ms=2.5)
 
 
+def chosen_of(recommendation: Recommendation) -> Candidate:
+    """The candidate that is recommended; fails if there is none."""
+    assert recommendation.chosen is not None
+    return recommendation.chosen
+
+
 def test_the_most_photos_within_the_limits() -> None:
     report = measured(TENSORFLOW, FP16, FP16_8, INT8)
-    found = recommendation_from_report(report, Limits(max_drop=0.5, max_p99=5))
-    assert (found.chosen.runner.name, found.chosen.batch, found.chosen.file) == (
+    recommendation = recommendation_from_report(report, Limits(max_drop=0.5, max_p99=5))
+    assert (chosen_of(recommendation).runner.name, chosen_of(recommendation).batch, chosen_of(recommendation).file) == (
         "onnxruntime-fp16",
         1,
         "fp16.onnx",
     )
-    assert found.chosen.precision == "fp16"
-    assert found.sentence == (
+    assert chosen_of(recommendation).precision == "fp16"
+    assert recommendation.sentence == (
         "Of what ran on this machine, ship fp16.onnx through onnxruntime, one photo at a time: 4.00 ms (median, p99 "
         "4.60, at most 4.80) and 250 photos/s, 2.5 times as fast as TensorFlow, with the same accuracy (a change of "
         "-11.4 to 11.4 points) on 30 photos; that can't tell whether at most 0.5 points are lost (about 765 "
         "independent photos could)."
     )
-    assert recommendation_from_report(report).chosen.batch == 8
-    assert recommendation_from_report(report, Limits(batches=(1,))).chosen.batch == 1
+    assert chosen_of(recommendation_from_report(report)).batch == 8
+    assert chosen_of(recommendation_from_report(report, Limits(batches=(1,)))).batch == 1
     loose = recommendation_from_report(report, Limits(max_drop=10))
-    assert loose.chosen.runner.name == "onnxruntime-int8"
+    assert chosen_of(loose).runner.name == "onnxruntime-int8"
     assert "for 10.0 points of accuracy lost (" in loose.sentence
     require_recommended(loose)
     assert from_json(Recommendation, json.loads(json.dumps(to_json(loose), allow_nan=False)), "x") == loose
@@ -67,15 +73,15 @@ def test_the_most_photos_within_the_limits() -> None:
 def test_rates_that_noise_explains_are_alike() -> None:
     slower = measurement("onnxruntime-fp16", 1, 4.0, 2.5)
     report = measured(slower, measurement("onnxruntime-fp16", 8, 31.2, 2.0))  # 2.5 % more photos/s
-    assert recommendation_from_report(report).chosen.batch == 1
+    assert chosen_of(recommendation_from_report(report)).batch == 1
     report = measured(slower, measurement("onnxruntime-fp16", 8, 30.0, 2.0))  # 6 % more
-    assert recommendation_from_report(report).chosen.batch == 8
+    assert chosen_of(recommendation_from_report(report)).batch == 8
 
 
 def test_tensorflow_stays_when_nothing_beats_it() -> None:
-    found = recommendation_from_report(measured(TENSORFLOW, {**FP16, "photos_per_s": 50.0}, INT8))
-    assert found.chosen.file == "classifier"
-    assert "nothing else that ran here keeps within the limits and is faster" in found.sentence
+    recommendation = recommendation_from_report(measured(TENSORFLOW, {**FP16, "photos_per_s": 50.0}, INT8))
+    assert chosen_of(recommendation).file == "classifier"
+    assert "no other runner that was measured here is faster and within the limits" in recommendation.sentence
 
 
 def test_what_can_be_shipped_is_judged_and_what_is_beside_it_is_not() -> None:
@@ -83,11 +89,11 @@ def test_what_can_be_shipped_is_judged_and_what_is_beside_it_is_not() -> None:
         measurement(name, 1, 1.0, 10.0, p99_ms=1.2, p99_bound_ms=1.3)
         for name in ("keras-predict", "tensorflow-xla", "onnxruntime-cuda-fp16")
     )
-    found = recommendation_from_report(measured(TENSORFLOW, FP16, keras, xla, cuda))
-    assert found.chosen.runner.name == "onnxruntime-fp16"
-    assert [each.runner.name for each in found.rejected] == ["onnxruntime-cuda-fp16"]
-    told = "Faster, but its answers were not evaluated: onnxruntime-cuda-fp16 (trtpoets evaluate NAME --force)."
-    assert found.sentence.endswith(told)
+    recommendation = recommendation_from_report(measured(TENSORFLOW, FP16, keras, xla, cuda))
+    assert chosen_of(recommendation).runner.name == "onnxruntime-fp16"
+    assert [item.runner.name for item in recommendation.rejected] == ["onnxruntime-cuda-fp16"]
+    result = "Faster, but its answers were not evaluated: onnxruntime-cuda-fp16 (trtpoets evaluate NAME --force)."
+    assert recommendation.sentence.endswith(result)
     with pytest.raises(MissingArtefact, match="onnxruntime-cuda-fp16 at batch 1: its answers were not ev") as caught:
         require_recommended(recommendation_from_report(measured(cuda)), "x")
     assert caught.value.hint == "trtpoets evaluate x --force"
@@ -95,97 +101,100 @@ def test_what_can_be_shipped_is_judged_and_what_is_beside_it_is_not() -> None:
     judged["benchmark"]["measurements"] = [TENSORFLOW, FP16, cuda]
     same = judged["evaluation"]["evaluations"][1]
     judged["evaluation"]["evaluations"].append({**same, **runner("onnxruntime-cuda-fp16").row()})
-    found = recommendation_from_report(report_of(judged))
-    assert (found.chosen.runner.name, found.chosen.file) == ("onnxruntime-cuda-fp16", "fp16.onnx")
-    assert "ship fp16.onnx through onnxruntime-cuda, one photo" in found.sentence
+    recommendation = recommendation_from_report(report_of(judged))
+    assert (chosen_of(recommendation).runner.name, chosen_of(recommendation).file) == (
+        "onnxruntime-cuda-fp16",
+        "fp16.onnx",
+    )
+    assert "ship fp16.onnx through onnxruntime-cuda, one photo" in recommendation.sentence
 
 
 def test_an_engine_is_named_by_its_file() -> None:
-    found = documents()
-    found["evaluation"]["evaluations"][1].update(runner("rtx-fp16").row())
-    found["benchmark"]["measurements"] = [TENSORFLOW, {**FP16, "runner": "rtx-fp16"}]
-    del found["engines"][1]
-    made = recommendation_from_report(report_of(found))
-    assert made.chosen.file == "fp16.rtx.engine"
-    assert made.sentence.startswith("Ship fp16.rtx.engine through rtx, one photo at a time")
+    content = documents()
+    content["evaluation"]["evaluations"][1].update(runner("rtx-fp16").row())
+    content["benchmark"]["measurements"] = [TENSORFLOW, {**FP16, "runner": "rtx-fp16"}]
+    del content["engines"][1]
+    recommendation = recommendation_from_report(report_of(content))
+    assert chosen_of(recommendation).file == "fp16.rtx.engine"
+    assert recommendation.sentence.startswith("Ship fp16.rtx.engine through rtx, one photo at a time")
 
 
 def test_a_tflite_file_is_judged_by_its_own_answers() -> None:
-    found = documents()
-    same = found["evaluation"]["evaluations"][1]
-    found["evaluation"]["evaluations"].append({**same, **runner("tflite-int8").row()})
-    found["benchmark"]["measurements"] = [TENSORFLOW, FP16, {**INT8, "runner": "tflite-int8"}]
-    found["quantisation"]["int8"]["recommended"] = {"precision": "fp16", "why": "of int8.onnx", "gate": None}
-    made = recommendation_from_report(report_of(found))
-    assert (made.chosen.runner.name, made.chosen.file) == ("tflite-int8", "int8.tflite")
-    assert "ship int8.tflite through tflite, one photo" in made.sentence
+    content = documents()
+    same = content["evaluation"]["evaluations"][1]
+    content["evaluation"]["evaluations"].append({**same, **runner("tflite-int8").row()})
+    content["benchmark"]["measurements"] = [TENSORFLOW, FP16, {**INT8, "runner": "tflite-int8"}]
+    content["quantisation"]["int8"]["recommended"] = {"precision": "fp16", "why": "of int8.onnx", "gate": None}
+    recommendation = recommendation_from_report(report_of(content))
+    assert (chosen_of(recommendation).runner.name, chosen_of(recommendation).file) == ("tflite-int8", "int8.tflite")
+    assert "ship int8.tflite through tflite, one photo" in recommendation.sentence
 
 
 def test_nothing_fits_and_the_nearest_says_what_it_lacks() -> None:
-    found = recommendation_from_report(measured(TENSORFLOW, FP16, INT8), Limits(max_p99=3))
-    assert found.chosen is None
-    assert found.sentence == ""
+    recommendation = recommendation_from_report(measured(TENSORFLOW, FP16, INT8), Limits(max_p99=3))
+    assert recommendation.chosen is None
+    assert recommendation.sentence == ""
     with pytest.raises(GateFailed) as caught:
-        require_recommended(found, "my flowers")
+        require_recommended(recommendation, "my flowers")
     assert caught.value.exit_code == 3
     assert caught.value.message == (
-        "nothing fits; onnxruntime-fp16 at batch 1 comes nearest: its p99 is 4.60 ms, 3 are allowed"
+        "no runner fits; the nearest is onnxruntime-fp16 at batch 1: its p99 is 4.60 ms, 3 are allowed"
     )
     assert caught.value.hint == "trtpoets recommend 'my flowers' --max-drop 0.5 --max-p99 4.8"
     loosened = recommendation_from_report(measured(TENSORFLOW, FP16, INT8), Limits(max_drop=0.5, max_p99=4.8))
-    assert loosened.chosen.runner.name == "onnxruntime-fp16"
+    assert chosen_of(loosened).runner.name == "onnxruntime-fp16"
 
 
 def test_a_p99_that_is_not_known_is_measured_not_guessed() -> None:
     few = measurement("onnxruntime-fp16", 1, 4.0, 2.5)
-    found = recommendation_from_report(measured(TENSORFLOW, few), Limits(max_p99=5))
+    recommendation = recommendation_from_report(measured(TENSORFLOW, few), Limits(max_p99=5))
     with pytest.raises(MissingArtefact) as caught:
-        require_recommended(found, "x")
+        require_recommended(recommendation, "x")
     assert "200 inferences can't support a p99 (662 could)" in caught.value.message
     assert caught.value.hint == "trtpoets bench x --batch 1 --seconds 6"
     # What its p90 rules out needs no p99.
-    found = recommendation_from_report(measured(few), Limits(max_p99=4.1))
+    recommendation = recommendation_from_report(measured(few), Limits(max_p99=4.1))
     with pytest.raises(GateFailed, match=r"its p90 is 4\.40 ms, 4\.1 are allowed") as failed:
-        require_recommended(found, "x")
-    assert failed.value.hint == "see which p99 it keeps: trtpoets bench x --batch 1 --seconds 6"
+        require_recommended(recommendation, "x")
+    assert failed.value.hint == "measure its p99: trtpoets bench x --batch 1 --seconds 6"
 
 
 def test_a_p99_is_held_to_its_bound_and_not_to_its_estimate() -> None:
-    found = recommendation_from_report(measured(FP16), Limits(max_p99=4.7))
+    recommendation = recommendation_from_report(measured(FP16), Limits(max_p99=4.7))
     with pytest.raises(GateFailed, match=r"its p99 may be 4\.80 ms, 4\.7 are allowed") as caught:
-        require_recommended(found, "x")
+        require_recommended(recommendation, "x")
     assert caught.value.hint == "trtpoets recommend x --max-drop 0.5 --max-p99 4.8"
     unsure = {**FP16, "p99_bound_ms": None, "independent_count": 331, "count": 700}
-    found = recommendation_from_report(measured(unsure), Limits(max_p99=5))
-    with pytest.raises(MissingArtefact, match="700 inferences count as 331 independent ones, 662 are needed") as told:
-        require_recommended(found, "x")
-    assert told.value.hint == "trtpoets bench x --batch 1 --seconds 7"
+    recommendation = recommendation_from_report(measured(unsure), Limits(max_p99=5))
+    with pytest.raises(MissingArtefact, match="700 inferences count as 331 independent ones, 662 are needed") as result:
+        require_recommended(recommendation, "x")
+    assert result.value.hint == "trtpoets bench x --batch 1 --seconds 7"
 
 
 def test_rates_that_the_rounds_can_not_tell_apart_are_alike() -> None:
     rng = np.random.default_rng(0)
-    rounds = [float(each) for each in 4.0 * np.exp(rng.normal(0, 0.1, 20))]
+    rounds = [float(round_) for round_ in 4.0 * np.exp(rng.normal(0, 0.1, 20))]
     wide = {**FP16, "round_p50_ms": rounds}
-    two = {**FP16_8, "photos_per_s": 280.0, "round_p50_ms": [8 * each / 1.12 for each in reversed(rounds)]}
-    chosen = recommendation_from_report(measured(wide, two), Limits()).chosen
-    assert chosen is not None and chosen.batch == 1, "12 % more photos/s are noise, where rounds differ by 10 %"
+    two = {**FP16_8, "photos_per_s": 280.0, "round_p50_ms": [8 * round_ / 1.12 for round_ in reversed(rounds)]}
+    chosen = chosen_of(recommendation_from_report(measured(wide, two), Limits()))
+    assert chosen.batch == 1, "12 % more photos/s are noise, where rounds differ by 10 %"
     two["round_p50_ms"] = [8 * 4.0 / 1.12] * 20
     wide["round_p50_ms"] = [4.0] * 20
-    assert recommendation_from_report(measured(wide, two), Limits()).chosen.batch == 8
+    assert chosen_of(recommendation_from_report(measured(wide, two), Limits())).batch == 8
 
 
 def test_a_number_that_is_not_valid_is_no_reason() -> None:
     report = measured(TENSORFLOW, {**FP16, "valid": False, "reason": "too busy"})
-    assert recommendation_from_report(report).chosen.runner.name == "tensorflow"
-    found = recommendation_from_report(measured({**FP16, "valid": False, "reason": "too busy"}))
+    assert chosen_of(recommendation_from_report(report)).runner.name == "tensorflow"
+    recommendation = recommendation_from_report(measured({**FP16, "valid": False, "reason": "too busy"}))
     with pytest.raises(MissingArtefact, match="its measurement is not valid: too busy") as caught:
-        require_recommended(found, "x")
+        require_recommended(recommendation, "x")
     assert caught.value.hint == "trtpoets bench x --batch 1"
     # Nor is what it says of its p90 a reason to call it too slow.
     busy = {**FP16, "valid": False, "reason": "too busy"}
-    found = recommendation_from_report(measured(busy, {**busy, "batch": 8}), Limits(max_p99=1))
-    with pytest.raises(MissingArtefact, match=r"too busy \(1 more can't tell either\)"):
-        require_recommended(found)
+    recommendation = recommendation_from_report(measured(busy, {**busy, "batch": 8}), Limits(max_p99=1))
+    with pytest.raises(MissingArtefact, match=r"too busy \(1 more are undecided\)"):
+        require_recommended(recommendation)
 
 
 def test_the_verdict_says_why_nothing_can_be_recommended() -> None:
@@ -200,32 +209,32 @@ def test_the_verdict_says_why_nothing_can_be_recommended() -> None:
 
 
 def test_quantize_is_listened_to() -> None:
-    found = documents()
-    found["benchmark"]["measurements"] = [TENSORFLOW, FP16, INT8]
-    narrow = found["evaluation"]["evaluations"][-1]["comparison"]
+    content = documents()
+    content["benchmark"]["measurements"] = [TENSORFLOW, FP16, INT8]
+    narrow = content["evaluation"]["evaluations"][-1]["comparison"]
     narrow |= {"accuracy_change": 0.0, "change_low": 0.0, "change_high": 0.0}
-    assert recommendation_from_report(report_of(found)).chosen.precision == "int8"
-    check = Check("drop", Outcome.FAILED, 0.005, 0.02, 0.01, 0.03, 100, 100, 0.02, None)
-    judged = RunnerGate(runner("onnxruntime-int8"), Outcome.FAILED, (check,), 2, 0, 0.5, {})
-    gate = to_json(Gate(GateConfig(max_drop=0.5), Outcome.FAILED, (judged,)))
+    assert chosen_of(recommendation_from_report(report_of(content))).precision == "int8"
+    check = Check("drop", GateOutcome.FAILED, 0.005, 0.02, 0.01, 0.03, 100, 100, 0.02, None)
+    judged = RunnerGate(runner("onnxruntime-int8"), GateOutcome.FAILED, (check,), 2, 0, 0.5, {})
+    gate = to_json(Gate(GateConfig(max_drop=0.5), GateOutcome.FAILED, (judged,)))
     advice = {"precision": "fp16", "why": "on 100 photos it loses", "gate": gate}
-    found["quantisation"]["int8"]["recommended"] = advice
-    report = report_of(found)
-    assert recommendation_from_report(report).chosen.precision == "fp16"
+    content["quantisation"]["int8"]["recommended"] = advice
+    report = report_of(content)
+    assert chosen_of(recommendation_from_report(report)).precision == "fp16"
     strict = recommendation_from_report(report, Limits(max_drop=1))
-    assert strict.chosen.precision == "fp16"
+    assert chosen_of(strict).precision == "fp16"
     assert strict.rejected[0].lacks[0].text == ("it loses 2 points on 100 validation photos, 1 points are allowed")
-    assert recommendation_from_report(report, Limits(max_drop=3)).chosen.precision == "int8"
+    assert chosen_of(recommendation_from_report(report, Limits(max_drop=3))).precision == "int8"
 
 
 def test_nothing_measured() -> None:
-    with pytest.raises(MissingArtefact, match="nothing was both evaluated and benched at batch 3") as caught:
+    with pytest.raises(MissingArtefact, match="no runner was both evaluated and benched at batch 3") as caught:
         require_recommended(recommendation_from_report(measured(FP16), Limits(batches=(3,))), "x")
     assert caught.value.hint == "trtpoets evaluate x && trtpoets bench x --batch 3"
 
 
 @pytest.mark.parametrize("limits", [{"max_drop": -1}, {"max_drop": 100}, {"max_p99": 0}, {"max_p99": float("inf")}])
-def test_limits_that_are_none(limits: dict[str, float]) -> None:
+def test_invalid_limits_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(BadInput, match="--max-"):
         Limits(**limits)  # type: ignore[arg-type]
 
@@ -247,7 +256,7 @@ def test_the_command_exits_3_and_prints_json_all_the_same(
     assert run("--max-p99", "1", "--json") == 3
     out, err = capsys.readouterr()
     assert json.loads(out)["chosen"] is None
-    assert err.startswith("Error: nothing fits; onnxruntime-fp16 at batch 1 comes nearest")
+    assert err.startswith("Error: no runner fits; the nearest is onnxruntime-fp16 at batch 1")
     assert not run("--max-p99", "5")
     assert "ship fp16.onnx through onnxruntime" in capsys.readouterr().out
 
@@ -272,4 +281,7 @@ def test_measurements_must_be_of_what_is_there_now(monkeypatch: pytest.MonkeyPat
     seal_card(space.benchmark, key=key, files=[], details={"measurements": [], "config": asdict(config)})
     result_status.require_current(space)
     monkeypatch.setattr(result_status, "identities", lambda space, artefacts: ["engine 2"])
-    assert missing() == ("evaluation.json is not of the files that are there now", space.command("evaluate"))
+    assert missing() == (
+        "evaluation.json was measured on other files than those of the run now",
+        space.command("evaluate"),
+    )

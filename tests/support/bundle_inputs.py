@@ -19,7 +19,7 @@ ORDER = (Precision.INT8, Precision.FP16, Precision.FP32)
 
 def tiny_parts(folder: Path) -> BundleInputs:
     """Three precisions, three golden photos, nothing measured, no engines."""
-    models = {each: tiny_onnx(folder / f"{each.value}.onnx", each) for each in Precision}
+    models = {item: tiny_onnx(folder / f"{item.value}.onnx", item) for item in Precision}
     return BundleInputs(
         tiny_spec(), tuple(models.values()), (), _golden(folder / "photos", models), ORDER, "a" * 64, "0.1.0"
     )
@@ -34,7 +34,7 @@ def _golden(folder: Path, models: dict[Precision, Any]) -> Golden:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         photos.append(Photo(path, tiny_spec().labels[number], Split.TEST, sha256))
     chosen = golden_photos(photos, tiny_spec().preprocess)
-    return golden_from_runners(chosen, {each: open_runner(model) for each, model in models.items()})
+    return golden_from_runners(chosen, {item: open_runner(model) for item, model in models.items()})
 
 
 def measured(rows: list[tuple[str, int, float, bool]], **config: Any) -> dict[str, Any]:

@@ -32,29 +32,29 @@ WORDS = ("", "photos", "scores", "x", "c", "w", "\0", "a" * 5000, "caf\u00e9", "
 
 def damaged_bytes(rng: random.Random, content: bytes) -> bytes:
     """Flip, cut, repeat or insert a few bytes."""
-    found = bytearray(content)
+    result = bytearray(content)
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
-        at = rng.randrange(len(found) + 1)
+        at = rng.randrange(len(result) + 1)
         length = rng.choice((1, 1, 2, 4, 8, 64))
         kind = rng.randrange(6)
-        if kind == 0 and at < len(found):
-            found[at] ^= 1 << rng.randrange(8)
+        if kind == 0 and at < len(result):
+            result[at] ^= 1 << rng.randrange(8)
         elif kind == 1:
-            found[at : at + length] = rng.choice((b"\xff", b"\x00", b"\x7f", b"\x80")) * length
+            result[at : at + length] = rng.choice((b"\xff", b"\x00", b"\x7f", b"\x80")) * length
         elif kind == 2:
-            del found[at : at + length]
+            del result[at : at + length]
         elif kind == 3:
-            found[at:at] = found[at : at + length]
+            result[at:at] = result[at : at + length]
         elif kind == 4:
-            found[at:at] = rng.randbytes(length)
+            result[at:at] = rng.randbytes(length)
         elif rng.random() < 0.2:
-            del found[at:]
-    return bytes(found)
+            del result[at:]
+    return bytes(result)
 
 
 def damaged_json(rng: random.Random, value: Any) -> Any:
     """Replace, remove or repeat one value."""
-    odd = rng.choice(
+    odd: Any = rng.choice(
         (
             None,
             True,
@@ -328,7 +328,7 @@ def _values(rng: random.Random, model: Any) -> None:
     except Exception:  # noqa: BLE001 - another damage has made it unreadable
         return
     if value.size and value.dtype.kind == "f":
-        odd = rng.choice((np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, 65504.0, -3.4e38, -1.0))
+        odd: Any = rng.choice((np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, 65504.0, -3.4e38, -1.0))
         with np.errstate(over="ignore"):
             value.reshape(-1)[rng.randrange(value.size) if rng.random() < 0.5 else slice(None)] = odd
     elif value.size:

@@ -100,9 +100,9 @@ def serving(bundle: Path, scratch: Path, *arguments: str) -> Iterator[tuple[str,
 
 def _free_ports(count: int) -> list[int]:
     taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in taken]
-    for each in taken:
-        each.close()
+    ports = [item.getsockname()[1] for item in taken]
+    for item in taken:
+        item.close()
     return ports
 
 

@@ -72,17 +72,17 @@ def evaluations(
     narrow[np.flatnonzero(truth == 0)[-3:]] = 1
 
     def scores(chosen: np.ndarray) -> np.ndarray:
-        made = np.full((len(truth), len(labels)), 0.2 / len(labels), np.float32)
-        made[np.arange(len(truth)), chosen] += 0.8
-        return made
+        content = np.full((len(truth), len(labels)), 0.2 / len(labels), np.float32)
+        content[np.arange(len(truth)), chosen] += 0.8
+        return content
 
     reference = scores(answers)
     runners = {"tensorflow": answers, "onnxruntime-fp16": answers, "onnxruntime-int8": narrow}
-    found = [
-        evaluation_from_scores(runner(name), scores(each), shown, labels, None if name == "tensorflow" else reference)
-        for name, each in runners.items()
+    result = [
+        evaluation_from_scores(runner(name), scores(item), shown, labels, None if name == "tensorflow" else reference)
+        for name, item in runners.items()
     ]
-    return [to_json(each) for each in found], shown
+    return [to_json(item) for item in result], shown
 
 
 def documents(
@@ -175,6 +175,6 @@ def train_benchmark() -> dict[str, Any]:
             {**head, "learning_rate": 0.01, "validation_cross_entropy": 0.51, "curves": curves},
             {"device": "cpu", "optimizer": "adam", "learning_rate": 1000.0, "failed": "went astray"},
         ],
-        "skipped": [{"what": "training on a GPU", "why": "TensorFlow sees no GPU here"}],
+        "skipped": [{"what": "training on a GPU", "why": "TensorFlow finds no GPU on this machine"}],
         "conditions": {},
     }

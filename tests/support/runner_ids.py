@@ -8,10 +8,10 @@ from trtpoets.core.types import Precision
 __all__ = ["FAKE", "runner"]
 
 _KNOWN = {
-    each.name: each
+    item.name: item
     for library, ways in WAYS.items()
     for way in ways
-    for each in (RunnerId(library, None, way), *(RunnerId(library, precision, way) for precision in Precision))
+    for item in (RunnerId(library, None, way), *(RunnerId(library, precision, way) for precision in Precision))
 }
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from trtpoets.convert.graph.naming import finished
@@ -26,8 +28,8 @@ class Network:
 
     def __init__(self, seed: int = 0) -> None:
         self.random = np.random.default_rng(seed)
-        self.nodes: list[object] = []
-        self.constants: list[object] = []
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
         self.channels: dict[str, int] = {}
         self.features = self.scaled()
 
@@ -35,7 +37,7 @@ class Network:
         self.constants.append(numpy_helper.from_array(value, name))
         return name
 
-    def op(self, kind: str, inputs: list[str], name: str, channels: int, **attributes: object) -> str:
+    def op(self, kind: str, inputs: list[str], name: str, channels: int, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [f"{name}:0"], name=name, **attributes))
         self.channels[f"{name}:0"] = channels
         return f"{name}:0"
@@ -60,7 +62,7 @@ class Network:
             "Conv", inputs, name, out, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=pad, group=group
         )
 
-    def unary(self, kind: str, source: str, name: str, **attributes: object) -> str:
+    def unary(self, kind: str, source: str, name: str, **attributes: Any) -> str:
         return self.op(kind, [source], name, self.channels[source], **attributes)
 
     def pool(self, kind: str, source: str, name: str) -> str:
@@ -72,7 +74,9 @@ class Network:
     def concat(self, sources: list[str], name: str) -> str:
         return self.op("Concat", sources, name, sum(self.channels[s] for s in sources), axis=1)
 
-    def model(self, last: str, labels: tuple[str, ...] = LABELS, precision: Precision = Precision.FP32) -> object:
+    def model(
+        self, last: str, labels: tuple[str, ...] = LABELS, precision: Precision = Precision.FP32
+    ) -> onnx.ModelProto:
         flat = self.unary("Flatten", self.unary("GlobalAveragePool", last, "pool"), "flat")
         weight = self.random.normal(0, 0.5, (self.channels[last], len(labels))).astype(np.float32)
         bias = self.constant("head.bias", np.zeros(len(labels), np.float32))
@@ -84,7 +88,7 @@ class Network:
         return finished(graph, 17, metadata_of_spec(spec(labels), precision))
 
 
-def residual_network(seed: int = 0) -> object:
+def residual_network(seed: int = 0) -> onnx.ModelProto:
     """Stem, depthwise, projection, and a residual block as MobileNetV2 has them."""
     net = Network(seed)
     stem = net.unary("Relu", net.conv(net.features, 16, "stem", stride=2), "stem_relu")

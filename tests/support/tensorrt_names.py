@@ -135,8 +135,8 @@ class _Reader:
     def assign(self, node: ast.Assign, scope: dict[str, str]) -> None:
         for target in node.targets:
             if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
-                for each, value in zip(target.elts, node.value.elts, strict=True):
-                    self.bind(each, self.type(value, scope), scope)
+                for elt, value in zip(target.elts, node.value.elts, strict=True):
+                    self.bind(elt, self.type(value, scope), scope)
             else:
                 self.bind(target, self.type(node.value, scope), scope)
 
@@ -217,8 +217,8 @@ class _Reader:
             self.touch(plain, node.attr, node)
             if owner.startswith(CLASS):
                 return plain if node.attr in self.classes[plain].get("enum", ()) else ""
-            found = self.classes[plain]["properties"].get(node.attr, {}).get("type", "")
-            return found if found in self.classes else ""
+            result = self.classes[plain]["properties"].get(node.attr, {}).get("type", "")
+            return result if result in self.classes else ""
         return self.attributes.get(self.own(node, scope), "") if not owner else ""
 
     def own(self, node: ast.Attribute, scope: Mapping[str, str]) -> str:
@@ -235,10 +235,10 @@ class _Reader:
         if isinstance(function, ast.Attribute):
             owner = self.type(function.value, scope)
             if owner in self.classes or owner == MODULE:
-                found = self.attribute(function, scope)
-                if found.startswith(CLASS):
-                    self.fits(node, found[len(CLASS) :], "__init__", given)
-                    return found[len(CLASS) :]
+                attribute = self.attribute(function, scope)
+                if attribute.startswith(CLASS):
+                    self.fits(node, attribute[len(CLASS) :], "__init__", given)
+                    return attribute[len(CLASS) :]
                 return self.fits(node, owner, function.attr, given)
             self.type(function, scope)
             return self.ours(function.attr, given, named, method=True)
@@ -257,7 +257,7 @@ class _Reader:
         harmless = node.func.id == "hasattr" or len(node.args) == 3  # type: ignore[attr-defined]
         name = node.args[1]
         if isinstance(name, ast.Constant):
-            self.touch(owner, name.value, node, probed=harmless)
+            self.touch(owner, str(name.value), node, probed=harmless)
         elif isinstance(name, ast.JoinedStr) and isinstance(name.values[0], ast.Constant):
             start = str(name.values[0].value)
             for member in filter(lambda member: member.startswith(start), self.classes[owner]["members"]):
@@ -285,8 +285,8 @@ class _Reader:
         self.findings.misfits.add(f"{self.file}:{getattr(node, 'lineno', 0)}: {text}")
 
     def methods(self, owner: str, name: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.classes.get(owner, {}).get("methods", {}).get(name, [])
-        return found
+        calls: list[dict[str, Any]] = self.classes.get(owner, {}).get("methods", {}).get(name, [])
+        return calls
 
     def fits(self, node: ast.Call, owner: str, name: str, given: Sequence[str]) -> str:
         overloads = self.methods(owner, name)

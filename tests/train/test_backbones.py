@@ -8,12 +8,14 @@ import sys
 import numpy as np
 import pytest
 
+from tests.support.backbones import keras_source
 from trtpoets.core.errors import BadInput
 from trtpoets.core.types import Resize
 from trtpoets.train.backbones import (
     ALIASES,
     BACKBONES,
     DEFAULT_BACKBONE,
+    Backbone,
     KerasApplication,
     backbone_named,
 )
@@ -21,7 +23,7 @@ from trtpoets.train.backbones import (
 APPLICATIONS = [row for row in BACKBONES.values() if isinstance(row.source, KerasApplication)]
 
 
-def test_all_that_were_promised_are_there():
+def test_the_table_contains_all_documented_backbones() -> None:
     codelab = {f"mobilenet_{a}_{s}" for a in ("0.25", "0.50", "0.75", "1.0") for s in (128, 160, 192, 224)}
     others = {"efficientnet_lite0", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"}
     assert set(BACKBONES) == codelab | others | {"inception_v3", "resnet50", "efficientnet_b0"}
@@ -29,11 +31,11 @@ def test_all_that_were_promised_are_there():
     assert [row.name for row in BACKBONES.values() if not row.needs_download] == ["efficientnet_lite0", "mobilenet_v2"]
 
 
-def test_the_default_needs_no_download():
+def test_the_default_needs_no_download() -> None:
     assert not backbone_named(DEFAULT_BACKBONE).needs_download
 
 
-def test_aliases():
+def test_aliases() -> None:
     assert backbone_named("mobilenet_v1") is BACKBONES["mobilenet_1.0_224"]
     assert not set(ALIASES) & set(BACKBONES)
 
@@ -42,7 +44,7 @@ def test_aliases():
     ("name", "near"),
     [("mobilenet-v2", "mobilenet_v2"), ("ResNet_50", "resnet50"), ("mobilenet_0.5_224", "mobilenet_0.50_224")],
 )
-def test_an_unknown_name_offers_the_nearest(name, near):
+def test_an_unknown_name_offers_the_nearest(name: str, near: str) -> None:
     with pytest.raises(BadInput, match="there is no backbone named") as caught:
         backbone_named(name)
     assert name in caught.value.message
@@ -50,14 +52,14 @@ def test_an_unknown_name_offers_the_nearest(name, near):
 
 
 @pytest.mark.parametrize("name", ["", "zebra", "../etc", "🐼", "x" * 10_000])
-def test_an_absurd_name_says_where_all_are(name):
+def test_an_absurd_name_says_where_all_are(name: str) -> None:
     with pytest.raises(BadInput) as caught:
         backbone_named(name)
     assert caught.value.hint == "list all: trtpoets models"
     assert len(caught.value.message) < 200
 
 
-def test_the_published_way_crops_and_scales_alike():
+def test_published_preprocessing_differs_only_in_the_crop() -> None:
     for row in BACKBONES.values():
         published = row.published_preprocess
         assert (published.resize, published.crop_fraction) == (Resize.CROP, 0.875)
@@ -65,7 +67,7 @@ def test_the_published_way_crops_and_scales_alike():
         assert row.preprocess.resize is Resize.STRETCH
 
 
-def test_reading_the_table_loads_nothing_heavy():
+def test_reading_the_table_loads_nothing_heavy() -> None:
     code = (
         "import sys; import trtpoets.train.backbones as b; import trtpoets.train.downloaded_weights as p; "
         "[p.weights_id(r) for r in b.BACKBONES.values() if not r.needs_download]; "
@@ -75,18 +77,20 @@ def test_reading_the_table_loads_nothing_heavy():
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("name", ["mobilenet_0.50_160", "mobilenet_v3_small", "efficientnet_b0"])
-def test_the_file_is_what_keras_fetches(name, monkeypatch):
+@pytest.mark.parametrize(
+    "name", ["mobilenet_0.50_160", "mobilenet_v3_small", pytest.param("efficientnet_b0", marks=pytest.mark.slow)]
+)
+def test_the_file_is_what_keras_fetches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check_what_keras_fetches(backbone_named(name), monkeypatch)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", APPLICATIONS, ids=lambda row: row.name)
-def test_each_file_is_what_keras_fetches(row, monkeypatch):
+def test_each_file_is_what_keras_fetches(row: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     check_what_keras_fetches(row, monkeypatch)
 
 
-def check_what_keras_fetches(row, monkeypatch):
+def check_what_keras_fetches(row: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let keras.applications begin to download, and look at what it asks for."""
     keras = pytest.importorskip("keras")
     from keras.src.utils import file_utils
@@ -94,14 +98,15 @@ def check_what_keras_fetches(row, monkeypatch):
     class Asked(Exception):
         pass
 
-    def get_file(name, origin, cache_subdir, file_hash=None):
+    def get_file(name: str, origin: str, cache_subdir: str, file_hash: str | None = None) -> None:
         raise Asked(name, origin, cache_subdir, file_hash)
 
     monkeypatch.setattr(file_utils, "get_file", get_file)
     shape = (row.preprocess.height, row.preprocess.width, 3)
+    source = keras_source(row)
     with pytest.raises(Asked) as caught:
-        getattr(keras.applications, row.source.function)(input_shape=shape, **row.source.arguments)
-    assert caught.value.args == (row.source.file, row.source.url, "models", row.source.md5)
+        getattr(keras.applications, source.function)(input_shape=shape, **source.arguments)
+    assert caught.value.args == (source.file, source.url, "models", source.md5)
 
 
 @pytest.mark.parametrize(
@@ -112,13 +117,13 @@ def check_what_keras_fetches(row, monkeypatch):
         ("resnet50", "resnet50"),
     ],
 )
-def test_scaling_is_that_of_keras(name, module):
+def test_scaling_is_that_of_keras(name: str, module: str) -> None:
     keras = pytest.importorskip("keras")
     photos = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), np.uint8)
     expected = getattr(keras.applications, module).preprocess_input(photos.astype(np.float32))
     row = backbone_named(name)
-    ours = photos * np.float32(row.preprocess.scale) + np.float32(row.preprocess.offset)
-    if row.source.bgr:
+    ours = photos * np.array(row.preprocess.scale, np.float32) + np.array(row.preprocess.offset, np.float32)
+    if keras_source(row).bgr:
         ours = ours[..., ::-1]
     np.testing.assert_allclose(ours, expected, atol=2e-5)
 
@@ -132,10 +137,10 @@ def test_scaling_is_that_of_keras(name, module):
         ("mobilenet_v2", "torch"),
     ],
 )
-def test_scaling_of_the_others(name, mode):
+def test_scaling_of_the_others(name: str, mode: str) -> None:
     imagenet_utils = pytest.importorskip("keras.src.applications.imagenet_utils")
     photos = np.random.default_rng(1).integers(0, 256, (2, 5, 4, 3), np.uint8)
     row = backbone_named(name)
-    ours = photos * np.float32(row.preprocess.scale) + np.float32(row.preprocess.offset)
+    ours = photos * np.array(row.preprocess.scale, np.float32) + np.array(row.preprocess.offset, np.float32)
     expected = imagenet_utils.preprocess_input(photos.astype(np.float32), mode=mode)
     np.testing.assert_allclose(ours, expected, atol=2e-6)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,10 +43,10 @@ def photos() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def head(network, photos) -> tuple[np.ndarray, np.ndarray]:
+def head(network: Network, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     spread = np.asarray(network.model(photos, training=False)).std()
     rng = np.random.default_rng(0)
-    return (rng.normal(0, 0.1 / spread, (256, 3))).astype(np.float32), np.float32([0.1, -0.2, 0.3])
+    return (rng.normal(0, 0.1 / spread, (256, 3))).astype(np.float32), np.array([0.1, -0.2, 0.3], np.float32)
 
 
 def spec_of(network: Network, labels: tuple[str, ...] = LABELS) -> ModelSpec:
@@ -53,24 +54,26 @@ def spec_of(network: Network, labels: tuple[str, ...] = LABELS) -> ModelSpec:
 
 
 @pytest.fixture(scope="module")
-def classifier(network, head, tmp_path_factory) -> Classifier:
+def classifier(
+    network: Network, head: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory
+) -> Classifier:
     return classifier_from_head(network, *head, spec_of(network), tmp_path_factory.mktemp("run") / "classifier")
 
 
 @pytest.fixture(scope="module")
-def scores(network, head, photos) -> np.ndarray:
+def scores(network: Network, head: tuple[np.ndarray, np.ndarray], photos: np.ndarray) -> np.ndarray:
     logits = np.asarray(network.model(photos, training=False)) @ head[0] + head[1]
     powers = np.exp(logits - logits.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
 
 
-def test_the_keras_file_answers(classifier, photos, scores):
+def test_the_keras_file_answers(classifier: Classifier, photos: np.ndarray, scores: np.ndarray) -> None:
     model = tensorflow().keras.models.load_model(classifier.folder / "classifier.keras", compile=False)
     assert (model.input.name, model.input.dtype, model.output.dtype) == ("photos", "uint8", "float32")
     np.testing.assert_allclose(np.asarray(model(photos, training=False)), scores, atol=1e-6)
 
 
-def test_the_saved_model_answers_by_name(classifier, photos, scores):
+def test_the_saved_model_answers_by_name(classifier: Classifier, photos: np.ndarray, scores: np.ndarray) -> None:
     tf = tensorflow()
     loaded = tf.saved_model.load(str(classifier.saved_model))
     serve = loaded.signatures["serve"]
@@ -83,7 +86,7 @@ def test_the_saved_model_answers_by_name(classifier, photos, scores):
     np.testing.assert_allclose(loaded.signatures["serving_default"](photos=photos[:1])["scores"], scores[:1], atol=1e-6)
 
 
-def test_it_is_read_back_without_tensorflow(classifier):
+def test_a_classifier_is_read_without_tensorflow(classifier: Classifier) -> None:
     code = (
         "import sys; from pathlib import Path; from trtpoets.train.classifier import load_classifier; "
         "c = load_classifier(Path(sys.argv[1])); "
@@ -91,12 +94,14 @@ def test_it_is_read_back_without_tensorflow(classifier):
     )
     command = [sys.executable, "-c", code, str(classifier.folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    told, _, loaded = done.stdout.strip().rpartition("\n")
+    result, _, loaded = done.stdout.strip().rpartition("\n")
     assert loaded == "set()"
-    assert ModelSpec.from_json(told, "stdout") == classifier.spec == load_classifier(classifier.folder).spec
+    assert ModelSpec.from_json(result, "stdout") == classifier.spec == load_classifier(classifier.folder).spec
 
 
-def test_written_again_it_replaces_the_old_one_whole(network, head, tmp_path):
+def test_writing_a_classifier_replaces_the_old_one(
+    network: Network, head: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
     folder = tmp_path / "classifier"
     folder.mkdir()
     (folder / "left over").write_text("x")
@@ -122,7 +127,9 @@ def test_written_again_it_replaces_the_old_one_whole(network, head, tmp_path):
         (np.zeros((256, 3)), np.array([0, np.inf, 0]), "not finite"),
     ],
 )
-def test_a_head_that_does_not_fit(network, weights, bias, message, tmp_path):
+def test_a_head_of_another_shape_is_refused(
+    network: Network, weights: np.ndarray, bias: np.ndarray, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(BadInput, match=message):
         classifier_from_head(network, weights, bias, spec_of(network), tmp_path / "out")
     assert not list(tmp_path.iterdir())
@@ -137,7 +144,9 @@ def test_a_head_that_does_not_fit(network, weights, bias, message, tmp_path):
         {"preprocess": backbone_named("mobilenet_1.0_192").preprocess},
     ],
 )
-def test_a_spec_of_another_network(network, head, change, tmp_path):
+def test_a_spec_of_another_network_is_refused(
+    network: Network, head: tuple[np.ndarray, np.ndarray], change: dict[str, Any], tmp_path: Path
+) -> None:
     with pytest.raises(
         BadInput, match=r"the spec of cells describes .* but the network is mobilenet_0.25_128 at 128 x 128"
     ):
@@ -146,19 +155,21 @@ def test_a_spec_of_another_network(network, head, change, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_thousand_classes_as_they_are(network, photos, tmp_path):
+def test_a_pretrained_classifier_has_its_1000_classes(network: Network, photos: np.ndarray, tmp_path: Path) -> None:
     classifier = imagenet_classifier(network, "stock", tmp_path / "out")
     assert len(classifier.spec.labels) == 1000
     assert classifier.spec.preprocess == network.backbone.published_preprocess
     assert classifier.spec.weights_id == network.weights_id
     serve = tensorflow().saved_model.load(str(classifier.saved_model)).signatures["serve"]
-    logits = np.asarray(network.model(photos, training=False)) @ network.imagenet_head[0] + network.imagenet_head[1]
+    assert network.imagenet_head is not None
+    kernel, bias = network.imagenet_head
+    logits = np.asarray(network.model(photos, training=False)) @ kernel + bias
     scores = serve(photos=tensorflow().constant(photos))["scores"].numpy()
     np.testing.assert_array_equal(scores.argmax(1), logits.argmax(1))
     np.testing.assert_allclose(scores.sum(1), 1, atol=1e-5)
 
 
-def test_weights_without_a_head_make_no_thousand_classes(network, tmp_path):
+def test_weights_without_the_last_layer_give_no_pretrained_classifier(network: Network, tmp_path: Path) -> None:
     headless = dataclasses.replace(network, imagenet_head=None)
     with pytest.raises(
         BadInput, match=r"these weights of mobilenet_0\.25_128 do not include the 1,000-class layer"
@@ -168,10 +179,12 @@ def test_weights_without_a_head_make_no_thousand_classes(network, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_while_tensorflow_writes(network, head, tmp_path, monkeypatch):
+def test_a_full_disk_while_tensorflow_writes(
+    network: Network, head: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tf = tensorflow()
 
-    def full(*arguments, **options):
+    def full(*arguments: Any, **options: Any) -> None:
         raise tf.errors.ResourceExhaustedError(None, None, f"{tmp_path}/variables; No space left on device")
 
     (tmp_path / "classifier").mkdir()
@@ -184,7 +197,7 @@ def test_a_full_disk_while_tensorflow_writes(network, head, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["model.json", "classifier.keras", "saved_model/saved_model.pb"])
-def test_a_part_that_is_missing(name, tmp_path):
+def test_a_classifier_with_a_missing_file_is_refused(name: str, tmp_path: Path) -> None:
     _hollow(tmp_path, "{}")
     (tmp_path / name).unlink()
     with pytest.raises(MissingArtefact, match=f"{name} does not exist") as caught:
@@ -192,7 +205,7 @@ def test_a_part_that_is_missing(name, tmp_path):
     assert "trtpoets run PHOTOS --name NAME" in caught.value.hint
 
 
-def test_a_model_json_that_was_edited(classifier, tmp_path):
+def test_a_model_json_that_was_edited(classifier: Classifier, tmp_path: Path) -> None:
     value = json.loads((classifier.folder / "model.json").read_text())
     value["preprocess"]["width"] = 192
     _hollow(tmp_path, json.dumps(value))

@@ -75,7 +75,7 @@ def test_json_and_back(folder: Path, tmp_path: Path) -> None:
     assert all(photo.path.is_file() for photo in again.photos)
 
 
-def test_json_of_something_else() -> None:
+def test_json_of_another_kind_is_refused() -> None:
     with pytest.raises(BadArtefact, match="not a dataset of trtpoets: folder is missing"):
         dataset_from_json({"labels": []})
     with pytest.raises(BadArtefact, match="not a dataset of trtpoets: labels is missing"):
@@ -86,7 +86,7 @@ def test_all_files_that_are_left_out_are_recorded(folder: Path) -> None:
     dataset = dataset_from_folder(folder, HALVES)
     lacking = tuple(LeftOut(folder / f"{number}.txt", "is no photo") for number in range(1500))
     value = to_json(replace(dataset, left_out=lacking).document)
-    assert [each["path"] for each in value["left_out"]] == [f"{number}.txt" for number in range(1500)]
+    assert [item["path"] for item in value["left_out"]] == [f"{number}.txt" for number in range(1500)]
     assert value["left_out_count"] == 1500
     assert to_json(dataset_from_json(value).document) == value
 

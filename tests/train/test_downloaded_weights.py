@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import pytest
 
+from tests.support.backbones import keras_source
 from tools.pin_weights import pin
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.train import backbones, downloaded_weights
@@ -18,6 +19,7 @@ from trtpoets.train.downloaded_weights import fetch, published_weights, weights_
 
 UNPINNED = backbone_named("mobilenet_0.25_128")
 WITH_MD5 = backbone_named("mobilenet_v3_small")
+UNPINNED_SOURCE, MD5_SOURCE = keras_source(UNPINNED), keras_source(WITH_MD5)
 
 
 class Response(io.BytesIO):
@@ -55,15 +57,15 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_a_planted_file_is_not_the_published_one(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for backbone in (UNPINNED, WITH_MD5):
-        (caches / backbone.source.file).write_bytes(b"planted")
+def test_a_file_in_the_cache_of_keras_is_not_trusted(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for backbone, source in ((UNPINNED, UNPINNED_SOURCE), (WITH_MD5, MD5_SOURCE)):
+        (caches / source.file).write_bytes(b"planted")
         with pytest.raises(MissingArtefact, match="cannot be downloaded: Network is unreachable"):
-            published_weights(backbone, backbone.source)
+            published_weights(backbone, source)
     serve(monkeypatch, b"published")
-    assert published_weights(UNPINNED, UNPINNED.source).content == b"published"
+    assert published_weights(UNPINNED, UNPINNED_SOURCE).content == b"published"
     assert weights_id(UNPINNED) == sha256(b"published")
-    assert (caches / UNPINNED.source.file).read_bytes() == b"planted"
+    assert (caches / UNPINNED_SOURCE.file).read_bytes() == b"planted"
 
 
 def test_the_first_download_is_recorded_and_a_changed_one_refused(
@@ -72,30 +74,30 @@ def test_the_first_download_is_recorded_and_a_changed_one_refused(
     serve(monkeypatch, b"first")
     assert weights_id(UNPINNED) == sha256(b"first")
     serve(monkeypatch, None)
-    found = published_weights(UNPINNED, UNPINNED.source)
-    assert (found.content, found.sha256) == (b"first", weights_id(UNPINNED))
-    found.path.write_bytes(b"changed later")
-    (caches / UNPINNED.source.file).write_bytes(b"first")
-    assert published_weights(UNPINNED, UNPINNED.source).path == caches / UNPINNED.source.file
-    (caches / UNPINNED.source.file).unlink()
+    result = published_weights(UNPINNED, UNPINNED_SOURCE)
+    assert (result.content, result.sha256) == (b"first", weights_id(UNPINNED))
+    result.path.write_bytes(b"changed later")
+    (caches / UNPINNED_SOURCE.file).write_bytes(b"first")
+    assert published_weights(UNPINNED, UNPINNED_SOURCE).path == caches / UNPINNED_SOURCE.file
+    (caches / UNPINNED_SOURCE.file).unlink()
     serve(monkeypatch, b"second")
     with pytest.raises(BadArtefact, match="that of the first download") as caught:
-        published_weights(UNPINNED, UNPINNED.source)
-    assert f"{UNPINNED.source.file}.json" in caught.value.hint
+        published_weights(UNPINNED, UNPINNED_SOURCE)
+    assert f"{UNPINNED_SOURCE.file}.json" in caught.value.hint
 
 
-def test_kerass_md5_and_a_pin_are_required(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_md5_of_keras_and_the_pinned_sha256_are_checked(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, b"another file")
-    with pytest.raises(BadArtefact, match=f"instead of {WITH_MD5.source.md5}, which Keras publishes"):
-        published_weights(WITH_MD5, WITH_MD5.source)
+    with pytest.raises(BadArtefact, match=f"instead of {MD5_SOURCE.md5}, which Keras publishes"):
+        published_weights(WITH_MD5, MD5_SOURCE)
     monkeypatch.setattr(
-        backbones, "PINNED", MappingProxyType({WITH_MD5.source.file: sha256(b"it"), UNPINNED.source.file: "0" * 64})
+        backbones, "PINNED", MappingProxyType({MD5_SOURCE.file: sha256(b"it"), UNPINNED_SOURCE.file: "0" * 64})
     )
     assert weights_id(UNPINNED) == "0" * 64  # known without the file
     with pytest.raises(BadArtefact, match=f"its sha256 is {sha256(b'another file')} instead of "):
-        published_weights(WITH_MD5, WITH_MD5.source)
-    (caches / WITH_MD5.source.file).write_bytes(b"it")
-    assert published_weights(WITH_MD5, WITH_MD5.source).sha256 == sha256(b"it")
+        published_weights(WITH_MD5, MD5_SOURCE)
+    (caches / MD5_SOURCE.file).write_bytes(b"it")
+    assert published_weights(WITH_MD5, MD5_SOURCE).sha256 == sha256(b"it")
 
 
 def test_only_https_and_whole_files(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,19 +111,19 @@ def test_only_https_and_whole_files(monkeypatch: pytest.MonkeyPatch) -> None:
         fetch("https://example.org/a", 10)
     monkeypatch.setattr(downloaded_weights, "opener", lambda url: Response(bytes(100)))
     assert len(fetch("https://example.org/a", 10)) == 11
-    assert all(row.source.url.startswith("https://") for row in BACKBONES.values() if row.needs_download)
+    assert all(keras_source(row).url.startswith("https://") for row in BACKBONES.values() if row.needs_download)
 
 
 def test_a_download_larger_than_the_network(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloaded_weights, "largest_weights", lambda parameters: 10)
     serve(monkeypatch, bytes(11))
     with pytest.raises(BadArtefact, match="too large for a weight file"):
-        published_weights(UNPINNED, UNPINNED.source)
+        published_weights(UNPINNED, UNPINNED_SOURCE)
 
 
 def test_identities_of_other_weights(tmp_path: Path) -> None:
     lite = backbone_named("efficientnet_lite0")
-    assert weights_id(lite) == lite.source.sha256  # type: ignore[union-attr]
+    assert weights_id(lite) == lite.source.sha256
     file = tmp_path / "mine.h5"
     file.write_bytes(b"numbers")
     assert weights_id(lite, file) == sha256(b"numbers")
@@ -132,15 +134,15 @@ def test_identities_of_other_weights(tmp_path: Path) -> None:
 def test_the_script_that_pins(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [b"one", b"one", b"one", b"two"]
     monkeypatch.setattr(downloaded_weights, "opener", lambda url: Response(answers.pop(0)))
-    assert pin(UNPINNED.source) == sha256(b"one")
+    assert pin(UNPINNED_SOURCE) == sha256(b"one")
     with pytest.raises(ValueError, match="two downloads differ"):
-        pin(UNPINNED.source)
+        pin(UNPINNED_SOURCE)
     answers[:] = [b"one", b"one"]
     with pytest.raises(ValueError, match="its MD5 is"):
-        pin(WITH_MD5.source)
+        pin(MD5_SOURCE)
 
 
 def test_what_is_pinned_is_a_sha256_of_a_file_in_the_table() -> None:
-    files = {row.source.file for row in BACKBONES.values() if row.needs_download}
+    files = {keras_source(row).file for row in BACKBONES.values() if row.needs_download}
     assert set(backbones.PINNED) <= files
     assert all(len(value) == 64 and set(value) <= set("0123456789abcdef") for value in backbones.PINNED.values())

@@ -36,10 +36,10 @@ def opened(folder: Path, key: str = "key") -> FeatureCache:
 def found_in(folder: Path, *numbers: int) -> list[bool]:
     """Which of these rows are found; those that are must be right."""
     rows = np.full((len(numbers), WIDTH), -1, dtype=np.float32)
-    found = opened(folder).fill(names(*numbers), rows)
-    assert np.array_equal(rows[found], rows_of(*numbers)[found])
-    assert (rows[~found] == -1).all()
-    return found.tolist()
+    filled = opened(folder).fill(names(*numbers), rows)
+    assert np.array_equal(rows[filled], rows_of(*numbers)[filled])
+    assert (rows[~filled] == -1).all()
+    return filled.tolist()
 
 
 def test_rows_come_back_in_any_order_and_more_than_once(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def file_of(folder: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("place", [0, 40, 83])
-def test_a_damaged_row_is_as_good_as_absent(tmp_path: Path, place: int) -> None:
+def test_a_damaged_row_counts_as_missing(tmp_path: Path, place: int) -> None:
     opened(tmp_path).append(names(1, 2, 3), rows_of(1, 2, 3))
     content = bytearray(file_of(tmp_path, "features").read_bytes())
     content[place] ^= 1
@@ -97,10 +97,10 @@ def test_every_byte_of_the_index_may_be_damaged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["index", "features"])
 def test_files_may_be_cut_anywhere(tmp_path: Path, name: str) -> None:
     opened(tmp_path).append(names(1, 2, 3), rows_of(1, 2, 3))
-    whole = {each: file_of(tmp_path, each).read_bytes() for each in ("index", "features")}
+    whole = {item: file_of(tmp_path, item).read_bytes() for item in ("index", "features")}
     for length in [*range(0, len(whole[name]), 5), 512, 548, len(whole[name]) - 1]:
-        for each, content in whole.items():
-            file_of(tmp_path, each).write_bytes(content)
+        for item, content in whole.items():
+            file_of(tmp_path, item).write_bytes(content)
         os.truncate(file_of(tmp_path, name), length)
         kept = found_in(tmp_path, 1, 2, 3)
         assert kept == sorted(kept, reverse=True)
@@ -117,7 +117,7 @@ def test_a_missing_file_is_made_again(tmp_path: Path, name: str) -> None:
     assert found_in(tmp_path, 1) == [True]
 
 
-def test_a_damaged_header_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_header_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     opened(tmp_path).append(names(1), rows_of(1))
     file_of(tmp_path, "index").write_bytes(b"garbage" * 100)
     opened(tmp_path).append(names(2), rows_of(2))
@@ -194,7 +194,7 @@ def test_reading_marks_a_store_as_used(tmp_path: Path) -> None:
     assert time.time() - feature_caches_in(tmp_path)[0].used < 60
 
 
-def test_what_is_no_store_is_passed_over(tmp_path: Path) -> None:
+def test_files_that_are_not_stores_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "index").write_text("hello")
     assert feature_caches_in(tmp_path) == prune_feature_caches(tmp_path) == ()

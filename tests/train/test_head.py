@@ -6,28 +6,20 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.support.clouds import CLASSES, WIDTH, clouds
 from trtpoets.core.errors import BadInput, StorageFailed
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.serialization import to_json
-from trtpoets.train.head import Head, HeadConfig, Optimizer, Training, head_from_bottlenecks, head_scores
+from trtpoets.core.training import HeadConfig, Optimizer, Training
+from trtpoets.train.head import Head, head_from_bottlenecks, head_scores
 from trtpoets.train.head_loop import standardisation
 
 QUICK = HeadConfig(steps=120, batch_size=32, learning_rate=0.01, eval_interval=20)
-CLASSES, WIDTH = 3, 24
-
-
-def clouds(count: int, seed: int, shares: tuple[float, ...] = (1, 1, 1)) -> tuple[np.ndarray, np.ndarray]:
-    """Features of three classes that overlap a little, on very different scales, one of them always the same."""
-    random = np.random.default_rng(seed)
-    labels = random.choice(CLASSES, count, p=np.array(shares) / sum(shares))
-    middles = np.random.default_rng(99).normal(0, 0.8, (CLASSES, WIDTH))
-    features = (middles[labels] + random.normal(0, 1, (count, WIDTH))) * np.logspace(-3, 3, WIDTH) + 5
-    features[:, 7] = 2.5
-    return features.astype(np.float32), labels
 
 
 TRAIN, VALIDATION, TEST = clouds(400, 1), clouds(100, 2), clouds(1000, 3)
@@ -159,9 +151,9 @@ def test_the_graph_and_a_few_histograms_stand_beside_the_curves(tmp_path: Path) 
     for scope in ("while/bottlenecks/", "while/labels/", "while/head/", "while/loss/"):
         assert any(name.startswith(scope) for name in nodes), scope
     for name in ("head/weights", "head/bias", "validation/top_score"):
-        found = events.Tensors(name)
-        assert 2 <= len(found) <= 11
-        assert found[-1].step == QUICK.steps
+        tensors = events.Tensors(name)
+        assert 2 <= len(tensors) <= 11
+        assert tensors[-1].step == QUICK.steps
     buckets = tensorflow().make_ndarray(events.Tensors("head/weights")[-1].tensor_proto)  # (left, right, count)
     assert buckets[:, 2].sum() == head.weights.size
 
@@ -202,19 +194,19 @@ def test_progress() -> None:
         ({"label_smoothing": 1}, "label smoothing must be at least 0 and below 1, not 1"),
     ],
 )
-def test_configurations_that_make_no_sense(change: dict[str, float], message: str) -> None:
+def test_invalid_configurations(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=f"^{re.escape(message)}$") as caught:
         replace(QUICK, **change)
     assert caught.value.hint
 
 
-def test_a_learning_rate_that_blows_up() -> None:
+def test_a_learning_rate_that_is_too_high_is_an_error() -> None:
     with pytest.raises(BadInput, match="the training diverged") as caught:
         trained(replace(QUICK, learning_rate=1e38, optimizer=Optimizer.SGD))
     assert "smaller --learning-rate" in caught.value.hint
 
 
-def test_arrays_that_nothing_can_be_learnt_from() -> None:
+def test_unusable_arrays_are_refused() -> None:
     nan = TRAIN[0].copy()
     nan[3, 3] = np.nan
     none = np.zeros((0, WIDTH), np.float32), np.zeros(0, np.int64)
@@ -237,19 +229,10 @@ def test_arrays_that_nothing_can_be_learnt_from() -> None:
     ]
     for arguments, message in cases:
         with pytest.raises(BadInput, match=re.escape(message)):
-            head_from_bottlenecks(*arguments, QUICK)  # type: ignore[arg-type]
+            head_from_bottlenecks(*arguments, QUICK)
 
 
-def test_standardisation_is_that_of_numpy() -> None:
-    features = clouds(9000, 8)[0]
-    mean, scale = standardisation(features)
-    np.testing.assert_allclose(mean, features.mean(axis=0, dtype=np.float64), rtol=1e-5)
-    deviation = np.delete(features.std(axis=0, dtype=np.float64), 7)
-    assert scale[7] == 0
-    np.testing.assert_allclose(np.delete(scale, 7), 1 / deviation, rtol=1e-4)
-
-
-def test_a_full_disk_under_the_curves_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_while_curves_are_written_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tf = tensorflow()
 
     def full(*_: object) -> None:

@@ -47,7 +47,7 @@ def test_order_and_names_without_group_play_no_part(some: list[tuple[str, str]],
 
 
 @given(st.lists(st.tuples(names, st.integers()), max_size=20, unique_by=lambda file: file[1]), st.integers(0, 20))
-def test_photos_that_come_move_no_other(some: list[tuple[str, int]], before: int) -> None:
+def test_new_photos_do_not_move_other_photos(some: list[tuple[str, int]], before: int) -> None:
     hashed = [(name, content(number)) for name, number in some]
     assert positions_of(hashed[:before]) == positions_of(hashed)[:before]
 

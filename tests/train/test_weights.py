@@ -11,7 +11,9 @@ import struct
 import subprocess
 import sys
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,53 +29,64 @@ from trtpoets.train.weights import EMBEDDED, HEAD_BIAS, HEAD_KERNEL, embedded_te
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 
+_PythonPickler: Any = vars(pickle)["_Pickler"]
+"""The pickler in Python: its `save` can be overridden."""
+
+
 class _Reference:
     """Pickles as a storage reference of PyTorch, or as whatever else is asked for."""
 
-    def __init__(self, *pid):
+    def __init__(self, *pid: object) -> None:
         self.pid = pid
 
 
 class _Named:
     """Pickles as a call of module.name(*arguments)."""
 
-    def __init__(self, module, name, *arguments):
+    def __init__(self, module: str, name: str, *arguments: object) -> None:
         self.module, self.name, self.arguments = module, name, arguments
 
 
-class _Writer(pickle._Pickler):
+class _Writer(_PythonPickler):
     """Writes what PyTorch wrote before 1.6, without PyTorch: names are put in as text."""
 
-    def persistent_id(self, value):
+    def persistent_id(self, value: object) -> Any:
         return value.pid if isinstance(value, _Reference) else None
 
-    def save(self, value, save_persistent_id=True):
+    def save(self, value: object, save_persistent_id: bool = True) -> None:
         if isinstance(value, _Named):
             self.write(f"c{value.module}\n{value.name}\n".encode())
             if value.arguments:
                 super().save(value.arguments)
                 self.write(pickle.REDUCE)
-            return None
-        return super().save(value, save_persistent_id)
+            return
+        super().save(value, save_persistent_id)
 
 
-def legacy_file(tensors, *, strides=None, offset=0, count=None) -> bytes:
+def legacy_file(
+    tensors: Mapping[str, np.ndarray],
+    *,
+    strides: tuple[int, ...] | None = None,
+    offset: int = 0,
+    count: int | None = None,
+) -> bytes:
     """A file of float32 tensors in PyTorch's old format; what is keyword-only falsifies it."""
-    values = OrderedDict()
+    values: OrderedDict[str, _Named] = OrderedDict()
     for key, array in tensors.items():
         size = array.size if count is None else count
         storage = _Reference("storage", _Named("torch", "FloatStorage"), key, "cpu", size, None)
         steps = strides or tuple(step // array.itemsize for step in array.strides)
         values[key] = _Named("torch._utils", "_rebuild_tensor_v2", storage, offset, array.shape, steps, False, None)
     out = io.BytesIO()
-    for part in (conversion._MAGIC, conversion._PROTOCOL, {"little_endian": True}, values, list(tensors)):
+    parts: list[Any] = [conversion._MAGIC, conversion._PROTOCOL, {"little_endian": True}, values, list(tensors)]
+    for part in parts:
         _Writer(out, 2).dump(part)
     for array in tensors.values():
         out.write(struct.pack("<q", array.size) + array.ravel("K").tobytes())
     return out.getvalue()
 
 
-def test_reads_what_pytorch_wrote():
+def test_reads_what_pytorch_wrote() -> None:
     rows = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     columns = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
     read = conversion.read_tensors(io.BytesIO(legacy_file({"a": rows, "b": columns})))
@@ -82,11 +95,12 @@ def test_reads_what_pytorch_wrote():
 
 
 @pytest.mark.parametrize("name", ["os.system", "builtins.eval", "torch.load", "collections.Counter", "numpy.load"])
-def test_refuses_a_pickle_that_names_anything_else(name, tmp_path):
+def test_refuses_a_pickle_that_names_anything_else(name: str, tmp_path: Path) -> None:
     module, _, function = name.rpartition(".")
     out = io.BytesIO()
     target = tmp_path / "ran"
-    for part in (conversion._MAGIC, conversion._PROTOCOL, {}, _Named(module, function, f"touch {target}")):
+    parts: list[Any] = [conversion._MAGIC, conversion._PROTOCOL, {}, _Named(module, function, f"touch {target}")]
+    for part in parts:
         _Writer(out, 2).dump(part)
     with pytest.raises(BadArtefact, match=rf"requests {name}, which a file of plain tensors does not need"):
         conversion.read_tensors(io.BytesIO(out.getvalue()))
@@ -97,7 +111,7 @@ def test_refuses_a_pickle_that_names_anything_else(name, tmp_path):
     "falsified",
     [{"strides": (400, 1)}, {"strides": (-3, 1)}, {"offset": 3}, {"offset": -1}, {"count": 3}, {"count": 1 << 60}],
 )
-def test_refuses_a_tensor_that_reaches_outside_its_storage(falsified):
+def test_refuses_a_tensor_that_reaches_outside_its_storage(falsified: dict[str, Any]) -> None:
     content = legacy_file({"a": np.zeros((2, 3), np.float32)}, **falsified)
     with pytest.raises(BadArtefact, match=r"exceeds its storage|does not contain them"):
         conversion.read_tensors(io.BytesIO(content))
@@ -105,7 +119,7 @@ def test_refuses_a_tensor_that_reaches_outside_its_storage(falsified):
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_a_damaged_file_is_refused_or_read_but_never_run(data):
+def test_a_damaged_file_is_refused_or_read_but_never_run(data: st.DataObject) -> None:
     content = bytearray(legacy_file({"a": np.arange(6, dtype=np.float32).reshape(2, 3)}))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -117,7 +131,7 @@ def test_a_damaged_file_is_refused_or_read_but_never_run(data):
     assert all(isinstance(value, np.ndarray) for value in read.values())
 
 
-def test_names_and_layouts_become_those_of_keras():
+def test_names_and_layouts_become_those_of_keras() -> None:
     tensors = {
         "_conv_stem.weight": np.arange(2 * 3 * 5 * 5, dtype=np.float32).reshape(2, 3, 5, 5),
         "_blocks.3._depthwise_conv.weight": np.arange(4 * 9, dtype=np.float32).reshape(4, 1, 3, 3),
@@ -156,16 +170,16 @@ def test_names_and_layouts_become_those_of_keras():
         ("classifier.1.bias", HEAD_BIAS),
     ],
 )
-def test_names_of_mobilenet_v2(theirs, ours):
+def test_names_of_mobilenet_v2(theirs: str, ours: str | None) -> None:
     assert conversion.keras_name_of_mobilenet_v2(theirs) == ours
 
 
-def test_float16_overflow_is_refused():
+def test_float16_overflow_is_refused() -> None:
     with pytest.raises(BadArtefact, match="stem/kernel does not fit float16"):
         conversion.half_kernels({"stem/kernel": np.full((1, 1), 1e5, np.float32)})
 
 
-def test_convert_takes_published_files_only(tmp_path):
+def test_convert_takes_published_files_only(tmp_path: Path) -> None:
     source = tmp_path / "other.pth"
     source.write_bytes(legacy_file({"a": np.zeros(2, np.float32)}))
     command = [sys.executable, "-m", "tools.convert_weights", str(source), str(tmp_path / "out")]
@@ -179,7 +193,7 @@ def test_convert_takes_published_files_only(tmp_path):
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_embedded_files_are_those_that_are_pinned(name):
+def test_embedded_files_are_those_that_are_pinned(name: str) -> None:
     weights = EMBEDDED[name]
     assert sha256_of_file(weights.path) == weights.sha256
     assert weights.path.stat().st_size < 10_000_000
@@ -193,7 +207,7 @@ def test_embedded_files_are_those_that_are_pinned(name):
     assert tensors[HEAD_BIAS].shape == (1000,)
 
 
-def test_a_damaged_embedded_file_is_an_error(tmp_path, monkeypatch):
+def test_a_damaged_embedded_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = EMBEDDED["mobilenet_v2"]
     content = bytearray(weights.path.read_bytes())
     content[-1] ^= 1
@@ -209,7 +223,7 @@ def test_a_damaged_embedded_file_is_an_error(tmp_path, monkeypatch):
         embedded_tensors(unpinned)
 
 
-def test_imagenet_labels():
+def test_imagenet_labels() -> None:
     labels = imagenet_labels()
     assert len(labels) == len(set(labels)) == 1000
     assert all(label.strip() == label and label for label in labels)
@@ -222,7 +236,7 @@ def test_imagenet_labels():
     )
 
 
-def test_imagenet_labels_are_in_the_order_of_others():
+def test_imagenet_labels_are_in_the_order_of_others() -> None:
     path = SHARED / "weights" / "mobilenet_v1_0.25_224" / "labels.txt"
     if not path.is_file():
         pytest.skip("../shared/weights is not here")
@@ -240,32 +254,32 @@ def _published_file(name: str) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_converting_again_gives_the_same_bytes(name, tmp_path):
+def test_converting_again_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
     conversion.convert(_published_file(name), tmp_path / "out.safetensors")
     assert sha256_of_file(tmp_path / "out.safetensors") == EMBEDDED[name].sha256
 
 
-def _mobilenet_v2_in_pytorch():
+def _mobilenet_v2_in_pytorch() -> Any:
     """MobileNetV2 with PyTorch's names, by the paper's table 2; gives features."""
     from torch import nn
 
-    def unit(inner, outer, kernel=3, stride=1, groups=1):
+    def unit(inner: int, outer: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> Any:
         convolution = nn.Conv2d(inner, outer, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
         return nn.Sequential(convolution, nn.BatchNorm2d(outer), nn.ReLU6())
 
     class Residual(nn.Module):
-        def __init__(self, inner, outer, stride, expansion):
+        def __init__(self, inner: int, outer: int, stride: int, expansion: int) -> None:
             super().__init__()
             wide = inner * expansion
             parts = [] if expansion == 1 else [unit(inner, wide, 1)]
             parts += [unit(wide, wide, 3, stride, wide), nn.Conv2d(wide, outer, 1, bias=False), nn.BatchNorm2d(outer)]
             self.conv, self.adds = nn.Sequential(*parts), stride == 1 and inner == outer
 
-        def forward(self, x):
+        def forward(self, x: Any) -> Any:
             return x + self.conv(x) if self.adds else self.conv(x)
 
     class Whole(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             layers, width = [unit(3, 32, 3, 2)], 32
             rows = (
@@ -284,13 +298,13 @@ def _mobilenet_v2_in_pytorch():
             self.features = nn.Sequential(*layers, unit(320, 1280, 1))
             self.classifier = nn.Sequential(nn.Dropout(), nn.Linear(1280, 1000))
 
-        def forward(self, x):
+        def forward(self, x: Any) -> Any:
             return self.features(x).mean((2, 3))
 
     return Whole()
 
 
-def _lite0_in_pytorch():
+def _lite0_in_pytorch() -> Any:
     """The network that the publisher of the weights ships; gives features."""
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -301,7 +315,7 @@ def _lite0_in_pytorch():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_features_are_those_of_the_source_in_pytorch(name, record_property):
+def test_features_are_those_of_the_source_in_pytorch(name: str, record_property: Callable[[str, object], None]) -> None:
     """With float32 weights to 1e-3 of the features' scale; what float16 adds is recorded.
 
     Needs PyTorch, the package efficientnet_lite_pytorch, and the two published files in the folder $TRTPOETS_SOURCES.
@@ -320,13 +334,17 @@ def test_features_are_those_of_the_source_in_pytorch(name, record_property):
     wanted = network.backbone.preprocess
     paths = [p for label in sorted(flowers.iterdir()) for p in sorted(label.iterdir())[:8]]
     photos = np.stack([photo_to_array(path, wanted) for path in paths])
-    reference = {"mobilenet_v2": _mobilenet_v2_in_pytorch, "efficientnet_lite0": _lite0_in_pytorch}[name]()
+    networks: dict[str, Callable[[], Any]] = {
+        "mobilenet_v2": _mobilenet_v2_in_pytorch,
+        "efficientnet_lite0": _lite0_in_pytorch,
+    }
+    reference = networks[name]()
     reference.load_state_dict(torch.load(source, weights_only=True), strict=True)
-    scaled = photos.astype(np.float32) * np.float32(wanted.scale) + np.float32(wanted.offset)
+    scaled = photos.astype(np.float32) * np.array(wanted.scale, np.float32) + np.array(wanted.offset, np.float32)
     with torch.no_grad():
         expected = reference.eval()(torch.from_numpy(scaled.transpose(0, 3, 1, 2).copy())).numpy()
 
-    def apart(features):
+    def apart(features: np.ndarray) -> tuple[float, float]:
         """Largest difference as a share of the largest feature, and signal to noise in dB."""
         noise = features - expected
         ratio = float(np.abs(noise).max() / np.abs(expected).max())

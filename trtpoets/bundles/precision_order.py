@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.types import Precision
-from trtpoets.judge.gate import NARROW, GateConfig, Outcome, gate_from_evaluations
+from trtpoets.judge.gate import NARROW, GateConfig, GateOutcome, gate_from_evaluations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,5 +48,5 @@ def _failed(evaluation: Evaluations | None) -> dict[Precision, str]:
     return {
         names[result.runner.name]: "it failed the gate on the test photos"
         for result in gate.runners
-        if result.runner.name in names and result.outcome is Outcome.FAILED
+        if result.runner.name in names and result.outcome is GateOutcome.FAILED
     }

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from trtpoets.cli import options as opt
+from trtpoets.cli.adopt_command import adopt
 from trtpoets.cli.terminal import (
     USAGE_ERROR,
     open_page,
@@ -20,6 +21,8 @@ from trtpoets.cli.terminal import (
 )
 from trtpoets.cli.utility_commands import UTILITY_COMMANDS
 from trtpoets.core.program import run_program
+from trtpoets.core.shared_options import BATCH_RANGE, SECONDS, WORKSPACE
+from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Precision, Resize
 
 app = opt.Application(
@@ -57,11 +60,12 @@ def demo(
 def run(
     photos: opt.Photos,
     name: opt.NameOption,
+    model: opt.ModelToAdopt = None,
     backbone: opt.Backbone = "efficientnet_lite0",
     weights: opt.Weights = None,
     resize: opt.ResizeOption = Resize.STRETCH,
     device: opt.DeviceOption = "auto",
-    steps: opt.Steps = 4000,
+    steps: opt.Steps = HeadConfig.steps,
     seed: opt.Seed = 0,
     validation_percent: opt.ValidationPercent = 10,
     test_percent: opt.TestPercent = 10,
@@ -95,7 +99,7 @@ def run(
         steps=steps,
         seed=seed,
     )
-    config = run_config(retraining_config, flavour.flavour, targets or [], seed)
+    config = run_config(retraining_config, flavour.flavour, targets or [], seed, model)
     with progress_display() as progress:
         report = pipeline_run(photos, name, config, engines=engines, force=force, progress=progress)
     show_result("report", report, as_json, page=engines / name / "report.html")
@@ -114,8 +118,8 @@ def retrain(
     strict: opt.Strict = False,
     labels: opt.Labels = None,
     class_folders: opt.ClassFolders = False,
-    steps: opt.Steps = 4000,
-    batch_size: opt.BatchSize = 100,
+    steps: opt.Steps = HeadConfig.steps,
+    batch_size: opt.BatchSize = HeadConfig.batch_size,
     learning_rate: opt.LearningRate = None,
     optimizer: opt.OptimizerOption = None,
     l2: opt.L2 = None,
@@ -244,8 +248,8 @@ def build(
     precisions: opt.BuildPrecisions = None,
     flavour: opt.FlavourOption = opt.FlavourChoice.AUTO,
     targets: opt.Targets = None,
-    batch: opt.Batch = "1:8:32",
-    workspace: opt.WorkspaceMib = 1024,
+    batch: opt.Batch = BATCH_RANGE.default,
+    workspace: opt.WorkspaceMib = WORKSPACE.default,
     optimization_level: opt.OptimizationLevel = None,
     version_compatible: opt.VersionCompatible = False,
     hardware_compatible: opt.HardwareCompatible = False,
@@ -313,7 +317,7 @@ def evaluate(
 def bench(
     name: opt.Name,
     batches: opt.BenchBatches = None,
-    seconds: opt.Seconds = 2.0,
+    seconds: opt.Seconds = SECONDS.default,
     threads: opt.Threads = 0,
     xla: opt.Xla = False,
     keras: opt.Keras = False,
@@ -427,7 +431,7 @@ def bundle(
     show_result("bundle", bundle_result, as_json)
 
 
-for command in UTILITY_COMMANDS:
+for command in (adopt, *UTILITY_COMMANDS):
     app.command()(command)
 
 

@@ -12,8 +12,11 @@ import typer
 from typer.core import TyperCommand
 
 from trtpoets.core import manifest
+from trtpoets.core import shared_options as shared
 from trtpoets.core.paths import user_path
+from trtpoets.core.shared_options import SharedOption
 from trtpoets.core.shell_commands import DEFAULT_ENGINES
+from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Flavour, Precision, Resize
 from trtpoets.judge.bench.bench_config import Scenario
 
@@ -108,6 +111,12 @@ def _complete_run_name(ctx: typer.Context, incomplete: str) -> list[str]:
     )
 
 
+def _shared(option: SharedOption[Any], section: str | None = None, **settings: Any) -> Any:
+    """The Typer option of an option that the programs of a bundle have too."""
+    limits: dict[str, Any] = {"min": option.least, "max": option.most}
+    return typer.Option(option.flag, help=option.help, rich_help_panel=section, **limits, **settings)
+
+
 Version = Annotated[
     bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
 ]
@@ -126,6 +135,9 @@ NameOrEngine = Annotated[
 ]
 Port = Annotated[int | None, typer.Option(help="TCP port; default: 6006, or the next free port.")]
 NameOption = Annotated[str, typer.Option("--name", "-n", help="Name of the run: its folder in the engines folder.")]
+ModelToAdopt = Annotated[
+    Path | None, typer.Option("--model", help="Classifier file to adopt, as trtpoets adopt does, instead of training.")
+]
 Photos = Annotated[Path, typer.Argument(help="Folder of labelled photos: class folders, split folders, or a CSV file.")]
 PretrainedBackbone = Annotated[str, typer.Argument(help="Pretrained network; trtpoets models lists them.")]
 PretrainedPhotos = Annotated[
@@ -133,12 +145,9 @@ PretrainedPhotos = Annotated[
 ]
 DemoPhotos = Annotated[Path | None, typer.Option("--photos", help="Folder to write the photos to.")]
 Engines = Annotated[Path, typer.Option("--engines", help="Folder that contains the runs.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document instead of tables.")]
-Force = Annotated[bool, typer.Option("--force", help="Repeat the work even if the results are up to date.")]
-Batch = Annotated[
-    str,
-    typer.Option("--batch", help="Batch sizes of the engine: minimum:optimum:maximum.", rich_help_panel=_ENGINE),
-]
+Json = Annotated[bool, _shared(shared.JSON)]
+Force = Annotated[bool, _shared(shared.FORCE)]
+Batch = Annotated[str, _shared(shared.BATCH_RANGE, _ENGINE)]
 Targets = Annotated[
     list[str] | None,
     typer.Option(
@@ -208,14 +217,16 @@ Seed = Annotated[
 BatchSize = Annotated[int, typer.Option(min=1, help="Batch size of the head's training.", rich_help_panel=_TRAINING)]
 LearningRate = Annotated[
     float | None,
-    typer.Option(help="Learning rate of the optimizer; default: 0.0003.", rich_help_panel=_TRAINING),
+    typer.Option(
+        help=f"Learning rate of the optimizer; default: {HeadConfig.learning_rate}.", rich_help_panel=_TRAINING
+    ),
 ]
 OptimizerOption = Annotated[
     str | None, typer.Option(help="Optimizer: sgd or adam; default: adam.", rich_help_panel=_TRAINING)
 ]
 L2 = Annotated[
     float | None,
-    typer.Option(help="L2 penalty on the head's weights; default: 0.01.", rich_help_panel=_TRAINING),
+    typer.Option(help=f"L2 penalty on the head's weights; default: {HeadConfig.l2}.", rich_help_panel=_TRAINING),
 ]
 LabelSmoothing = Annotated[
     float | None,
@@ -295,23 +306,8 @@ BuildPrecisions = Annotated[
         rich_help_panel=_ENGINE,
     ),
 ]
-OptimizationLevel = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        max=5,
-        help="Builder optimization level, from 0 (fast build) to 5 (fast engine); default: TensorRT's default.",
-        rich_help_panel=_ENGINE,
-    ),
-]
-VersionCompatible = Annotated[
-    bool,
-    typer.Option(
-        "--version-compatible",
-        help="Build an engine that later TensorRT versions can run too (needs 8.6 or later).",
-        rich_help_panel=_ENGINE,
-    ),
-]
+OptimizationLevel = Annotated[int | None, _shared(shared.OPTIMIZATION_LEVEL, _ENGINE)]
+VersionCompatible = Annotated[bool, _shared(shared.VERSION_COMPATIBLE, _ENGINE)]
 HardwareCompatible = Annotated[
     bool,
     typer.Option(
@@ -320,22 +316,10 @@ HardwareCompatible = Annotated[
         rich_help_panel=_ENGINE,
     ),
 ]
-Dla = Annotated[
-    int | None,
-    typer.Option("--dla", help="DLA core of a Jetson; unsupported layers run on the GPU.", rich_help_panel=_ENGINE),
-]
-WorkspaceMib = Annotated[int, typer.Option(help="GPU memory that the builder may use, in MiB.", rich_help_panel=_BUILD)]
-Timeout = Annotated[
-    float | None, typer.Option(help="Stop a build that takes longer, in seconds.", rich_help_panel=_BUILD)
-]
-DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run",
-        help="Show what would be built and whether this machine can build it; build nothing.",
-        rich_help_panel=_BUILD,
-    ),
-]
+Dla = Annotated[int | None, _shared(shared.DLA, _ENGINE)]
+WorkspaceMib = Annotated[int, _shared(shared.WORKSPACE, _BUILD)]
+Timeout = Annotated[float | None, _shared(shared.TIMEOUT, _BUILD)]
+DryRun = Annotated[bool, _shared(shared.DRY_RUN, _BUILD)]
 MaxDrop = Annotated[
     float | None,
     typer.Option(help="Gate: maximum loss of accuracy, in percentage points. Exit code 3 if it fails, 4 if undecided."),
@@ -352,46 +336,12 @@ GateRunners = Annotated[
     list[str] | None,
     typer.Option("--runner", help="Runner that the gate applies to (repeatable; default: FP16 and INT8)."),
 ]
-BenchBatches = Annotated[
-    list[int] | None,
-    typer.Option(
-        "--batch",
-        min=1,
-        help="Batch size to measure (repeatable; default: 1 and 8).",
-        rich_help_panel=_MEASUREMENT,
-    ),
-]
-Seconds = Annotated[
-    float,
-    typer.Option(
-        min=0.1,
-        help="Minimum measuring time for each runner and batch size, in seconds.",
-        rich_help_panel=_MEASUREMENT,
-    ),
-]
-ScenarioOption = Annotated[
-    Scenario | None,
-    typer.Option(
-        "--scenario",
-        help="MLPerf scenario to measure: single-stream, multi-stream, offline or server.",
-        show_choices=False,
-        rich_help_panel=_MEASUREMENT,
-    ),
-]
-TargetQps = Annotated[
-    float,
-    typer.Option(
-        "--target-qps", min=0, help="Load of the server scenario, in photos per second.", rich_help_panel=_MEASUREMENT
-    ),
-]
-LoadGen = Annotated[
-    bool,
-    typer.Option("--loadgen", help="Also measure with MLPerf LoadGen and keep its logs.", rich_help_panel=_MEASUREMENT),
-]
-Threads = Annotated[
-    int,
-    typer.Option(min=0, help="CPU threads of each runner; 0: the runner's default.", rich_help_panel=_RUNNERS),
-]
+BenchBatches = Annotated[list[int] | None, _shared(shared.BENCH_BATCH, _MEASUREMENT)]
+Seconds = Annotated[float, _shared(shared.SECONDS, _MEASUREMENT)]
+ScenarioOption = Annotated[Scenario | None, _shared(shared.SCENARIO, _MEASUREMENT, show_choices=False)]
+TargetQps = Annotated[float, _shared(shared.TARGET_QPS, _MEASUREMENT)]
+LoadGen = Annotated[bool, _shared(shared.LOADGEN, _MEASUREMENT)]
+Threads = Annotated[int, _shared(shared.THREADS, _RUNNERS)]
 Xla = Annotated[bool, typer.Option("--xla", help="Also measure TensorFlow with XLA.", rich_help_panel=_RUNNERS)]
 Keras = Annotated[
     bool, typer.Option("--keras", help="Also measure the predict method of Keras.", rich_help_panel=_RUNNERS)
@@ -402,10 +352,7 @@ Cpu = Annotated[
         "--cpu", help="Also measure TensorFlow on the CPU, if it uses a GPU by default.", rich_help_panel=_RUNNERS
     ),
 ]
-Compare = Annotated[
-    Path | None,
-    typer.Option("--compare", help="Earlier benchmark.json to compare with.", rich_help_panel=_LIMITS),
-]
+Compare = Annotated[Path | None, _shared(shared.COMPARE, _LIMITS)]
 FailBelow = Annotated[
     float | None,
     typer.Option(
@@ -414,15 +361,7 @@ FailBelow = Annotated[
         rich_help_panel=_LIMITS,
     ),
 ]
-MaxP99 = Annotated[
-    float | None,
-    typer.Option(
-        "--max-p99",
-        min=0,
-        help="Gate, and latency limit of the server scenario: maximum p99 latency, in ms. Exit code 3 if it fails.",
-        rich_help_panel=_LIMITS,
-    ),
-]
+MaxP99 = Annotated[float | None, _shared(shared.MAX_P99, _LIMITS)]
 BenchTrain = Annotated[
     bool,
     typer.Option(

@@ -2,9 +2,9 @@
 
 TensorRT 11 and TensorRT-RTX have no builder flag to compute in FP16 what the file declares as FP32. In ONNX opset 23 a
 QuantizeLinear accepts FP16 data with an FP32 scale, and a DequantizeLinear can return FP16 (`output_dtype`), so scales
-and INT8 arithmetic are unchanged (FP16 scales would ruin the network). Before opset 19, TensorRT's parser rounds scales
-to the type of the data (onnx-tensorrt, QuantDequantLinearHelper); TensorRT 10 rejects data of another type than the
-scale (NvInfer.h 10.0 to 10.12, IQuantizeLayer). The nodes that the INT8 file names stay FP32.
+and INT8 arithmetic are unchanged (FP16 scales are too coarse: small ones become 0). Before opset 19, TensorRT's parser
+rounds scales to the type of the data (onnx-tensorrt, QuantDequantLinearHelper); TensorRT 10 rejects data of another
+type than the scale (NvInfer.h 10.0 to 10.12, IQuantizeLayer). The nodes that the INT8 file names stay FP32.
 
 TensorRT-RTX 1.7 parses and builds such a file. ONNX Runtime 1.32 runs it without graph optimisation; its optimisers
 assume equal types of data and scale and produce a graph that ONNX Runtime itself rejects.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trtpoets.core.errors import BadInput, ConversionFailed
+from trtpoets.core.network_notes import Parity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,23 +18,16 @@ LIMIT = 1e-4
 """Largest difference in a score (0..1) that the order of additions causes in FP32; wrong graphs differ far more."""
 
 
-@dataclass(frozen=True)
-class Parity:
-    """The differences between the scores of two runners, over all photos and labels, and the photo with the largest.
-
-    `worst` is None if the compared rows are not photos of a dataset.
-    """
-
-    photos: int
-    max_abs: float
-    mean_abs: float
-    worst: Path | None
-
-
 def parity_from_scores(
-    reference: np.ndarray, scores: np.ndarray, photos: Sequence[Photo], limit: float = LIMIT
+    reference: np.ndarray,
+    scores: np.ndarray,
+    photos: Sequence[Photo],
+    limit: float = LIMIT,
+    reference_name: str = "TensorFlow",
 ) -> Parity:
     """Compare float32 (N, C) scores with the reference's; row i belongs to `photos[i]`, `photos` may be empty.
+
+    `reference_name` names the reference in errors.
 
     Raises ConversionFailed, which names the worst photo, if a score differs by more than `limit` or is not finite;
     BadInput if there is nothing to compare.
@@ -52,15 +44,16 @@ def parity_from_scores(
     difference[~np.isfinite(difference)] = np.inf
     row = int(difference.max(axis=1).argmax())
     worst = photos[row].path if photos else None
-    parity = Parity(len(reference), float(difference.max()), float(difference.mean()), worst)
+    same = int((reference.argmax(axis=1) == scores.argmax(axis=1)).sum())
+    parity = Parity(len(reference), float(difference.max()), float(difference.mean()), worst, same)
     if parity.max_abs > limit:
         where = str(parity.worst) if parity.worst is not None else f"row {row}"
         label = int(difference[row].argmax())
         raise ConversionFailed(
-            f"the exported network differs from TensorFlow: on {where}, score {label} is {scores[row, label]:.6g} "
-            f"instead of {reference[row, label]:.6g}; the difference is {parity.max_abs:.2g}, at most {limit:.0e} is "
-            "allowed",
-            hint="export again with another --opset; if that does not help, report the backbone and the versions of "
+            f"the exported network differs from {reference_name}: on {where}, score {label} is "
+            f"{scores[row, label]:.6g} instead of {reference[row, label]:.6g}; the difference is {parity.max_abs:.2g}, "
+            f"at most {limit:.0e} is allowed",
+            hint="export again with another --opset; if that does not help, report the network and the versions of "
             "TensorFlow and tf2onnx",
             code="TP3055",
         )

@@ -48,6 +48,16 @@ class FileKind:
         return re.sub(r"\b(FILE|FOLDER)\b", lambda match: names[match.group()], self.remedy)
 
 
+_ADOPT = "make a run of it: trtpoets adopt FILE --name NAME"
+_TORCH = (
+    "such a file contains weights and runs code when it is opened; export the network to ONNX in the program that "
+    "defines it: net.eval(); torch.onnx.export(net, torch.zeros(1, 3, 224, 224), 'net.onnx', opset_version=17), with "
+    "the size of its photos in place of 224; then: trtpoets adopt net.onnx --name NAME"
+)
+_TORCHSCRIPT = (
+    'export it to ONNX: python3 -c "import sys, torch; torch.onnx.export(torch.jit.load(sys.argv[1]).eval(), '
+    "torch.zeros(1, 3, 224, 224), 'net.onnx', opset_version=17)\" FILE"
+)
 _CONVERT = "export the network to ONNX with the framework that wrote it"
 _OTHER_FILE = "check that this is the intended file; to describe any file: trtpoets inspect FILE"
 _AGAIN = "create it again, or copy it again"
@@ -80,28 +90,19 @@ _KINDS = {
         "an engine preceded by Ultralytics' JSON metadata, which TensorRT can't load",
         "show the metadata and how to remove it: trtpoets inspect FILE",
     ),
-    "onnx": ("an ONNX file", "build it: trtpoets build FILE"),
+    "onnx": ("an ONNX file", _ADOPT),
     "onnx-tensor": ("an ONNX tensor (TensorProto), not a network", _OTHER_FILE),
     "ort": ("a network in ONNX Runtime's own format (ORT)", "give the ONNX file that it was converted from"),
-    "tflite": ("a TFLite file", "show its content: trtpoets inspect FILE"),
+    "tflite": ("a TFLite file", _ADOPT),
     "calibration-cache": ("a TensorRT calibration cache", "show its content: trtpoets inspect FILE"),
-    "saved-model": (
-        "a TensorFlow SavedModel (its protobuf)",
-        "convert it to ONNX: python -m tf2onnx.convert --saved-model FOLDER --output net.onnx",
-    ),
-    "graph-def": (
-        "a TensorFlow graph (GraphDef protobuf, as frozen graphs are)",
-        "convert it to ONNX: python -m tf2onnx.convert --graphdef FILE --output net.onnx --inputs IN:0 --outputs OUT:0",
-    ),
-    "keras": ("a Keras file (.keras)", "trtpoets trains its own classifier from photos: trtpoets run PHOTOS"),
-    "keras-h5": ("a Keras file (HDF5)", "trtpoets trains its own classifier from photos: trtpoets run PHOTOS"),
+    "saved-model": ("a TensorFlow SavedModel (its protobuf)", "make a run of it: trtpoets adopt FOLDER --name NAME"),
+    "graph-def": ("a TensorFlow graph (GraphDef protobuf, as frozen graphs are)", _ADOPT),
+    "keras": ("a Keras file (.keras)", _ADOPT),
+    "keras-h5": ("a Keras file (HDF5)", _ADOPT),
     "hdf5": ("an HDF5 file", _OTHER_FILE),
-    "pytorch": ("a PyTorch file (zip of pickles)", "export it to ONNX in PyTorch: torch.onnx.export"),
-    "torchscript": ("a TorchScript file", "export it to ONNX in PyTorch: torch.onnx.export"),
-    "pytorch-pickle": (
-        "a PyTorch file (pickle)",
-        "export it to ONNX in PyTorch: torch.onnx.export",
-    ),
+    "pytorch": ("a PyTorch file (zip of pickles)", _TORCH),
+    "torchscript": ("a TorchScript file", _TORCHSCRIPT),
+    "pytorch-pickle": ("a PyTorch file (pickle)", _TORCH),
     "pickle": ("a Python pickle, which may run code when it is opened", _CONVERT),
     "safetensors": ("weights in the safetensors format, without a network", _CONVERT),
     "gguf": ("weights of a language model (GGUF)", _OTHER_FILE),

@@ -13,6 +13,7 @@ from trtpoets.core.onnx_load import is_self_contained, load_self_contained
 from trtpoets.core.optional import needs, onnxruntime
 from trtpoets.core.own_files import write_own
 from trtpoets.core.reading import read_bytes
+from trtpoets.core.shell_commands import command
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
 from trtpoets.core.verified_files import checked_once
 
@@ -155,7 +156,7 @@ def model_from_metadata(path: Path, metadata: Mapping[str, str]) -> OnnxModel:
     except (KeyError, ValueError) as error:
         raise BadArtefact(
             f"{path} was not written by trtpoets: its metadata does not contain the preprocessing and the precision",
-            hint="export it with: trtpoets export NAME",
+            hint=f"if it is a classifier, make a run of it: {command('adopt', path, '--name', 'NAME')}",
             code="TP1041",
         ) from error
     return OnnxModel(path, precision, ModelSpec.from_json(text, str(path)))

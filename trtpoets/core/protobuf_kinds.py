@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Tuple, Union
 
+from trtpoets.core.protobuf import varint
+
 _NUMBERS, _LENGTHS = (1, 5), (2, 3, 4, 6, 7, 8, 14, 20, 25, 26)
 """Fields of ONNX's ModelProto: those that are numbers, and those that are strings or messages."""
 
@@ -92,12 +94,7 @@ def _fields(content: bytes) -> list[_Field]:
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:
     """A varint and the offset after it; the offset is -1 if it does not end within `content` or is too long."""
-    value = 0
-    for place in range(10):
-        if at + place >= len(content):
-            break
-        byte = content[at + place]
-        value |= (byte & 0x7F) << 7 * place
-        if byte < 0x80:
-            return value, at + place + 1
-    return 0, -1
+    try:
+        return varint(memoryview(content), at)
+    except ValueError:
+        return 0, -1

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Iterable, Mapping, Protocol
 
-from trtpoets.core.types import BatchRange, Flavour, Precision
+from trtpoets.core.types import BatchRange, Flavour, ModelSpec, Precision
 
 DEFAULT_WORKSPACE_MIB = 1024
 """Default of the workspace memory limit for building an engine, in MiB."""
@@ -122,6 +122,21 @@ TENSORFLOW = RunnerId(Library.TENSORFLOW)
 
 ORIGINAL = RunnerId(Library.ORIGINAL)
 """The file of another program that the classifier was made from, run by ONNX Runtime or TFLite."""
+
+
+def baseline_of(spec: ModelSpec) -> RunnerId:
+    """Return the runner of the classifier itself, with which all others are compared: TENSORFLOW or ORIGINAL."""
+    return TENSORFLOW if spec.original is None or spec.original.format.is_tensorflow else ORIGINAL
+
+
+def is_baseline(runner: RunnerId | str) -> bool:
+    """Whether a runner, or the runner of that name, is a baseline: see `baseline_of`."""
+    return str(runner) in (TENSORFLOW.name, ORIGINAL.name)
+
+
+def baseline_text(runner: RunnerId | str) -> str:
+    """Return how sentences name a runner that others are compared with: "TensorFlow", "the original file"."""
+    return {TENSORFLOW.name: "TensorFlow", ORIGINAL.name: "the original file"}.get(str(runner), str(runner))
 
 
 def _earlier() -> Iterable[RunnerId]:

@@ -11,7 +11,7 @@ from trtpoets.core.console import printable
 DEFAULT_ENGINES = Path("engines")
 """Default of --engines, the folder of all runs, relative to the current folder."""
 
-PLACEHOLDERS = frozenset({"PHOTOS", "PHOTO...", "NAME", "FILE", "FOLDER", "NEWPLACE", "BACKBONE"})
+PLACEHOLDERS = frozenset({"PHOTOS", "PHOTO...", "NAME", "FILE", "FOLDER", "NEWPLACE", "BACKBONE", "MODEL"})
 """Placeholders that the reader has to replace. They are not quoted."""
 
 

@@ -44,10 +44,10 @@ class Workspace:
     def command(self, verb: str, *options: object) -> str:
         """The command `trtpoets VERB NAME OPTION...` for this run, quoted, with --engines if it is not the default.
 
-        `retrain`, `run` and `pretrained` take the name as an option: `command("retrain", "PHOTOS")` gives
+        `retrain`, `run`, `pretrained` and `adopt` take the name as an option: `command("retrain", "PHOTOS")` gives
         `trtpoets retrain PHOTOS --name NAME`.
         """
-        if verb in ("retrain", "run", "pretrained"):
+        if verb in ("retrain", "run", "pretrained", "adopt"):
             return command(verb, *options, "--name", self.name, engines=self.engines)
         return command(verb, self.name, *options, engines=self.engines)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 import numpy as np
+
+from trtpoets.core.original import Format, OriginalInput, OriginalOutput
 
 
 class OriginalNetwork(Protocol):
@@ -24,3 +27,16 @@ class OriginalNetwork(Protocol):
         it. Values are stored by `stored_values`. If the file takes a fixed number of photos, the batch is divided and
         padded. Raises RunFailed.
         """
+
+
+def onnx_or_tflite_network(
+    kind: Format, path: Path, input_: OriginalInput, output: OriginalOutput, threads: int = 0
+) -> OriginalNetwork:
+    """Return the network of an ONNX or TFLite file, not entered yet. `threads` 0 is one per core."""
+    if kind is Format.ONNX:
+        from trtpoets.device.original_onnx import OnnxNetwork
+
+        return OnnxNetwork(path, input_, output, threads)
+    from trtpoets.device.original_tflite import TfliteNetwork
+
+    return TfliteNetwork(path, input_, output, threads)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trtpoets.core.errors import RunFailed
 from trtpoets.core.optional import installed
 from trtpoets.core.types import hash_of
 from trtpoets.device.gpu import libcuda
@@ -23,8 +22,6 @@ _PACKAGES = (
 
 def engines_below(folder: Path) -> Path:
     """The subfolder of `folder` for this machine's GPU, driver (on a Jetson, the L4T release) and libraries."""
-    try:
-        gpu = list(libcuda.gpus()[0].identity)
-    except RunFailed:  # ONNX Runtime reports this problem itself
-        gpu = []
+    gpus = libcuda.detect().gpus  # without a GPU, ONNX Runtime reports the problem itself
+    gpu = list(gpus[0].identity) if gpus else []
     return folder / hash_of([gpu, libcuda.driver_version(), installed(_PACKAGES)])[:12]

@@ -1,23 +1,21 @@
 """The child process that loads and runs a TFLite network once, before another process may load it.
 
-TFLite does not check what it loads: a damaged network can abort the process or write outside of its memory. Protocol:
-stdin has a line of JSON with the options, then the network; the answer is one line of JSON, {"failure": reason}, with
-an empty reason on success.
+TFLite does not check what it loads: a damaged network can abort the process or write outside of its memory. The
+request is {"threads": n, "own_kernels": bool, "network": base64}, the reply {"sound": true} or {"failure": reason}.
 """
 
 from __future__ import annotations
 
+import base64
 import json
-import os
 import resource
 import sys
-from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 
+from trtpoets.core.child_process import limit_memory, replies
 from trtpoets.core.errors import first_line
-from trtpoets.device.build.build_child import available_memory
+from trtpoets.core.system_files import available_memory
 
 _MOST_INPUT = 1 << 28
 """Largest input of a network in bytes."""
@@ -25,13 +23,13 @@ _MOST_INPUT = 1 << 28
 
 def main() -> None:
     """Execute the request on stdin."""
-    order = json.loads(sys.stdin.buffer.readline())
-    network = sys.stdin.buffer.read()
-    _limit_resources()
-    # The answer has its own descriptor, because the interpreter may write to stdout and stderr.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
-        os.dup2(2, 1)
-        answers.write(json.dumps({"failure": failure_of(network, order["threads"], order["own_kernels"])}) + "\n")
+    request = json.loads(sys.stdin.readline())
+    network = base64.b64decode(request["network"])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no core file
+    limit_memory(available_memory())
+    with replies() as send:
+        failure = failure_of(network, request["threads"], request["own_kernels"])
+        send({"failure": failure} if failure else {"sound": True})
 
 
 def failure_of(network: bytes, threads: int, own_kernels: bool) -> str:
@@ -52,14 +50,3 @@ def failure_of(network: bytes, threads: int, own_kernels: bool) -> str:
     except Exception as error:  # noqa: BLE001 - the interpreter raises exceptions of any class
         return first_line(error)
     return ""
-
-
-def _limit_resources() -> None:
-    """Limit memory to what is free, write no core file, and be ended first if memory runs out."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    free = available_memory()
-    size = free if hard == resource.RLIM_INFINITY else min(free, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (size, size))
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")

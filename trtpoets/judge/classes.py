@@ -14,9 +14,9 @@ def recall_of_classes(right: np.ndarray, truth: np.ndarray, labels: Sequence[str
 
     `right` is bool (N,), `truth` the index of each photo's label, int64 (N,).
     """
-    shown = np.bincount(truth, minlength=len(labels))
-    found = np.bincount(truth[right], minlength=len(labels))
-    return {label: int(found[i]) / int(shown[i]) if shown[i] else None for i, label in enumerate(labels)}
+    photos = np.bincount(truth, minlength=len(labels))
+    correct = np.bincount(truth[right], minlength=len(labels))
+    return {label: int(correct[i]) / int(photos[i]) if photos[i] else None for i, label in enumerate(labels)}
 
 
 def recall_intervals(
@@ -25,11 +25,11 @@ def recall_intervals(
     """Return the 95 % interval of each label's recall; None without photos. `groups` as in `share_interval`."""
     order = np.argsort(truth, kind="stable")
     ends = np.cumsum(np.bincount(truth, minlength=len(labels)))[:-1]
-    found: dict[str, tuple[float, float] | None] = {}
+    intervals: dict[str, tuple[float, float] | None] = {}
     for label, hits, group_of in zip(labels, np.split(right[order], ends), np.split(groups[order], ends)):
         interval = share_interval(hits, group_of) if len(hits) else None
-        found[label] = (interval.low, interval.high) if interval else None
-    return found
+        intervals[label] = (interval.low, interval.high) if interval else None
+    return intervals
 
 
 def confusion_of(truth: np.ndarray, answers: np.ndarray, classes: int) -> tuple[tuple[int, int, int], ...]:

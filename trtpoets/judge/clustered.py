@@ -9,8 +9,8 @@ independent photos are taken at this effective number, as is done for surveys (K
 
 rho is estimated from the pairs of photos of one group that differ. Two things keep the interval wide where there is
 little to estimate it from, so that 9 photos with 25 copies each count as 9 photos. The variance that the pairs are
-compared with has two pseudo-observations (Agresti and Coull, 1998): where no pair differs, rho is 1. Where few groups
-hold most of the pairs, rho is moved towards 1. `benchmarks/coverage.py` simulates the coverage; without these two it
+compared with has two pseudo-observations (Agresti and Coull, 1998): where no pair differs, rho is 1. Where a few groups
+have most of the pairs, rho is moved towards 1. `benchmarks/coverage.py` simulates the coverage; without these two it
 falls below 93 % for few groups or shares near 1.
 """
 
@@ -35,7 +35,7 @@ def share_interval(
     """Return the interval of the share of `hits`, bool (N,): Wilson's, at the effective number of photos.
 
     `groups` has the group of each photo, int (N,); None is a group for each. Without photos: (0, 1). Raises BadInput
-    when the groups don't fit.
+    where the groups are not (N,).
     """
     photos, right = len(hits), int(np.count_nonzero(hits))
     independent = photos / _design_effect(np.asarray(hits, np.float64), groups, (0.0, 1.0), 1.0)
@@ -51,12 +51,12 @@ def difference_interval(
     """Return the interval of the share of `second` minus that of `first`, bool (N,) each over the same photos.
 
     Tango's score interval for paired shares, at the effective number of photos: that of their differences. Without
-    photos: (-1, 1). Raises BadInput when the results or the groups don't pair up.
+    photos: (-1, 1). Raises BadInput where the results or the groups are not (N,).
     """
     if first.shape != second.shape or first.ndim != 1:
         raise BadInput(
-            f"paired results of shapes {first.shape} and {second.shape}",
-            hint="give one of each per photo",
+            f"results of shapes {first.shape} and {second.shape} are not paired",
+            hint="give one result of each per photo",
             code="TP5029",
         )
     lost, won = int((first & ~second).sum()), int((second & ~first).sum())
@@ -70,12 +70,12 @@ def equality_test(first: np.ndarray, second: np.ndarray, groups: Sequence[int] |
 
     The exact test of McNemar (1947) for photos in groups: were both equally good, each group's difference would have
     either sign with equal probability (a permutation test over groups; two-sided). Without groups it is McNemar's.
-    Raises BadInput when the results or the groups don't pair up.
+    Raises BadInput where the results or the groups are not (N,).
     """
     if first.shape != second.shape or first.ndim != 1:
         raise BadInput(
-            f"paired results of shapes {first.shape} and {second.shape}",
-            hint="give one of each per photo",
+            f"results of shapes {first.shape} and {second.shape} are not paired",
+            hint="give one result of each per photo",
             code="TP5030",
         )
     lost, won = int((first & ~second).sum()), int((second & ~first).sum())
@@ -86,16 +86,16 @@ def equality_test(first: np.ndarray, second: np.ndarray, groups: Sequence[int] |
     sizes = np.abs(change[change != 0])
     if not (sizes > 1).any():
         return mcnemar_exact(int((change < 0).sum()), int((change > 0).sum()))
-    # How likely each sum of signed sizes is, as a distribution over -sum..sum in steps of two.
+    # The probability of each sum of signed sizes, over -sum..sum in steps of two.
     total = int(sizes.sum())
-    likely = np.ones(1)
+    probabilities = np.ones(1)
     for size in sorted(sizes.tolist()):
-        grown = np.zeros(len(likely) + size)
-        grown[: len(likely)] += likely / 2
-        grown[size:] += likely / 2
-        likely = grown
-    at_least = (total + abs(int(change.sum()))) // 2  # the place in `likely` of the sum that was seen
-    return float(min(1.0, 2 * likely[at_least:].sum()))
+        grown = np.zeros(len(probabilities) + size)
+        grown[: len(probabilities)] += probabilities / 2
+        grown[size:] += probabilities / 2
+        probabilities = grown
+    at_least = (total + abs(int(change.sum()))) // 2  # the index in `probabilities` of the measured sum
+    return float(min(1.0, 2 * probabilities[at_least:].sum()))
 
 
 def _design_effect(
@@ -121,15 +121,17 @@ def _design_effect(
     added = weight * sum(value**2 for value in pseudo)
     square = ((values**2).mean() * independent + added) / (independent + 2 * weight)
     alike = 1 - differing / float(pairs.sum()) / float(square - mean**2)
-    known_from = float(pairs.sum()) ** 2 / float((pairs**2).sum())  # groups, weighted by their pairs
-    rho = 1 - (1 - min(max(alike, 0.0), 1.0)) * (1 - known_from**-2)
+    effective_groups = float(pairs.sum()) ** 2 / float((pairs**2).sum())  # groups, weighted by their pairs
+    rho = 1 - (1 - min(max(alike, 0.0), 1.0)) * (1 - effective_groups**-2)
     return 1 + rho * (count / independent - 1)
 
 
 def _checked(groups: Sequence[int] | np.ndarray, photos: int) -> np.ndarray:
-    found = np.asarray(groups)
-    if found.shape != (photos,):
+    group_of = np.asarray(groups)
+    if group_of.shape != (photos,):
         raise BadInput(
-            f"groups of shape {found.shape} for {photos} photos", hint="give a group per photo", code="TP5031"
+            f"groups must have the shape ({photos},), not {group_of.shape}",
+            hint="give one group per photo",
+            code="TP5031",
         )
-    return found
+    return group_of

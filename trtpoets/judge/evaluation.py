@@ -23,11 +23,11 @@ from trtpoets.judge.clustered import count_of_groups, difference_interval, equal
 _log = logging.getLogger(__name__)
 
 SAMPLES = 200
-"""The most photos of a kind (wrong, changed, right) that an evaluation lists; its counts include all photos."""
+"""The largest number of photos of a kind (wrong, changed, right) that are listed; the counts include all photos."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class EvaluatedPhoto:
     """The answer of a runner to one photo. `score` is that of the answer, `label_score` that of the true label."""
 
     path: str
@@ -38,7 +38,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Change:
+class ChangedAnswer:
     """A photo for which the answers of a runner and the reference differ, with both answers and their scores."""
 
     path: str
@@ -72,12 +72,12 @@ class ComparisonSummary:
 class Comparison(ComparisonSummary):
     """One runner compared with the reference, and the photos whose answers differ: at most SAMPLES of them."""
 
-    changed: tuple[Change, ...]
+    changed: tuple[ChangedAnswer, ...]
 
     @property
     def summary(self) -> ComparisonSummary:
         """The numbers alone."""
-        return ComparisonSummary(*(getattr(self, each.name) for each in fields(ComparisonSummary)))
+        return ComparisonSummary(*(getattr(self, entry.name) for entry in fields(ComparisonSummary)))
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Evaluation:
     `labelled_groups`. All intervals and tests count groups as clusters (`judge.clustered`).
 
     `labelled` photos have a label that the classifier knows; accuracy, recall, confusion, mistakes and right answers
-    are about those. With none of them (a published network on other photos) there is only agreement, the rest is None.
+    include these only. Without such photos (a published network on other photos) only the agreement is not None.
     `confusion` holds (label index, answer index, photos) wherever photos > 0. `recall` and `recall_intervals` have None
     for a label without photos. `mistakes` are sorted by falling score, `right` are taken from all labels in turn; each
     has at most SAMPLES photos. `agreement` and `comparison` are None without a reference.
@@ -109,8 +109,8 @@ class Evaluation:
     recall: Mapping[str, float | None]
     recall_intervals: Mapping[str, tuple[float, float] | None]
     confusion: tuple[tuple[int, int, int], ...]
-    mistakes: tuple[Answer, ...]
-    right: tuple[Answer, ...]
+    mistakes: tuple[EvaluatedPhoto, ...]
+    right: tuple[EvaluatedPhoto, ...]
     agreement: float | None = None
     agreement_low: float | None = None
     agreement_high: float | None = None
@@ -159,12 +159,12 @@ def scores_from_runner(
     returns scores of another shape, or that are not numbers.
     """
     if not photos:
-        raise BadInput("there are no photos to evaluate on", hint="hold some back: --test-percent 10", code="TP5032")
+        raise BadInput("there are no photos to evaluate", hint="hold some back: --test-percent 10", code="TP5032")
     task = f"evaluate {runner.name}"
     parts: list[np.ndarray] = []
     done = 0
     progress(task, done, len(photos))
-    # Closed before anything leaves here: threads write into memory that goes with the runner.
+    # Closed before an exception leaves this function: threads write into memory of the runner.
     if decoded is None or decoded.preprocess != runner.spec.preprocess:
         decoded = DecodedPhotos(photos, runner.spec.preprocess, limit=0)
     with closing(decoded.batches(batch_size, runner.input_buffer)) as batches:
@@ -188,18 +188,18 @@ def evaluation_from_scores(
 
     `groups` has a number for each photo, equal for photos that are not independent of each other: copies of one photo,
     shots of one object. None means that all are independent. Raises BadInput when shapes, photos, groups and labels
-    don't fit together, RunFailed when a score is not a number.
+    don't match, RunFailed when a score is not a number.
     """
     truth = _truth(photos, labels)
     _check(runner.name, scores, len(photos), len(labels))
-    known = np.flatnonzero(truth >= 0)
+    labelled = np.flatnonzero(truth >= 0)
     answers = scores.argmax(axis=1)
     right = answers == truth
-    correct, total = int(right.sum()), len(known)
+    correct, total = int(right.sum()), len(labelled)
     group_of = np.arange(len(truth)) if groups is None else np.asarray(groups)
     count = count_of_groups(group_of, len(truth))
-    interval = share_interval(right[known], group_of[known]) if total else None
-    wrong = known[~right[known]]
+    interval = share_interval(right[labelled], group_of[labelled]) if total else None
+    wrong = labelled[~right[labelled]]
     surest = wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")]
     comparison, agreement = None, None
     if reference is not None:
@@ -212,16 +212,16 @@ def evaluation_from_scores(
         photos=len(truth),
         groups=count,
         labelled=total,
-        labelled_groups=count_of_groups(group_of[known], total),
+        labelled_groups=count_of_groups(group_of[labelled], total),
         correct=correct,
         accuracy=correct / total if total else None,
         accuracy_low=interval.low if interval else None,
         accuracy_high=interval.high if interval else None,
-        top5_accuracy=_top5(scores[known], truth[known]),
-        cross_entropy=_cross_entropy(scores[known, truth[known]]),
-        recall=recall_of_classes(right[known], truth[known], labels),
-        recall_intervals=recall_intervals(right[known], truth[known], group_of[known], labels),
-        confusion=confusion_of(truth[known], answers[known], len(labels)),
+        top5_accuracy=_top5(scores[labelled], truth[labelled]),
+        cross_entropy=_cross_entropy(scores[labelled, truth[labelled]]),
+        recall=recall_of_classes(right[labelled], truth[labelled], labels),
+        recall_intervals=recall_intervals(right[labelled], truth[labelled], group_of[labelled], labels),
+        confusion=confusion_of(truth[labelled], answers[labelled], len(labels)),
         mistakes=tuple(_answer(i, scores, photos, truth, labels) for i in surest[:SAMPLES]),
         right=tuple(_answer(i, scores, photos, truth, labels) for i in _in_turn(truth, right)[:SAMPLES]),
         agreement=comparison.agreed / len(truth) if comparison else None,
@@ -234,7 +234,7 @@ def evaluation_from_scores(
 def _truth(photos: Sequence[Photo], labels: Sequence[str]) -> np.ndarray:
     """Return the index of each photo's label: int64 (N,); -1 for a label that the classifier does not have."""
     if not photos:
-        raise BadInput("there are no photos to evaluate on", hint="hold some back: --test-percent 10", code="TP5033")
+        raise BadInput("there are no photos to evaluate", hint="hold some back: --test-percent 10", code="TP5033")
     unknown = sorted({photo.label for photo in photos} - set(labels))
     if unknown:
         _log.warning(
@@ -250,21 +250,23 @@ def _truth(photos: Sequence[Photo], labels: Sequence[str]) -> np.ndarray:
 def _check(runner: str, scores: np.ndarray, count: int, classes: int) -> None:
     if scores.shape != (count, classes):
         raise BadInput(
-            f"scores of {runner} are {scores.shape}, not {(count, classes)}: one row a photo, one column a label",
+            f"scores of {runner} must have the shape {(count, classes)} (photos, labels), not {scores.shape}",
             code="TP5034",
         )
     if not np.isfinite(scores).all():
         worst = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
         raise RunFailed(
-            f"{runner} gave a score that is not a number, for photo {worst}",
+            f"{runner} returned a score that is not a number, for photo {worst}",
             hint="use a wider precision",
             code="TP5035",
         )
 
 
-def _answer(i: int, scores: np.ndarray, photos: Sequence[Photo], truth: np.ndarray, labels: Sequence[str]) -> Answer:
+def _answer(
+    i: int, scores: np.ndarray, photos: Sequence[Photo], truth: np.ndarray, labels: Sequence[str]
+) -> EvaluatedPhoto:
     best = int(scores[i].argmax())
-    return Answer(
+    return EvaluatedPhoto(
         path=str(photos[i].path),
         label=photos[i].label,
         predicted=labels[best],
@@ -287,7 +289,7 @@ def _cross_entropy(scores: np.ndarray) -> float | None:
 
 
 def _in_turn(truth: np.ndarray, right: np.ndarray) -> list[int]:
-    """Return the indices of photos with a right answer: the first of each label, then the second of each, and so on."""
+    """Return the indices of correctly classified photos, one per label in turn."""
     rank: dict[int, int] = {}
     order = []
     for i in np.flatnonzero(right):
@@ -306,12 +308,12 @@ def _comparison(
     group_of: np.ndarray,
 ) -> Comparison:
     ours, theirs = scores.argmax(axis=1), reference.argmax(axis=1)
-    known = truth >= 0
-    right, reference_right = (ours == truth)[known], (theirs == truth)[known]
+    has_label = truth >= 0
+    right, reference_right = (ours == truth)[has_label], (theirs == truth)[has_label]
     only_reference = int((reference_right & ~right).sum())
     only_runner = int((right & ~reference_right).sum())
-    labelled = int(known.sum())
-    interval = difference_interval(reference_right, right, group_of[known]) if labelled else None
+    labelled = int(has_label.sum())
+    interval = difference_interval(reference_right, right, group_of[has_label]) if labelled else None
     return Comparison(
         agreed=int((ours == theirs).sum()),
         only_reference=only_reference,
@@ -319,10 +321,10 @@ def _comparison(
         accuracy_change=(only_runner - only_reference) / labelled if interval else None,
         change_low=interval.low if interval else None,
         change_high=interval.high if interval else None,
-        p_value=equality_test(reference_right, right, group_of[known]),
+        p_value=equality_test(reference_right, right, group_of[has_label]),
         max_abs=float(np.abs(scores.astype(np.float64) - reference).max()),
         changed=tuple(
-            Change(
+            ChangedAnswer(
                 path=str(photos[i].path),
                 label=photos[i].label,
                 reference=labels[int(theirs[i])],

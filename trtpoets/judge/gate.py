@@ -1,9 +1,9 @@
-"""The accuracy gate: checks how much worse than TensorFlow a narrow precision is; passed, failed, or cannot tell.
+"""The accuracy gate: compares the accuracy of narrow precisions with TensorFlow: passed, failed, or cannot tell.
 
 Each limit is compared with the 95 % interval of the measured value, in which copies of photos count as groups. A limit
 is passed where the whole interval is within it, and failed where the whole interval is beyond it. Otherwise the result
-is "cannot tell", with the number of photos that would decide. A runner without any loss fails, and a runner that loses
-twice the limit passes, at most 1 time in 40.
+is "cannot tell", with the number of photos that would decide. The probability that a runner without any loss fails is
+at most 1 in 40, and so is the probability that a runner that loses twice the limit passes.
 """
 
 from __future__ import annotations
@@ -41,16 +41,20 @@ class GateConfig:
 
     def __post_init__(self) -> None:
         if self.max_drop is None and self.min_agreement is None:
-            raise BadInput("a gate without a limit", hint="--max-drop 0.5 --min-agreement 98", code="TP5036")
+            raise BadInput("a gate needs a limit", hint="--max-drop 0.5 --min-agreement 98", code="TP5036")
         if self.max_drop is not None and not 0 <= self.max_drop < 100:
-            raise BadInput(f"--max-drop {self.max_drop:g} is no loss in points", hint="--max-drop 0.5", code="TP5037")
+            raise BadInput(
+                f"--max-drop must be 0 to 100 points, not {self.max_drop:g}", hint="--max-drop 0.5", code="TP5037"
+            )
         if self.min_agreement is not None and not 0 < self.min_agreement <= 100:
             raise BadInput(
-                f"--min-agreement {self.min_agreement:g} is no percentage", hint="--min-agreement 98", code="TP5038"
+                f"--min-agreement must be above 0 and at most 100 %, not {self.min_agreement:g}",
+                hint="--min-agreement 98",
+                code="TP5038",
             )
 
 
-class Outcome(str, Enum):
+class GateOutcome(str, Enum):
     """The result of one limit, of one runner, or of the whole gate."""
 
     PASSED = "passed"
@@ -60,7 +64,7 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True)
 class Check:
-    """The result of one limit for one runner. Shares 0..1: `measured`, its interval `low` to `high`, and `limit`.
+    """The result of one limit for one runner. `measured`, its interval `low` to `high`, and `limit` are shares 0..1.
 
     `what` is "drop" (accuracy lost, at most `limit`) or "agreement" (at least `limit`). `photos` were evaluated,
     in `groups` independent groups. `changed` is the share of photos that only one of the two classifies correctly (for
@@ -69,7 +73,7 @@ class Check:
     """
 
     what: str
-    outcome: Outcome
+    outcome: GateOutcome
     limit: float
     measured: float | None
     low: float | None
@@ -89,7 +93,7 @@ class RunnerGate:
     """
 
     runner: RunnerId = field(metadata=FLAT)
-    outcome: Outcome
+    outcome: GateOutcome
     checks: tuple[Check, ...]
     only_reference: int
     only_runner: int
@@ -102,7 +106,7 @@ class Gate:
     """The configuration of the gate, and its result."""
 
     config: GateConfig
-    outcome: Outcome
+    outcome: GateOutcome
     runners: tuple[RunnerGate, ...]
 
 
@@ -115,11 +119,11 @@ def gate_from_evaluations(evaluations: Sequence[Evaluation], config: GateConfig)
     narrow = (name for name, evaluation in compared.items() if evaluation.runner.precision in NARROW)
     runners = config.runners or tuple(narrow)
     if not runners:
-        raise BadInput("there is no FP16 or INT8 runner to judge", hint="trtpoets quantize NAME", code="TP5039")
+        raise BadInput("no FP16 or INT8 runner was evaluated", hint="trtpoets quantize NAME", code="TP5039")
     unknown = [name for name in runners if name not in compared]
     if unknown:
         raise BadInput(
-            f"{unknown[0]} was not evaluated here",
+            f"{unknown[0]} was not evaluated",
             hint=" or ".join(f"--runner {quote(name)}" for name in compared or ["NAME"]),
             code="TP5040",
         )
@@ -133,10 +137,10 @@ def require_passed(gate: Gate | None, name: str = "NAME", engines: Path = DEFAUL
     Raises GateFailed where a runner fails a limit, and else GateUndecided where the photos are too few to decide,
     unless the gate allows that.
     """
-    if gate is None or gate.outcome is Outcome.PASSED:
+    if gate is None or gate.outcome is GateOutcome.PASSED:
         return
-    if gate.outcome is Outcome.FAILED:
-        precisions = {result.runner.precision for result in gate.runners if result.outcome is Outcome.FAILED}
+    if gate.outcome is GateOutcome.FAILED:
+        precisions = {result.runner.precision for result in gate.runners if result.outcome is GateOutcome.FAILED}
         advised = Precision.INT8 in precisions and Precision.FP16 not in precisions
         hint = f"ship fp16: {command('build', name, '--precision', 'fp16', engines=engines)}"
         raise GateFailed("; ".join(failures(gate)), hint=hint if advised else "", code="TP5041")
@@ -144,7 +148,7 @@ def require_passed(gate: Gate | None, name: str = "NAME", engines: Path = DEFAUL
         again = command("evaluate", name, *_options(gate.config), "--allow-undecided", engines=engines)
         raise GateUndecided(
             f"the gate cannot tell: {'; '.join(unknowns(gate))}",
-            hint=f"judge more photos (--test-percent), or let a doubt pass: {again}",
+            hint=f"evaluate more photos (--test-percent), or accept an undecided gate: {again}",
             code="TP5042",
         )
 
@@ -155,7 +159,7 @@ def failures(gate: Gate) -> list[str]:
         f"{result.runner.name} {sentence(check)}"
         for result in gate.runners
         for check in result.checks
-        if check.outcome is Outcome.FAILED
+        if check.outcome is GateOutcome.FAILED
     ]
 
 
@@ -170,9 +174,9 @@ def sentence(check: Check) -> str:
     """Return the result of one check as a clause: "loses 2.1 points of accuracy (0.9 to 3.3), 0.5 are allowed"."""
     limit = 100 * check.limit
     if check.measured is None or check.low is None or check.high is None:
-        return "was shown no photo with a label that the classifier knows: no accuracy to lose"
+        return "was evaluated on no photo with a label of the classifier, so its accuracy is unknown"
     measured, low, high = 100 * check.measured, 100 * check.low, 100 * check.high
-    # A second digit where the first would put a bound on the limit.
+    # Two digits where a bound rounded to one digit would equal the limit.
     digits = 2 if f"{limit:.1f}" in (f"{abs(low):.1f}", f"{abs(high):.1f}") else 1
     if check.what == "agreement":
         agreement = f"answers like TensorFlow on {measured:.1f} % ({low:.{digits}f} to {high:.{digits}f})"
@@ -184,17 +188,17 @@ def sentence(check: Check) -> str:
 
 
 def unknowns(gate: Gate) -> list[str]:
-    """Return a sentence for each limit that the photos are too few to decide, with the number of photos needed."""
+    """Return a clause for each undecided limit, with the number of photos that would decide it."""
     runners_of: dict[str, list[str]] = {}
     for result in gate.runners:
         for check in result.checks:
-            if check.outcome is Outcome.UNKNOWN:
+            if check.outcome is GateOutcome.UNKNOWN:
                 runners_of.setdefault(too_few(check), []).append(result.runner.name)
     return [f"{text}: {', '.join(runners)}" for text, runners in runners_of.items()]
 
 
 def too_few(check: Check) -> str:
-    """Return what an undecided check leaves open, and how many photos would decide it."""
+    """Return the question that an undecided check leaves open, and the number of photos that would decide it."""
     agreement, limit = check.what == "agreement", 100 * check.limit
     what = (
         f"at least {limit:g} % of the answers stay" if agreement else f"at most {limit:g} points of accuracy are lost"
@@ -212,16 +216,16 @@ def too_few(check: Check) -> str:
 
 
 def missed(check: Check) -> bool:
-    """Return whether the best estimate misses the limit: for advice, which has to decide where a gate cannot.
+    """Return whether the measured value misses the limit, for recommendations, which also decide undecided checks.
 
-    True where the check fails, and where the measured value is beyond the limit although a runner without any loss
-    would pass with as many photos.
+    True where the check fails. Also True where it is undecided, the measured value is beyond the limit, and the photos
+    are enough for a runner without any loss to pass.
     """
-    if check.outcome is not Outcome.UNKNOWN or check.measured is None:
-        return check.outcome is Outcome.FAILED
+    if check.outcome is not GateOutcome.UNKNOWN or check.measured is None:
+        return check.outcome is GateOutcome.FAILED
     agreement, limit, measured = check.what == "agreement", check.limit, check.measured
     lossless = photos_for_share(round(1 - limit, 12) if agreement else limit)
-    # Shares are quotients of whole numbers: exactly the limit is allowed, whatever the last bit says.
+    # A share that equals the limit is allowed, so rounding errors of the quotient are ignored.
     beyond = (measured < limit if agreement else measured > limit) and not math.isclose(measured, limit, rel_tol=1e-9)
     return beyond and (lossless is None or check.groups >= lossless)
 
@@ -260,7 +264,11 @@ def _runner(evaluation: Evaluation, reference: Evaluation, config: GateConfig) -
         only_reference=compared.only_reference,
         only_runner=compared.only_runner,
         p_value=compared.p_value,
-        recall_change=dict(sorted(((k, v) for k, v in change.items() if v), key=lambda item: item[1])),
+        recall_change=dict(
+            sorted(
+                ((label, difference) for label, difference in change.items() if difference), key=lambda item: item[1]
+            )
+        ),
     )
 
 
@@ -276,19 +284,21 @@ def _agreement(evaluation: Evaluation, limit: float) -> Check:
 def _drop(evaluation: Evaluation, compared: Comparison, limit: float) -> Check:
     photos, groups = evaluation.labelled, evaluation.labelled_groups
     if compared.accuracy_change is None or compared.change_low is None or compared.change_high is None:
-        return Check("drop", Outcome.UNKNOWN, limit, None, None, None, photos, groups, None, None)
+        return Check("drop", GateOutcome.UNKNOWN, limit, None, None, None, photos, groups, None, None)
     measured, low, high = 0.0 - compared.accuracy_change, 0.0 - compared.change_high, 0.0 - compared.change_low
     changed = (compared.only_reference + compared.only_runner) / photos
     needed = photos_for_drop(limit, changed)
-    if needed is not None and needed <= groups:  # a runner that loses nothing would have passed: this one loses some
+    if needed is not None and needed <= groups:  # enough for a runner without any loss, so the measured loss is used
         needed = photos_for_drop(limit, changed, measured)
     outcome = _outcome(within=high <= limit, beyond=low > limit)
     return Check("drop", outcome, limit, measured, low, high, photos, groups, changed, needed)
 
 
-def _outcome(*, within: bool, beyond: bool) -> Outcome:
-    return Outcome.PASSED if within else Outcome.FAILED if beyond else Outcome.UNKNOWN
+def _outcome(*, within: bool, beyond: bool) -> GateOutcome:
+    return GateOutcome.PASSED if within else GateOutcome.FAILED if beyond else GateOutcome.UNKNOWN
 
 
-def _worst(outcomes: Sequence[Outcome]) -> Outcome:
-    return next((each for each in (Outcome.FAILED, Outcome.UNKNOWN) if each in outcomes), Outcome.PASSED)
+def _worst(outcomes: Sequence[GateOutcome]) -> GateOutcome:
+    return next(
+        (outcome for outcome in (GateOutcome.FAILED, GateOutcome.UNKNOWN) if outcome in outcomes), GateOutcome.PASSED
+    )

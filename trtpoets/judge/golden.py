@@ -1,8 +1,8 @@
 """Golden photos: a few preprocessed test photos, and the scores of each precision on the machine that made the bundle.
 
-They are part of a bundle. A device whose scores differ has another network, another preprocessing, or a library that
-computes other values. The pixels are stored after decoding and resizing, as BMP: no decoder and no resizing can change
-them, and the same pixels always give the same file.
+They are part of a bundle. If the scores on a device differ, it has another network, another preprocessing, or a library
+that computes other values. The pixels are stored after decoding and resizing, as BMP, so that they do not depend on the
+device's decoder, and the same pixels always give the same file.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _MOST = 0.5
 _TIMES = 3.0
 """The tolerance as a multiple of the measured difference, as other libraries round in other places."""
 
-_AGAIN = "copy the bundle here again"
+_COPY_AGAIN = "copy the bundle here again"
 
 _HEADER_BYTES = 1 << 10
-"""At least the size of a BMP without its pixels."""
+"""An upper limit of the size of a BMP without its pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +105,13 @@ def golden_photos(photos: Iterable[Photo], preprocess: Preprocess, count: int = 
     The choice depends on the photos' hashes alone. Raises BadInput where there are none, BadPhoto.
     """
     rows: dict[str, list[Photo]] = {}
-    for photo in sorted(photos, key=lambda each: (each.label, each.sha256)):
+    for photo in sorted(photos, key=lambda photo: (photo.label, photo.sha256)):
         rows.setdefault(photo.label, []).append(photo)
     if not rows:
         raise BadInput(
-            "there are no test photos to check a bundle by", hint="add photos, and train again", code="TP5043"
+            "there are no test photos for the golden check of a bundle",
+            hint="add photos, and train again",
+            code="TP5043",
         )
     longest = max(len(row) for row in rows.values())
     turns = [row[place] for place in range(longest) for row in rows.values() if place < len(row)]
@@ -152,7 +154,7 @@ class _PhotoRow:
 
 @dataclass(frozen=True)
 class _ExpectedRow:
-    """What a precision answered, in golden.json, as in Expected."""
+    """The expected scores of a precision in golden.json, as in Expected."""
 
     tolerance: float
     reason: str
@@ -182,12 +184,12 @@ def write_golden(golden: Golden, folder: Path) -> None:
         photos=tuple(_PhotoRow(photo.file, photo.label, photo.sha256, photo.source) for photo in golden.photos),
         expected={
             Precision(precision): _ExpectedRow(
-                tolerance=each.tolerance,
-                reason=each.reason,
-                # The shortest digits that are this float32 again.
-                scores=tuple(tuple(float(str(score)) for score in row) for row in each.scores),
+                tolerance=expected.tolerance,
+                reason=expected.reason,
+                # The shortest decimal number that is read as the same float32.
+                scores=tuple(tuple(float(str(score)) for score in row) for row in expected.scores),
             )
-            for precision, each in golden.expected.items()
+            for precision, expected in golden.expected.items()
         },
     )
     write_json(folder / INDEX, to_json(document))
@@ -210,12 +212,12 @@ def read_golden(folder: Path, spec: ModelSpec | None = None) -> Golden:
             )
         photos = tuple(_read_photo(folder, entry, size) for entry in document.photos)
         expected = {precision.value: _read_expected(row) for precision, row in document.expected.items()}
-        if not photos or any(each.scores.shape[0] != len(photos) for each in expected.values()):
-            raise ValueError(f"there are scores of another number of photos than {len(photos)}")
-        if spec is not None and any(each.scores.shape[1] != len(spec.labels) for each in expected.values()):
-            raise ValueError(f"there are scores of another number of classes than {len(spec.labels)}")
+        if not photos or any(entry.scores.shape[0] != len(photos) for entry in expected.values()):
+            raise ValueError(f"its scores are not those of {len(photos)} photos")
+        if spec is not None and any(entry.scores.shape[1] != len(spec.labels) for entry in expected.values()):
+            raise ValueError(f"its scores are not those of {len(spec.labels)} classes")
     except ValueError as error:
-        raise BadArtefact(f"{path} is damaged: {error}", hint=_AGAIN, code="TP5044") from error
+        raise BadArtefact(f"{path} is damaged: {error}", hint=_COPY_AGAIN, code="TP5044") from error
     return Golden(photos, expected)
 
 
@@ -223,17 +225,17 @@ def check_scores_against(golden: Golden, precision: Precision, scores: np.ndarra
     """Compare scores, float32 (photos, C), with the expected ones of a precision. Raises BadArtefact, BadInput."""
     expected = golden.expected.get(precision.value)
     if expected is None:
-        known = ", ".join(golden.expected)
+        precisions = ", ".join(golden.expected)
         raise BadArtefact(
-            f"the golden photos have scores of {known}, not of {precision.value}", hint=_AGAIN, code="TP5045"
+            f"the golden photos have scores of {precisions}, not of {precision.value}", hint=_COPY_AGAIN, code="TP5045"
         )
     if scores.shape != expected.scores.shape:
         raise BadInput(
-            f"scores of shape {scores.shape}, not {expected.scores.shape}",
+            f"scores must have the shape {expected.scores.shape}, not {scores.shape}",
             hint="score all golden photos",
             code="TP5046",
         )
-    # A score that is no number is as far away as JSON can say.
+    # A difference that is not a number becomes the largest float32, as JSON has no NaN.
     gaps = np.nan_to_num(np.abs(scores - expected.scores).max(axis=1), nan=np.finfo(np.float32).max)
     worst = int(gaps.argmax())
     return Verdict(
@@ -286,15 +288,15 @@ def _bmp(pixels: np.ndarray) -> bytes:
 def _read_photo(folder: Path, entry: _PhotoRow, size: Preprocess) -> GoldenPhoto:
     file = entry.file
     if Path(file).name != file:
-        raise ValueError(f"{file!r} is no name of a photo")
+        raise ValueError(f"{file!r} is not a file name")
     path = folder / file
     try:
         content = read_bytes(path, size.height * size.width * 3 + 4 * size.height + _HEADER_BYTES)
     except OSError as error:
-        raise BadArtefact(f"{path} can't be read: {error.strerror}", hint=_AGAIN, code="TP5047") from error
+        raise BadArtefact(f"{path} can't be read: {error.strerror}", hint=_COPY_AGAIN, code="TP5047") from error
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise BadArtefact(
-            f"{path} was changed or damaged: its sha256 is not that of {INDEX}", hint=_AGAIN, code="TP5048"
+            f"{path} was changed or damaged: its sha256 is not that of {INDEX}", hint=_COPY_AGAIN, code="TP5048"
         )
     pixels = bytes_to_array(content, size, str(path))
     return GoldenPhoto(file, entry.label, entry.sha256, entry.source, pixels)
@@ -303,5 +305,5 @@ def _read_photo(folder: Path, entry: _PhotoRow, size: Preprocess) -> GoldenPhoto
 def _read_expected(row: _ExpectedRow) -> Expected:
     scores = np.array(row.scores, dtype=np.float32)
     if scores.ndim != 2 or not np.isfinite(scores).all() or not 0 < row.tolerance < 1:
-        raise ValueError("scores or a tolerance that can't be")
+        raise ValueError("its scores must be finite numbers, and its tolerance between 0 and 1")
     return Expected(scores, row.tolerance, row.reason)

@@ -1,4 +1,4 @@
-"""What came of fitting the last layer of an INT8 network: in the card of int8.onnx and in the report."""
+"""The result of fitting the last layer of an INT8 network: in the card of int8.onnx and in the report."""
 
 from __future__ import annotations
 

@@ -29,17 +29,18 @@ def photos_for_share(limit: float) -> int | None:
     return high
 
 
-def photos_for_drop(limit: float, changed: float, loss: float = 0.0) -> int | None:
+def photos_for_drop(limit: float, changed: float, loss: float = 0.0, confidence: float = CONFIDENCE) -> int | None:
     """Return the number of photos that decides, with probability POWER, whether a loss of accuracy is at most `limit`.
 
     `changed` is the share of photos that only one of the two classifiers gets right, `loss` the true loss: none, unless
     given (Lachin, 1992, for McNemar's test, with a margin). At least as many as no changes at all would need: 6,280 for
-    a limit of 0.005 where 2 % change, 765 where none do. None where `loss` is at the limit.
+    a limit of 0.005 where 2 % change, 765 where none do. None where `loss` is at the limit. `confidence` is that of the
+    interval.
     """
     least = photos_for_share(limit) if loss <= limit else 1
     if least is None or math.isclose(loss, limit, rel_tol=1e-9):
         return None
-    needed = (_deviations() / (limit - loss)) ** 2 * max(changed - loss**2, 0.0)
+    needed = (_deviations(confidence=confidence) / (limit - loss)) ** 2 * max(changed - loss**2, 0.0)
     return max(least, math.ceil(needed)) if needed < _MOST else None
 
 
@@ -58,9 +59,9 @@ def photos_for_agreement(limit: float, agreement: float) -> int | None:
     return max(least, math.ceil(needed)) if needed < _MOST else None
 
 
-def _deviations(power: float = POWER) -> float:
+def _deviations(power: float = POWER, confidence: float = CONFIDENCE) -> float:
     """Return the standard deviations from a limit to the true value: half of the interval, plus `power` if not 0."""
-    from statistics import NormalDist  # it brings decimal and fractions, which nothing else of ours wants
+    from statistics import NormalDist  # imports decimal and fractions, which nothing else needs
 
     normal = NormalDist()
-    return normal.inv_cdf(0.5 + CONFIDENCE / 2) + (normal.inv_cdf(power) if power else 0.0)
+    return normal.inv_cdf(0.5 + confidence / 2) + (normal.inv_cdf(power) if power else 0.0)

@@ -27,11 +27,13 @@ class Interval(NamedTuple):
 def wilson_interval(successes: float, n: float, confidence: float = CONFIDENCE) -> Interval:
     """Return the interval of a proportion, which also holds for few observations, 0 % and 100 % (Wilson, 1927).
 
-    Counts may be fractions: effective numbers (`grouped`). Without observations nothing is known: (0, 1). Raises
+    Counts may be fractions: effective numbers (`judge.clustered`). Without observations the interval is (0, 1). Raises
     BadInput unless 0 <= successes <= n.
     """
     if not 0 <= successes <= n:
-        raise BadInput(f"{successes} successes in {n} trials", hint="give 0 <= successes <= trials", code="TP5049")
+        raise BadInput(
+            f"{successes} successes in {n} trials are not possible", hint="give 0 <= successes <= trials", code="TP5049"
+        )
     if n == 0:
         return Interval(0.0, 1.0)
     z = _deviations(confidence)
@@ -46,8 +48,8 @@ def wilson_interval(successes: float, n: float, confidence: float = CONFIDENCE) 
 
 
 def _deviations(confidence: float) -> float:
-    """How many standard deviations to either side of a normal distribution's middle hold the share `confidence`."""
-    from statistics import NormalDist  # it brings decimal and fractions, which nothing else of ours wants
+    """Return the half-width, in standard deviations, of the central interval of a normal distribution."""
+    from statistics import NormalDist  # imports decimal and fractions, which nothing else needs
 
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
@@ -57,13 +59,13 @@ def paired_shares(only_first: float, only_second: float, n: float, confidence: f
 
     `only_first` photos only the first gets right, `only_second` only the second. Also holds for few photos and
     where the two never differ: n equal answers do not prove two classifiers equal (Tango, 1998, the score interval).
-    Without photos: (-1, 1). Counts may be fractions: effective numbers (`grouped`). Raises BadInput unless the
+    Without photos: (-1, 1). Counts may be fractions: effective numbers (`judge.clustered`). Raises BadInput unless the
     counts fit into n.
     """
     if min(only_first, only_second) < 0 or only_first + only_second > n * (1 + 1e-9):
         raise BadInput(
-            f"{only_first} and {only_second} of {n} photos",
-            hint="counts begin at 0, and fit into the photos",
+            f"{only_first} and {only_second} of {n} photos are not possible",
+            hint="give counts of at least 0, in total at most the number of photos",
             code="TP5050",
         )
     if n == 0:
@@ -71,7 +73,7 @@ def paired_shares(only_first: float, only_second: float, n: float, confidence: f
     z = _deviations(confidence)
 
     def beyond(change: float) -> float:
-        """How many standard deviations what was seen lies above `change`, if that were true."""
+        """Return how many standard deviations the measured change is above `change`, if that were the true one."""
         slope = (2 * n - only_second + only_first) * change - only_first - only_second
         spread = change * (1 - change)
         lost = (math.sqrt(max(slope * slope + 8 * n * only_first * spread, 0.0)) - slope) / (4 * n)
@@ -98,7 +100,9 @@ def mcnemar_exact(b: int, c: int) -> float:
     counts.
     """
     if b < 0 or c < 0:
-        raise BadInput(f"counts of {b} and {c} photos", hint="counts begin at 0", code="TP5051")
+        raise BadInput(
+            f"counts must not be negative, as {b} and {c} photos", hint="give counts of at least 0", code="TP5051"
+        )
     n, smaller = b + c, min(b, c)
     tail: int = sum(math.comb(n, k) for k in range(smaller + 1))
     return float(min(1.0, 2 * tail / 2**n))
@@ -115,15 +119,14 @@ def paired_difference(
     """Return the interval of mean(second) - mean(first) over the same photos, by a paired bootstrap of groups.
 
     `first` and `second` are (N,) of 0/1 or of numbers; `groups` has the group of each photo, int (N,), None where each
-    is its own. Whole groups are redrawn (Efron, 1979; Field and Welsh, 2007), as counts of those that are equal. The
-    percentiles lie as much further out as Student's t with one degree of freedom less than groups does beside the
-    normal distribution (the expanded percentile interval; Hesterberg, 2015). Raises BadInput when the results don't
-    pair up or there are none.
+    is its own. Whole groups are redrawn (Efron, 1979; Field and Welsh, 2007). The percentiles are widened by the ratio
+    of the quantiles of Student's t, with one degree of freedom less than there are groups, and the normal distribution
+    (the expanded percentile interval; Hesterberg, 2015). Raises BadInput where the results are not paired, or empty.
     """
     if first.shape != second.shape or first.ndim != 1 or not len(first):
         raise BadInput(
-            f"paired results of shapes {first.shape} and {second.shape}",
-            hint="give one of each per photo",
+            f"results of shapes {first.shape} and {second.shape} are not paired",
+            hint="give one result of each per photo",
             code="TP5052",
         )
     place = np.arange(len(first)) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -136,7 +139,7 @@ def paired_difference(
 
 
 def _expanded(n: int, confidence: float) -> list[float]:
-    """The percentiles, as shares, of the expanded percentile interval of n observations."""
+    """Return the percentiles, as shares, of the expanded percentile interval of n observations."""
     from statistics import NormalDist
 
     if n < 2:
@@ -158,7 +161,11 @@ def least_count(percent: float, confidence: float = PERCENTILE_CONFIDENCE) -> in
     early stopping).
     """
     if not 0 < percent < 100:
-        raise BadInput(f"percentile {percent}", hint="give a percentile between 0 and 100", code="TP5053")
+        raise BadInput(
+            f"a percentile must be between 0 and 100, not {percent}",
+            hint="give a percentile between 0 and 100",
+            code="TP5053",
+        )
     share = percent / 100
     n = 2
     while share**n + n * (1 - share) * share ** (n - 1) > 1 - confidence:
@@ -173,7 +180,7 @@ def percentile(ordered: Sequence[float] | np.ndarray, percent: float) -> float:
     """
     n = len(ordered)
     if not n:
-        raise BadInput("a percentile of nothing", hint="measure at least once", code="TP5054")
+        raise BadInput("a percentile needs at least one value", hint="measure at least once", code="TP5054")
     if percent == 50:
         return float(ordered[(n - 1) // 2] + ordered[n // 2]) / 2
     return float(ordered[max(n - 1 - int((100 - percent) * n / 100), 0)])

@@ -27,20 +27,22 @@ class TrainBenchConfig:
     def __post_init__(self) -> None:
         if not self.learning_rates or len(set(self.learning_rates)) != len(self.learning_rates):
             raise BadInput(
-                f"learning rates {list(self.learning_rates)}",
+                f"learning rates must be different, and at least one, not {list(self.learning_rates)}",
                 hint="give different ones: --learning-rate 0.001 --learning-rate 0.01",
                 code="TP5101",
             )
         wrong = [rate for rate in self.learning_rates if not 0 < rate < math.inf]
         if wrong:
             raise BadInput(
-                f"a learning rate of {wrong[0]:g}",
+                f"a learning rate must be finite and above 0, not {wrong[0]:g}",
                 hint="give finite ones above 0: --learning-rate 0.001",
                 code="TP5102",
             )
         if self.photos < 1 or self.rounds < 1:
             raise BadInput(
-                f"{self.photos} photos in {self.rounds} rounds", hint="give at least one of each", code="TP5103"
+                f"photos and rounds must be at least 1, not {self.photos} and {self.rounds}",
+                hint="give at least one of each",
+                code="TP5103",
             )
 
 

@@ -3,27 +3,23 @@
 A failing kernel makes the CUDA context of its process unusable, and a crash ends the process; the parent must be able
 to try the next precision.
 
-    python -m trtpoets.onboard.golden_check
-
 One request on stdin, {"engine": path, "golden": folder}, is answered with {"verdict": {...}} or {"failure": text}.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Mapping
 
+from trtpoets.core.child_process import Child, ChildFailed, error_line, python_program, replies
 from trtpoets.core.errors import RunFailed
-from trtpoets.core.serialization import OPTIONAL, from_json, to_json
+from trtpoets.core.serialization import OPTIONAL, from_json
 from trtpoets.core.types import Engine
 from trtpoets.device.build.engine import load_engine
 from trtpoets.device.runners import open_runner
-from trtpoets.judge.bench.bench_child import words
-from trtpoets.judge.bench.worker_process import Child, ChildFailed, python_module
 from trtpoets.judge.golden import Verdict, check_scores_against, read_golden
 
 _PATIENCE_SECONDS = 300.0
@@ -32,7 +28,7 @@ _PATIENCE_SECONDS = 300.0
 
 def verdict_of(engine: Engine, golden: Path) -> Verdict:
     """The result of the golden check for an engine. Raises RunFailed, also if the child process crashes or hangs."""
-    with Child(python_module("trtpoets.onboard.golden_check")) as child:
+    with Child(python_program("trtpoets.onboard.golden_check")) as child:
         try:
             answer = child.ask({"engine": str(engine.path), "golden": str(golden)}, _PATIENCE_SECONDS)
         except ChildFailed as failed:
@@ -56,16 +52,10 @@ def _answer(request: Mapping[str, str]) -> _Answer:
             scores = runner.infer(golden.pixels)
         return _Answer(verdict=check_scores_against(golden, engine.card.precision, scores))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this engine's, and told
-        return _Answer(failure=words(error))
+        return _Answer(failure=error_line(error))
 
 
 def main() -> None:
     """Execute the request on stdin."""
-    # Native libraries may write to stdout: their output goes to stderr, and only the answer goes to stdout.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as reply:
-        os.dup2(2, 1)
-        reply.write(json.dumps(to_json(_answer(json.loads(sys.stdin.readline())))) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    with replies() as send:
+        send(_answer(json.loads(sys.stdin.readline())))

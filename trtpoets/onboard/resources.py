@@ -10,8 +10,8 @@ from typing import Mapping
 from trtpoets.core.child_environment import LAZY, MODULE_LOADING
 from trtpoets.core.errors import BuildFailed, RunFailed, StorageFailed
 from trtpoets.core.files import storage_errors
+from trtpoets.core.system_files import available_memory
 from trtpoets.core.types import OnnxModel
-from trtpoets.device.build.build_child import available_memory
 from trtpoets.device.capability import version_of
 from trtpoets.device.gpu import libcuda
 

@@ -23,7 +23,7 @@ from trtpoets.train.dataset import Dataset, dataset_from_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trtpoets.pipeline.card_details import TrainingDetails
+    from trtpoets.core.training import TrainingDetails
 
 ENGINES = DEFAULT_ENGINES
 
@@ -60,8 +60,8 @@ def writing(space: Workspace) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _MadeOf:
-    """Of the classifier's card: the weights of its backbone."""
+class _WeightsOf:
+    """The field of the classifier's card that identifies the weights of its backbone."""
 
     weights_id: str | None = None
 
@@ -71,7 +71,7 @@ def classifier_in(space: Workspace) -> Classifier:
 
     Raises MissingArtefact if there is no classifier, or it does not match its card.
     """
-    details = open_details(card_of(space.classifier), _MadeOf)
+    details = open_details(card_of(space.classifier), _WeightsOf)
     if details is None:
         changed = space.classifier.is_dir() and card_of(space.classifier).is_file()
         raise MissingArtefact(
@@ -135,12 +135,12 @@ def dataset_in(space: Workspace) -> Dataset:
 
 
 def has_dataset(space: Workspace) -> bool:
-    """Whether the run has photos; a pretrained network may have none."""
+    """Return whether the run has photos; a pretrained network may have none."""
     return space.dataset.is_file()
 
 
 def training_in(space: Workspace) -> TrainingDetails | None:
     """Return the details of training.json; None if the classifier was not trained here. Raises MissingArtefact."""
-    from trtpoets.pipeline.card_details import TrainingDetails
+    from trtpoets.core.training import TrainingDetails
 
     return open_details(space.training, TrainingDetails, classifier_key(space))

@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trtpoets.core.errors import BadInput
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.runner_id import baseline_of
 from trtpoets.core.types import Classifier, Engine, Skipped, TfliteModel
 from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.device.runners import Runnable, Way
@@ -51,11 +53,11 @@ def bench(
     force: bool = True,
     progress: Progress = silent,
 ) -> Benchmark:
-    """Measure every runner on the test photos, each in a process of its own, TensorFlow as the baseline.
+    """Measure every runner on the test photos, each in a process of its own, the classifier as the baseline.
 
-    Returns the content of engines/<name>/benchmark.json. Measures anew unless `force` is False and nothing changed.
-    With `compare`, an older benchmark.json, its `compared` is what changed since.
-    Raises Interrupted on Ctrl-C, after writing what was measured until then, marked incomplete.
+    Returns the content of engines/<name>/benchmark.json. Without `force`, an existing benchmark is returned if nothing
+    changed. `compare` is the path of an older benchmark.json, with which the result is compared. Raises Interrupted on
+    Ctrl-C, after writing the measurements until then, marked incomplete.
     """
     config = config or BenchConfig()
     before = read_benchmark(user_path(compare)) if compare is not None else None
@@ -66,15 +68,26 @@ def bench(
         contents = identities(space, artefacts)
         key = benchmark_key(contents, photos, config)
         details = None if force else open_card(space.benchmark, key)
-        known = None if details is None else benchmark_from_card(details, space.benchmark)
-        if known is not None and not known.incomplete:
-            known = replace(known, skipped=with_stale(space, known.skipped))
-            return known if before is None else replace(known, compared=compared(before, known))
+        previous = None if details is None else benchmark_from_card(details, space.benchmark)
+        if previous is not None and not previous.incomplete:
+            previous = replace(previous, skipped=with_stale(space, previous.skipped))
+            return previous if before is None else replace(previous, compared=compared(before, previous))
         require_photos(space, photos)
         require_trusted_classifier(artefacts)
-        able, skipped = _able(artefacts)
-        measured = benchmark_from_artefacts(able, photos, config, progress, _ways(able, config), space.loadgen)
-        # Each runner has a process of its own, and a photo that changed is its failure there.
+        runnable, skipped = _runnable(artefacts)
+        classifier = artefacts[0]
+        assert isinstance(classifier, Classifier)
+        _require_possible(classifier, config)
+        measured = benchmark_from_artefacts(
+            runnable,
+            photos,
+            config,
+            progress,
+            _ways(runnable, config),
+            space.loadgen,
+            baseline_of(classifier.spec).name,
+        )
+        # A photo that changed makes a runner fail in its process.
         if measured.failures or not all(row.valid for row in measured.measurements):
             require_photos(space, photos)
         result = write_benchmark(
@@ -91,28 +104,48 @@ def bench(
 
 
 def _ways(artefacts: Sequence[Runnable], config: BenchConfig) -> dict[int, tuple[Way, ...]]:
-    """The ways to run each artefact, by its place: those that can be shipped, and those asked for to compare with."""
-    asked = {Way.CPU: config.cpu, Way.XLA: config.xla, Way.KERAS: config.keras}
-    beside = tuple(way for way, wanted in asked.items() if wanted)
+    """Return the ways to run each artefact, by its index: those that can be shipped, and those only for comparison."""
+    requested = {Way.CPU: config.cpu, Way.XLA: config.xla, Way.KERAS: config.keras}
+    compared_ways = tuple(way for way, wanted in requested.items() if wanted)
     return {
-        place: (*shippable_ways(artefact), *(beside if isinstance(artefact, Classifier) else ()))
-        for place, artefact in enumerate(artefacts)
+        index: (*shippable_ways(artefact), *(compared_ways if isinstance(artefact, Classifier) else ()))
+        for index, artefact in enumerate(artefacts)
     }
+
+
+def _require_possible(classifier: Classifier, config: BenchConfig) -> None:
+    """Raise BadInput for ways to run the classifier that its original does not have."""
+    original = classifier.spec.original
+    if original is None:
+        return
+    asked = {"--keras": config.keras}
+    if not original.format.is_tensorflow:
+        asked |= {"--xla": config.xla, "--cpu": config.cpu}
+    option = next((name for name, wanted in asked.items() if wanted), None)
+    if option is not None:
+        raise BadInput(
+            f"{option} needs a classifier that trtpoets trained, and {classifier.spec.name} was adopted from "
+            f"{original.file}",
+            hint=f"leave {option} out",
+            code="TP9506",
+        )
 
 
 def _name(artefact: Runnable) -> str:
     return (artefact.folder if isinstance(artefact, Classifier) else artefact.path).name
 
 
-def _able(artefacts: Sequence[Runnable]) -> tuple[list[Runnable], list[Skipped]]:
-    """Leave out the engines and TFLite files that can't be entered here, with their reasons."""
-    able: list[Runnable] = []
+def _runnable(artefacts: Sequence[Runnable]) -> tuple[list[Runnable], list[Skipped]]:
+    """Return the artefacts that this machine can run, and the engines and TFLite files that it cannot, with reasons."""
+    runnable: list[Runnable] = []
     skipped: list[Skipped] = []
     for artefact in artefacts:
         with ExitStack() as stack:
-            found = entered_runner(artefact, Way.PLAIN, stack) if isinstance(artefact, (Engine, TfliteModel)) else None
-        if isinstance(found, Skipped):
-            skipped.append(found)
+            entered = (
+                entered_runner(artefact, Way.PLAIN, stack) if isinstance(artefact, (Engine, TfliteModel)) else None
+            )
+        if isinstance(entered, Skipped):
+            skipped.append(entered)
         else:
-            able.append(artefact)
-    return able, skipped
+            runnable.append(artefact)
+    return runnable, skipped

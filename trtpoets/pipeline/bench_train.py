@@ -14,6 +14,7 @@ from trtpoets.core.files import temporary_folder
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.serialization import to_json
+from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Skipped, Split
 from trtpoets.core.workspace import Workspace, seal_card
 from trtpoets.judge.bench.conditions import Conditions, conditions
@@ -28,7 +29,6 @@ from trtpoets.pipeline.result_status import train_benchmark_key
 from trtpoets.pipeline.retrain import training_of
 from trtpoets.train.backbones import backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
-from trtpoets.train.head import HeadConfig
 from trtpoets.train.networks import network_from_backbone
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 def train_bench_config(learning_rates: Sequence[float] | None) -> TrainBenchConfig:
-    """The configuration of `bench --train`."""
+    """Return the configuration of `bench --train`."""
     return TrainBenchConfig(tuple(learning_rates)) if learning_rates else TrainBenchConfig()
 
 
@@ -56,11 +56,11 @@ def bench_train(
     engines: Path | str = ENGINES,
     progress: Progress = silent,
 ) -> TrainBenchmark:
-    """Measure bottlenecks a second and the head's training on the CPU, and on the GPU where TensorFlow sees one.
+    """Measure bottlenecks per second and the training of the head, on the CPU and on the GPU if TensorFlow finds one.
 
-    Returns the content of engines/<name>/train-benchmark.json. Each learning rate also leaves a folder of event files
-    for TensorBoard. `weights` is the file that `retrain` was given, if it was. Raises
-    MissingArtefact where nothing was retrained, BadInput where it was with other weights.
+    Returns the content of engines/<name>/train-benchmark.json. Event files for TensorBoard are written for each
+    learning rate. `weights` is the weight file that `retrain` used, None for the published weights. Raises
+    MissingArtefact if the classifier was not retrained, BadInput if it was retrained with other weights.
     """
     config = config or TrainBenchConfig()
     space = Workspace(Path(engines), name)
@@ -83,10 +83,10 @@ def _measured(
     before: Conditions,
     progress: Progress,
 ) -> TrainBenchmark:
-    """What `bench_train` returns; `before` are the conditions that it began in."""
+    """Return the result of `bench_train`; `before` are the conditions at its start."""
     devices = [Device.CPU, *([Device.GPU] if tensorflow().config.list_physical_devices("GPU") else [])]
     extractors = _extractors(classifier_in(space).spec, weights, devices)
-    no_gpu = Skipped("training on a GPU", "TensorFlow sees no GPU here")
+    no_gpu = Skipped("training on a GPU", "TensorFlow finds no GPU on this machine")
     return TrainBenchmark(
         config=config,
         bottlenecks=_bottlenecks(dataset.in_split(Split.TRAIN), extractors, config, progress),
@@ -98,6 +98,12 @@ def _measured(
 
 
 def _extractors(spec: ModelSpec, weights: Path | None, devices: Sequence[Device]) -> dict[Device, Extractor]:
+    if spec.original is not None:
+        raise BadInput(
+            f"bench --train measures the training of trtpoets, and {spec.name} was adopted from {spec.original.file}",
+            hint="trtpoets bench NAME, without --train",
+            code="TP9513",
+        )
     network = network_from_backbone(replace(backbone_named(spec.backbone), preprocess=spec.preprocess), weights)
     if network.weights_id != spec.weights_id:
         raise BadInput(
@@ -111,7 +117,7 @@ def _extractors(spec: ModelSpec, weights: Path | None, devices: Sequence[Device]
 def _bottlenecks(
     photos: Sequence[Photo], extractors: Mapping[Device, Extractor], config: TrainBenchConfig, progress: Progress
 ) -> tuple[BottleneckRate, ...]:
-    """Photos/s from file to features, each round into a new store; the first round of all is not counted."""
+    """Return photos/s from file to features. Each round uses a new cache; the first round is not counted."""
     chosen = sorted(photos, key=lambda photo: photo.sha256)[: config.photos]
     rates: dict[Device, list[float]] = {device: [] for device in extractors}
     done, total = 0, (config.rounds + 1) * len(extractors) * len(chosen)
@@ -145,14 +151,14 @@ def _heads(
     logs: Path,
     progress: Progress,
 ) -> tuple[HeadResult, ...]:
-    """Each learning rate on each device; before them a short training that is not counted."""
+    """Return the result of each learning rate on each device. A short training before them is not counted."""
     features = bottlenecks_from_photos(dataset.photos, extractor, bottleneck_folder(), progress=progress)
     rows = []
     for number, device in enumerate(devices):
         with tensorflow().device(f"/{device.value.upper()}:0"):
             head_from_features(dataset, features, replace(trained, steps=trained.eval_interval))
             for rate in config.learning_rates:
-                # One set of curves is enough for TensorBoard: devices differ in speed, not in what is learnt.
+                # One set of curves is enough for TensorBoard: devices differ in speed, not in the result.
                 events = logs if number == 0 else None
                 rows.append(_head(dataset, features, replace(trained, learning_rate=rate), device, events, progress))
     return tuple(rows)
@@ -164,7 +170,7 @@ def _head(
     row = HeadResult(device.value, config.learning_rate, config.optimizer.value)
     try:
         _, training = head_from_features(dataset, features, config, logs, progress)
-    except BadInput as error:  # a rate that is too large is an answer, not the end
+    except BadInput as error:  # a rate that is too large is a result
         _log.warning("learning rate %g: %s", config.learning_rate, error.message)
         return replace(row, failed=error.message)
     best = training.steps.index(training.best_step)

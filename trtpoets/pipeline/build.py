@@ -104,7 +104,7 @@ def _configs(flavour: Flavour | None, **options: Any) -> list[EngineConfig]:
 
 
 def _is_file(model: str) -> bool:
-    """Whether `model` is a file, of any kind (such as net.onnx.gz), and not the name of a run."""
+    """Return whether `model` is a file of any kind (such as net.onnx.gz), and not the name of a run."""
     return model.lower().endswith(".onnx") or user_path(model).is_file()
 
 
@@ -136,7 +136,7 @@ def _file_to_build(space: Workspace | None, onnx: OnnxModel, config: EngineConfi
 
 
 def _needs_fp16_variant(onnx: OnnxModel, config: EngineConfig) -> bool:
-    """Whether `onnx` is INT8 and the library is installed and would run the layers that are not quantised in FP32."""
+    """Return whether `onnx` is INT8, and an installed library would run its layers without Q/DQ pairs in FP32."""
     if onnx.precision is not Precision.INT8 or flavour_available(config.flavour) is not None:
         return False
     return not weakly_typed(load_tensorrt(config.flavour), onnx.precision, config.dla_core is not None)

@@ -79,7 +79,7 @@ def bundle(
     """
     if target not in list(Target):
         raise BadInput(
-            f"the bundle target must be one of {', '.join(each.value for each in Target)}, not {target}",
+            f"the bundle target must be one of {', '.join(member.value for member in Target)}, not {target}",
             "--for jetson",
             code="TP8010",
         )
@@ -107,7 +107,7 @@ def bundle(
             progress(_TASK, 3 * PARTS // 4, PARTS)
             for warning in layout.warnings:
                 _log.warning("%s", warning)
-            made = write_bundle(
+            result = write_bundle(
                 layout.parts,
                 target,
                 folder,
@@ -117,10 +117,10 @@ def bundle(
                 created=partial(_created, space),
                 sign=sign,
                 warnings=layout.warnings,
-                next_commands=layout.then(folder),
+                next_commands=layout.next_commands(folder),
             )
         progress(_TASK, PARTS, PARTS)
-    return made
+    return result
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class _Layout:
 
     parts: BundleInputs
     fill: Callable[[Path], None]
-    then: Callable[[Path], tuple[str, ...]]
+    next_commands: Callable[[Path], tuple[str, ...]]
     warnings: tuple[str, ...]
 
 
@@ -155,21 +155,21 @@ def _for_jetson(
     space: Workspace, precisions: Sequence[Precision], jetson: JetsonTarget, scratch: Path, progress: Progress
 ) -> _Layout:
     """Leave out precisions without benefit on the Jetson, and rewrite files for its TensorRT if necessary."""
-    asked = _wanted(space, precisions)
-    useless = {each: why for each in asked if (why := jetson.useless(each))}
-    left = tuple(each for each in asked if each not in useless)
-    if not left:
+    requested = _wanted(space, precisions)
+    useless = {precision: why for precision in requested if (why := jetson.useless(precision))}
+    useful = tuple(precision for precision in requested if precision not in useless)
+    if not useful:
         raise BadInput(
             f"no precision is left to pack: {'; '.join(useless.values())}", hint="add --precision fp16", code="TP8013"
         )
-    parts, more = _parts(space, left, progress)
+    parts, more = _parts(space, useful, progress)
     models = models_for(jetson, parts.models, parts.golden, scratch)
     warnings = (
-        *(f"{each.value} is left out: {why}" for each, why in useless.items()),
+        *(f"{precision.value} is left out: {why}" for precision, why in useless.items()),
         *more,
         *notes_on(jetson, parts.models, models),
     )
-    ready = replace(parts, models=models, calibration_cache=_cache(space, left, jetson, scratch))
+    ready = replace(parts, models=models, calibration_cache=_cache(space, useful, jetson, scratch))
     system = system_of(jetson)
     return _Layout(
         ready,
@@ -198,13 +198,13 @@ def _created(space: Workspace, content: str) -> int:
     The times are kept in bundled.json, so that the same content gives the same bundle.
     """
     ledger = space.folder / "bundled.json"
-    known = read_json(ledger) if ledger.is_file() else {}
-    if not isinstance(known, dict) or not all(isinstance(each, int) for each in known.values()):
+    times = read_json(ledger) if ledger.is_file() else {}
+    if not isinstance(times, dict) or not all(isinstance(seconds, int) for seconds in times.values()):
         raise BadArtefact(f"{ledger} is damaged", hint=f"rm {_quoted(ledger)}", code="TP8014")
-    if content not in known:
-        known[content] = max([int(time.time()), *(1 + each for each in known.values())])
-        write_json(ledger, known)
-    return int(known[content])
+    if content not in times:
+        times[content] = max([int(time.time()), *(1 + seconds for seconds in times.values())])
+        write_json(ledger, times)
+    return int(times[content])
 
 
 def _selftest(out: Path) -> tuple[str, ...]:
@@ -227,8 +227,8 @@ def _wanted(space: Workspace, precisions: Sequence[Precision]) -> tuple[Precisio
     """Return the requested precisions, by default all available ones. Raises MissingArtefact."""
     for precision in precisions:
         onnx_in(space, precision)
-    asked = precisions or [model.precision for model in onnx_models_in(space)]
-    return tuple(each for each in Precision if each in asked)
+    requested = precisions or [model.precision for model in onnx_models_in(space)]
+    return tuple(precision for precision in Precision if precision in requested)
 
 
 def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) -> tuple[BundleInputs, tuple[str, ...]]:
@@ -238,18 +238,18 @@ def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) 
     models = onnx_models_in(space)
     golden = golden_in(space, models)
     progress(_TASK, PARTS // 4, PARTS)
-    known = identities(space, artefacts_in(space))
+    hashes = identities(space, artefacts_in(space))
     photos = photos_to_judge(space)
-    details = open_card(space.evaluation, evaluation_key(known, photos, groups_to_judge(space, photos)))
+    details = open_card(space.evaluation, evaluation_key(hashes, photos, groups_to_judge(space, photos)))
     evaluation = None if details is None else evaluations_from_json(details, space.evaluation)
     order, against = shipping_order(wanted, int8_notes(space).advised_against, evaluation)
-    warnings = [f"{each.value} comes last: {why}" for each, why in against.items()]
+    warnings = [f"{precision.value} comes last: {why}" for precision, why in against.items()]
     if evaluation is None:
         warnings.append(f"the present files were not evaluated: {space.command('evaluate')}")
     parts = BundleInputs(
         spec=models[0].spec,
         models=tuple(model for model in models if model.precision in wanted),
-        engines=tuple(each for each in engines_in(space) if each.card.precision in wanted),
+        engines=tuple(engine for engine in engines_in(space) if engine.card.precision in wanted),
         golden=replace(golden, expected={p.value: golden.expected[p.value] for p in Precision if p in wanted}),
         order=order,
         model_sha256=sha256_of_file(space.onnx(Precision.FP32)),
@@ -268,16 +268,16 @@ def _cache(space: Workspace, wanted: tuple[Precision, ...], jetson: JetsonTarget
     ranges = int8_ranges(space) if Precision.INT8 in wanted else None
     if ranges is None or not {Precision.FP32, Precision.INT8} <= set(wanted) or not jetson.cache_for:
         return None
-    path, known, in_float = scratch / CACHE, ranges, int8_notes(space).in_float
-    cache_from_ranges(onnx_in(space, Precision.FP32), known, path, jetson.cache_for, in_float)
+    path, in_float = scratch / CACHE, int8_notes(space).in_float
+    cache_from_ranges(onnx_in(space, Precision.FP32), ranges, path, jetson.cache_for, in_float)
     return path.read_bytes()
 
 
 def _measured(space: Workspace, models: Sequence[OnnxModel]) -> Mapping[str, Any] | None:
     """Return the benchmark, if it measured the present ONNX files; else None."""
-    found = open_card(space.benchmark)
-    known = set((found or {}).get("artefacts", {}).values())
-    return found if {sha256_of_file(model.path) for model in models} <= known else None
+    details = open_card(space.benchmark)
+    measured = set((details or {}).get("artefacts", {}).values())
+    return details if {sha256_of_file(model.path) for model in models} <= measured else None
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.runner_id import TENSORFLOW
+from trtpoets.core.runner_id import baseline_of
 from trtpoets.core.serialization import to_json
-from trtpoets.core.types import Photo, Skipped
+from trtpoets.core.types import Classifier, Photo, Skipped
 from trtpoets.core.workspace import Workspace, open_card, seal_card
 from trtpoets.device.runners import Runnable
 from trtpoets.judge.evaluation import DecodedPhotos, evaluation_from_scores, scores_from_runner
@@ -55,10 +55,10 @@ def evaluate(
     force: bool = False,
     progress: Progress = silent,
 ) -> Evaluations:
-    """Evaluate TensorFlow and every ONNX file, TFLite file and engine that can run here on the test photos.
+    """Evaluate the classifier and every ONNX file, TFLite file and engine that can run here on the test photos.
 
-    Returns the content of engines/<name>/evaluation.json. Its `gate` is the one that is set now, or was set before on
-    the same scores. A gate that fails or cannot tell raises nothing here: `require_gate` does.
+    Returns the content of engines/<name>/evaluation.json. Its `gate` is the result of `gate`, or of an earlier
+    gate on the same scores. A gate that fails or cannot tell raises nothing; call `require_gate` for that.
     """
     space = Workspace(Path(engines), name)
     with writing(space):
@@ -74,7 +74,7 @@ def evaluate(
             with verified_photos(space, photos):
                 result = _evaluated(artefacts, photos, groups, progress)
             result = replace(result, judged=recorded(contents, photos), command=evaluate_command(space, None))
-            # Before the gate, which may refuse its options: scores that took minutes are kept.
+            # Written before the gate is checked, so that the scores are kept if its options are invalid.
             seal_card(space.evaluation, key=key, files=[], details=to_json(result))
         if gate is not None:
             result = replace(result, command=evaluate_command(space, gate), gate=_gate(result, gate))
@@ -94,12 +94,14 @@ def _evaluated(
     artefacts: Sequence[Runnable], photos: Sequence[Photo], groups: tuple[int, ...] | None, progress: Progress
 ) -> Evaluations:
     scores, skipped = _scores(artefacts, photos, progress)
-    labels = artefacts[0].spec.labels  # type: ignore[union-attr]  # the classifier comes first
-    reference = scores[TENSORFLOW]
+    classifier = artefacts[0]
+    assert isinstance(classifier, Classifier)
+    labels, baseline = classifier.spec.labels, baseline_of(classifier.spec)
+    reference = scores[baseline]
     return Evaluations(
         tuple(
-            evaluation_from_scores(runner, own, photos, labels, None if runner == TENSORFLOW else reference, groups)
-            for runner, own in scores.items()
+            evaluation_from_scores(runner, rows, photos, labels, None if runner == baseline else reference, groups)
+            for runner, rows in scores.items()
         ),
         groups,
         tuple(dict.fromkeys(skipped)),
@@ -117,11 +119,11 @@ def _gate(result: Evaluations, config: GateConfig) -> Gate:
 def _scores(
     artefacts: Sequence[Runnable], photos: Sequence[Photo], progress: Progress
 ) -> tuple[dict[RunnerId, np.ndarray], list[Skipped]]:
-    """Scores by runner. What needs a GPU or TFLite is skipped where it can't run; TensorFlow and ONNX answer."""
+    """Return the scores by runner, and the engines, GPU providers and TFLite files that cannot run on this machine."""
     decoded = DecodedPhotos(photos, artefacts[0].spec.preprocess)  # type: ignore[union-attr]  # the classifier
     scores: dict[RunnerId, np.ndarray] = {}
     skipped: list[Skipped] = []
-    for artefact, way in [(each, way) for each in artefacts for way in shippable_ways(each)]:
+    for artefact, way in [(item, way) for item in artefacts for way in shippable_ways(item)]:
         with ExitStack() as stack:
             runner = entered_runner(artefact, way, stack)
             if isinstance(runner, Skipped):

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier
-from trtpoets.convert.parity import Parity, parity_from_scores
+from trtpoets.adopt.loaded import fp32_from_classifier
+from trtpoets.convert.onnx_export import ExportConfig
+from trtpoets.convert.parity import LIMIT, parity_from_scores
+from trtpoets.core.files import temporary_folder
 from trtpoets.core.images import photo_batches
+from trtpoets.core.network_notes import Parity
 from trtpoets.core.onnx_file import read_onnx
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.runner_id import baseline_text
 from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, Split, TfliteModel, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
@@ -44,30 +51,68 @@ def export(
         if not force and open_card(card_of(out), key) is not None:
             return read_onnx(out)
         classifier = classifier_in(space)
-        model = onnx_from_classifier(classifier, out, ExportConfig(opset), progress)
-        parity = parity_of(classifier, model, space)
-        details = ExportDetails(opset, parity, classifier_identity(space), export_command(space, opset))
-        seal_card(card_of(out), key=key, files=[out], details=details)
+        photos = parity_photos(space)
+        with verified_photos(space, photos):
+            model, compared = compared_export(classifier, out, photos, ExportConfig(opset), progress)
+        seal_export(space, opset, compared)
     return model
 
 
-def parity_of(classifier: Classifier, model: OnnxModel | TfliteModel, space: Workspace) -> Parity:
-    """Compare the scores of a converted file with those of the classifier on test photos.
+@dataclass(frozen=True)
+class Compared:
+    """How fp32.onnx compares with the classifier; `rounded` is as in ExportDetails."""
 
-    Without test photos, noise and ramps that cover all pixel values are used. Raises ConversionFailed if scores differ.
+    parity: Parity
+    rounded: Parity | None = None
+
+
+def compared_export(
+    classifier: Classifier, out: Path, photos: Sequence[Photo], config: ExportConfig, progress: Progress = silent
+) -> tuple[OnnxModel, Compared]:
+    """Write the FP32 ONNX file of a classifier and compare its scores with the classifier's on `photos`.
+
+    Raises ConversionFailed if they differ by more than 1e-4. The file of an adopted integer network does not round: for
+    it, a variant that rounds is compared, whose scores may differ by one quantisation step of the original's output.
     """
-    photos: tuple[Photo, ...] = ()
-    if has_dataset(space):
-        photos = dataset_in(space).in_split(Split.TEST)[:_PARITY_PHOTOS]
-    if photos:
-        with verified_photos(space, photos):
-            batches = list(photo_batches(photos, model.spec.preprocess, 16))
-    else:
-        batches = [_patterns(model)]
+    original = classifier.spec.original
+    with temporary_folder() as folder:
+        model, rounding_file = fp32_from_classifier(classifier, out, folder, config, progress)
+        if rounding_file is None:
+            return model, Compared(parity_of(classifier, model, photos))
+        assert original is not None
+        rounding = replace(model, path=rounding_file)
+        limit = original.output.scale + LIMIT
+        rounded = parity_of(classifier, rounding, photos, limit)
+        return model, Compared(parity_of(classifier, model, photos, math.inf), rounded)
+
+
+def seal_export(space: Workspace, opset: int, compared: Compared) -> None:
+    """Write the card of fp32.onnx. Call it when the classifier of the run is the one that was exported."""
+    out = space.onnx(Precision.FP32)
+    identity = classifier_identity(space)
+    details = ExportDetails(opset, compared.parity, identity, export_command(space, opset), compared.rounded)
+    seal_card(card_of(out), key=hash_of([_VERSION, identity, opset]), files=[out], details=details)
+
+
+def parity_of(
+    classifier: Classifier, model: OnnxModel | TfliteModel, photos: Sequence[Photo], limit: float = LIMIT
+) -> Parity:
+    """Compare the scores of a converted file with those of the classifier on photos.
+
+    Without photos, noise and ramps that cover all pixel values are used. Raises ConversionFailed if a score differs by
+    more than `limit`.
+    """
+    batches = list(photo_batches(photos, model.spec.preprocess, 16)) if photos else [_patterns(model)]
     with open_runner(classifier) as reference, open_runner(model) as runner:
         expected = np.concatenate([reference.infer(batch) for batch in batches])
         scores = np.concatenate([runner.infer(batch) for batch in batches])
-    return parity_from_scores(expected, scores, photos)
+        name = baseline_text(reference.identity)
+    return parity_from_scores(expected, scores, photos, limit, name)
+
+
+def parity_photos(space: Workspace) -> tuple[Photo, ...]:
+    """Return the test photos of a run that a converted file is compared on; none if the run has no photos."""
+    return dataset_in(space).in_split(Split.TEST)[:_PARITY_PHOTOS] if has_dataset(space) else ()
 
 
 def _patterns(model: OnnxModel | TfliteModel) -> np.ndarray:

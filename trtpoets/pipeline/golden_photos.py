@@ -27,16 +27,18 @@ def golden_in(space: Workspace, models: Sequence[OnnxModel]) -> Golden:
     Raises BadInput if the run has no test photos or one was changed; BadPhoto.
     """
     photos = photos_to_judge(space)
-    key = hash_of([_VERSION, COUNT, [sha256_of_file(each.path) for each in models], [each.sha256 for each in photos]])
+    key = hash_of(
+        [_VERSION, COUNT, [sha256_of_file(model.path) for model in models], [photo.sha256 for photo in photos]]
+    )
     if open_card(card_of(space.golden), key) is None:
         with verified_photos(space, photos):
             chosen = golden_photos(photos, models[0].spec.preprocess)
-        runners: dict[Precision, Runner] = {each.precision: OnnxRuntimeRunner(each) for each in models}
+        runners: dict[Precision, Runner] = {model.precision: OnnxRuntimeRunner(model) for model in models}
         # ONNX Runtime can compute Q/DQ graphs in integers or in float. Their rounding differs, as TensorRT's will.
         others: dict[Precision, Runner] = {
-            each.precision: OnnxRuntimeRunner(each, as_written=True)
-            for each in models
-            if each.precision is Precision.INT8
+            model.precision: OnnxRuntimeRunner(model, as_written=True)
+            for model in models
+            if model.precision is Precision.INT8
         }
         with atomic_folder(space.golden) as folder:
             write_golden(golden_from_runners(chosen, runners, others), folder)

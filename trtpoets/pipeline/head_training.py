@@ -8,8 +8,9 @@ import numpy as np
 
 from trtpoets.core.labels import label_indices
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.training import HeadConfig, Training
 from trtpoets.core.types import Split
-from trtpoets.train.head import Head, HeadConfig, Training, head_from_bottlenecks
+from trtpoets.train.head import Head, head_from_bottlenecks
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -85,8 +85,8 @@ def inspect(file: Path | str) -> Inspection:
     if not path.exists():
         raise MissingArtefact(f"{path} does not exist", hint="trtpoets inspect FILE", code="TP8017")
     try:
-        found = kind_of_file(path)
-        kind = _kind(path, found)
+        detected = kind_of_file(path)
+        kind = _kind(path, detected)
         facts = _READERS[kind](path) if kind in _READERS else facts_of_other(path, kind_named(kind))
         return Inspection(path, kind, path.stat().st_size, sha256_of_file(path), facts)
     except OSError as error:
@@ -110,11 +110,11 @@ def _folder(path: Path) -> Inspection:
     return Inspection(path, kind.name, size, sha256_of_folder(path), facts)
 
 
-def _kind(path: Path, found: FileKind | None) -> str:
+def _kind(path: Path, detected: FileKind | None) -> str:
     """Return the kind of a file by its content; by its name if the content is unknown, so that the reader can report
     what is damaged. Raises BadArtefact.
     """
-    name = found.name if found is not None else ""
+    name = detected.name if detected is not None else ""
     if name == "empty":
         raise BadArtefact(f"{path} is empty", hint="create or copy it again", code="TP8020")
     if name not in ("", "text"):
@@ -151,12 +151,12 @@ def _engine(path: Path) -> EngineFacts:
     if not card.is_file():
         return EngineFacts(header, None, "it has no card", NO_HMAC)
     try:
-        found = read_card(card)
-        if not vouches_for(found, path):
+        contents = read_card(card)
+        if not vouches_for(contents, path):
             return EngineFacts(
                 header, None, f"it does not match its card {card.name}: the file was changed", OTHER_HMAC
             )
-        return EngineFacts(header, card_from_details(found.details, path), "", found.foreign)
+        return EngineFacts(header, card_from_details(contents.details, path), "", contents.foreign)
     except BadArtefact as error:
         return EngineFacts(header, None, error.message, OTHER_HMAC)
 

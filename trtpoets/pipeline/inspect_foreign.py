@@ -30,10 +30,10 @@ class _Bounded(io.BufferedReader):
     """A file that limits single reads to _LONGEST bytes, because zipfile reads the directory of an archive at once."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        found = super().read(_LONGEST + 1 if size is None or size < 0 else min(size, _LONGEST + 1))
-        if len(found) > _LONGEST:
+        content = super().read(_LONGEST + 1 if size is None or size < 0 else min(size, _LONGEST + 1))
+        if len(content) > _LONGEST:
             raise ValueError(f"its list of files is larger than {_LONGEST >> 20} MiB")
-        return found
+        return content
 
 
 @contextmanager
@@ -65,39 +65,39 @@ def facts_of_other(path: Path, kind: FileKind) -> OtherFacts:
     remedy = kind.remedy_for(path)
     if kind.name == "ultralytics-engine":
         with open_regular(path) as stream:
-            found = ultralytics_metadata(stream.read(64))
-        remedy = f"cut the metadata off: tail -c +{found[0] + 1} FILE > NEW.engine" if found else remedy
+            metadata = ultralytics_metadata(stream.read(64))
+        remedy = f"cut the metadata off: tail -c +{metadata[0] + 1} FILE > NEW.engine" if metadata else remedy
         remedy = FileKind(kind.name, kind.words, remedy).remedy_for(path)
     return OtherFacts(kind.words, remedy, details)
 
 
 def _ultralytics(path: Path) -> dict[str, str]:
     with open_regular(path) as stream:
-        found = ultralytics_metadata(stream.read(64))
-        if found is None:
+        location = ultralytics_metadata(stream.read(64))
+        if location is None:
             return {}
         stream.seek(4)
-        metadata = json.loads(stream.read(found[0] - 4))
+        metadata = json.loads(stream.read(location[0] - 4))
         header = stream.read(64)
     flavour = MAGIC.get(header[:4])
     built = f"{flavour.value} {'.'.join(map(str, header[24:28]))}" if flavour and len(header) > 28 else "unknown"
-    told = {str(name): value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
-    return {"engine begins at byte": f"{found[0]:,}", "built by": built, **told}
+    texts = {str(name): value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
+    return {"engine begins at byte": f"{location[0]:,}", "built by": built, **texts}
 
 
 def _keras(path: Path) -> dict[str, str]:
     with _zip(path) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
-        told = {}
+        documents = {}
         for name in ("metadata.json", "config.json"):
             if name in entries and entries[name].file_size <= _LONGEST:
-                told[name] = json.loads(archive.read(name))
-    config = told.get("config.json", {})
-    found = {
-        "written by": f"Keras {told['metadata.json']['keras_version']}" if "metadata.json" in told else "",
+                documents[name] = json.loads(archive.read(name))
+    config = documents.get("config.json", {})
+    details = {
+        "written by": f"Keras {documents['metadata.json']['keras_version']}" if "metadata.json" in documents else "",
         "network": f"{config.get('class_name', '')} {config.get('config', {}).get('name', '')}".strip(),
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in details.items() if value}
 
 
 def _archive(path: Path) -> dict[str, str]:
@@ -108,8 +108,8 @@ def _archive(path: Path) -> dict[str, str]:
 
 
 def _graph_def(path: Path) -> dict[str, str]:
-    found = (value for number, value in fields(memoryview(read_bytes(path))) if number == 1)
-    nodes = [dict(fields(message(value))) for value in islice(found, _MOST_NODES + 1)]
+    node_fields = (value for number, value in fields(memoryview(read_bytes(path))) if number == 1)
+    nodes = [dict(fields(message(value))) for value in islice(node_fields, _MOST_NODES + 1)]
     if len(nodes) > _MOST_NODES:
         raise ValueError(f"it has more than {_MOST_NODES:,} nodes")
     operators = Counter(text(node.get(2, b"")) for node in nodes)

@@ -11,11 +11,11 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import OnnxModel, Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_details
 from trtpoets.device.runners import open_runner
+from trtpoets.judge.advice import Advice, Recommended
 from trtpoets.judge.evaluation import evaluation_from_scores, scores_from_runner
-from trtpoets.judge.gate import Check, Gate, GateConfig, Outcome, gate_from_evaluations, missed, sentence, too_few
+from trtpoets.judge.gate import Check, Gate, GateConfig, GateOutcome, gate_from_evaluations, missed, sentence, too_few
 from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.pipeline.artefacts import dataset_in
-from trtpoets.pipeline.card_details import Advice, Recommended
 from trtpoets.pipeline.int8_head import refitted_head
 from trtpoets.train.near_copies.grouping import groups_of
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-Judged = OnnxModel | TfliteModel
+ComparedModel = OnnxModel | TfliteModel
 
 TARGET = GateConfig(max_drop=0.5, min_agreement=98.0)
 """The gate that INT8 must pass on validation photos. As with every gate, few photos leave it undecided."""
@@ -36,10 +36,10 @@ _PHOTOS = 1000
 def advice(
     space: Workspace, fp32: OnnxModel, int8: OnnxModel, refit_head: bool, progress: Progress = silent
 ) -> tuple[HeadNotes | None, Recommended]:
-    """The last steps of quantize, for the notes of a card that is not sealed yet; no head where none is to be fitted.
+    """Refit the head of int8.onnx if `refit_head` is set, and return notes on it (or None) and the recommendation.
 
-    With `refit_head` the last layer of int8.onnx may be replaced; the recommendation refers to the resulting file. Call
-    this before the card of int8.onnx is sealed.
+    Refitting may replace the last layer of int8.onnx; the recommendation refers to the resulting file. Call this before
+    the card of int8.onnx is sealed.
     """
     head = refitted_head(space, fp32, int8, progress) if refit_head else None
     return head, recommendation(space, fp32, int8, progress=progress)
@@ -48,23 +48,27 @@ def advice(
 def recommendation(
     space: Workspace, fp32: OnnxModel, int8: OnnxModel, target: GateConfig = TARGET, progress: Progress = silent
 ) -> Recommended:
-    """Which precision to ship, why, and the gate it comes from.
+    """Return the precision to ship, the reason, and the gate that it is based on.
 
     FP16 is recommended, with a warning, if INT8 misses `target` on the validation photos: either its confidence
     interval is outside the target, or the measured value is, and there are enough photos for a lossless INT8 to pass.
     Otherwise INT8 is recommended; `why` says so if there are too few photos to decide.
     """
-    photos, gate = judged_on_validation(space, fp32, int8, target, progress)
+    photos, gate = gate_on_validation(space, fp32, int8, target, progress)
     if gate is None:
-        return Recommended(Precision.INT8, "no validation photos to tell by")
-    precision, why = _said(space, gate, photos)
+        return Recommended(Precision.INT8, "there are no validation photos to compare INT8 with FP32")
+    precision, why = _decision(space, gate, photos)
     return Recommended(precision, why, photos, gate)
 
 
-def judged_on_validation(
-    space: Workspace, wide: Judged, narrow: Judged, target: GateConfig = TARGET, progress: Progress = silent
+def gate_on_validation(
+    space: Workspace,
+    wide: ComparedModel,
+    narrow: ComparedModel,
+    target: GateConfig = TARGET,
+    progress: Progress = silent,
 ) -> tuple[int, Gate | None]:
-    """Compare `narrow` with `wide` on validation photos: the number of photos, and the gate; None without photos."""
+    """Compare `narrow` with `wide` on validation photos. Returns their number, and the gate; None without photos."""
     dataset = dataset_in(space)
     photos = sorted(dataset.in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_PHOTOS]
     if not photos:
@@ -90,16 +94,16 @@ def recommended_precision(space: Workspace) -> Precision | None:
 
 @dataclass(frozen=True)
 class KnownNotes:
-    """Of the notes on int8.onnx, what later stages need; nothing where an older version did not note it."""
+    """The notes on int8.onnx that later stages need; defaults where an older version did not record them."""
 
     recommended: Advice | None = None
     in_float: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def advised_against(self) -> str:
-        """Why INT8 is not recommended; empty where it is, or nothing was."""
-        found = self.recommended
-        return found.why if found and found.precision is not Precision.INT8 else ""
+        """The reason why INT8 is not recommended; empty if it is, or without a recommendation."""
+        advice = self.recommended
+        return advice.why if advice and advice.precision is not Precision.INT8 else ""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class _NotesOnly:
 
 
 def int8_notes(space: Workspace) -> KnownNotes:
-    """What quantize noted about int8.onnx; nothing where there is none. Raises BadArtefact."""
+    """Return the notes of quantize on int8.onnx; defaults if there is none. Raises BadArtefact."""
     card = open_details(card_of(space.onnx(Precision.INT8)), _NotesOnly)
     return (card and card.notes) or KnownNotes()
 
@@ -123,13 +127,13 @@ def _on_validation(checks: Sequence[Check], photos: int) -> str:
     return f"on {photos:,} validation photos it {', and '.join(sentence(check) for check in checks)}"
 
 
-def _said(space: Workspace, gate: Gate, photos: int) -> tuple[Precision, str]:
+def _decision(space: Workspace, gate: Gate, photos: int) -> tuple[Precision, str]:
     why = missed_on_validation(gate, photos)
     if why:
         _log.warning("INT8 misses its target: %s; use FP16: trtpoets build %s --precision fp16", why, space.name)
         return Precision.FP16, why
     checks = gate.runners[0].checks
-    doubts = [too_few(check) for check in checks if check.outcome is Outcome.UNKNOWN]
+    doubts = [too_few(check) for check in checks if check.outcome is GateOutcome.UNKNOWN]
     why = "; ".join([_on_validation(checks, photos), *doubts])
     _log.info("INT8: %s", why)
     return Precision.INT8, why

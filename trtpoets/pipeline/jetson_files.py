@@ -63,7 +63,7 @@ class JetsonTarget:
         return version if int(version.split(".")[0]) <= LAST else ""
 
     def useless(self, precision: Precision) -> str:
-        """Why `precision` has no benefit on any of its chips; "" if it has on some."""
+        """Return why `precision` has no benefit on any of its chips; "" if it has one on some chip."""
         reasons = [why_not(chip.compute_capability, precision) for chip in self.chips]
         return reasons[0] if reasons and all(reasons) else ""
 

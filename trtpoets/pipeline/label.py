@@ -101,7 +101,7 @@ def label_stream(
         )
     photos = [photo if str(photo) == STDIN else user_path(photo) for photo in photos]
     with ExitStack() as stack:
-        with verifying_once():  # not around what is yielded: it would reach into the caller
+        with verifying_once():  # not around the yields: it would stay active in the caller
             # An existing file is taken for an engine file, unless there is a run of that name.
             if Path(model).suffix in SUFFIXES or (user_path(model).is_file() and not (Path(engines) / model).is_dir()):
                 engine: Engine | Classifier | OnnxModel = engine_from_file(user_path(model), trust=trust)

@@ -56,10 +56,10 @@ def opened(space: Workspace, *, trust: bool = False) -> Artefacts:
     onnx, tflite = tuple(map(lineage.onnx, Precision)), tuple(map(lineage.tflite, Precision))
     engines = lineage.engines()
     return Artefacts(
-        tuple(each for each in onnx if isinstance(each, OnnxModel)),
-        tuple(each for each in tflite if isinstance(each, TfliteModel)),
-        tuple(each for each in engines if not isinstance(each, Stale)),
-        tuple(each for each in (*onnx, *tflite, *engines) if isinstance(each, Stale)),
+        tuple(model for model in onnx if isinstance(model, OnnxModel)),
+        tuple(model for model in tflite if isinstance(model, TfliteModel)),
+        tuple(engine for engine in engines if not isinstance(engine, Stale)),
+        tuple(artefact for artefact in (*onnx, *tflite, *engines) if isinstance(artefact, Stale)),
     )
 
 
@@ -69,19 +69,19 @@ def onnx_in(space: Workspace, precision: Precision) -> OnnxModel:
     Raises MissingArtefact if it is missing, damaged or stale, with the first command that is needed to create it.
     """
     lineage = _Lineage(space)
-    found = lineage.onnx(precision)
-    if isinstance(found, OnnxModel):
-        return found
-    if found is None:
+    model = lineage.onnx(precision)
+    if isinstance(model, OnnxModel):
+        return model
+    if model is None:
         classifier_in(space)
-        found = lineage.missing(precision)
-    raise MissingArtefact(f"{found.path} {found.why}", hint=found.remedy, code="TP8027")
+        model = lineage.missing(precision)
+    raise MissingArtefact(f"{model.path} {model.why}", hint=model.remedy, code="TP8027")
 
 
 def onnx_models_in(space: Workspace) -> tuple[OnnxModel, ...]:
     """Return the usable ONNX files, in the order of Precision. `stale_in` returns the others."""
     lineage = _Lineage(space)
-    return tuple(found for p in Precision if isinstance(found := lineage.onnx(p), OnnxModel))
+    return tuple(model for precision in Precision if isinstance(model := lineage.onnx(precision), OnnxModel))
 
 
 def engines_in(space: Workspace, *, trust: bool = False) -> tuple[Engine, ...]:
@@ -89,7 +89,7 @@ def engines_in(space: Workspace, *, trust: bool = False) -> tuple[Engine, ...]:
 
     With `trust`, engines built by others are accepted too.
     """
-    return tuple(found for found in _Lineage(space, trust).engines() if not isinstance(found, Stale))
+    return tuple(engine for engine in _Lineage(space, trust).engines() if not isinstance(engine, Stale))
 
 
 def stale_in(space: Workspace, *, trust: bool = False) -> tuple[Stale, ...]:

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.training import Accuracy, CopiesDetails
 from trtpoets.core.types import Split
 from trtpoets.judge.clustered import count_of_groups, share_interval
 from trtpoets.judge.gate import photos_in_groups
-from trtpoets.pipeline.card_details import Accuracy, CopiesDetails
 from trtpoets.pipeline.head_training import head_from_features, indices_of_labels, rows_in
 from trtpoets.train.head import head_scores
 from trtpoets.train.near_copies.families import families_of
 from trtpoets.train.near_copies.grouping import across_splits, groups_of, with_families
 
 if TYPE_CHECKING:
+    from trtpoets.core.training import HeadConfig
     from trtpoets.train.dataset import Dataset
-    from trtpoets.train.head import Head, HeadConfig
+    from trtpoets.train.head import Head
 
 _log = logging.getLogger(__name__)
 

@@ -120,7 +120,7 @@ def _from_line(text: str, excluded: set[Path]) -> list[PhotoSource]:
 
 
 def _is_photo(content: bytes) -> bool:
-    """Whether `content` is a photo and not a list of paths: it decodes, or contains control characters."""
+    """Return whether `content` is a photo and not a list of paths: it decodes, or contains control characters."""
     if not content:
         return False
     try:

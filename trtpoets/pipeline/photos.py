@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.core.images import changed_photos
-from trtpoets.core.workspace import Workspace, card_of, open_card
+from trtpoets.core.shell_commands import PLACEHOLDERS, quote
+from trtpoets.core.workspace import Workspace, card_of, open_card, open_details
 from trtpoets.pipeline.artefacts import classifier_in, dataset_in
+from trtpoets.pipeline.card_details import ClassifierDetails
 from trtpoets.train.backbones import DEFAULT_BACKBONE
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ def require_photos(space: Workspace, photos: Sequence[Photo]) -> None:
         raise BadInput(
             f"{len(missing)} of {len(photos)} photos are no longer in {dataset_in(space).folder}, for example "
             f"{missing[0].path}",
-            hint=f"name their present folder: {_command_for(space, 'NEWPLACE')}",
+            hint=f"name their present folder: {photos_command(space, 'NEWPLACE')}",
             code="TP8029",
         )
     changed = changed_photos(photos)
@@ -36,7 +39,7 @@ def require_photos(space: Workspace, photos: Sequence[Photo]) -> None:
         raise BadInput(
             f"{len(changed)} of {len(photos)} photos have changed since the classifier was trained, for example "
             f"{changed[0].path}",
-            hint=_command_for(space, dataset_in(space).folder),
+            hint=photos_command(space, dataset_in(space).folder),
             code="TP8030",
         )
 
@@ -56,10 +59,25 @@ def verified_photos(space: Workspace, photos: Sequence[Photo]) -> Iterator[None]
         raise
 
 
-def _command_for(space: Workspace, folder: object) -> str:
-    """Return the command that creates the classifier again from the photos in `folder`."""
-    backbone = classifier_in(space).spec.backbone
+def photos_command(space: Workspace, folder: object = "FOLDER") -> str:
+    """Return the command that creates the classifier again with the photos in `folder`."""
+    spec = classifier_in(space).spec
+    backbone = spec.backbone
+    if spec.original is not None:
+        recorded = open_details(card_of(space.classifier), ClassifierDetails)
+        return with_photos(recorded.command if recorded else "", folder)
     card = open_card(card_of(space.classifier)) or {}
     if card.get("dataset") is None:
         return space.command("pretrained", backbone, "--photos", folder)
     return space.command("retrain", folder, *([] if backbone == DEFAULT_BACKBONE else ["--backbone", backbone]))
+
+
+def with_photos(command: str, folder: object) -> str:
+    """Return a recorded `adopt` command with other photos."""
+    words = shlex.split(command)
+    if "--photos" in words:
+        place = words.index("--photos")
+        del words[place : place + 2]
+    verb, model, *options = words[1:]
+    photos = str(folder) if str(folder) in PLACEHOLDERS else quote(folder)
+    return " ".join(["trtpoets", verb, quote(model), "--photos", photos, *map(quote, options)])

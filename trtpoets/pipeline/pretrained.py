@@ -56,8 +56,8 @@ def pretrained(
         identity = identity or weights_id(chosen, None)
         key = hash_of([_VERSION, chosen.name, identity, chosen.preprocess.hash, name])
         command = pretrained_command(space, backbone, photos, weights, config)
-        known = None if force else open_card(card_of(space.classifier), key, own=True)
-        if known is not None and "dataset" in known:
+        current = None if force else open_card(card_of(space.classifier), key, own=True)
+        if current is not None and "dataset" in current:
             if dataset is not None:
                 seal_dataset(space, dataset, command)
             return load_classifier(space.classifier)

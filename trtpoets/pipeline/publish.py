@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.files import storage_errors
+from trtpoets.core.training import TrainingDetails
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
-from trtpoets.pipeline.card_details import ClassifierDetails, TrainingDetails
+from trtpoets.pipeline.card_details import ClassifierDetails
 from trtpoets.train.dataset import Dataset, dataset_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trtpoets.adopt.trial import Trial
     from trtpoets.core.types import Classifier
 
 
@@ -31,12 +33,14 @@ def publish(
     command: str,
     trained_on: str | None = None,
     training: TrainingDetails | None = None,
+    trial: Trial | None = None,
 ) -> Classifier:
     """Write the classifier's folder, dataset.json, training.json and last the classifier's card with `key`.
 
     Call it after all computation. `write_classifier` must replace the folder atomically. With `dataset` None
     dataset.json is kept; with `training` None training.json is deleted. `trained_on` is the hash of the dataset that
-    the classifier was trained on, None for a published classifier. `command` is the command that repeats the work.
+    the classifier was trained on, None for a published or adopted classifier. `command` is the command that repeats the
+    work, `trial` how the preprocessing of an adopted one was found.
     """
     classifier = write_classifier()
     if dataset is not None:
@@ -46,7 +50,7 @@ def publish(
             space.training.unlink(missing_ok=True)
     else:
         seal_card(space.training, key=key, files=[], details=training)
-    details = ClassifierDetails(classifier.spec.weights_id, trained_on, command)
+    details = ClassifierDetails(classifier.spec.weights_id, trained_on, command, trial)
     seal_card(card_of(space.classifier), key=key, files=[space.classifier], details=details)
     return classifier
 

@@ -29,7 +29,7 @@ from trtpoets.pipeline.artefacts import ENGINES, dataset_in, has_dataset, writin
 from trtpoets.pipeline.card_details import CalibrationRecord, Fp16Details, Int8Details, Int8FileNotes
 from trtpoets.pipeline.int8_advice import advice
 from trtpoets.pipeline.lineage import onnx_in
-from trtpoets.pipeline.photos import verified_photos
+from trtpoets.pipeline.photos import photos_command, verified_photos
 from trtpoets.pipeline.recorded_commands import quantize_command
 
 if TYPE_CHECKING:
@@ -71,17 +71,17 @@ def quantize(
         if not has_dataset(space):
             raise BadInput(
                 f"{name} has no photos to calibrate with",
-                hint=space.command("pretrained", fp32.spec.backbone, "--photos", "FOLDER"),
+                hint=photos_command(space),
                 code="TP8032",
             )
         dataset = dataset_in(space)
         photos = calibration_photos(dataset.photos, calibration)
         judged = dataset.in_split(Split.VALIDATION)
-        made = _Made(sha256_of_file(fp32.path), dataset.hash, command)
+        origin = _Origin(sha256_of_file(fp32.path), dataset.hash, command)
         makers = {
-            Precision.FP16: lambda: _fp16(space, fp32, photos, made, force, progress),
+            Precision.FP16: lambda: _fp16(space, fp32, photos, origin, force, progress),
             Precision.INT8: lambda: _int8(
-                space, fp32, (photos, judged), calibration, int8, made, force, progress, refit_head
+                space, fp32, (photos, judged), calibration, int8, origin, force, progress, refit_head
             ),
         }
         with verified_photos(space, (*photos, *judged)):
@@ -89,8 +89,8 @@ def quantize(
 
 
 @dataclass(frozen=True)
-class _Made:
-    """What each card says of how its file was made: the sha256 of fp32.onnx, the hash of the dataset, the command."""
+class _Origin:
+    """The origin that each card records: the sha256 of fp32.onnx, the hash of the dataset, the command."""
 
     made_from: str
     dataset: str
@@ -101,7 +101,7 @@ def _fp16(
     space: Workspace,
     fp32: OnnxModel,
     photos: Sequence[Photo],
-    made: _Made,
+    origin: _Origin,
     force: bool,
     progress: Progress,
 ) -> OnnxModel:
@@ -110,7 +110,7 @@ def _fp16(
     if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     model, notes = fp16_from_onnx(fp32, photos, out, progress)
-    details = Fp16Details(notes, made.made_from, made.dataset, made.command)
+    details = Fp16Details(notes, origin.made_from, origin.dataset, origin.command)
     seal_card(card_of(out), key=key, files=[out], details=details)
     return model
 
@@ -121,30 +121,30 @@ def _int8(
     photos: tuple[Sequence[Photo], Sequence[Photo]],
     calibration: CalibrationConfig,
     config: Int8Config,
-    made: _Made,
+    origin: _Origin,
     force: bool,
     progress: Progress,
     refit_head: bool,
 ) -> OnnxModel:
     """Write int8.onnx. `photos` are (calibration, validation) photos, `made` is the origin to record in the card."""
     out = space.onnx(Precision.INT8)
-    hashes = [[photo.sha256 for photo in some] for some in photos]
+    hashes = [[photo.sha256 for photo in group] for group in photos]
     made_from = [_VERSION, sha256_of_file(fp32.path), hashes, asdict(calibration)]
     key = hash_of([*made_from, asdict(config), refit_head, _NOTES_VERSION])
     if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     ranges_key = hash_of([*made_from, config.correct_bias])
-    comparer = Int8Evaluator(fp32, *photos, config)
+    evaluator = Int8Evaluator(fp32, *photos, config)
     ranges = None if force else open_details(space.ranges, Ranges, ranges_key)
     if ranges is None:
-        ranges = _ranges(comparer, photos[0], calibration, progress)
+        ranges = _ranges(evaluator, photos[0], calibration, progress)
         seal_card(space.ranges, key=ranges_key, files=[], details=ranges)
-    model, notes = int8_from_onnx(comparer, ranges, out, progress)
+    model, notes = int8_from_onnx(evaluator, ranges, out, progress)
     head, recommended = advice(space, fp32, model, refit_head, progress)
     if head is not None and head.kept:  # the file was rewritten with another last layer
-        notes = notes_of_new_head(comparer, notes, model)
+        notes = notes_of_new_head(evaluator, notes, model)
     # Histograms of tensors with equalised channels are left out: their ranges refer to the scaled values.
-    drawn = {name: seen for name, seen in ranges.histograms.items() if name not in ranges.equalised}
+    drawn = {name: histogram for name, histogram in ranges.histograms.items() if name not in ranges.equalised}
     worst = worst_layers(check_onnx(out), drawn, notes.layers_db)
     details = Int8Details(
         Int8FileNotes(**vars(notes), histograms=worst, head=head, recommended=recommended),
@@ -156,24 +156,24 @@ def _int8(
             trials=ranges.trials,
         ),
         config,
-        made.made_from,
-        made.dataset,
-        made.command,
+        origin.made_from,
+        origin.dataset,
+        origin.command,
     )
     seal_card(card_of(out), key=key, files=[out], details=details)
     return model
 
 
 def _ranges(
-    comparer: Int8Evaluator, photos: Sequence[Photo], calibration: CalibrationConfig, progress: Progress
+    evaluator: Int8Evaluator, photos: Sequence[Photo], calibration: CalibrationConfig, progress: Progress
 ) -> Ranges:
     """Return the ranges of the chosen method; with AUTO the best of all methods, and each one's validation result."""
-    found = ranges_from_photos(comparer.model, photos, calibration, progress)
+    by_method = ranges_from_photos(evaluator.model, photos, calibration, progress)
     if calibration.method in calibration.method.base_methods:
-        return found[0]
-    refined = search_ranges(comparer.model, found, photos, progress)
+        return by_method[0]
+    refined = search_ranges(evaluator.model, by_method, photos, progress)
     if calibration.method is Method.AUTO:
-        chosen, trials = best_ranges(comparer, (*found, *refined), progress)
+        chosen, trials = best_ranges(evaluator, (*by_method, *refined), progress)
         return replace(chosen, trials=trials)
     # If equalisation improves no tensor, `refined` contains only the ranges of the method "features".
     return refined[0] if calibration.method is Method.FEATURES else refined[-1]

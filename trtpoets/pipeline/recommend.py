@@ -29,9 +29,9 @@ def recommend(
 ) -> Recommendation:
     """Return which runner, precision and batch size to deploy, from the measurements in engines/<name>/.
 
-    `max_drop` is in percentage points of accuracy, `max_p99` in ms, `batches` are the sizes to choose from. Where no
-    runner fits, `chosen` is None, and `require_fit` raises. Raises MissingArtefact where a measurement is missing, or
-    was made from other files than those of the run now.
+    `max_drop` is in percentage points of accuracy, `max_p99` in ms, `batches` are the sizes to choose from. If no
+    runner fits, `chosen` is None, and `require_fit` raises. Raises MissingArtefact if a measurement is missing or is
+    not up to date with the files of the run.
     """
     limits = Limits(max_drop, max_p99, tuple(batches))
     space = Workspace(Path(engines), name)

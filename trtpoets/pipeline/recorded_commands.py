@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.adopt.contract_options import geometry_options_of, pixel_options_of
 from trtpoets.core.shell_commands import DEFAULT_ENGINES
 from trtpoets.core.workspace import Workspace
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from trtpoets.judge.bench.benchmark import BenchConfig
     from trtpoets.judge.gate import GateConfig
     from trtpoets.judge.train_benchmark import TrainBenchConfig
+    from trtpoets.pipeline.adopt import AdoptConfig
     from trtpoets.pipeline.retrain import RetrainConfig
     from trtpoets.train.split import DatasetConfig
 
@@ -49,6 +51,23 @@ def pretrained_command(
     given = {"photos": photos, "labels": config.labels if photos else None, "weights": weights}
     paths: dict[str, object] = {word: None if path is None else Path(path) for word, path in given.items()}
     return _command(space, "pretrained", [backbone], {**paths, "class_folders": bool(photos) and config.class_folders})
+
+
+def adopt_command(space: Workspace, model: Path, photos: Path | str | None, config: AdoptConfig) -> str:
+    """Return the `trtpoets adopt` command for this file, these photos and options."""
+    stated = config.contract
+    options = {
+        "photos": None if photos is None else Path(photos),
+        "labels": config.labels,
+        "channels": stated.channels and stated.channels.value,
+        "size": config.size,
+        "class_folders": photos is not None and config.dataset.class_folders,
+        "allow_code": config.allow_code,
+    }
+    words = [pixel_options_of(stated.pixels)] if stated.pixels else []
+    words += [geometry_options_of(stated.geometry)] if stated.geometry else []
+    contract = " ".join(words).split()
+    return _command(space, "adopt", [model, *contract], options)
 
 
 def export_command(space: Workspace, opset: int) -> str:

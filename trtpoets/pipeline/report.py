@@ -33,7 +33,7 @@ def report(name: str, *, engines: Path | str = ENGINES) -> Report:
 
 
 def _sample_photos(space: Workspace) -> Mapping[str, Photo]:
-    """Test photos by path, for the page's gallery."""
+    """Return the test photos by path, for the gallery of the page."""
     if not has_dataset(space):
         return {}
     return {str(photo.path): photo for photo in dataset_in(space).in_split(Split.TEST)}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from trtpoets.core.network_notes import Parity
 from trtpoets.core.runner_id import engine_runner
-from trtpoets.core.serialization import from_json, to_json
+from trtpoets.core.serialization import from_json
 from trtpoets.core.types import Precision, Skipped
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, has_dataset, training_in
@@ -23,9 +24,7 @@ from trtpoets.reporting.model import (
     EngineEntry,
     Fp16Summary,
     Int8Summary,
-    Parity,
     Quantisation,
-    TrainingDocument,
 )
 
 if TYPE_CHECKING:
@@ -41,19 +40,21 @@ _T = TypeVar("_T")
 _RENAMED = {"engine_bytes": "bytes", "engine_sha256": "sha256", "build_seconds": "seconds"}
 """Fields of an engine's card that have another name in report.json."""
 
+_NOT_COPIED = ("flavour", "precision", "spec")
+"""Fields of an engine's card that an EngineEntry does not take over: its runner has the precision."""
+
 
 def report_documents(space: Workspace) -> Documents:
-    """Return the documents of a run that were made from its files as they are now."""
+    """Return the documents of a run that are up to date with its files."""
     classifier, built = classifier_in(space), engines_in(space)
     cards = {model.precision: open_card(card_of(model.path)) for model in onnx_models_in(space)}
-    known = identities(space, artefacts_in(space))
-    evaluation, benchmark = evaluation_now(space, known), benchmark_now(space, known)
+    hashes = identities(space, artefacts_in(space))
+    evaluation, benchmark = evaluation_now(space, hashes), benchmark_now(space, hashes)
     train_benchmark = train_benchmark_now(space)
     dataset = open_card(space.dataset) if has_dataset(space) and dataset_in(space) is not None else None
-    training = training_in(space)
     fp32 = cards.get(Precision.FP32) or {}
     stale = [
-        Skipped(f"using {path.name}", f"it is of other files than those that are there now: {remedy}")
+        Skipped(f"using {path.name}", f"it was measured on other files: {remedy}")
         for path, document, remedy in (
             (space.evaluation, evaluation, space.command("evaluate")),
             (space.benchmark, benchmark, space.command("bench")),
@@ -66,7 +67,7 @@ def report_documents(space: Workspace) -> Documents:
     return Documents(
         spec=classifier.spec,
         dataset=None if dataset is None else from_json(DatasetDocument, dataset, str(space.dataset)),
-        training=None if training is None else from_json(TrainingDocument, to_json(training), str(space.training)),
+        training=training_in(space),
         train_benchmark=train_benchmark,
         parity=from_json(Parity, fp32["parity"], _card(space, Precision.FP32)) if fp32.get("parity") else None,
         opset=fp32.get("opset"),
@@ -87,7 +88,7 @@ def _card(space: Workspace, precision: Precision) -> str:
 
 
 def _notes(space: Workspace, cards: Mapping[Precision, Details], precision: Precision, kind: type[_T]) -> _T | None:
-    """The notes on an ONNX file of a narrow precision, with the configuration that it was made with."""
+    """Return the notes on an ONNX file of a narrow precision, with the configuration that it was made with."""
     card = cards.get(precision)
     if not card or "notes" not in card:
         return None
@@ -96,18 +97,18 @@ def _notes(space: Workspace, cards: Mapping[Precision, Details], precision: Prec
 
 
 def _engine(engine: Engine) -> EngineEntry:
-    card = {_RENAMED.get(name, name): value for name, value in to_json(engine.card).items()}
+    card = {_RENAMED.get(name, name): value for name, value in vars(engine.card).items() if name not in _NOT_COPIED}
     runner = engine_runner(engine.card, engine.card.precision)
-    return from_json(EngineEntry, {**card, **runner.row(), "file": engine.path.name}, str(card_of(engine.path)))
+    return EngineEntry(runner=runner, flavour=engine.card.flavour.value, file=engine.path.name, **card)
 
 
 def _commands(
     space: Workspace, cards: Mapping[Precision, Details], built: Sequence[Engine]
 ) -> dict[str, tuple[str, ...]]:
-    """The recorded commands of each stage, each once; a stage that an older version ran recorded none."""
+    """Return the recorded commands by stage, without duplicates. Older versions recorded none."""
     trained_on = open_card(space.dataset) or {}
     narrow = [card for precision, card in cards.items() if precision is not Precision.FP32]
-    found = {
+    recorded = {
         "retrain": _recorded([trained_on if "command" in trained_on else open_card(card_of(space.classifier))]),
         "export": _recorded([cards.get(Precision.FP32)]),
         "quantize": _recorded(narrow),
@@ -121,7 +122,7 @@ def _commands(
             )
         },
     }
-    once = {stage: tuple(dict.fromkeys(filter(None, commands))) for stage, commands in found.items()}
+    once = {stage: tuple(dict.fromkeys(filter(None, commands))) for stage, commands in recorded.items()}
     return {stage: commands for stage, commands in once.items() if commands}
 
 

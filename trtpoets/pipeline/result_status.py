@@ -16,6 +16,7 @@ from trtpoets.judge.evaluation_file import VERSION, EvaluatedFiles, Evaluations,
 from trtpoets.judge.train_benchmark import TrainBenchConfig, TrainBenchmark
 from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, classifier_key, dataset_in, has_dataset
 from trtpoets.pipeline.lineage import onnx_in, opened
+from trtpoets.pipeline.photos import photos_command
 from trtpoets.train.near_copies.grouping import groups_of
 
 if TYPE_CHECKING:
@@ -30,30 +31,30 @@ _BENCHMARK = 3
 
 
 def artefacts_in(space: Workspace) -> tuple[Runnable, ...]:
-    """Everything that can answer, the classifier first, as it is the baseline."""
-    found = opened(space)
-    return (classifier_in(space), *found.onnx, *found.tflite, *found.engines)
+    """Return all artefacts that can classify photos; the classifier is first, because it is the baseline."""
+    artefacts = opened(space)
+    return (classifier_in(space), *artefacts.onnx, *artefacts.tflite, *artefacts.engines)
 
 
 def photos_to_judge(space: Workspace) -> tuple[Photo, ...]:
-    """The photos that everything is judged on. Raises BadInput where the run has none."""
+    """Return the test photos, with which everything is evaluated and measured. Raises BadInput without photos."""
     if not has_dataset(space):
         raise BadInput(
-            f"{space.name} has no photos to be judged on",
-            hint=f"give it some: {space.command('pretrained', 'BACKBONE', '--photos', 'FOLDER')}",
+            f"{space.name} has no test photos",
+            hint=f"add photos: {photos_command(space)}",
             code="TP8033",
         )
     return dataset_in(space).in_split(Split.TEST)
 
 
 def groups_to_judge(space: Workspace, photos: Sequence[Photo]) -> tuple[int, ...] | None:
-    """The independent group of each of `photos`; None where each is a group of its own."""
+    """Return the independent group of each of `photos`; None where each is a group of its own."""
     groups = groups_of(photos, dataset_in(space) if has_dataset(space) else None)
     return groups if len(set(groups)) < len(groups) else None
 
 
 def identities(space: Workspace, artefacts: Sequence[Runnable]) -> list[str]:
-    """What each artefact is, by content. Reads every file."""
+    """Return a hash of the content of each artefact. Reads every file."""
     return [
         classifier_identity(space) if isinstance(artefact, Classifier) else sha256_of_file(artefact.path)
         for artefact in artefacts
@@ -61,41 +62,41 @@ def identities(space: Workspace, artefacts: Sequence[Runnable]) -> list[str]:
 
 
 def evaluation_key(identities: Sequence[str], photos: Sequence[Photo], groups: Sequence[int] | None = None) -> str:
-    """What an evaluation was made from: the key of its card. `groups` is what `groups_to_judge` gives."""
+    """Return the key of an evaluation's card: a hash of its inputs. `groups` is the result of `groups_to_judge`."""
     return hash_of([VERSION, list(identities), [photo.sha256 for photo in photos], groups and list(groups)])
 
 
 def benchmark_key(identities: Sequence[str], photos: Sequence[Photo], config: BenchConfig) -> str:
-    """What a benchmark was made from: the key of its card."""
+    """Return the key of a benchmark's card: a hash of its inputs."""
     return hash_of([_BENCHMARK, list(identities), [photo.sha256 for photo in photos], vars(config)])
 
 
 def recorded(identities: Sequence[str], photos: Sequence[Photo]) -> EvaluatedFiles:
-    """Return what an evaluation was made from, for evaluation.json: compared again by `evaluation_now`.
+    """Return the inputs of an evaluation, for evaluation.json; `evaluation_now` compares them again.
 
-    The SHA-256 are those of the bytes that were decoded, in the order of the photos: reading verifies them.
+    The SHA-256 of the photos, in their order, are those of the decoded bytes, because reading verifies them.
     """
     return EvaluatedFiles(VERSION, tuple(identities), _photos_hash(photos), tuple(photo.sha256 for photo in photos))
 
 
-def evaluation_now(space: Workspace, known: Sequence[str]) -> Evaluations | None:
-    """Return the evaluation if all files that it was made from are unchanged. `known` is what `identities` returns."""
+def evaluation_now(space: Workspace, hashes: Sequence[str]) -> Evaluations | None:
+    """Return the evaluation if all its input files are unchanged. `hashes` is the result of `identities`."""
     details = open_card(space.evaluation)
     if details is None or not has_dataset(space) or (details.get("judged") or {}).get("version") != VERSION:
         return None
     result = evaluations_from_json(details, space.evaluation)
     assert result.judged is not None
-    same = set(result.judged.artefacts) <= set(known)
+    same = set(result.judged.artefacts) <= set(hashes)
     return result if same and result.judged.photos == _photos_hash(photos_to_judge(space)) else None
 
 
-def benchmark_now(space: Workspace, known: Sequence[str]) -> Benchmark | None:
-    """Return the benchmark if all files that it was made from are unchanged. `known` is what `identities` returns."""
+def benchmark_now(space: Workspace, hashes: Sequence[str]) -> Benchmark | None:
+    """Return the benchmark if all files that it was made from are unchanged. `hashes` is the result of `identities`."""
     details = open_card(space.benchmark)
     if details is None or "artefacts" not in details:
         return None
     benchmark = benchmark_from_card(details, space.benchmark)
-    return benchmark if set(benchmark.artefacts.values()) <= set(known) else None
+    return benchmark if set(benchmark.artefacts.values()) <= set(hashes) else None
 
 
 def train_benchmark_now(space: Workspace) -> TrainBenchmark | None:
@@ -109,12 +110,12 @@ def train_benchmark_now(space: Workspace) -> TrainBenchmark | None:
 
 
 def train_benchmark_key(space: Workspace, config: TrainBenchConfig) -> str:
-    """Return the key of the card of train-benchmark.json: what `bench --train` is made from."""
+    """Return the key of the card of train-benchmark.json: a hash of the inputs of `bench --train`."""
     return hash_of([classifier_key(space), to_json(config)])
 
 
 def int8_ranges(space: Workspace) -> Ranges | None:
-    """The ranges that int8.onnx was written with; None where either is not there. Raises MissingArtefact when stale."""
+    """Return the ranges of int8.onnx; None if either file is missing. Raises MissingArtefact if int8.onnx is stale."""
     if not space.onnx(Precision.INT8).is_file():
         return None
     onnx_in(space, Precision.INT8)
@@ -129,17 +130,17 @@ def _photos_hash(photos: Sequence[Photo]) -> str:
 
 
 def require_current(space: Workspace) -> None:
-    """Raise MissingArtefact unless everything that is there now was evaluated and benched as it is now."""
-    known, photos = identities(space, artefacts_in(space)), photos_to_judge(space)
+    """Raise MissingArtefact unless the evaluation and the benchmark are up to date with all files of the run."""
+    hashes, photos = identities(space, artefacts_in(space)), photos_to_judge(space)
     details = open_card(space.benchmark)
     config = benchmark_from_card(details, space.benchmark).config if details else None
     keys = {
-        "evaluated": (space.evaluation, evaluation_key(known, photos, groups_to_judge(space, photos)), "evaluate"),
-        "benched": (space.benchmark, benchmark_key(known, photos, config) if config else None, "bench"),
+        "evaluated": (space.evaluation, evaluation_key(hashes, photos, groups_to_judge(space, photos)), "evaluate"),
+        "benched": (space.benchmark, benchmark_key(hashes, photos, config) if config else None, "bench"),
     }
     for done, (card, key, command) in keys.items():
         if key is None or open_card(card, key) is None:
-            stale = f"{card.name} is not of the files that are there now"
+            stale = f"{card.name} was measured on other files than those of the run now"
             raise MissingArtefact(
                 stale if card.is_file() else f"{space.name} was not {done} yet",
                 hint=space.command(command),

@@ -11,10 +11,10 @@ import numpy as np
 from trtpoets.core.errors import MissingArtefact
 from trtpoets.core.paths import cache_root, user_path
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.training import Accuracy, HeadConfig, Training, TrainingDetails
 from trtpoets.core.types import Classifier, ModelSpec, Resize, Split, hash_of
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.artefacts import ENGINES, training_in, writing
-from trtpoets.pipeline.card_details import Accuracy, TrainingDetails
 from trtpoets.pipeline.extractors import Device, extractor_from_network
 from trtpoets.pipeline.head_training import head_from_features, rows_in
 from trtpoets.pipeline.near_copies import accuracy_on, accuracy_text, copies_details, copies_together
@@ -25,7 +25,7 @@ from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.classifier import classifier_from_head, load_classifier
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
 from trtpoets.train.downloaded_weights import weights_id
-from trtpoets.train.head import Head, HeadConfig, Training
+from trtpoets.train.head import Head
 from trtpoets.train.near_copies.thumbnails import ThumbnailCache
 from trtpoets.train.networks import network_from_backbone
 
@@ -74,9 +74,9 @@ def retrain(
             [_VERSION, dataset.hash, backbone.name, weights, backbone.preprocess.hash, asdict(config.head), name]
         )
         command = retrain_command(space, photos, config)
-        known = None if force else trained_here(space, key, dataset)
-        if known is not None:
-            seal_dataset(space, known, command)  # the photos may have been moved
+        current = None if force else trained_here(space, key, dataset)
+        if current is not None:
+            seal_dataset(space, current, command)  # the photos may have been moved
             return load_classifier(space.classifier)
         network = network_from_backbone(backbone, config.weights)
         extractor = extractor_from_network(network, config.device)

@@ -13,6 +13,7 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import Flavour
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.bench.benchmark import BenchConfig
+from trtpoets.pipeline.adopt import AdoptConfig, adopt
 from trtpoets.pipeline.artefacts import ENGINES, writing
 from trtpoets.pipeline.bench import bench
 from trtpoets.pipeline.build import build
@@ -31,13 +32,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The options that `run` passes to the stages."""
+    """The options that `run` passes to the stages. With `model`, that file is adopted instead of training."""
 
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     bench: BenchConfig = field(default_factory=BenchConfig)
     flavour: Flavour | None = None
     targets: tuple[str, ...] = ()
+    model: Path | None = None
+    adopt: AdoptConfig = field(default_factory=AdoptConfig)
 
 
 def run(
@@ -49,14 +52,25 @@ def run(
     force: bool = False,
     progress: Progress = silent,
 ) -> Report:
-    """Train, export, quantize, build, evaluate, bench and report; returns the report.
+    """Train (or adopt `config.model`), export, quantize, build, evaluate, bench and report; returns the report.
 
     Continues where an earlier run stopped. If no TensorRT library can build here, the build stage is skipped and the
     report gives the reason. Every other error is raised, and the finished stages are kept.
     """
     config = config or RunConfig()
     with writing(Workspace(Path(engines), name)):
-        retrain(photos, name, config.retrain, engines=engines, force=force, progress=progress)
+        if config.model is None:
+            retrain(photos, name, config.retrain, engines=engines, force=force, progress=progress)
+        else:
+            adopt(
+                config.model,
+                name,
+                photos=photos,
+                config=config.adopt,
+                engines=engines,
+                force=force,
+                progress=progress,
+            )
         export(name, engines=engines, force=force, progress=progress)
         quantize(name, calibration=config.calibration, engines=engines, force=force, progress=progress)
         try:
@@ -87,7 +101,7 @@ def demo(
     force: bool = False,
     progress: Progress = silent,
 ) -> Report:
-    """Write the solar-cell photos to `photos` and run the whole road on them; returns the report.
+    """Write the solar-cell photos to `photos` and run the complete pipeline on them; returns the report.
 
     `quick` uses 60 photos per class. The photos are licensed under CC BY-NC-SA 4.0, for non-commercial use only.
     """

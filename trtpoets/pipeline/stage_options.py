@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.adopt.contract_options import contract_options
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.core.errors import BadInput
+from trtpoets.core.training import HeadConfig, Optimizer
 from trtpoets.core.types import Flavour, Resize
 from trtpoets.device.build.engine_config import batch_range
 from trtpoets.judge.bench.bench_options import bench_config
 from trtpoets.judge.gate import GateConfig
+from trtpoets.pipeline.adopt import AdoptConfig
 from trtpoets.pipeline.extractors import Device
 from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.pipeline.run import RunConfig
 from trtpoets.train.dataset import DatasetConfig
-from trtpoets.train.head import HeadConfig, Optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "adopt_config",
     "batch_range",
     "bench_config",
     "calibration_config",
@@ -62,15 +66,51 @@ def retrain_config(
     )
 
 
+def adopt_config(
+    *,
+    labels: Path | None = None,
+    class_folders: bool = False,
+    size: int | None = None,
+    allow_code: bool = False,
+    **contract: Any,
+) -> AdoptConfig:
+    """Return the configuration of `adopt`. `contract` are the arguments of `contract_options`."""
+    stated = contract_options(**contract)
+    config = AdoptConfig(labels=labels, contract=stated, size=size, allow_code=allow_code)
+    return replace(config, dataset=replace(config.dataset, class_folders=class_folders))
+
+
 def photos_config(labels: Path | None, class_folders: bool) -> DatasetConfig:
     """Return the configuration with which `pretrained` reads its photos."""
     return DatasetConfig(labels=str(labels or ""), class_folders=class_folders)
 
 
-def run_config(retraining: RetrainConfig, flavour: Flavour | None, targets: Sequence[str], seed: int) -> RunConfig:
-    """Return the configuration of `run`."""
+def run_config(
+    retraining: RetrainConfig,
+    flavour: Flavour | None,
+    targets: Sequence[str],
+    seed: int,
+    model: Path | None = None,
+) -> RunConfig:
+    """Return the configuration of `run`. With `model`, a file to adopt, options of training must be the defaults."""
+    if model is not None:
+        dataset = replace(retraining.dataset, class_folders=False, strict=False)
+        given = replace(retraining, dataset=dataset, head=replace(retraining.head, seed=0))
+        if given != RetrainConfig(resize=given.resize):
+            raise BadInput(
+                "--model takes a classifier that is trained already, so options of training have no effect",
+                hint="leave out --backbone, --weights, --device, --steps, --labels and the percentages of photos",
+                code="TP9511",
+            )
+    adoption = AdoptConfig()
+    adoption = replace(adoption, dataset=replace(adoption.dataset, class_folders=retraining.dataset.class_folders))
     return RunConfig(
-        retrain=retraining, calibration=CalibrationConfig(seed=seed), flavour=flavour, targets=tuple(targets)
+        retrain=retraining,
+        calibration=CalibrationConfig(seed=seed),
+        flavour=flavour,
+        targets=tuple(targets),
+        model=model,
+        adopt=adoption,
     )
 
 

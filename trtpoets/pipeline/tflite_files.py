@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos
 from trtpoets.convert.tflite_export import PRECISIONS, tflite_from_classifier
 from trtpoets.core.errors import BadInput, ConversionFailed
+from trtpoets.core.original import Format
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.tflite_file import read_tflite
 from trtpoets.core.types import Precision, Split, TfliteModel, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, open_details, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.tflite import TfliteRunner
-from trtpoets.judge.gate import Outcome, missed, too_few
+from trtpoets.judge.gate import GateOutcome, missed, too_few
 from trtpoets.judge.golden import Golden, check_scores_against, golden_from_runners
 from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, dataset_in
 from trtpoets.pipeline.card_details import Judged, TfliteCalibration, TfliteFp32Details, TfliteInt8Details
-from trtpoets.pipeline.export import parity_of
+from trtpoets.pipeline.export import parity_of, parity_photos
 from trtpoets.pipeline.golden_photos import golden_in
-from trtpoets.pipeline.int8_advice import judged_on_validation, missed_on_validation
+from trtpoets.pipeline.int8_advice import gate_on_validation, missed_on_validation
 from trtpoets.pipeline.lineage import onnx_models_in
 from trtpoets.pipeline.photos import verified_photos
 
@@ -50,7 +51,7 @@ def tflite_wanted(precisions: Sequence[Precision]) -> tuple[Precision, ...]:
                 hint="--precision fp32 --precision int8",
                 code="TP8042",
             )
-    return tuple(each for each in PRECISIONS if each in (precisions or PRECISIONS))
+    return tuple(precision for precision in PRECISIONS if precision in (precisions or PRECISIONS))
 
 
 def tflite_parts(
@@ -65,21 +66,21 @@ def tflite_parts(
     models = tflite_models(space, wanted, progress)
     golden = golden_of(models, golden_in(space, onnx_models_in(space)))
     missed, doubts = _judgement(space) if Precision.INT8 in wanted else ("", ())
-    order = [each for each in (Precision.INT8, Precision.FP32) if each in wanted]
+    order = [precision for precision in (Precision.INT8, Precision.FP32) if precision in wanted]
     if missed:
         order.reverse()
     shipped = replace(
         parts,
         models=(),
         engines=(),
-        golden=replace(golden, expected={each.value: golden.expected[each.value] for each in wanted}),
+        golden=replace(golden, expected={precision.value: golden.expected[precision.value] for precision in wanted}),
         order=tuple(order),
     )
     warnings = (f"int8.tflite misses its target and comes last: {missed}",) if missed else doubts
     narrow = shipped.golden.expected.get(Precision.INT8.value)
     if narrow is not None and narrow.tolerance > _FRAGILE:
         warnings += (f"the scores of int8.tflite vary between builds of the interpreter: {narrow.reason}",)
-    return shipped, tuple(each for each in models if each.precision in wanted), warnings
+    return shipped, tuple(model for model in models if model.precision in wanted), warnings
 
 
 def tflite_models(
@@ -90,6 +91,15 @@ def tflite_models(
     Files that are not up to date are written to engines/<name>/. The caller must hold the lock of the workspace.
     """
     classifier = classifier_in(space)
+    original = classifier.spec.original
+    if original is not None and not original.format.is_tensorflow:
+        raise BadInput(
+            f"TensorFlow's converter writes TFLite files, and {space.name} was adopted from {original.file}",
+            hint="use the original TFLite file"
+            if original.format is Format.TFLITE
+            else space.command("bundle", "--for", "onnxruntime"),
+            code="TP9512",
+        )
     fp32 = _fp32(space, classifier, progress)
     return (fp32, _int8(space, classifier, fp32, progress)) if Precision.INT8 in precisions else (fp32,)
 
@@ -119,7 +129,9 @@ def _fp32(space: Workspace, classifier: Classifier, progress: Progress) -> Tflit
     key = hash_of([_VERSION, made_from, Precision.FP32])
     if open_card(card_of(out), key, own=True) is None:
         model = tflite_from_classifier(classifier, Precision.FP32, (), out, progress)
-        parity = parity_of(classifier, model, space)
+        photos = parity_photos(space)
+        with verified_photos(space, photos):
+            parity = parity_of(classifier, model, photos)
         seal_card(card_of(out), key=key, files=[out], details=TfliteFp32Details(made_from, parity))
     return read_tflite(out)
 
@@ -133,9 +145,9 @@ def _int8(space: Workspace, classifier: Classifier, fp32: TfliteModel, progress:
     if open_card(card_of(out), key, own=True) is None:
         with verified_photos(space, (*photos, *dataset_in(space).in_split(Split.VALIDATION))):
             model = tflite_from_classifier(classifier, Precision.INT8, photos, out, progress)
-            judged, gate = judged_on_validation(space, fp32, model, progress=progress)
+            count, gate = gate_on_validation(space, fp32, model, progress=progress)
         details = TfliteInt8Details(
-            made_from, dataset.hash, TfliteCalibration(len(photos), config.seed), Judged(judged, gate)
+            made_from, dataset.hash, TfliteCalibration(len(photos), config.seed), Judged(count, gate)
         )
         seal_card(card_of(out), key=key, files=[out], details=details)
     return read_tflite(out)
@@ -149,5 +161,5 @@ def _judgement(space: Workspace) -> tuple[str, tuple[str, ...]]:
     return missed_on_validation(details.judged.gate, details.judged.photos), tuple(
         f"it is undecided whether int8.tflite meets its target: {too_few(check)}"
         for check in details.judged.gate.runners[0].checks
-        if check.outcome is Outcome.UNKNOWN and not missed(check)
+        if check.outcome is GateOutcome.UNKNOWN and not missed(check)
     )

@@ -21,24 +21,28 @@ def best_of(fitting: Sequence[Candidate], rows: Mapping[tuple[str, int], Measure
     """Return the candidate with the smallest loss among those whose rate is about the highest.
 
     `rows` are measurements by runner and batch size."""
-    top = max(fitting, key=lambda each: each.photos_per_s)
+    top = max(fitting, key=lambda candidate: candidate.photos_per_s)
     alike = [
-        each
-        for each in fitting
-        if each.photos_per_s >= (1 - _ALIKE) * top.photos_per_s or not _faster(top, each, rows, len(fitting) - 1)
+        candidate
+        for candidate in fitting
+        if candidate.photos_per_s >= (1 - _ALIKE) * top.photos_per_s
+        or not _faster(top, candidate, rows, len(fitting) - 1)
     ]
-    return min(alike, key=lambda each: (max(each.drop or 0.0, 0.0), each.batch, -each.photos_per_s))
+    return min(
+        alike,
+        key=lambda candidate: (max(candidate.drop or 0.0, 0.0), candidate.batch, -candidate.photos_per_s),
+    )
 
 
 def _faster(top: Candidate, other: Candidate, rows: Mapping[tuple[str, int], Measurement], comparisons: int) -> bool:
     """Return whether the difference in photos/s exceeds the noise of the rounds; True where that is not known."""
-    own, beside = (rows[each.runner.name, each.batch] for each in (top, other))
-    first, second = ([each.batch / span for span in row.round_p50_ms] for each, row in ((top, own), (other, beside)))
+    top_row, other_row = (rows[candidate.runner.name, candidate.batch] for candidate in (top, other))
+    first, second = ([row.batch / span for span in row.round_p50_ms] for row in (top_row, other_row))
     if not first or not second:
         return True
-    both = rounds_of_both(beside, own) if top.batch == other.batch else []
-    if both:  # round by round, as they were measured in turn
-        found = ratio_of_rounds([slow for slow, _ in both], [quick for _, quick in both], comparisons=comparisons)
+    both = rounds_of_both(other_row, top_row) if top.batch == other.batch else []
+    if both:  # round by round, because both were measured in the same rounds
+        ratio = ratio_of_rounds([slow for slow, _ in both], [quick for _, quick in both], comparisons=comparisons)
     else:
-        found = ratio_of_runs(first, second, comparisons=comparisons)
-    return found.interval is None or found.interval.low > 1
+        ratio = ratio_of_runs(first, second, comparisons=comparisons)
+    return ratio.interval is None or ratio.interval.low > 1

@@ -19,8 +19,6 @@ from trtpoets.reporting.model import (
     RunnerEntry,
     Samples,
     Sentence,
-    TrainingDocument,
-    TrainingResult,
     TrainingSummary,
 )
 from trtpoets.reporting.near_misses import ship_sentence
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from trtpoets.core.runner_id import RunnerId
+    from trtpoets.core.training import TrainingDetails
     from trtpoets.judge.bench.benchmark import Benchmark
     from trtpoets.judge.evaluation import Evaluation
 
@@ -47,7 +46,7 @@ def report_from_documents(documents: Documents) -> Report:
     evaluations = documents.evaluation.evaluations if documents.evaluation else ()
     measured = benchmark or training
     report = Report(
-        **_fields_of(Accuracies, judged(evaluations)),
+        **_fields_of(Accuracies, accuracies_from_evaluations(evaluations)),
         name=spec.name if spec else "",
         backbone=spec.backbone if spec else "",
         labels=spec.labels if spec else (),
@@ -75,7 +74,7 @@ def report_from_documents(documents: Documents) -> Report:
         commands=documents.commands,
         engines_folder=documents.engines_folder,
     )
-    # One by one is how photos come at the edge; `recommend` considers every batch size.
+    # On edge devices photos arrive one by one; `recommend` considers every batch size.
     smallest = min((row.batch for row in report.benchmarks), default=1)
     report = replace(report, recommendation=recommendation_from_report(report, Limits(batches=(smallest,))))
     assert report.recommendation is not None
@@ -84,8 +83,8 @@ def report_from_documents(documents: Documents) -> Report:
 
 
 def _fields_of(kind: type, value: object) -> dict[str, Any]:
-    """The fields of a dataclass by name, without those of its values."""
-    return {each.name: getattr(value, each.name) for each in fields(kind)}
+    """Return the values of a dataclass's fields by name; nested dataclasses are not converted."""
+    return {entry.name: getattr(value, entry.name) for entry in fields(kind)}
 
 
 def _absent(documents: Documents) -> Iterator[Skipped]:
@@ -113,7 +112,7 @@ def _runners(evaluations: Sequence[Evaluation], benchmark: Benchmark | None) -> 
 
 def _dataset(document: DatasetDocument) -> DatasetSummary:
     counts = document.counts
-    # An earlier version listed the first 1000 files, beside the number of all.
+    # An earlier version listed the first 1000 files only, and recorded the number of all.
     listed = {
         "left_out_count": document.left_out,
         "duplicates_count": document.duplicates,
@@ -128,38 +127,49 @@ def _dataset(document: DatasetDocument) -> DatasetSummary:
     )
 
 
-def _training(document: TrainingDocument) -> TrainingSummary:
-    steps = (document.config.steps if document.config else None) or max(document.steps, default=0)
-    curves = Curves(**_fields_of(Curves, document))
-    return TrainingSummary(**_fields_of(TrainingResult, document), steps=steps, curves=curves)
+def _training(details: TrainingDetails) -> TrainingSummary:
+    curves = Curves(**_fields_of(Curves, details))
+    shared = {name: value for name, value in vars(details).items() if not hasattr(curves, name)}
+    return TrainingSummary(**{**shared, "command": details.command or ""}, steps=details.config.steps, curves=curves)
 
 
 def _benchmark(benchmark: Benchmark) -> BenchmarkSummary:
     return BenchmarkSummary(**_fields_of(BenchmarkSummary, benchmark))
 
 
-def judged(evaluations: Sequence[Evaluation]) -> Accuracies:
+def accuracies_from_evaluations(evaluations: Sequence[Evaluation]) -> Accuracies:
     """Return the evaluations by the name of the runner. Samples are those of the first one, TensorFlow."""
     if not evaluations:
         return Accuracies()
     first = evaluations[0]
-    compared = {each.runner.name: each.comparison for each in evaluations if each.comparison}
+    compared = {evaluation.runner.name: evaluation.comparison for evaluation in evaluations if evaluation.comparison}
     return Accuracies(
         test_photos=first.photos,
         test_groups=first.groups,
-        accuracy={each.runner.name: each.accuracy for each in evaluations if each.accuracy is not None},
-        agreement={each.runner.name: each.agreement for each in evaluations if each.agreement is not None},
-        top5_accuracy={each.runner.name: each.top5_accuracy for each in evaluations if each.top5_accuracy is not None},
+        accuracy={
+            evaluation.runner.name: evaluation.accuracy for evaluation in evaluations if evaluation.accuracy is not None
+        },
+        agreement={
+            evaluation.runner.name: evaluation.agreement
+            for evaluation in evaluations
+            if evaluation.agreement is not None
+        },
+        top5_accuracy={
+            evaluation.runner.name: evaluation.top5_accuracy
+            for evaluation in evaluations
+            if evaluation.top5_accuracy is not None
+        },
         intervals={
-            each.runner.name: Intervals(
-                _both(each.accuracy_low, each.accuracy_high), _both(each.agreement_low, each.agreement_high)
+            evaluation.runner.name: Intervals(
+                _both(evaluation.accuracy_low, evaluation.accuracy_high),
+                _both(evaluation.agreement_low, evaluation.agreement_high),
             )
-            for each in evaluations
+            for evaluation in evaluations
         },
         comparison={runner: comparison.summary for runner, comparison in compared.items()},
-        recall={each.runner.name: each.recall for each in evaluations},
-        recall_intervals={each.runner.name: each.recall_intervals for each in evaluations},
-        confusion={each.runner.name: _confusion(each) for each in evaluations},
+        recall={evaluation.runner.name: evaluation.recall for evaluation in evaluations},
+        recall_intervals={evaluation.runner.name: evaluation.recall_intervals for evaluation in evaluations},
+        confusion={evaluation.runner.name: _confusion(evaluation) for evaluation in evaluations},
         samples=Samples(
             first.runner.name,
             first.mistakes,
@@ -174,7 +184,7 @@ def _both(low: float | None, high: float | None) -> tuple[float, float] | None:
 
 
 def _confusion(evaluation: Evaluation) -> Matrix:
-    """Rows are true labels, columns answers; above _MATRIX labels: [label, answer, photos] where there are photos."""
+    """Return the confusion matrix: rows are true labels, columns answers; for many labels the non-zero cells."""
     count = len(evaluation.labels)
     if count > _MATRIX:
         return evaluation.confusion

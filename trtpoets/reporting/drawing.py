@@ -82,6 +82,6 @@ def _inline(text: str, name: str) -> str:
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     text = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{name}-\1"', text)
     text = re.sub(r" font-family: [^;\"]+;", "", text)
-    for stand_in, colour in _CSS.items():
-        text = text.replace(stand_in, colour)
+    for placeholder, colour in _CSS.items():
+        text = text.replace(placeholder, colour)
     return text.replace("<svg ", '<svg aria-hidden="true" ', 1).strip()

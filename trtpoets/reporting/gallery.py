@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from trtpoets.core.types import Photo
-    from trtpoets.judge.evaluation import Answer, Change
+    from trtpoets.judge.evaluation import ChangedAnswer, EvaluatedPhoto
     from trtpoets.reporting.model import Report
 
 _log = logging.getLogger(__name__)
@@ -45,17 +45,17 @@ class _Pictures:
     photos: Mapping[str, Photo]
     left: int
     white: int
-    known: dict[str, str] = field(default_factory=dict)
+    uris: dict[str, str] = field(default_factory=dict)
     changed: list[Photo] = field(default_factory=list)
 
     def uri(self, path: str) -> str:
         """Return the photo as a data URI; "" if it is missing, damaged, not of this run, or the budget is used up."""
-        if path not in self.known:
+        if path not in self.uris:
             photo = self.photos.get(path)
-            self.known[path] = self._made(photo) if photo else ""
-        return self.known[path]
+            self.uris[path] = self._new_uri(photo) if photo else ""
+        return self.uris[path]
 
-    def _made(self, photo: Photo) -> str:
+    def _new_uri(self, photo: Photo) -> str:
         try:
             content = _jpeg(photo, self.white)
         except PhotoChanged:
@@ -71,10 +71,10 @@ class _Pictures:
 
 
 @dataclass(frozen=True)
-class Said:
+class TileAnswer:
     """An answer as text, and whether it is right."""
 
-    said: str
+    text: str
     right: bool
 
 
@@ -85,9 +85,9 @@ class Tile:
     picture: str
     alt: str
     right: bool
-    said: str
+    answer: str
     lines: Sequence[str]
-    also: Said | None = None
+    also: TileAnswer | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def galleries_from_report(report: Report, photos: Mapping[str, Photo]) -> Galler
         ),
         Gallery(
             "Mistakes with the highest scores",
-            "Wrong answers by falling score; wrong labels of the folder are found here too.",
+            "Wrong answers by falling score. They may also show wrong labels in the folder.",
             [_answered(answer, pictures) for answer in samples.mistakes[:_TILES]],
         ),
         Gallery(
@@ -139,7 +139,7 @@ def galleries_from_report(report: Report, photos: Mapping[str, Photo]) -> Galler
     if pictures.changed:
         space = Workspace(Path(report.engines_folder or DEFAULT_ENGINES), report.name)
         _log.warning(
-            "%s of the page were changed since they were judged, %s for one, and are not shown; to see what to do: %s",
+            "%s of the page changed after they were evaluated, for example %s, and are not shown; evaluate again: %s",
             many(len(pictures.changed), "photo"),
             pictures.changed[0].path,
             space.command("evaluate", "--force"),
@@ -149,32 +149,34 @@ def galleries_from_report(report: Report, photos: Mapping[str, Photo]) -> Galler
 
 def _int8_runner(report: Report, changed: Iterable[str]) -> str:
     """Return the INT8 runner whose changes are shown: an engine if one ran, as it is deployed; else the ONNX file."""
-    known = [runner_named(report, name) for name in changed]
-    runners = [each for each in known if each.precision is Precision.INT8 and each.library is not Library.TFLITE]
-    return next((each.name for each in sorted(runners, key=lambda each: not each.is_engine)), "")
+    candidates = [runner_named(report, name) for name in changed]
+    runners = [
+        runner for runner in candidates if runner.precision is Precision.INT8 and runner.library is not Library.TFLITE
+    ]
+    return next((runner.name for runner in sorted(runners, key=lambda runner: not runner.is_engine)), "")
 
 
-def _changed_by_int8(report: Report, runner: str, changes: Sequence[Change], pictures: _Pictures) -> Gallery:
+def _changed_by_int8(report: Report, runner: str, changes: Sequence[ChangedAnswer], pictures: _Pictures) -> Gallery:
     compared, photos = report.comparison[runner], report.test_photos
     lost, won = compared.only_reference, compared.only_runner
     shown_of_all = f" The first {_TILES} are shown." if len(changes) > _TILES else ""
     return Gallery(
         "Answers that INT8 changed",
-        f"{runner} answers {photos - compared.agreed:,} of {many(photos, 'test photo')} otherwise than "
+        f"{runner} answers {photos - compared.agreed:,} of {many(photos, 'test photo')} differently from "
         f"TensorFlow in FP32: {many(lost, 'right answer')} lost, {won:,} won.{shown_of_all}",
         [_beside(change, pictures) for change in changes[:_TILES]],
     )
 
 
-def _beside(change: Change, pictures: _Pictures) -> Tile:
+def _beside(change: ChangedAnswer, pictures: _Pictures) -> Tile:
     """A tile with the answers of FP32 and INT8, each with its score."""
     label, before, after = map(shown, (change.label, change.reference, change.predicted))
     return Tile(
         picture=pictures.uri(change.path),
         alt=f"a photo of {label}, which FP32 calls {before} and INT8 calls {after}",
         right=change.label == change.reference,
-        said=f"FP32: {before} {percent(change.reference_score, 0)}",
-        also=Said(f"INT8: {after} {percent(change.score, 0)}", change.label == change.predicted),
+        answer=f"FP32: {before} {percent(change.reference_score, 0)}",
+        also=TileAnswer(f"INT8: {after} {percent(change.score, 0)}", change.label == change.predicted),
         lines=_lines([f"is {label}"], change.path, pictures),
     )
 
@@ -185,26 +187,26 @@ def _changes(report: Report, runners: Iterable[str]) -> str:
     return f"Of {many(photos, 'photo')}, these runners differ from TensorFlow: {joined(counts)}."
 
 
-def _answered(answer: Answer, pictures: _Pictures) -> Tile:
+def _answered(answer: EvaluatedPhoto, pictures: _Pictures) -> Tile:
     label, predicted = shown(answer.label), shown(answer.predicted)
     right = answer.label == answer.predicted
     return Tile(
         picture=pictures.uri(answer.path),
         alt=f"a photo of {label}" if right else f"a photo of {label}, taken for {predicted}",
         right=right,
-        said=f"{predicted} {percent(answer.score, 0)}",
+        answer=f"{predicted} {percent(answer.score, 0)}",
         lines=_lines([] if right else [f"is {label}"], answer.path, pictures),
     )
 
 
-def _changed(runner: str, change: Change, pictures: _Pictures) -> Tile:
+def _changed(runner: str, change: ChangedAnswer, pictures: _Pictures) -> Tile:
     label, before, after = map(shown, (change.label, change.reference, change.predicted))
     lines = [f"TensorFlow: {before} {percent(change.reference_score, 0)}", f"is {label}", runner]
     return Tile(
         picture=pictures.uri(change.path),
         alt=f"a photo of {label}, which TensorFlow calls {before} and {runner} calls {after}",
         right=change.label == change.predicted,
-        said=f"{after} {percent(change.score, 0)}",
+        answer=f"{after} {percent(change.score, 0)}",
         lines=_lines(lines, change.path, pictures),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trtpoets.core.formatting import joined, many, points, shown
-from trtpoets.judge.gate import Outcome, failures, sentence, unknowns
+from trtpoets.judge.gate import GateOutcome, failures, sentence, unknowns
 from trtpoets.reporting.sections.section import TEXT, Row, Section
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def gate_sentence(gate: Gate | None) -> str:
     failed = failures(gate)
     if failed:
         return f"{limits} fails: {'; '.join(failed)}."
-    if gate.outcome is Outcome.UNKNOWN:
+    if gate.outcome is GateOutcome.UNKNOWN:
         return f"{limits} cannot tell: {'; '.join(unknowns(gate))}."
     return f"{limits} is passed by {joined([result.runner.name for result in gate.runners])}."
 
@@ -46,19 +46,19 @@ def gate_section(gate: Gate | None) -> Section | None:
     """Return the page's section: every limit of every runner, the classes with losses, and undecided limits."""
     if not gate:
         return None
-    marks = {Outcome.PASSED.value: "best", Outcome.FAILED.value: "bad"}
+    marks = {GateOutcome.PASSED.value: "best", GateOutcome.FAILED.value: "bad"}
     return Section(
-        note=f"{gate_limits(gate)[0].upper()}{gate_limits(gate)[1:]}, beside TensorFlow on the same photos. "
-        "A limit is passed where the whole 95 % interval keeps within it, and failed where the whole interval is "
-        "beyond it; between the two, the photos cannot tell.",
+        note=f"{gate_limits(gate)[0].upper()}{gate_limits(gate)[1:]}, compared with TensorFlow on the same photos. "
+        "A limit is passed if the whole 95 % interval is within it, and failed if the whole interval is beyond it; "
+        "otherwise there are too few photos to tell.",
         columns=[("runner", TEXT), ("", TEXT), ("measured, with its 95 % interval", TEXT)],
         rows=[Row(cells, marks.get(cells[1], "")) for cells in gate_rows(gate)],
-        notes=[f"{text}." for text in (*unknowns(gate), *_traded(gate))],
+        notes=[f"{text}." for text in (*unknowns(gate), *_lost_and_won(gate))],
     )
 
 
-def _traded(gate: Gate) -> list[str]:
-    """Return a clause per runner: right answers lost and won, and the classes that lost most."""
+def _lost_and_won(gate: Gate) -> list[str]:
+    """Return a clause per runner: right answers lost and won, and the classes with the largest losses."""
     texts = []
     for result in gate.runners:
         lost, won = result.only_reference, result.only_runner

@@ -31,7 +31,7 @@ from trtpoets.reporting.verdict import (
     main_runner,
     narrow_runners,
     precision_of,
-    surely_faster,
+    significantly_faster,
     verdict_groups,
 )
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 def page_from_report(report: Report, photos: Mapping[str, Photo] | None = None) -> str:
     """Return the page of a report. `photos` are those that may be shown, by their path in the report.
 
-    Raises MissingDependency without the extra `report`. A photo that is gone or damaged is named instead of shown.
+    Raises MissingDependency without the extra `report`. For a photo that is missing or damaged, the name is shown.
     """
     with needs("report", reason="the report's page"):
         import jinja2
@@ -82,7 +82,7 @@ def page_from_report(report: Report, photos: Mapping[str, Photo] | None = None) 
         commands=commands_from_report(report),
         version=trtpoets.__version__,
     )
-    # A unit stays with its number.
+    # Non-breaking spaces keep a unit with its number.
     text = text.replace(" %", "\u00a0%").replace(" ms", "\u00a0ms").replace(" MiB", "\u00a0MiB")
     return shown("\n".join(line for line in text.split("\n") if line.strip()) + "\n", keep="\n")
 
@@ -95,7 +95,7 @@ def _visible(value: Any) -> Any:
 def _subtitle(report: Report) -> str:
     labels = [shown(label) for label in report.labels]
     what = joined(labels) if 0 < len(labels) <= 6 else many(len(labels), "class", "classes")
-    return f"Tells {what} apart, with the backbone {report.backbone}." if labels else "No classifier yet."
+    return f"Classifies {what}, with the backbone {report.backbone}." if labels else "No classifier yet."
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _tiles(report: Report) -> list[KeyFigure]:
         tiles.append(KeyFigure(f"{precision_of(report, narrow)} agreement", percent(report.agreement[narrow]), note))
     batches = sorted({row.batch for row in report.benchmarks})
     best = fastest(report, batches[0]) if batches else None
-    if best is not None and surely_faster(best) and best.runner.name != BASELINE:
+    if best is not None and significantly_faster(best) and best.runner.name != BASELINE:
         note = f"{best.runner.name}, {milliseconds(best.p50_ms)} ms at batch {best.batch}"
         tiles.append(KeyFigure("Faster than TensorFlow", f"{best.speedup:.1f}×", note))
     return tiles

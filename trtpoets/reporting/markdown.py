@@ -49,16 +49,16 @@ def markdown_from_report(report: Report) -> str:
     parts += _section("Learning rates", train_benchmark_section(report), level=3)
     parts += _section("Photos", dataset_section(report))
     parts += _section("Near-copies", copies_section(report), level=3)
-    told = precisions_section(report)
-    parts += ["## Conversion to ONNX and FP16", *(escaped(each) for each in told)] if told else []
+    sentences = precisions_section(report)
+    parts += ["## Conversion to ONNX and FP16", *(escaped(sentence) for sentence in sentences)] if sentences else []
     parts += _section("INT8", int8_section(report))
     parts += _section("Engines", engines_section(report))
-    untold = [(entry.what, entry.why) for entry in (*report.skipped, *report.absent)]
-    if untold:
-        parts += ["## Skipped", _list(f"{what}: {why}" for what, why in untold)]
+    skipped = [(entry.what, entry.why) for entry in (*report.skipped, *report.absent)]
+    if skipped:
+        parts += ["## Skipped", _list(f"{what}: {why}" for what, why in skipped)]
     parts += ["## Conditions", table([("", ""), ("", "")], conditions_from_report(report))]
-    benched = [f"{name}: {sha}" for name, sha in artefacts_from_report(report)]
-    parts += [_details("SHA-256 of the measured files", _list(benched))] if benched else []
+    hashes = [f"{name}: {sha}" for name, sha in artefacts_from_report(report)]
+    parts += [_details("SHA-256 of the measured files", _list(hashes))] if hashes else []
     commands = commands_from_report(report)
     if commands:
         parts += ["Commands:", _code("\n".join(map(shown, commands)))]
@@ -69,9 +69,9 @@ def escaped(text: Any) -> str:
     """Return text on one line, escaped so that it contains no markup, HTML, formula, mention or link."""
     line = shown(" ".join(str(text).split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = _SPECIAL.sub(r"\\\1", line)
-    line = _ACTIVE.sub(lambda found: f"{found[1]}&#8203;" if found[1] != "://" else ":&#8203;//", line)
+    line = _ACTIVE.sub(lambda match: f"{match[1]}&#8203;" if match[1] != "://" else ":&#8203;//", line)
     line = line.replace("$", "<span>$</span>")
-    return _LEADING.sub(lambda found: f"{found[1]}{_entities(found[2])}", line)
+    return _LEADING.sub(lambda match: f"{match[1]}{_entities(match[2])}", line)
 
 
 def _entities(text: str) -> str:
@@ -92,8 +92,10 @@ def _cell(cell: Any) -> str:
 
 def _verdict(report: Report) -> str:
     groups = verdict_groups(report)
-    told = [f"**{title}.** {' '.join(escaped(sentence) for sentence in sentences)}" for title, sentences in groups]
-    return "\n\n".join(told) or "Nothing was measured yet."
+    paragraphs = [
+        f"**{title}.** {' '.join(escaped(sentence) for sentence in sentences)}" for title, sentences in groups
+    ]
+    return "\n\n".join(paragraphs) or "Nothing was measured yet."
 
 
 def _section(title: str, section: Section | None, level: int = 2) -> list[str]:
@@ -115,12 +117,12 @@ def _mistakes(report: Report) -> list[str]:
         return []
     parts = ["## Mistakes and recall", escaped(mistakes.note)]
     if mistakes.matrix:
-        columns = [("shows, is taken for →", ""), *((label, "number") for label in mistakes.matrix.labels)]
+        columns = [("true class, answer →", ""), *((label, "number") for label in mistakes.matrix.labels)]
         parts.append(table(columns, [[row.label, *(cell.count for cell in row.cells)] for row in mistakes.matrix.rows]))
     elif mistakes.pairs:
         parts += _section("Most often confused", mistakes.pairs, level=3)
     if mistakes.recall:
-        columns = [("class", ""), ("photos", "number"), ("found", "number"), ("95 %", "number")]
+        columns = [("class", ""), ("photos", "number"), ("recall", "number"), ("95 %", "number")]
         rows = [[row.label, row.photos, row.value, row.interval] for row in mistakes.recall.rows]
         parts += [escaped(mistakes.recall.note), table(columns, rows)]
     return parts

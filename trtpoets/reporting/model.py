@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from trtpoets.core.network_notes import Fidelity, KeptLayer, Parity, WorstLayer
 from trtpoets.core.runner_id import RunnerId
 from trtpoets.core.serialization import FLAT, OPTIONAL
+from trtpoets.core.training import Accuracy, HeadConfig, TrainingDetails
 from trtpoets.core.types import BatchRange, LayerReport, ModelSpec, Skipped
+from trtpoets.judge.advice import Recommended
 from trtpoets.judge.bench.bench_config import BenchConfig
-from trtpoets.judge.bench.benchmark import Benchmark, Failure, Machine, Measurement
+from trtpoets.judge.bench.benchmark import BenchFailure, Benchmark, Measurement, Throttling
 from trtpoets.judge.bench.compare import BenchmarkComparison
 from trtpoets.judge.bench.conditions import Conditions
-from trtpoets.judge.bench.scenario import Outcome
-from trtpoets.judge.evaluation import Answer, Change, ComparisonSummary
+from trtpoets.judge.bench.scenario import ScenarioOutcome
+from trtpoets.judge.evaluation import ChangedAnswer, ComparisonSummary, EvaluatedPhoto
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.gate import Gate
 from trtpoets.judge.head_notes import HeadNotes
@@ -25,7 +28,7 @@ from trtpoets.judge.train_benchmark import TrainBenchmark
 from trtpoets.reporting.recommendation import Recommendation
 
 VERSION = 1
-"""Of report.json: raised when a reader of an older one would misunderstand."""
+"""The version of report.json, increased when a field changes its meaning."""
 
 Matrix = tuple[tuple[int, ...], ...]
 """A confusion matrix: rows are true labels, columns answers; or [label, answer, photos] for each cell with photos."""
@@ -53,7 +56,7 @@ class DatasetOptions:
 
 @dataclass(frozen=True)
 class DatasetDocument:
-    """What a report reads of dataset.json. Groups are lists of paths; the counts may exceed the listed entries."""
+    """The fields of dataset.json in a report. Groups are lists of paths; counts may exceed the listed entries."""
 
     folder: str | None = None
     config: DatasetOptions | None = None
@@ -77,59 +80,6 @@ class DatasetSummary(DatasetDocument):
 
 
 @dataclass(frozen=True)
-class HeadOptions:
-    """The options with which the head was trained; None where an earlier version did not record one."""
-
-    steps: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    optimizer: str | None = None
-    l2: float | None = None
-    label_smoothing: float | None = None
-    class_weights: bool | None = None
-    seed: int | None = None
-    early_stop: int | None = None
-    eval_interval: int | None = None
-
-
-@dataclass(frozen=True)
-class GroupAccuracy:
-    """Accuracy on some of the test photos, with its 95 % interval; None without such photos."""
-
-    test_photos: int = 0
-    test_groups: int | None = None
-    test_accuracy: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training came to.
-
-    `families` counts the families of near-copies, `together` is the accuracy with each family in one split,
-    `as_it_stands` that of the folder's photos without this, `without_copies` that of the test photos without a
-    near-copy in training.
-    """
-
-    config: HeadOptions | None = None
-    best_step: int | None = None
-    seconds: float | None = None
-    test_accuracy: float | None = None
-    test_photos: int | None = None
-    test_groups: int | None = None
-    test_accuracy_low: float | None = None
-    test_accuracy_high: float | None = None
-    families: int | None = field(default=None, metadata=OPTIONAL)
-    families_photos: int | None = field(default=None, metadata=OPTIONAL)
-    families_across_splits: int | None = field(default=None, metadata=OPTIONAL)
-    together: GroupAccuracy | None = field(default=None, metadata=OPTIONAL)
-    as_it_stands: GroupAccuracy | None = field(default=None, metadata=OPTIONAL)
-    without_copies: GroupAccuracy | None = field(default=None, metadata=OPTIONAL)
-    command: str = ""
-
-
-@dataclass(frozen=True)
 class Curves:
     """Accuracy (0..1) and cross-entropy (nats) of the training and validation photos, one value for each step."""
 
@@ -141,64 +91,31 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class TrainingSummary(TrainingResult):
-    """The training part of a report. `steps` is the number of steps that were trained."""
+class TrainingSummary:
+    """The training part of a report: TrainingDetails with the curves apart.
 
+    `steps` is the number of steps that were trained. `families` counts the families of near-copies, `together` is the
+    accuracy with each family in one split, `as_it_stands` that of the folder's photos without this, `without_copies`
+    that of the test photos without a near-copy in training.
+    """
+
+    config: HeadConfig
+    best_step: int
+    seconds: float
+    test_accuracy: float | None = None
+    test_photos: int = 0
+    test_groups: int | None = None
+    test_accuracy_low: float | None = None
+    test_accuracy_high: float | None = None
+    families: int | None = field(default=None, metadata=OPTIONAL)
+    families_photos: int | None = field(default=None, metadata=OPTIONAL)
+    families_across_splits: int | None = field(default=None, metadata=OPTIONAL)
+    together: Accuracy | None = field(default=None, metadata=OPTIONAL)
+    as_it_stands: Accuracy | None = field(default=None, metadata=OPTIONAL)
+    without_copies: Accuracy | None = field(default=None, metadata=OPTIONAL)
+    command: str = ""
     steps: int = 0
     curves: Curves = field(default_factory=Curves)
-
-
-@dataclass(frozen=True)
-class Parity:
-    """The difference between the scores of TensorFlow and of the exported ONNX file; `worst` is a photo."""
-
-    photos: int = 0
-    max_abs: float = 0.0
-    mean_abs: float = 0.0
-    worst: str | None = None
-
-
-@dataclass(frozen=True)
-class Fidelity:
-    """An INT8 network compared with FP32: agreement 0..1, signal to quantisation noise in dB."""
-
-    photos: int = 0
-    features_db: float = 0.0
-    scores_db: float = 0.0
-    agreement: float = 0.0
-    distance: float = 0.0
-
-
-@dataclass(frozen=True)
-class FloatStep:
-    """A layer that the search kept in float, and what this gained."""
-
-    layer: str = ""
-    gain_db: float = 0.0
-    share: float = 0.0
-    fidelity: Fidelity = field(default_factory=Fidelity)
-
-
-@dataclass(frozen=True)
-class Advice:
-    """The precision that quantize recommends, and the gate on the validation photos that it is based on."""
-
-    precision: str
-    why: str
-    photos: int = 0
-    gate: Gate | None = None
-
-
-@dataclass(frozen=True)
-class InputHistogram:
-    """The magnitudes that a layer reads: `shares` in equal bins over 0..`top`; INT8 clips beyond `limit`."""
-
-    layer: str
-    db: float
-    limit: float
-    top: float
-    shares: tuple[float, ...]
-    tensor: str = ""
 
 
 @dataclass(frozen=True)
@@ -234,7 +151,7 @@ class Int8Options:
 
 @dataclass(frozen=True)
 class Fp16Summary:
-    """How fp16.onnx was made, and how far its scores differ from FP32's."""
+    """How fp16.onnx was made, and the differences between its scores and those of FP32."""
 
     nodes: int = 0
     kept_fp32: Mapping[str, str] = field(default_factory=dict)
@@ -271,13 +188,13 @@ class Int8Summary:
     corrected: Fidelity | None = None
     together: Fidelity | None = None
     final: Fidelity | None = None
-    steps: tuple[FloatStep, ...] = ()
+    steps: tuple[KeptLayer, ...] = ()
     layers_db: Mapping[str, float] = field(default_factory=dict)
     before_head: Fidelity | None = None
     kept_fp32: Mapping[str, str] = field(default_factory=dict)
-    histograms: tuple[InputHistogram, ...] = ()
+    histograms: tuple[WorstLayer, ...] = ()
     head: HeadNotes | None = field(default=None, metadata=OPTIONAL)
-    recommended: Advice | None = None
+    recommended: Recommended | None = None
     calibration: Calibration | None = None
     config: Int8Options | None = None
 
@@ -332,7 +249,7 @@ class EngineEntry:
 
 @dataclass(frozen=True)
 class RunnerEntry:
-    """What the name of a runner is made of."""
+    """The library and the variants that identify a runner."""
 
     runner: RunnerId = field(metadata=FLAT)
 
@@ -350,9 +267,9 @@ class Samples:
     """Photos for the gallery: mistakes and right answers of `runner`, and the answers that other runners change."""
 
     runner: str | None = None
-    mistakes: tuple[Answer, ...] = ()
-    right: tuple[Answer, ...] = ()
-    changed: Mapping[str, tuple[Change, ...]] = field(default_factory=dict)
+    mistakes: tuple[EvaluatedPhoto, ...] = ()
+    right: tuple[EvaluatedPhoto, ...] = ()
+    changed: Mapping[str, tuple[ChangedAnswer, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -378,16 +295,16 @@ class Accuracies:
 
 @dataclass(frozen=True)
 class BenchmarkSummary:
-    """What a report has of benchmark.json beside measurements and failures; all None without a benchmark."""
+    """The fields of benchmark.json in a report, except measurements and failures; all None without a benchmark."""
 
     config: BenchConfig | None = field(default=None, metadata=OPTIONAL)
     photos: int | None = field(default=None, metadata=OPTIONAL)
     conditions: Conditions | None = field(default=None, metadata=OPTIONAL)
     incomplete: str | None = field(default=None, metadata=OPTIONAL)
     artefacts: Mapping[str, str] | None = field(default=None, metadata=OPTIONAL)
-    outcomes: tuple[Outcome, ...] | None = field(default=None, metadata=OPTIONAL)
+    outcomes: tuple[ScenarioOutcome, ...] | None = field(default=None, metadata=OPTIONAL)
     compared: BenchmarkComparison | None = field(default=None, metadata=OPTIONAL)
-    machine: Machine | None = field(default=None, metadata=OPTIONAL)
+    machine: Throttling | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)
@@ -422,7 +339,7 @@ class Report(Accuracies):
     engines: tuple[EngineEntry, ...] = ()
     benchmarks: tuple[Measurement, ...] = ()
     benchmark: BenchmarkSummary = field(default_factory=BenchmarkSummary)
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[BenchFailure, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     absent: tuple[Skipped, ...] = ()
     conditions: Conditions | None = None
@@ -435,17 +352,12 @@ class Report(Accuracies):
 
 
 @dataclass(frozen=True)
-class TrainingDocument(TrainingResult, Curves):
-    """The content of training.json."""
-
-
-@dataclass(frozen=True)
 class Documents:
-    """What the stages of a run wrote; None for a stage that has not run."""
+    """The documents that the stages of a run wrote; None for a stage that has not run."""
 
     spec: ModelSpec | None = None
     dataset: DatasetDocument | None = None
-    training: TrainingDocument | None = None
+    training: TrainingDetails | None = None
     train_benchmark: TrainBenchmark | None = None
     parity: Parity | None = None
     opset: int | None = None

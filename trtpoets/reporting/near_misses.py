@@ -27,9 +27,9 @@ def ship_sentence(recommendation: Recommendation) -> str:
 
 
 def require_recommended(recommendation: Recommendation, name: str = "NAME", engines: Path = DEFAULT_ENGINES) -> None:
-    """Raise GateFailed when nothing fits: which came nearest, what it lacks, and limits that it would keep.
+    """Raise GateFailed if no runner fits; the message names the nearest, the hint limits that it meets.
 
-    Raises MissingArtefact instead when something may fit, but too few inferences were timed for its p99.
+    Raises MissingArtefact instead if a runner may fit, but too few inferences were timed for its p99.
     """
     if recommendation.chosen:
         return
@@ -40,18 +40,22 @@ def require_recommended(recommendation: Recommendation, name: str = "NAME", engi
 
     if not rejected:
         raise MissingArtefact(
-            "nothing was both evaluated and benched" + _at(limits.batches),
+            "no runner was both evaluated and benched" + _at(limits.batches),
             hint=f"{run('evaluate')} && {run('bench', *_options(limits.batches))}",
             code="TP6009",
         )
-    untold = [candidate for candidate in rejected if all(lack.unknown for lack in candidate.lacks)]
-    if untold:
-        more = f" ({len(untold) - 1} more can't tell either)" if len(untold) > 1 else ""
-        told = f"{_named(untold[0])}: {_texts(untold[0])}{more}"
-        raise MissingArtefact(f"what was measured can't tell: {told}", hint=_measure_again(untold, run), code="TP6010")
+    undecided = [candidate for candidate in rejected if all(lack.unknown for lack in candidate.lacks)]
+    if undecided:
+        more = f" ({len(undecided) - 1} more are undecided)" if len(undecided) > 1 else ""
+        text = f"{_named(undecided[0])}: {_texts(undecided[0])}{more}"
+        raise MissingArtefact(
+            f"no runner can be recommended yet: {text}",
+            hint=_measure_again(undecided, run),
+            code="TP6010",
+        )
     nearest = rejected[0]
     raise GateFailed(
-        f"nothing fits; {_named(nearest)} comes nearest: {_texts(nearest)}",
+        f"no runner fits; the nearest is {_named(nearest)}: {_texts(nearest)}",
         hint=_kept_limits(recommendation, nearest, run),
         code="TP6011",
     )
@@ -73,12 +77,12 @@ def _options(batches: Iterable[int]) -> list[object]:
     return [word for batch in batches for word in ("--batch", batch)]
 
 
-def _measure_again(untold: Sequence[Candidate], run: Callable[..., str]) -> str:
+def _measure_again(undecided: Sequence[Candidate], run: Callable[..., str]) -> str:
     """Return the command whose result would decide: a benchmark long enough for the p99 of the slowest runner."""
-    if any(lack.what == "evaluated" for lack in untold[0].lacks):
+    if any(lack.what == "evaluated" for lack in undecided[0].lacks):
         return run("evaluate", "--force")
-    batches = sorted({candidate.batch for candidate in untold})
-    late = [candidate for candidate in untold if any(lack.what == "p99" for lack in candidate.lacks)]
+    batches = sorted({candidate.batch for candidate in undecided})
+    late = [candidate for candidate in undecided if any(lack.what == "p99" for lack in candidate.lacks)]
     longer = ["--seconds", max(map(seconds_for_a_bound, late))] if late else []
     return run("bench", *_options(batches), *longer)
 
@@ -89,7 +93,7 @@ def _kept_limits(recommendation: Recommendation, nearest: Candidate, run: Callab
     words = ["--max-drop", f"{math.ceil(1000 * drop) / 10:g}"]
     late, most = nearest.p99_bound_ms, recommendation.limits.max_p99
     if most is not None and late is None:
-        return f"see which p99 it keeps: {_measure_again([nearest], run)}"
+        return f"measure its p99: {_measure_again([nearest], run)}"
     if most is not None and late is not None:
         words += ["--max-p99", f"{math.ceil(10 * max(late, most)) / 10:g}"]
     return run("recommend", *words)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def accuracy_plot(rows: Sequence[tuple[str, float, float, float]]) -> str:
-    """Dots with their intervals, one line a runner: (name, value, low, high), shares 0..1."""
+    """Return a plot of dots with intervals, one line per runner: (name, value, low, high), shares 0..1."""
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
@@ -31,7 +31,7 @@ def accuracy_plot(rows: Sequence[tuple[str, float, float, float]]) -> str:
 
 
 def curves_plot(word: str, steps: Sequence[int], curves: Mapping[str, Sequence[float]], best: int | None) -> str:
-    """Lines over training steps, the first in the accent colour; a thin line marks the step that was kept."""
+    """Return a plot of curves over training steps; a thin line marks the best step. `word` names the unit."""
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
@@ -50,7 +50,7 @@ def curves_plot(word: str, steps: Sequence[int], curves: Mapping[str, Sequence[f
 
 
 def rates_plot(word: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
-    """Curves of several learning rates in one picture: learning rate -> (steps, values). Dashes tell them apart too."""
+    """Return a plot of the curves of several learning rates: learning rate -> (steps, values). Dashes differ too."""
     dashes = ("solid", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)))
     styles = zip(itertools.cycle((ACCENT, SECOND, INK)), itertools.cycle(dashes))
 
@@ -69,13 +69,17 @@ def rates_plot(word: str, lines: Mapping[str, tuple[Sequence[float], Sequence[fl
 
 
 def layers_plot(decibels: Sequence[float], hollow: Sequence[bool]) -> str:
-    """A line over the layers in their order, dB at each; `hollow` marks dots to be drawn empty."""
+    """Return a plot of the SQNR in dB of each layer, in order; `hollow` marks dots that are drawn empty."""
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         axes.plot(range(1, len(decibels) + 1), decibels, color=ACCENT, linewidth=1)
         for empty in (False, True):
-            chosen = [(at, db) for at, (db, each) in enumerate(zip(decibels, hollow, strict=True), 1) if each is empty]
+            chosen = [
+                (at, db)
+                for at, (db, is_hollow) in enumerate(zip(decibels, hollow, strict=True), 1)
+                if is_hollow is empty
+            ]
             colour = SECOND if empty else ACCENT
             places, values = [at for at, _ in chosen], [db for _, db in chosen]
             axes.plot(
@@ -91,9 +95,9 @@ def layers_plot(decibels: Sequence[float], hollow: Sequence[bool]) -> str:
 
 
 def histograms_plot(rows: Sequence[tuple[str, float, float, Sequence[float]]]) -> str:
-    """Small histograms of magnitudes, two beside each other: (name, limit, top, shares in equal bins over 0..top).
+    """Return small histograms of magnitudes in two columns: (name, limit, top, shares in equal bins over 0..top).
 
-    Shares are on one logarithmic scale for all; values beyond the limit, which are clipped, have the second colour.
+    All shares have the same logarithmic scale. Values beyond the limit, which are clipped, have the second colour.
     """
     lines = (len(rows) + 1) // 2
     least = min((share for *_, shares in rows for share in shares if share > 0), default=1.0)
@@ -104,8 +108,8 @@ def histograms_plot(rows: Sequence[tuple[str, float, float, Sequence[float]]]) -
         for axes, (name, limit, top, shares) in zip(grid.flat, rows, strict=False):
             edges = [top * number / len(shares) for number in range(len(shares) + 1)]
             heights = [max(share, floor) for share in shares]
-            held = sum(_middle(*each) <= limit for each in itertools.pairwise(edges))
-            for begin, end, colour in ((0, held, ACCENT), (held, len(shares), SECOND)):
+            unclipped = sum(_middle(*bounds) <= limit for bounds in itertools.pairwise(edges))
+            for begin, end, colour in ((0, unclipped, ACCENT), (unclipped, len(shares), SECOND)):
                 if begin < end:
                     part = edges[begin : end + 1]
                     axes.stairs(heights[begin:end], part, baseline=floor, fill=True, color=colour)

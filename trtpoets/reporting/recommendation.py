@@ -1,10 +1,10 @@
 """Recommends what to deploy: the runner, precision and batch size with the most photos/s within given limits.
 
-Every runner that was evaluated and benched validly is a candidate at each of its batch sizes: TensorFlow, ONNX Runtime
-on the CPU or by what drives a GPU, TFLite, engines. Other ways to run TensorFlow (XLA, Keras' `predict`, its CPU beside
-a GPU) are there to compare with: what they would ship is the classifier, as TensorFlow does. Of those that keep within
-the limits the one with the most photos/s is picked. Rates that differ by less than two runs of a benchmark do (3 %, or
-what the rounds say) are alike; then the smallest loss decides, and then the smallest batch.
+Every runner that was evaluated, and whose measurements are valid, is a candidate at each of its batch sizes:
+TensorFlow, ONNX Runtime on the CPU or with a GPU provider, TFLite, engines. Other ways to run TensorFlow (XLA, Keras'
+`predict`, the CPU of a machine with a GPU) are measured for comparison only, as they would deploy the same classifier.
+Of the candidates within the limits, the one with the most photos/s is recommended. Rates that differ by less than 3 %,
+or by less than the noise of the rounds, count as equal; then the smallest loss decides, and then the smallest batch.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from trtpoets.reporting.model import Report
 
-_UNSEEN = "evaluated"
-"""The name of what a candidate lacks that was benched but not evaluated."""
+_NOT_EVALUATED = "evaluated"
+"""The `what` of a Lack: the candidate was benched but not evaluated."""
 
 _DROP = 0.5
 """The allowed loss of accuracy in points where no limit is given."""
@@ -42,8 +42,8 @@ _DROP = 0.5
 class Limits:
     """The limits; None is no limit. `max_drop` is in percentage points, `max_p99` in ms, with 99 % confidence.
 
-    Without `max_drop` half a point may be lost, and INT8 is left out where `quantize` advises against it. `batches`
-    are the sizes to choose from; none given means all that were measured.
+    Without `max_drop`, half a point may be lost, and INT8 is left out if `quantize` advises against it. `batches` are
+    the batch sizes to choose from; empty means all that were measured.
     """
 
     max_drop: float | None = None
@@ -52,9 +52,15 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.max_drop is not None and not 0 <= self.max_drop < 100:
-            raise BadInput(f"--max-drop {self.max_drop:g} is no loss in points", hint="--max-drop 0.5", code="TP6012")
+            raise BadInput(
+                f"--max-drop must be 0 to 100 points, not {self.max_drop:g}", hint="--max-drop 0.5", code="TP6012"
+            )
         if self.max_p99 is not None and not 0 < self.max_p99 < math.inf:
-            raise BadInput(f"--max-p99 {self.max_p99:g} is no time in ms", hint="--max-p99 5", code="TP6013")
+            raise BadInput(
+                f"--max-p99 must be a finite number of ms above 0, not {self.max_p99:g}",
+                hint="--max-p99 5",
+                code="TP6013",
+            )
 
     @property
     def drop(self) -> float:
@@ -76,13 +82,10 @@ class Lack:
 class Candidate:
     """A runner at a batch size, with its measurements. Times in ms, shares 0..1; `file` is what would be deployed.
 
-    `p99_bound_ms` is what its 99th percentile does not exceed, with 99 % confidence; `count` inferences were timed,
-    which count as `independent_count` independent ones: see Measurement.
-
-    `precision` is "fp32" for TensorFlow too.
-
-    `drop` is the accuracy lost beside TensorFlow on `photos` test photos (in `groups` independent
-    groups), with its 95 % interval; below 0 it is a win.
+    `precision` is "fp32" for TensorFlow too. `p99_bound_ms` is the upper bound of its 99th percentile, with 99 %
+    confidence. `count` inferences were timed, which count as `independent_count` independent ones (see Measurement).
+    `drop` is the loss of accuracy relative to TensorFlow on `photos` test photos in `groups` independent groups, with
+    its 95 % interval; a gain is below 0.
     """
 
     runner: RunnerId = field(metadata=FLAT)
@@ -108,10 +111,10 @@ class Candidate:
 class Recommendation:
     """What to deploy, which `trtpoets.recommend` returns.
 
-    `limits` are those that were applied. `chosen` is None when no candidate fits; `rejected` are the candidates that
-    lack something, the nearest first. `photos_needed` is how many independent test photos would decide whether the loss
-    of accuracy is allowed, if as many answers change; None where no number would. `sentence` says so where the interval
-    of the loss goes beyond the limit.
+    `limits` are the applied limits. `chosen` is None if no candidate fits; `rejected` are the other candidates, the
+    nearest first. `photos_needed` is the number of independent test photos that would decide whether the loss of
+    accuracy is within the limit, at the same rate of changed answers; None if no number would. `sentence` includes it
+    if the interval of the loss exceeds the limit.
     """
 
     limits: Limits
@@ -123,18 +126,18 @@ class Recommendation:
 
 
 def recommendation_from_report(report: Report, limits: Limits | None = None) -> Recommendation:
-    """Choose among the measured runners of a report."""
+    """Return the best of the measured runners of a report."""
     limits = limits or Limits()
-    found = list(_candidates(report, limits))
-    fitting = [each for each in found if not each.lacks]
-    rejected = sorted((each for each in found if each.lacks), key=_distance)
+    candidates = list(_candidates(report, limits))
+    fitting = [candidate for candidate in candidates if not candidate.lacks]
+    rejected = sorted((candidate for candidate in candidates if candidate.lacks), key=_distance)
     rows = {(row.runner.name, row.batch): row for row in report.benchmarks}
     chosen = best_of(fitting, rows) if fitting else None
     needed = photos_for_drop(limits.drop, _changed(chosen, report))
     return Recommendation(
         limits=replace(limits, max_drop=100 * limits.drop),
         chosen=chosen,
-        sentence=_sentence(chosen, limits, needed, _idle(report)) + _untold(chosen, rejected) if chosen else "",
+        sentence=_sentence(chosen, limits, needed, _idle(report)) + _not_evaluated(chosen, rejected) if chosen else "",
         rejected=tuple(rejected),
         photos_needed=needed,
     )
@@ -183,7 +186,7 @@ def _file(runner: RunnerId, precision: str) -> str:
 
 
 def _drop(runner: str, report: Report) -> tuple[float | None, float | None, float | None]:
-    """Return the loss of accuracy beside TensorFlow and its interval; None without an evaluation or known labels."""
+    """Return the loss of accuracy relative to TensorFlow and its interval; None without evaluation or labels."""
     if runner == BASELINE and BASELINE in report.intervals:
         return 0.0, 0.0, 0.0
     compared = report.comparison.get(runner)
@@ -201,7 +204,7 @@ def _lacks(row: Measurement, drop: float | None, runner: RunnerId, report: Repor
     if not row.valid:
         yield Lack("valid", f"its measurement is not valid: {row.reason}", unknown=True)
     if runner.name not in report.intervals:
-        yield Lack(_UNSEEN, "its answers were not evaluated", unknown=True)
+        yield Lack(_NOT_EVALUATED, "its answers were not evaluated", unknown=True)
     elif drop is None:
         yield Lack("drop", "no test photo has a label that the classifier knows", unknown=True)
     elif _beyond(drop, limits.drop):
@@ -213,7 +216,7 @@ def _lacks(row: Measurement, drop: float | None, runner: RunnerId, report: Repor
 
 
 def _advice(report: Report, limits: Limits) -> Iterable[Lack]:
-    """What quantize measured of int8.onnx on the validation photos, which were not used for training either."""
+    """Yield what int8.onnx lacks according to quantize, which compared it with FP32 on validation photos."""
     advice = report.quantisation.int8.recommended if report.quantisation.int8 else None
     if advice is None:
         return
@@ -244,19 +247,19 @@ def _late(row: Measurement, limit: float) -> Iterable[Lack]:
 
 
 def _beyond(drop: float, limit: float) -> bool:
-    # Shares are quotients of whole numbers: exactly the limit is allowed, whatever the last bit says.
+    # A loss that equals the limit is allowed, so rounding errors of the quotient are ignored.
     return drop > limit and not math.isclose(drop, limit, rel_tol=1e-9)
 
 
 def _excess(drop: float, limit: float) -> float:
-    """Return the excess relative to the limit; a limit of 0 is replaced by the usual one."""
+    """Return the excess relative to the limit; a limit of 0 is replaced by the default limit."""
     return (drop - limit) / (limit or _DROP / 100)
 
 
 def _distance(candidate: Candidate) -> tuple[bool, float, float]:
     """Return the sort key of rejected candidates: those with measured reasons first, then by their excess."""
     lacks = candidate.lacks
-    return any(each.unknown for each in lacks), sum(each.excess for each in lacks), -candidate.photos_per_s
+    return any(lack.unknown for lack in lacks), sum(lack.excess for lack in lacks), -candidate.photos_per_s
 
 
 def _idle(report: Report) -> bool:
@@ -270,11 +273,11 @@ def _sentence(chosen: Candidate, limits: Limits, needed: int | None, idle: bool)
         p99 += f", at most {milliseconds(chosen.p99_bound_ms)}"
     speed = f"{milliseconds(chosen.p50_ms)} ms (median{p99}) and {chosen.photos_per_s:,.0f} photos/s"
     file = f"{chosen.file} through {chosen.runner.through}" if chosen.runner != TENSORFLOW else "TensorFlow"
-    told = f"{'Of what ran on this machine, ship' if idle else 'Ship'} {file}, {_batch(chosen.batch)}: {speed}"
+    text = f"{'Of what ran on this machine, ship' if idle else 'Ship'} {file}, {_batch(chosen.batch)}: {speed}"
     if chosen.runner == TENSORFLOW:
-        return f"{told}; nothing else that ran here keeps within the limits and is faster."
+        return f"{text}; no other runner that was measured here is faster and within the limits."
     if chosen.speedup is not None:
-        told += f", {chosen.speedup:.1f} times as fast as TensorFlow"
+        text += f", {chosen.speedup:.1f} times as fast as TensorFlow"
     drop, low, high = (100 * (value or 0.0) for value in (chosen.drop, chosen.drop_low, chosen.drop_high))
     moved = (
         f"for {drop:.1f} points of accuracy lost ({low:.1f} to {high:.1f})"
@@ -283,22 +286,22 @@ def _sentence(chosen: Candidate, limits: Limits, needed: int | None, idle: bool)
         if round(drop, 1) < 0
         else f"with the same accuracy (a change of {-high:.1f} to {-low:.1f} points)"
     )
-    told = f"{told}, {moved} on {photos_in_groups(chosen.photos, chosen.groups)}"
+    text = f"{text}, {moved} on {photos_in_groups(chosen.photos, chosen.groups)}"
     if high <= 100 * limits.drop:
-        return f"{told}."
+        return f"{text}."
     could = f"about {rounded(needed)} independent photos could" if needed else "no number of photos could"
-    return f"{told}; that can't tell whether at most {_points(limits.drop)} are lost ({could})."
+    return f"{text}; that can't tell whether at most {_points(limits.drop)} are lost ({could})."
 
 
-def _untold(chosen: Candidate, rejected: Sequence[Candidate]) -> str:
+def _not_evaluated(chosen: Candidate, rejected: Sequence[Candidate]) -> str:
     """Return a sentence about faster runners that were not evaluated, or ""."""
     names = [
-        each.runner.name
-        for each in rejected
-        if each.photos_per_s > chosen.photos_per_s and {lack.what for lack in each.lacks} == {_UNSEEN}
+        candidate.runner.name
+        for candidate in rejected
+        if candidate.photos_per_s > chosen.photos_per_s and {lack.what for lack in candidate.lacks} == {_NOT_EVALUATED}
     ]
-    told = joined(sorted(set(names)))
-    return f" Faster, but its answers were not evaluated: {told} (trtpoets evaluate NAME --force)." if names else ""
+    listed = joined(sorted(set(names)))
+    return f" Faster, but its answers were not evaluated: {listed} (trtpoets evaluate NAME --force)." if names else ""
 
 
 def _batch(batch: int) -> str:

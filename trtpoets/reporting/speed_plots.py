@@ -20,7 +20,7 @@ _MARKERS = "osD^vPX<>*"
 
 
 class Point(NamedTuple):
-    """A runner: its median latency in ms, most inferences lying from `quick` to `slow`, and its accuracy 0..1."""
+    """A runner: its median latency, 5th and 95th percentile (`quick`, `slow`) in ms, and its accuracy 0..1."""
 
     name: str
     median: float
@@ -32,13 +32,13 @@ class Point(NamedTuple):
 
 
 def tradeoff_plot(points: Sequence[Point]) -> str:
-    """Accuracy against latency, up and left is better, with both intervals; a line joins those that nothing beats."""
+    """Return a plot of accuracy against latency with both intervals; a line joins the Pareto front."""
     front = pareto(points)
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         if len(front) > 1:
-            steps = [(each.median, 100 * each.accuracy) for each in front]
+            steps = [(point.median, 100 * point.accuracy) for point in front]
             axes.plot(*zip(*steps, strict=True), color=SOFT, linewidth=1, linestyle=(0, (4, 3)), drawstyle="steps-post")
         for point, marker in zip(points, itertools.cycle(_MARKERS), strict=False):
             colour = SECOND if point.name == BASELINE else ACCENT
@@ -47,12 +47,12 @@ def tradeoff_plot(points: Sequence[Point]) -> str:
             axes.plot([point.quick, point.slow], [y, y], color=colour, linewidth=1.2)
             face = colour if point in front else "none"
             axes.plot([x], [y], marker, color=colour, markerfacecolor=face, markersize=6, label=point.name)
-        _scale(axes, "x", min(each.quick for each in points), max(each.slow for each in points))
+        _scale(axes, "x", min(point.quick for point in points), max(point.slow for point in points))
         axes.grid()
         axes.tick_params(length=0)
         axes.set_xlabel("latency, ms")
         axes.set_title("accuracy, %")
-        # Names beside the dots would lie on each other where runners are alike, as they should be.
+        # A legend instead of names beside the dots, which would overlap where runners are alike.
         figure.legend(loc="outside lower left", ncols=2, fontsize=9)
 
     return svg("tradeoff", 3.0 + 0.1 * len(points), draw)
@@ -61,25 +61,26 @@ def tradeoff_plot(points: Sequence[Point]) -> str:
 def pareto(points: Sequence[Point]) -> list[Point]:
     """Return the Pareto front of latency and accuracy: the points that no other point dominates, the fastest first."""
     front: list[Point] = []
-    for point in sorted(points, key=lambda each: (each.median, -each.accuracy)):
+    for point in sorted(points, key=lambda point: (point.median, -point.accuracy)):
         if not front or point.accuracy > front[-1].accuracy:
             front.append(point)
     return front
 
 
 def latency_plot(rows: Sequence[tuple[str, Mapping[float, float]]]) -> str:
-    """How latencies spread, one line a runner: (name, percentile -> ms). The median must be among them.
+    """Return a plot of the distribution of latencies, one line per runner: (name, percentile -> ms).
 
-    Each is relative to its own median, so that the spread of a fast runner is visible. The thicker a band, the closer
-    to the middle; a short tick stands at the 90th percentile, a tall one at the 99th.
+    The percentiles must include 50. Latencies are relative to the median of the runner, so that the spread of a fast
+    runner is visible. Thicker bands are closer to the median; a short tick marks the 90th percentile, a tall one the
+    99th.
     """
     bands = ((0, 100, 1.2, 0.6), (5, 95, 5.0, 0.35), (25, 75, 9.0, 0.6))
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
-        for line, (name, known) in enumerate(rows):
+        for line, (name, times) in enumerate(rows):
             colour = SECOND if name == BASELINE else ACCENT
-            share = {percent: 100 * value / known[50] for percent, value in known.items()}
+            share = {percent: 100 * value / times[50] for percent, value in times.items()}
             for low, high, width, alpha in bands:
                 if low in share and high in share:
                     axes.plot([share[low], share[high]], [line] * 2, color=colour, linewidth=width, alpha=alpha)
@@ -89,7 +90,7 @@ def latency_plot(rows: Sequence[tuple[str, Mapping[float, float]]]) -> str:
                 if percent in share:
                     axes.plot([share[percent]] * 2, [line - half, line + half], color=INK, linewidth=1.1)
             axes.plot([100], [line], "o", color=INK, markersize=4.5)
-        axes.set_yticks(range(len(rows)), [f"{name}\n{milliseconds(known[50])} ms" for name, known in rows], fontsize=9)
+        axes.set_yticks(range(len(rows)), [f"{name}\n{milliseconds(times[50])} ms" for name, times in rows], fontsize=9)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(axis="x")
         axes.tick_params(length=0)
@@ -100,7 +101,7 @@ def latency_plot(rows: Sequence[tuple[str, Mapping[float, float]]]) -> str:
 
 
 def _scale(axes: Any, axis: str, least: float, most: float) -> None:
-    """A scale from 0 for `axis`, "x" or "y"; logarithmic, with plain numbers, where the least would lie at its edge."""
+    """Set the scale of `axis`, "x" or "y": linear from 0, or logarithmic if the values differ by a large factor."""
     if most <= _WIDE * least:
         axes.set(**{f"{axis}lim": (0, 1.08 * most)})
         return
@@ -113,7 +114,7 @@ def _scale(axes: Any, axis: str, least: float, most: float) -> None:
 
 
 def throughput_plot(rows: Sequence[tuple[str, int, float]]) -> str:
-    """Photos/s against the batch size, a line a runner: (name, batch, photos/s). For two sizes, bars."""
+    """Return a plot of photos/s by batch size, one line per runner: (name, batch, photos/s); bars for two sizes."""
     batches = sorted({batch for _, batch, _ in rows})
     return _bars(rows, batches) if len(batches) < 3 else _lines(rows, batches)
 
@@ -125,7 +126,7 @@ def _lines(rows: Sequence[tuple[str, int, float]], batches: Sequence[int]) -> st
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         for name, marker, dash in zip(names, itertools.cycle(_MARKERS), itertools.cycle(dashes), strict=False):
-            chosen = sorted((batch, rate) for each, batch, rate in rows if each == name)
+            chosen = sorted((batch, rate) for runner, batch, rate in rows if runner == name)
             places, rates = [math.log2(batch) for batch, _ in chosen], [rate for _, rate in chosen]
             colour = SECOND if name == BASELINE else ACCENT
             axes.plot(places, rates, marker=marker, color=colour, linestyle=dash, markersize=5, label=name)
@@ -148,7 +149,7 @@ def _bars(rows: Sequence[tuple[str, int, float]], batches: Sequence[int]) -> str
         axes = figure.subplots()
         height = 0.8 / len(batches)
         for number, batch in enumerate(batches):
-            chosen = [(names.index(name), rate) for name, each, rate in rows if each == batch]
+            chosen = [(names.index(name), rate) for name, size, rate in rows if size == batch]
             places = [line - 0.4 + height * (number + 0.5) for line, _ in chosen]
             rates = [rate for _, rate in chosen]
             axes.barh(places, rates, height * 0.88, color=(ACCENT, SECOND)[number], label=f"batch {batch}")

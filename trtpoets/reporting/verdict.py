@@ -35,8 +35,8 @@ _TITLES = {
 UNKNOWN = (None, None)
 """An interval that is not known."""
 
-_LIKELY = 0.05
-"""A change with a p-value below this is called more than chance."""
+_SIGNIFICANT = 0.05
+"""The p-value below which a change is called significant."""
 
 
 def verdict_from_report(report: Report) -> list[Sentence]:
@@ -61,10 +61,10 @@ def verdict_groups(report: Report) -> list[tuple[str, list[str]]]:
 def narrow_runners(report: Report) -> list[str]:
     """Return one evaluated runner for each of FP16 and INT8: an engine if one ran, else ONNX Runtime."""
     chosen = []
-    known = {name: runner_named(report, name) for name in report.agreement}
+    runners_by_name = {name: runner_named(report, name) for name in report.agreement}
     for precision in (Precision.FP16, Precision.INT8):
-        runners = [name for name, runner in known.items() if runner.precision is precision]
-        chosen += sorted(runners, key=lambda name: not known[name].is_engine)[:1]
+        runners = [name for name, runner in runners_by_name.items() if runner.precision is precision]
+        chosen += sorted(runners, key=lambda name: not runners_by_name[name].is_engine)[:1]
     return chosen
 
 
@@ -84,7 +84,7 @@ def fastest(report: Report, batch: int) -> Measurement | None:
     return min(rows, key=lambda row: row.p50_ms or 0.0, default=None)
 
 
-def surely_faster(row: Measurement) -> bool:
+def significantly_faster(row: Measurement) -> bool:
     """Return whether a runner is faster than TensorFlow by more than noise; without an interval, by the ratio alone."""
     if row.drifts or not row.speedup:
         return False
@@ -97,8 +97,8 @@ def _accuracy(report: Report) -> str:
         return ""
     photos = photos_in_groups(report.test_photos, report.test_groups, "held-out photo")
     value = percent(report.accuracy[runner])
-    sure = interval(*report.intervals[runner].accuracy or UNKNOWN)
-    return f"The classifier is right on {value} of {photos} (95 % interval {sure})."
+    interval_text = interval(*report.intervals[runner].accuracy or UNKNOWN)
+    return f"The classifier is right on {value} of {photos} (95 % interval {interval_text})."
 
 
 def main_runner(report: Report) -> str | None:
@@ -112,26 +112,28 @@ def _precision(report: Report, runner: str) -> str:
     if compared is None:
         return ""
     photos, agreed = report.test_photos, compared.agreed
-    sure = interval(*report.intervals[runner].agreement or UNKNOWN)
-    alike = f"{precision} answers like TensorFlow on {percent(agreed / photos)} ({sure})"
+    interval_text = interval(*report.intervals[runner].agreement or UNKNOWN)
+    alike = f"{precision} answers like TensorFlow on {percent(agreed / photos)} ({interval_text})"
     if agreed == photos:
-        alike = f"{precision} gives the same answer as TensorFlow to every one of {many(photos, 'photo')}"
-        alike += f" (95 % interval of the agreement {sure})"
+        alike = f"{precision} gives the same answer as TensorFlow for each of {many(photos, 'photo')}"
+        alike += f" (95 % interval of the agreement {interval_text})"
     change = compared.accuracy_change
     if change is None:
         return f"{alike}."
-    sure = point_interval(compared.change_low, compared.change_high)
+    interval_text = point_interval(compared.change_low, compared.change_high)
     lost, won = compared.only_reference, compared.only_runner
-    chance = "more than chance" if compared.p_value < _LIKELY else "chance could explain it"
-    traded = f"{many(lost, 'right answer')} lost, {won} won"
+    chance = "significant" if compared.p_value < _SIGNIFICANT else "not significant"
+    lost_and_won = f"{many(lost, 'right answer')} lost, {won} won"
     if lost == won:
-        return f"{alike}; its accuracy is the same on these photos ({traded}; 95 % interval {sure} points)."
-    changed = f"{alike}; its accuracy changes by {points(change)} points ({sure}"
-    return f"{changed}; {traded}: {chance}, p = {compared.p_value:.2g})."
+        return (
+            f"{alike}; its accuracy is the same on these photos ({lost_and_won}; 95 % interval {interval_text} points)."
+        )
+    changed = f"{alike}; its accuracy changes by {points(change)} points ({interval_text}"
+    return f"{changed}; {lost_and_won}: {chance}, p = {compared.p_value:.2g})."
 
 
 def _recommended(report: Report) -> str:
-    """The advice of quantize against INT8, from the validation photos."""
+    """Return the advice of quantize against INT8, from the validation photos; "" without it."""
     advice = report.quantisation.int8.recommended if report.quantisation.int8 else None
     if advice is None or advice.precision == Precision.INT8.value:
         return ""
@@ -149,14 +151,14 @@ def _speed(report: Report) -> str:
     text = f"Fastest here, {batch}: {best.runner.name} with {milliseconds(best.p50_ms)} ms (median)"
     base = next((row for row in rows if (row.runner.name, row.batch) == (BASELINE, best.batch) and row.valid), None)
     if base is None or base.p50_ms is None:
-        return f"{text}; TensorFlow was not measured validly beside it."
+        return f"{text}; TensorFlow has no valid measurement at that batch size."
     if best.runner.name == BASELINE:
-        return f"{text}; nothing that ran here is faster than TensorFlow."
-    sure = f" ({best.speedup_low:.2f} to {best.speedup_high:.2f})" if best.speedup_low is not None else ""
-    ratio = f"{best.speedup:.1f} times{sure} as fast as TensorFlow ({milliseconds(base.p50_ms)} ms)"
+        return f"{text}; no other runner that was measured here is faster."
+    interval_text = f" ({best.speedup_low:.2f} to {best.speedup_high:.2f})" if best.speedup_low is not None else ""
+    ratio = f"{best.speedup:.1f} times{interval_text} as fast as TensorFlow ({milliseconds(base.p50_ms)} ms)"
     if best.drifts:
-        return f"{text}, {ratio}; that ratio drifted meanwhile."
-    return f"{text}, {ratio}{'' if surely_faster(best) else ', which may be noise'}."
+        return f"{text}, {ratio}; that ratio drifted during the measurement."
+    return f"{text}, {ratio}{'' if significantly_faster(best) else ', which may be noise'}."
 
 
 def _engines(report: Report) -> str:

@@ -91,7 +91,7 @@ def bottlenecks_from_photos(
     places: dict[str, list[int]] = {}
     for place in np.flatnonzero(~cached).tolist():
         places.setdefault(photos[place].sha256, []).append(place)
-    todo = [photos[same[0]] for same in places.values()]
+    todo = [photos[equal_photos[0]] for equal_photos in places.values()]
     batches = [todo[start : start + batch_size] for start in range(0, len(todo), batch_size)]
     network_slots = threading.Semaphore(extractor.parallel)
 

@@ -75,22 +75,36 @@ def imagenet_classifier(network: Network, spec_name: str, folder: Path) -> Class
 
 
 def load_classifier(folder: Path) -> Classifier:
-    """Read a classifier written by `classifier_from_head`, without TensorFlow. Raises MissingArtefact, BadArtefact."""
-    for name in (SPEC_FILE, KERAS_FILE, "saved_model/saved_model.pb"):
-        if not (folder / name).is_file():
-            raise MissingArtefact(
-                f"{folder / name} does not exist",
-                hint="train first: trtpoets run PHOTOS --name NAME, or trtpoets pretrained BACKBONE --name NAME",
-                code="TP2008",
-            )
+    """Read a classifier written by `classifier_from_head` or adopted, without TensorFlow.
+
+    Raises MissingArtefact, BadArtefact.
+    """
     path = folder / SPEC_FILE
+    _require_file(path)
     try:
         text = read_text(path, errors="surrogateescape")
     except OSError as error:
         raise BadArtefact(
             f"{path} cannot be read: {error.strerror}", hint="check its permissions", code="TP2009"
         ) from error
-    return Classifier(folder, ModelSpec.from_json(text, str(path)))
+    classifier = Classifier(folder, ModelSpec.from_json(text, str(path)))
+    original = classifier.spec.original
+    if original is None:
+        _require_file(folder / KERAS_FILE)
+    elif classifier.original is None or not classifier.original.exists():
+        _require_file(folder / "original" / original.file)
+    if original is None or original.format.is_tensorflow:
+        _require_file(classifier.saved_model / "saved_model.pb")
+    return classifier
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise MissingArtefact(
+            f"{path} does not exist",
+            hint="train first: trtpoets run PHOTOS --name NAME, or trtpoets pretrained BACKBONE --name NAME",
+            code="TP2008",
+        )
 
 
 def _require_same_network(network: Network, spec: ModelSpec) -> None:

@@ -18,7 +18,7 @@ from trtpoets.train.folders.given_splits import splits_with_given
 from trtpoets.train.folders.layout import CLASS_FOLDERS, Layout
 from trtpoets.train.folders.layout_detection import labelled_files
 from trtpoets.train.folders.photo_files import CheckedFile, checked_files
-from trtpoets.train.split import DatasetConfig, check_config, checked_splits, positions_of
+from trtpoets.train.split import DatasetConfig, check_config, checked_splits, positions_of, ranked_splits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -86,24 +86,31 @@ class Dataset:
     @property
     def document(self) -> DatasetFile:
         """The content of dataset.json, photo paths relative to `folder`."""
-        place = self._relative
+        relative = self._relative
         family_of = {sha256: number for number, family in enumerate(self.families) for sha256 in family}
         paths: dict[int, list[str]] = defaultdict(list)
         for photo in self.photos:
             if photo.sha256 in family_of:
-                paths[family_of[photo.sha256]].append(place(photo.path))
+                paths[family_of[photo.sha256]].append(relative(photo.path))
         return DatasetFile(
             folder=str(self.folder),
             labels=self.labels,
             photos=tuple(
-                PhotoRow(place(p.path), p.label, p.split, p.sha256, p.levels or None, family_of.get(p.sha256))
-                for p in self.photos
+                PhotoRow(
+                    relative(photo.path),
+                    photo.label,
+                    photo.split,
+                    photo.sha256,
+                    photo.levels or None,
+                    family_of.get(photo.sha256),
+                )
+                for photo in self.photos
             ),
-            left_out=tuple(LeftOutRow(place(x.path), x.reason, x.remedy) for x in self.left_out),
+            left_out=tuple(LeftOutRow(relative(file.path), file.reason, file.remedy) for file in self.left_out),
             left_out_count=len(self.left_out),
-            duplicates=tuple(tuple(map(place, group)) for group in self.duplicates),
+            duplicates=tuple(tuple(map(relative, group)) for group in self.duplicates),
             duplicates_count=len(self.duplicates),
-            contradictions=tuple(tuple(map(place, group)) for group in self.contradictions),
+            contradictions=tuple(tuple(map(relative, group)) for group in self.contradictions),
             contradictions_count=len(self.contradictions),
             families=tuple(tuple(paths[number]) for number in sorted(paths)),
             families_count=len(self.families),
@@ -119,7 +126,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class PhotoRow:
-    """A photo in dataset.json. `family` numbers the family of near-copies that it is of; None for no family."""
+    """A photo in dataset.json. `family` is the number of its family of near-copies; None without one."""
 
     path: str
     label: str
@@ -196,12 +203,15 @@ def dataset_from_folder(
     folder: Path,
     config: DatasetConfig = DatasetConfig(),  # noqa: B008 - frozen
     progress: Progress = silent,
+    *,
+    few: bool = False,
 ) -> Dataset:
     """Read a folder of labelled photos: decode every photo once to check it, hash it, and assign a split.
 
     Labels come from class folders or a label file; splits given by the folder are kept. A file that cannot be used is
-    left out with a warning, or is an error with `strict`. Raises BadInput if the folder, its names or its photos do not
-    form a dataset.
+    left out with a warning, or is an error with `strict`. `few` assigns splits by `ranked_splits`, for photos of a
+    classifier that is not trained on them. Raises BadInput if the folder, its names or its photos do not form a
+    dataset.
     """
     check_config(config)
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as the user wrote them
@@ -218,7 +228,7 @@ def dataset_from_folder(
     labels = _labels(usable, checked, left_out, folder)
     positions = positions_of([(file.path.name, file.sha256) for file in usable])
     try:
-        splits = _splits(usable, labels, positions, config)
+        splits = _splits(usable, labels, positions, config, few)
     except BadInput as error:
         lacking = [label for label in labels if repr(label) in error.message]
         raise BadInput(error.message + _reasons(lacking, checked, left_out), hint=error.hint, code="TP2012") from None
@@ -247,11 +257,17 @@ def _has_splits(files: Sequence[CheckedFile]) -> bool:
 
 
 def _splits(
-    files: Sequence[CheckedFile], labels: Sequence[str], positions: Sequence[float], config: DatasetConfig
+    files: Sequence[CheckedFile],
+    labels: Sequence[str],
+    positions: Sequence[float],
+    config: DatasetConfig,
+    few: bool,
 ) -> list[Split]:
     """Return the split of each file. Raises BadInput for classes that lack photos."""
     if _has_splits(files):
         return splits_with_given(files, positions, config)
+    if few:
+        return ranked_splits([file.label for file in files], positions, config)
     return checked_splits([file.label for file in files], positions, labels, config)
 
 
@@ -328,7 +344,7 @@ def _report(left_out: Sequence[LeftOut], config: DatasetConfig, folder: Path) ->
     """Log a warning about files that are left out; raise BadInput instead with `config.strict`."""
     if not left_out:
         return
-    lines = [f"{os.path.relpath(x.path, folder)} {x.reason}" for x in left_out[:_LOGGED]]
+    lines = [f"{os.path.relpath(file.path, folder)} {file.reason}" for file in left_out[:_LOGGED]]
     if len(left_out) > _LOGGED:
         lines.append(f"and {len(left_out) - _LOGGED} more")
     files = "1 file" if len(left_out) == 1 else f"{len(left_out)} files"

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, TrtPoetsError
 from trtpoets.core.files import read_json, sha256_of_file, write_bytes, write_json
+from trtpoets.core.h5_limits import TOPS, largest_weights
 from trtpoets.core.paths import cache_root, user_path
 from trtpoets.core.reading import NotReadable, read_bytes
 from trtpoets.train.backbones import BACKBONES, Backbone, KerasApplication
-from trtpoets.train.h5_limits import TOPS, largest_weights
 from trtpoets.train.weights import EmbeddedWeights
 
 if TYPE_CHECKING:

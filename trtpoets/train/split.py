@@ -12,7 +12,7 @@ Photos of one group (`<group>_nohash_<anything>`, as in the TensorFlow for Poets
 together: their position is derived from the group's name. Groups that share a photo or a near-copy are merged, and
 their position is derived from all of them; a copy outside any group gets the position of the group.
 
-A rule that looks at one photo at a time cannot guarantee each class a test photo: chance leaves small classes without.
+A rule that looks at one photo at a time cannot guarantee each class a test photo: small classes may get none.
 `check_splits` names those classes and suggests what to do.
 """
 
@@ -132,6 +132,28 @@ def checked_splits(
     return [split_at(position, config) for position in positions]
 
 
+def ranked_splits(photo_labels: Sequence[str], positions: Sequence[float], config: DatasetConfig) -> list[Split]:
+    """Return the split of each photo by its rank among the positions of its class, for a classifier trained elsewhere.
+
+    The percentages hold for every class, however few photos it has: a class of two has a training and a test photo, a
+    class of three one of each split. Unlike `checked_splits`, more photos may move a photo to another split.
+    """
+    ranks: dict[str, list[int]] = {}
+    for index in sorted(range(len(positions)), key=positions.__getitem__):
+        ranks.setdefault(photo_labels[index], []).append(index)
+    splits = [Split.TRAIN] * len(positions)
+    for indices in ranks.values():
+        count = len(indices)
+        test = max(1, round(count * config.test_percent / 100))
+        validation = max(int(count > 2), round(count * config.validation_percent / 100))
+        for rank, index in enumerate(indices):
+            if rank < test:
+                splits[index] = Split.TEST
+            elif rank >= max(count - validation, min(test + 1, count)):
+                splits[index] = Split.VALIDATION
+    return splits
+
+
 def split_at(position: float, config: DatasetConfig) -> Split:
     """Return the split of a photo at this position."""
     if position < config.test_percent:
@@ -166,7 +188,9 @@ def check_splits(positions: Mapping[str, Sequence[float]], config: DatasetConfig
 
 def _lacking(positions: Mapping[str, Iterable[float]], split: Split, config: DatasetConfig) -> list[str]:
     """Return the labels without a photo in a split."""
-    return [label for label, own in positions.items() if all(split_at(x, config) is not split for x in own)]
+    return [
+        label for label, own in positions.items() if all(split_at(position, config) is not split for position in own)
+    ]
 
 
 def _lacking_message(lacking: Sequence[str], positions: Mapping[str, Sequence[float]], split: Split) -> str:

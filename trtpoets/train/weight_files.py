@@ -16,9 +16,9 @@ import numpy as np
 from trtpoets.core.errors import BadArtefact, BadInput, first_line
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import temporary_folder
+from trtpoets.core.h5_limits import TOPS, h5_in_keras, largest_weights, require_small_arrays
 from trtpoets.core.reading import read_bytes
 from trtpoets.train.backbones import Backbone, KerasApplication
-from trtpoets.train.h5_limits import TOPS, h5_in_keras, largest_weights, require_small_arrays
 from trtpoets.train.weights import HEAD_BIAS, HEAD_KERNEL, EmbeddedWeights, tensors_of_content
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ def uneven(factor: float = 0.01) -> object:
     stem = relu6(net, net.conv(net.features, 16, "stem", stride=2), "stem_relu6")
     depthwise = relu6(net, net.conv(stem, 16, "depthwise", group=16), "depthwise_relu6")
     proto = net.model(net.unary("Relu", net.conv(depthwise, 32, "top", kernel=1), "top_relu"))
-    for tensor in proto.graph.initializer:  # type: ignore[attr-defined]
+    for tensor in proto.graph.initializer:
         array = numpy_helper.to_array(tensor).copy()
         if tensor.name in ("stem.weight", "stem.bias"):
             array[8:] *= factor
@@ -92,7 +92,7 @@ def test_tensors_that_cannot_be_equalised() -> None:
         proto = net.model(last)
         if change == "an output":
             value = helper.make_tensor_value_info(active, onnx.TensorProto.FLOAT, None)
-            proto.graph.output.append(value)  # type: ignore[attr-defined]
+            proto.graph.output.append(value)
         return [pair.tensor for pair in pairs_of(GraphView(proto), [active])]
 
     assert pairs("") == ["active:0"]
@@ -150,10 +150,9 @@ def test_channels_that_are_zero_get_the_factor_1() -> None:
 def test_peaks_are_taken_over_all_photos(photos: list[Photo], tmp_path: Path) -> None:
     proto = uneven()
     model = saved(proto, tmp_path / "fp32.onnx")
-    paths = [photo.path for photo in photos]
     done: list[int] = []
-    peaks = channel_peaks(proto, ["stem_relu6:0", "top_relu:0"], paths, model.spec.preprocess, 5, done.append)
-    batch = next(photo_batches(paths, model.spec.preprocess, len(paths)))
+    peaks = channel_peaks(proto, ["stem_relu6:0", "top_relu:0"], photos, model.spec.preprocess, 5, done.append)
+    batch = next(photo_batches(photos, model.spec.preprocess, len(photos)))
     session = open_session(with_outputs(proto, ["stem_relu6:0", "top_relu:0"]).SerializeToString())
     expected = session.run(["stem_relu6:0", "top_relu:0"], {INPUT_NAME: batch})
     for array, values in zip(peaks.values(), expected, strict=True):

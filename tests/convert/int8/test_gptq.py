@@ -1,5 +1,7 @@
 """GPTQ: rounded weights are multiples of the scale and closer to FP32 than rounding to the nearest."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -73,8 +75,13 @@ def test_windows_are_the_inputs_of_a_convolution(pad: str, kernel: int, stride: 
     random = np.random.default_rng(1)
     data = random.normal(0, 1, (2, 4, 9, 11)).astype(np.float32)
     weights = random.normal(0, 1, (8, 4 // group, kernel, kernel)).astype(np.float32)
-    shape = {"strides": [stride] * 2, "dilations": [dilation] * 2, "kernel_shape": [kernel] * 2, "group": group}
-    padding = {"pads": [1, 0, 0, 1]} if pad == "NOTSET" else {"auto_pad": pad}
+    shape: dict[str, Any] = {
+        "strides": [stride] * 2,
+        "dilations": [dilation] * 2,
+        "kernel_shape": [kernel] * 2,
+        "group": group,
+    }
+    padding: dict[str, Any] = {"pads": [1, 0, 0, 1]} if pad == "NOTSET" else {"auto_pad": pad}
     if pad.startswith("SAME") and dilation > 1:
         pytest.skip("ONNX Runtime has no SAME padding with dilation")
     node = helper.make_node("Conv", ["x", "w"], ["y"], **shape, **padding)
@@ -130,7 +137,7 @@ def tensor(proto: object, name: str) -> np.ndarray:
 
 def test_layers_without_bias_and_layers_in_fp32() -> None:
     proto = residual_network()
-    for node in proto.graph.node:  # type: ignore[attr-defined]
+    for node in proto.graph.node:
         if node.name == "project":
             del node.input[2:]
     builder = builder_of(proto)

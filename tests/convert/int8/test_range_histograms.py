@@ -68,22 +68,22 @@ def test_worst_layers_are_int8_layers_with_the_clipping_limit_of_the_file(model:
         "head": 5.0,
         "gone": 1.0,
     }
-    found = worst_layers(quantised, ranges.histograms, decibels)
+    result = worst_layers(quantised, ranges.histograms, decibels)
     # `expand` and `head` are in float, `top` lost nothing, and `gone` is no layer of this graph.
-    assert [(each.layer, each.db, each.tensor) for each in found] == [
+    assert [(worst_layer.layer, worst_layer.db, worst_layer.tensor) for worst_layer in result] == [
         ("project", 20.0, "depthwise_relu:0"),
         ("back", 25.0, "expand_relu:0"),
         ("depthwise", 30.0, "stem_relu:0"),
         ("stem", 40.0, "nchw:0"),
     ]
-    for each in found:
-        low, high = ranges.tensors[each.tensor]
-        assert each.limit == pytest.approx(max(-low, high), rel=1e-6)
-        assert (each.top, each.shares) == (
-            ranges.histograms[each.tensor].top,
-            ranges.histograms[each.tensor].shares,
+    for worst_layer in result:
+        low, high = ranges.tensors[worst_layer.tensor]
+        assert worst_layer.limit == pytest.approx(max(-low, high), rel=1e-6)
+        assert (worst_layer.top, worst_layer.shares) == (
+            ranges.histograms[worst_layer.tensor].top,
+            ranges.histograms[worst_layer.tensor].shares,
         )
-    assert [each.layer for each in worst_layers(quantised, ranges.histograms, decibels, most=2)] == [
+    assert [worst_layer.layer for worst_layer in worst_layers(quantised, ranges.histograms, decibels, most=2)] == [
         "project",
         "back",
     ]
@@ -97,8 +97,8 @@ def test_a_tensor_with_two_readers_is_listed_once(photos: list[Photo], tmp_path:
     model = saved(net.model(net.conv(joined, 16, "top", kernel=1)), tmp_path / "fp32.onnx")
     ranges = ranges_from_photos(model, photos, CalibrationConfig(method=Method.MSE))[0]
     quantised, _ = Int8GraphBuilder(onnx.load(model.path), ranges).build()
-    found = worst_layers(quantised, ranges.histograms, {"stem": 30.0, "left": 21.0, "right": 20.0, "top": 25.0})
-    assert [(each.layer, each.tensor) for each in found] == [
+    result = worst_layers(quantised, ranges.histograms, {"stem": 30.0, "left": 21.0, "right": 20.0, "top": 25.0})
+    assert [(item.layer, item.tensor) for item in result] == [
         ("right", "stem_relu:0"),
         ("top", "joined:0"),
         ("stem", "nchw:0"),

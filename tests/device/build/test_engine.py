@@ -1,24 +1,18 @@
-"""Building engines: with the real TensorRT-RTX, and with the fake builder for crashes, hangs and old versions."""
+"""Engines: built by the real TensorRT-RTX and by a fake TensorRT, and loaded with their cards."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import signal
-import subprocess
 import sys
-import textwrap
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fakes.tensorrt_builder import fake_library
-from tests.fakes.tensorrt_builder import log as told
+from tests.support.build_requests import RTX, TENSORRT, only
 from tests.support.tiny import tiny_graph, tiny_onnx, tiny_spec
 from trtpoets.core.errors import (
     BadArtefact,
@@ -27,12 +21,10 @@ from trtpoets.core.errors import (
     MissingArtefact,
     MissingDependency,
     StorageFailed,
-    TrtPoetsError,
 )
 from trtpoets.core.files import read_json
 from trtpoets.core.types import BatchRange, Engine, Flavour, OnnxModel, Precision
 from trtpoets.core.workspace import card_of, seal_card
-from trtpoets.device.build.build_progress import Phases
 from trtpoets.device.build.engine import (
     current_engine,
     default_flavour,
@@ -42,44 +34,10 @@ from trtpoets.device.build.engine import (
     load_engine,
 )
 from trtpoets.device.build.engine_config import EngineConfig
-from trtpoets.device.build.plan_header import rtx_targets
-from trtpoets.device.build.tensorrt_build import build_engine
-from trtpoets.device.build.tensorrt_config import BuildRequest
 from trtpoets.device.gpu import libcuda
 from trtpoets.device.gpu.libcuda import Gpu
-from trtpoets.device.tensorrt_messages import Messages
 
-ROOT = Path(__file__).parents[3]
-SEGFAULTS = ROOT.parent / "shared" / "examples" / "segfaults"
-RTX = EngineConfig(Flavour.RTX)
-TENSORRT = EngineConfig(Flavour.TENSORRT)
-NO_IMPLEMENTATION = (
-    "refuse: IBuilder::buildSerializedNetwork: Error Code 10: Internal Error (Could not find any implementation for "
-    "node {conv}. In computeCosts at /_src/optimizer/tacticOptimizer.cpp:4040)"
-)
-
-
-@pytest.fixture
-def rtx() -> None:
-    pytest.importorskip("tensorrt_rtx")
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> OnnxModel:
-    return tiny_onnx(tmp_path / "tiny" / "fp32.onnx")
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "tiny" / "fp32.rtx.engine"
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    """An engine that the tests of cards may copy, never change."""
-    pytest.importorskip("tensorrt_rtx")
-    folder = tmp_path_factory.mktemp("built")
-    return engine_from_onnx(tiny_onnx(folder / "fp32.onnx"), RTX, folder / "fp32.rtx.engine")
+SEGFAULTS = Path(__file__).parents[4] / "shared" / "examples" / "segfaults"
 
 
 def copied(engine: Engine, folder: Path) -> Path:
@@ -88,10 +46,6 @@ def copied(engine: Engine, folder: Path) -> Path:
     path.write_bytes(engine.path.read_bytes())
     card_of(path).write_bytes(card_of(engine.path).read_bytes())
     return path
-
-
-def only(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
 
 
 # Files that a bundle's manifest vouches for
@@ -149,12 +103,6 @@ def test_every_precision_builds(rtx: None, tmp_path: Path, precision: Precision)
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
 
 
-def test_targets_are_what_was_asked_for(rtx: None, model: OnnxModel, out: Path) -> None:
-    engine = engine_from_onnx(model, replace(RTX, targets=("sm89", "SM86", "sm86")), out)
-    assert engine.card.targets == ("sm86", "sm89")
-    assert rtx_targets(out) == ("sm86", "sm89")
-
-
 def test_errors_of_the_compiler_are_reported(rtx: None, model: OnnxModel, out: Path) -> None:
     with pytest.raises(BuildFailed) as caught:
         engine_from_onnx(model, replace(RTX, targets=("sm75",)), out)
@@ -205,53 +153,6 @@ def test_paths_of_any_bytes(rtx: None, tmp_path: Path) -> None:
     assert load_engine(folder / "x.engine") == engine
 
 
-# Configs that can't be met
-
-
-@pytest.mark.parametrize(
-    ("changes", "text", "hint"),
-    [
-        (
-            {"batch": BatchRange(4, 2, 8)},
-            "the batch sizes 4:2:8 must be at least 1 and in ascending order",
-            "--batch 1:8:32",
-        ),
-        (
-            {"batch": BatchRange(1, 9, 8)},
-            "the batch sizes 1:9:8 must be at least 1 and in ascending order",
-            "--batch 1:8:32",
-        ),
-        (
-            {"batch": BatchRange(0, 1, 1)},
-            "the batch sizes 0:1:1 must be at least 1 and in ascending order",
-            "--batch 1:8:32",
-        ),
-        ({"workspace_mib": 15}, "the workspace must be at least 16 MiB, not 15", "--workspace"),
-        ({"timeout_seconds": 0.0}, "the timeout must be more than 0 seconds, not 0.0", "--timeout 600"),
-        ({"timeout_seconds": float("nan")}, "the timeout must be more than 0 seconds, not nan", "--timeout 600"),
-        (
-            {"optimization_level": 6},
-            "the optimisation level must be 0 (quick build) to 5 (fast engine), not 6",
-            "--optimization-level",
-        ),
-        ({"targets": ("sm87", "sm86")}, "has no target sm87", "it has sm75, sm80, sm86, sm89, sm120, sm121"),
-        ({"targets": ("sm90",)}, "has no target sm90", "it has sm75"),
-        ({"targets": ("current",)}, "has no target current", "it has sm75"),
-    ],
-)
-def test_configs_that_cant_be_met(
-    rtx: None, model: OnnxModel, out: Path, changes: dict[str, Any], text: str, hint: str
-) -> None:
-    with pytest.raises(BadInput) as caught:
-        engine_from_onnx(model, replace(RTX, **changes), out)
-    assert text in caught.value.message and hint in caught.value.hint
-    assert only(out.parent) == {"fp32.onnx"}
-
-
-def test_the_least_workspace_builds(rtx: None, model: OnnxModel, out: Path) -> None:
-    assert engine_from_onnx(model, replace(RTX, workspace_mib=16), out).card.workspace_mib == 16
-
-
 # ONNX files that are not whole
 
 
@@ -298,7 +199,7 @@ def test_a_network_whose_photos_are_not_its_models(rtx: None, tmp_path: Path) ->
         engine_from_onnx(OnnxModel(tmp_path / "x.onnx", Precision.FP32, tiny_spec(side=20)), RTX, tmp_path / "x.engine")
 
 
-def test_an_operator_that_nobody_has(rtx: None, tmp_path: Path) -> None:
+def test_an_unknown_operator(rtx: None, tmp_path: Path) -> None:
     """The ONNX checker accepts other domains; the parser names the node."""
     import onnx
     from onnx import helper
@@ -369,32 +270,7 @@ def test_a_card_of_another_version(built: Engine, tmp_path: Path, field: str) ->
         load_engine(path)
 
 
-def test_headers_that_are_not_known_say_nothing(built: Engine, tmp_path: Path) -> None:
-    content = built.path.read_bytes()
-    for number, other in enumerate(
-        [b"", content[:63], content[:-1], b"ftrt" + content[4:], content[:32] + b"\xff" * 32]
-    ):
-        path = tmp_path / str(number)
-        path.write_bytes(other)
-        assert rtx_targets(path) == ()
-
-
-# What happens to the child
-
-
-def alive(pid_file: Path) -> bool:
-    try:
-        os.kill(int(pid_file.read_text()), 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def wait_for(pid_file: Path, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not (pid_file.is_file() and pid_file.read_text()):
-        assert time.monotonic() < deadline, "the child never began to build"
-        time.sleep(0.02)
+# Builds by a fake TensorRT
 
 
 def test_a_build_by_tensorrt(child: Any, model: OnnxModel, out: Path) -> None:
@@ -416,239 +292,10 @@ def test_tensorrt_takes_no_targets(child: Any, model: OnnxModel, out: Path) -> N
     )
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "text", "hint"),
-    [
-        ("segfault", "the build process was ended by SIGSEGV", "report it with the ONNX file"),
-        (
-            "exit",
-            "the build process was ended by its library, with code 3; its last output was: fatal: no",
-            "report it",
-        ),
-        ("killed", "the build process was killed or ran out of memory (SIGKILL)", "free some memory"),
-        ("out of memory", "the build process was killed or ran out of memory (SIGABRT)", "free some memory"),
-        ("no driver", "can't build here: no usable CUDA driver (it gave no reason)", "--flavour rtx"),
-        (
-            NO_IMPLEMENTATION,
-            "could not build the fp32 engine: Could not find any implementation for node {conv}",
-            "report this with the file",
-        ),
-        (
-            "refuse: [tactic.cpp::get::12] Error Code 2: OutOfMemory (Requested size was 99 bytes.)",
-            "engine: out of memory: Requested size was 99 bytes",
-            "free some memory",
-        ),
-        ("refuse: Error Code 1: Cuda Runtime (out of memory)", "engine: out of memory", "free some memory"),
-    ],
-    ids=["segfault", "exit", "killed", "bad_alloc", "no driver", "no implementation", "bytes", "cuda memory"],
-)
-def test_failures_of_the_child_are_reported(
-    child: Any, model: OnnxModel, out: Path, behaviour: str, text: str, hint: str
-) -> None:
-    child(behaviour)
-    with pytest.raises(BuildFailed) as caught:
-        engine_from_onnx(model, TENSORRT, out)
-    assert text in caught.value.message and hint in caught.value.hint
-    assert "\n" not in caught.value.message and "File " not in caught.value.message
-    assert only(out.parent) == {"fp32.onnx"}, "nothing may be left half done"
-
-
-def test_a_bug_keeps_its_traceback(child: Any, model: OnnxModel, out: Path) -> None:
-    child("bug")
-    with pytest.raises(RuntimeError, match=r"(?s)met a bug of trtpoets.*tensorrt_builder.*ValueError: a wrong turn"):
-        engine_from_onnx(model, TENSORRT, out)
-
-
-def test_a_library_that_fails_to_load_only_in_the_child(child: Any, model: OnnxModel, out: Path) -> None:
-    child("ok")
-    engine_key(model, TENSORRT)  # the parent has it loaded
-    (out.parent.parent / "site" / "tensorrt.py").write_text("raise OSError('libnvinfer.so.10: no such file')")
-    with pytest.raises(MissingDependency, match=r"libnvinfer\.so\.10: no such file"):
-        engine_from_onnx(model, TENSORRT, out)
-
-
-@pytest.mark.parametrize("behaviour", ["slow", "deaf"])
-def test_a_timeout_cancels(
-    child: Any, model: OnnxModel, out: Path, behaviour: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("trtpoets.device.build.build_process._GRACE_SECONDS", 1.0)
-    pid_file = child(behaviour)
-    begun = time.monotonic()
-    with pytest.raises(BuildFailed) as caught:
-        engine_from_onnx(model, replace(TENSORRT, timeout_seconds=1.5), out)
-    assert caught.value.message == "build tiny/fp32.rtx.engine took longer than 1.5 seconds and was cancelled"
-    assert time.monotonic() - begun < 10
-    assert not alive(pid_file) and only(out.parent) == {"fp32.onnx"}
-
-
-def test_ctrl_c_cancels(child: Any, model: OnnxModel, out: Path) -> None:
-    pid_file = child("slow")
-
-    def interrupt() -> None:
-        wait_for(pid_file)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    begun = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        engine_from_onnx(model, TENSORRT, out)
-    thread.join()
-    assert time.monotonic() - begun < 10
-    assert not alive(pid_file) and only(out.parent) == {"fp32.onnx"}
-
-
-def test_a_killed_parent_takes_its_child_along(child: Any, model: OnnxModel, out: Path) -> None:
-    pid_file = child("deaf")
-    program = f"""
-        import sys
-        sys.path[:0] = [{str(out.parent.parent / "site")!r}, {str(ROOT)!r}]
-        from pathlib import Path
-        from tests.support.tiny import tiny_spec
-        from trtpoets.core.types import Flavour, OnnxModel, Precision
-        from trtpoets.device.gpu import libcuda
-        from trtpoets.device.build.engine import EngineConfig, engine_from_onnx
-        libcuda.gpus = lambda: (libcuda.Gpu("Paper GPU", (8, 6), 8 << 30),)
-        model = OnnxModel(Path({str(model.path)!r}), Precision.FP32, tiny_spec())
-        engine_from_onnx(model, EngineConfig(Flavour.TENSORRT), Path({str(out)!r}))
-    """
-    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)])
-    wait_for(pid_file)
-    parent.kill()
-    parent.wait()
-    deadline = time.monotonic() + 10
-    while alive(pid_file):
-        assert time.monotonic() < deadline, "the child lives on without its parent"
-        time.sleep(0.05)
-
-
-def test_a_build_that_hangs_is_ended(child: Any, model: OnnxModel, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trtpoets.device.build.build_process._GRACE_SECONDS", 0.5)
-    monkeypatch.setattr("trtpoets.device.build.build_process._CHECK_SECONDS", 0.1)
-    monkeypatch.setattr("trtpoets.device.build.build_process._STALL_SECONDS", 1.5)
-    pid_file = child("deaf")
-    with pytest.raises(BuildFailed) as caught:
-        engine_from_onnx(model, TENSORRT, out)
-    assert caught.value.message == "build tiny/fp32.rtx.engine used no CPU time for 1.5 seconds and was ended"
-    assert not alive(pid_file) and only(out.parent) == {"fp32.onnx"}
-
-
-@pytest.mark.slow
-def test_memory_that_runs_out(
-    rtx: None, model: OnnxModel, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With little memory, the real TensorRT-RTX does not load, refuses, crashes or hangs; each is reported."""
-    python, shell = sys.executable, tmp_path / "python"
-    outcomes = []
-    for megabytes in (350, 450, 475, 500, 525, 550, 600, 4000):
-        shell.write_text(f'#!/bin/sh\nulimit -v {megabytes * 1000}\nexec {python} "$@"\n')
-        shell.chmod(0o755)
-        monkeypatch.setattr(sys, "executable", str(shell))
-        try:
-            engine_from_onnx(model, replace(RTX, timeout_seconds=10.0), out)
-        except TrtPoetsError as error:
-            outcomes.append(f"{type(error).__name__}: {error.message} ({error.hint})")
-            assert only(out.parent) == {"fp32.onnx"}
-        else:
-            outcomes.append("built")
-    assert outcomes[-1] == "built"
-    assert any(outcome.startswith("BuildFailed") and "memory" in outcome for outcome in outcomes), outcomes
-
-
 def test_a_folder_that_may_not_be_written(rtx: None, model: OnnxModel) -> None:
     with pytest.raises(StorageFailed, match=r"can't write /sys/kernel/engines/x\.engine") as caught:
         engine_from_onnx(model, RTX, Path("/sys/kernel/engines/x.engine"))  # takes no folder from anyone, root included
     assert caught.value.hint == "choose a folder that you may write to: --engines DIR"
-
-
-def test_a_full_disk(rtx: None, model: OnnxModel, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)]
-    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("a small disk can't be mounted here")
-    try:
-        with pytest.raises(StorageFailed, match="No space left on device") as caught:
-            engine_from_onnx(model, RTX, disk / "x.engine")
-        assert "free some space" in caught.value.hint
-        assert only(disk) == set()
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_the_current_folder_does_not_reach_the_child(
-    rtx: None, model: OnnxModel, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "json.py").write_text("raise SystemExit('shadowed')")
-    (tmp_path / "onnx.py").write_text("raise SystemExit('shadowed')")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-    assert engine_from_onnx(model, RTX, out).card.engine_bytes > 0
-
-
-# The builder of each kind of TensorRT, in this process
-
-
-def request(precision: Precision, level: int | None = None) -> BuildRequest:
-    return BuildRequest(precision, 16, 16, BatchRange(1, 2, 4), (), 1 << 28, level)
-
-
-@pytest.mark.parametrize(
-    ("version", "precision", "network", "flags"),
-    [
-        ("8.6", Precision.FP32, 0b1, None),
-        ("8.6", Precision.FP16, 0b1, ["FP16"]),
-        ("8.6", Precision.INT8, 0b1, ["INT8", "FP16"]),
-        ("10.3", Precision.FP16, 0b11, None),
-        ("10.3", Precision.INT8, 0b1, ["INT8", "FP16"]),
-        ("10.16", Precision.INT8, 0b1, ["INT8", "FP16"]),
-        ("11.0", Precision.INT8, 0b1, None),
-    ],
-)
-def test_each_version_gets_its_own_flags(
-    version: str, precision: Precision, network: int, flags: list[str] | None
-) -> None:
-    steps: list[float] = []
-
-    def step(fraction: float) -> bool:
-        steps.append(fraction)
-        return True
-
-    content = tiny_graph(precision).SerializeToString()
-    built = build_engine(fake_library(version), content, request(precision), step, Messages())
-    assert built.engine == b"engine of a fake"
-    assert told["network"] == network and told.get("flags") == flags
-    assert told["workspace"] == 1 << 28
-    assert told["shapes"] == ("photos", (1, 16, 16, 3), (2, 16, 16, 3), (4, 16, 16, 3))
-    assert steps == ([] if version == "8.6" else [0.2, 0.4, 0.6, 0.8, 1.0])
-
-
-def test_a_gpu_without_the_arithmetic_is_refused() -> None:
-    with pytest.raises(BuildFailed) as caught:
-        build_engine(fake_library("8.6", fast=False), b"onnx", request(Precision.INT8), lambda _: True, Messages())
-    assert caught.value.message == "this GPU has no fast INT8, so TensorRT 8.6 would compute in another precision"
-    assert caught.value.hint == "build --precision fp16"
-
-
-def test_phases_add_up_and_never_fall() -> None:
-    phases = Phases()
-    seen = [phases.fraction]
-    phases.start("build", None, 2)
-    for part in ("first", "second"):
-        phases.start(part, "build", 4)
-        for step in range(4):
-            phases.advance(part, step + 1)
-            seen.append(phases.fraction)
-        phases.finish(part)
-        phases.advance("build", 1 if part == "first" else 2)
-        seen.append(phases.fraction)
-    phases.finish("build")
-    seen.append(phases.fraction)
-    assert seen == sorted(seen) and seen[0] == 0 and seen[-1] == 1
-    assert seen[1] == 0.125 and seen[5] == 0.5
-    phases.start("loop", "loop", 1)
-    phases.advance("unknown", 3)
-    assert phases.fraction == 1
 
 
 # Which flavour

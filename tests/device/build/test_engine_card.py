@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-import struct
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import trtpoets
-from tests.fakes.engine import expected_scores, paper_engine
+from tests.fakes.engine import paper_engine
 from tests.fakes.gpu import FakeGpu
-from tests.support.photos import make_photo
-from tests.support.tiny import tiny_onnx, tiny_photos, tiny_spec
-from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, RunFailed
+from tests.support.foreign_engines import a_photo, foreign, record_runtime
+from tests.support.tiny import tiny_onnx, tiny_spec
+from trtpoets.core.errors import BadArtefact, RunFailed
 from trtpoets.core.types import Engine, Flavour
 from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.device.build import engine as engine_module
@@ -25,8 +22,8 @@ from trtpoets.device.build import timing_cache
 from trtpoets.device.build.engine import load_engine
 from trtpoets.device.build.engine_card import check_fits, runs_on
 from trtpoets.device.build.engine_config import EngineConfig
-from trtpoets.device.build.foreign_engine import engine_from_file
 from trtpoets.device.build.timing_cache import load_timing_cache, save_timing_cache
+from trtpoets.device.gpu import libcuda
 from trtpoets.device.gpu.libcuda import Gpu
 from trtpoets.device.runners import open_runner
 from trtpoets.device.tensorrt_api import TensorRt
@@ -116,8 +113,8 @@ THOR = Gpu("NVIDIA Thor", (11, 0), int(122.8 * 2**30), 20, True, "NVIDIA Jetson 
 
 
 def engine_on(folder: Path, gpu: Gpu, **changes: Any) -> Engine:
-    told = {"multiprocessors": gpu.multiprocessors, "memory_gib": gpu.memory_gib, "board": gpu.board, **changes}
-    return paper_engine(folder, gpu=gpu.name, targets=(gpu.target,), **told)
+    values = {"multiprocessors": gpu.multiprocessors, "memory_gib": gpu.memory_gib, "board": gpu.board, **changes}
+    return paper_engine(folder, gpu=gpu.name, targets=(gpu.target,), **values)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +186,7 @@ def test_keys_tell_modules_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     model, config = tiny_onnx(tmp_path / "fp32.onnx"), EngineConfig(flavour=Flavour.TENSORRT)
     keys = []
     for gpu in (AGX, other):
-        monkeypatch.setattr(engine_module.libcuda, "gpus", lambda gpu=gpu: (gpu,))
+        monkeypatch.setattr(libcuda, "gpus", lambda gpu=gpu: (gpu,))
         keys.append((engine_module.engine_key(model, config), timing_cache._key(library, gpu)))
     assert (keys[0][0] == keys[1][0], keys[0][1] == keys[1][1]) == (same, same)
     save_timing_cache(tmp_path / "x.timing-cache", b"timings", library, AGX)
@@ -244,34 +241,7 @@ def test_the_core_of_a_dla_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert allowed == [(False, 1)]
 
 
-def record_runtime(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int | None]]:
-    """What the runtime was told when it came to load an engine."""
-    runtime = sys.modules["tensorrt"].Runtime
-    load = runtime.deserialize_cuda_engine
-    told: list[tuple[bool, int | None]] = []
-
-    def loading(self: Any, plan: bytes) -> Any:
-        told.append((getattr(self, "engine_host_code_allowed", False), getattr(self, "DLA_core", None)))
-        return load(self, b"plan of a paper network")
-
-    monkeypatch.setattr(runtime, "deserialize_cuda_engine", loading)
-    return told
-
-
 # Engines of others
-
-
-def foreign(folder: Path, name: str = "fp16.mine.plan", version: tuple[int, ...] = (10, 3, 0, 26)) -> Path:
-    """A plan of TensorRT as its header tells, with nothing in it, and the model.json that it needs."""
-    path = folder / name
-    path.write_bytes(struct.pack("<4sIQQ4B", b"ftrt", 0, 0, 0, *version).ljust(200, b"\0"))
-    (folder / "model.json").write_text(tiny_spec().to_json())
-    return path
-
-
-def a_photo(folder: Path) -> Path:
-    make_photo(0, 0).save(folder / "a.png")
-    return folder / "a.png"
 
 
 def test_an_engine_without_a_card_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,51 +257,3 @@ def test_an_engine_without_a_card_is_not_loaded(tmp_path: Path, monkeypatch: pyt
     )
     assert caught.value.hint == (f"show what it is: trtpoets inspect {path}; if you trust its author, add --trust")
     assert "new engine" not in gpu.journal
-
-
-def test_a_trusted_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    FakeGpu(tiny_spec()).install(monkeypatch)
-    record_runtime(monkeypatch)
-    path = foreign(tmp_path)
-    engine = engine_from_file(path, trust=True)
-    assert (engine.vouched, engine.card.tensorrt_version, engine.card.targets) == (False, "10.3.0.26", ("sm86",))
-    photos = tiny_photos(3)
-    with open_runner(engine) as runner:
-        assert runner.name == "tensorrt-fp16"
-        assert np.allclose(runner.infer(photos), expected_scores(photos))
-    photo = a_photo(tmp_path)
-    (answer,) = trtpoets.label(str(path), [photo], trust=True)
-    assert set(answer.labels) == {"ant", "bee", "cow"}
-
-
-def test_trust_does_not_make_versions_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = FakeGpu(tiny_spec())
-    gpu.install(monkeypatch)
-    engine = engine_from_file(foreign(tmp_path, version=(10, 7, 0, 23)), trust=True)
-    with pytest.raises(RunFailed, match=r"was built by tensorrt 10\.7\.0\.23, but TensorRT 10\.3\.0 is installed"):
-        open_runner(engine).__enter__()
-    assert "new engine" not in gpu.journal
-
-
-def test_an_engine_whose_card_vouches_needs_no_trust(tmp_path: Path) -> None:
-    engine = paper_engine(tmp_path)
-    assert engine_from_file(engine.path) == engine and engine.vouched
-    engine.path.write_bytes(b"\x9c\x01\x02\x9dsomething else")
-    with pytest.raises(BadArtefact, match=r"is not the engine that its card describes: .* changed or damaged"):
-        engine_from_file(engine.path)
-
-
-def test_what_a_trusted_engine_must_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    FakeGpu(tiny_spec()).install(monkeypatch)
-    with pytest.raises(MissingArtefact, match="is not there"):
-        engine_from_file(tmp_path / "none.plan", trust=True)
-    with pytest.raises(BadInput, match="must begin with its precision") as named:
-        engine_from_file(foreign(tmp_path, "mine.plan"), trust=True)
-    assert named.value.hint == "rename it, for example: fp16.mine.plan"
-    path = foreign(tmp_path)
-    (tmp_path / "model.json").unlink()
-    with pytest.raises(MissingArtefact, match=r"the labels and the preprocessing of .* are unknown"):
-        engine_from_file(path, trust=True)
-    path.write_bytes(b"ptrt\0of 8.5, perhaps")
-    with pytest.raises(BadArtefact, match=r"is not an engine of TensorRT 8\.6 or later"):
-        engine_from_file(path, trust=True)

@@ -13,13 +13,15 @@ from onnx import TensorProto, helper
 
 from tests.fakes.tensorrt_builder import VERSIONS, fake_library
 from tests.fakes.tensorrt_builder import log as told
+from tests.support.named_network import named
 from tests.support.small_networks import residual_network
-from tests.support.tiny import tiny_graph, tiny_onnx
+from tests.support.tiny import tiny_onnx
 from trtpoets.core.files import read_json
-from trtpoets.core.onnx_graph import fp32_nodes, marked_fp32, read_graph
+from trtpoets.core.onnx_graph import fp32_nodes, read_graph
 from trtpoets.core.types import BatchRange, Flavour, LayerReport, OnnxModel, Precision
 from trtpoets.core.workspace import card_of
-from trtpoets.device.build.engine import EngineConfig, engine_from_onnx, load_engine
+from trtpoets.device.build.engine import engine_from_onnx, load_engine
+from trtpoets.device.build.engine_config import EngineConfig
 from trtpoets.device.build.layer_inspector import inspect_engine
 from trtpoets.device.build.layer_precision import _owners
 from trtpoets.device.build.layer_types import int8_doubt
@@ -37,34 +39,17 @@ def request(precision: Precision, **more: Any) -> BuildRequest:
     return BuildRequest(precision, 16, 16, BatchRange(1, 2, 4), (), 1 << 28, None, **more)
 
 
-def named(precision: Precision, *in_fp32: str) -> Any:
-    """A tiny network whose nodes have names, as those of trtpoets; its Softmax is in FP32 in the FP16 file too."""
-    graph = tiny_graph(precision)
-    for node in graph.graph.node:
-        node.name = node.name or f"{node.output[0]}/{node.op_type}"
-    if precision is Precision.FP16:
-        *others, softmax, _ = graph.graph.node
-        others.append(helper.make_node("Cast", ["l"], ["l.fp32"], name="l.fp32/Cast", to=TensorProto.FLOAT))
-        softmax.input[0], softmax.output[0] = "l.fp32", "scores"
-        del graph.graph.node[:]
-        graph.graph.node.extend([*others, softmax])
-    elif in_fp32:
-        metadata = {entry.key: entry.value for entry in graph.metadata_props}
-        helper.set_model_props(graph, {**metadata, **marked_fp32(in_fp32)})
-    return graph
-
-
 def built(version: str, graph: Any, precision: Precision, behaviour: str = "ok") -> tuple[Built, LayerReport, Messages]:
     library, messages = fake_library(version, behaviour), Messages()
-    found = build_engine(library, graph.SerializeToString(), request(precision), lambda _: True, messages)
-    return found, inspect_engine(library, found.engine, request(precision), found.logger), messages
+    engine = build_engine(library, graph.SerializeToString(), request(precision), lambda _: True, messages)
+    return engine, inspect_engine(library, engine.engine, request(precision), engine.logger), messages
 
 
 @pytest.mark.parametrize("version", WEAK)
 def test_int8_leaves_no_remainder_in_fp32(version: str) -> None:
     """In a strongly typed network, all layers beside INT8 would be FP32 (NVIDIA/Model-Optimizer issue 80)."""
-    found, layers, _ = built(version, named(Precision.INT8), Precision.INT8)
-    assert found.typing == "weakly typed, INT8 and FP16 allowed"
+    result, layers, _ = built(version, named(Precision.INT8), Precision.INT8)
+    assert result.typing == "weakly typed, INT8 and FP16 allowed"
     assert layers.layers["conv"] == "int8" and set(layers.counts) == {"int8", "fp16"}
 
 
@@ -120,25 +105,15 @@ def test_fp32_sets_no_constraints(version: str) -> None:
     assert told.get("flags") is None
 
 
-def test_which_nodes_are_fp32() -> None:
-    assert fp32_nodes(read_graph(named(Precision.INT8).SerializeToString())) == ()
-    assert fp32_nodes(read_graph(named(Precision.INT8, "a", "b").SerializeToString())) == ("a", "b")
-    assert fp32_nodes(read_graph(named(Precision.FP32).SerializeToString())) == ()
-    broken = named(Precision.INT8, "a")
-    broken.metadata_props[-1].value = '{"a": 1}'
-    with pytest.raises(ValueError, match="is not a list of names"):
-        fp32_nodes(read_graph(broken.SerializeToString()))
-
-
 # The inspector
 
 
 @pytest.mark.parametrize("version", FOR_TENSORRT)
 def test_the_inspector_goes_before_its_engine(version: str) -> None:
     """The bindings of 8.5 free the engine first, which crashes the process."""
-    found, layers, _ = built(version, named(Precision.FP32), Precision.FP32)
+    result, layers, _ = built(version, named(Precision.FP32), Precision.FP32)
     assert layers.counts
-    del found
+    del result
     gc.collect()
     assert "broken" not in told
 
@@ -217,7 +192,7 @@ def test_when_an_int8_engine_is_doubted(counts: dict[str, int], doubted: bool) -
 def test_layers_of_the_real_parser_belong_to_their_nodes() -> None:
     """TensorRT-RTX's parser, which is that of TensorRT 11, names layers and tensors as assumed."""
     trt = pytest.importorskip("tensorrt_rtx")
-    content = residual_network().SerializeToString()  # type: ignore[attr-defined]
+    content = residual_network().SerializeToString()
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     network = builder.create_network(1)
@@ -227,12 +202,12 @@ def test_layers_of_the_real_parser_belong_to_their_nodes() -> None:
     lost = {network.get_layer(index).type.name for index in set(range(network.num_layers)) - set(owners)}
     assert lost <= {"SHAPE", "CAST"}, "what the parser computes of shapes after the last node"
     operators = {node.name: node.operator for node in graph.nodes}
-    found: dict[str, set[str]] = {operators[owner]: set() for owner in owners.values()}
+    values: dict[str, set[str]] = {operators[owner]: set() for owner in owners.values()}
     for index, owner in owners.items():
-        found[operators[owner]].add(network.get_layer(index).type.name)
-    assert found.keys() == set(operators.values())
-    assert "CONVOLUTION" in found["Conv"] and "SOFTMAX" in found["Softmax"] and "MATRIX_MULTIPLY" in found["Gemm"]
-    assert "ELEMENTWISE" in found["Gemm"], "its bias"
+        values[operators[owner]].add(network.get_layer(index).type.name)
+    assert values.keys() == set(operators.values())
+    assert "CONVOLUTION" in values["Conv"] and "SOFTMAX" in values["Softmax"] and "MATRIX_MULTIPLY" in values["Gemm"]
+    assert "ELEMENTWISE" in values["Gemm"], "its bias"
     assert not {"CONVOLUTION", "MATRIX_MULTIPLY"} & {
-        kind for name in ("Softmax", "Add", "Relu") for kind in found[name]
+        kind for name in ("Softmax", "Add", "Relu") for kind in values[name]
     }

@@ -38,12 +38,12 @@ class Seen:
 
     def __getattr__(self, name: str) -> Any:
         self._check(name)
-        found = getattr(self._thing, name)
-        if not callable(found):
-            return found
+        member = getattr(self._thing, name)
+        if not callable(member):
+            return member
 
         def call(*given: Any) -> Any:
-            result = found(*(each._thing if isinstance(each, Seen) else each for each in given))
+            result = member(*(item._thing if isinstance(item, Seen) else item for item in given))
             kind = RESULTS.get(name) or KINDS.get(type(result).__name__)
             return Seen(result, kind, self._version) if kind else result
 

@@ -12,31 +12,23 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.gpu import FakeGpu
 from tests.fakes.machines import NOT_INSTALLED, TRAINING, jetson_files, software, system, with_gpu, write
-from tests.support.tiny import tiny_spec
+from tests.support.machines import AGX, NANO, TENSORFLOW, THOR
 from trtpoets.core.errors import MissingDependency, RunFailed
 from trtpoets.core.types import Flavour
 from trtpoets.device.doctor import Diagnosis, diagnose, doctor
 from trtpoets.device.doctor import software as doctor_software
 from trtpoets.device.doctor.findings import Finding, State
-from trtpoets.device.doctor.imports import Imports, try_imports
-from trtpoets.device.doctor.software import Loaded, software_here
+from trtpoets.device.doctor.imports import Imports
+from trtpoets.device.doctor.software import Loaded
 from trtpoets.device.doctor.system import system_at
 from trtpoets.device.gpu import libcuda
-from trtpoets.device.gpu.cuda_wheels import cuda_of_driver, wheels_for
 from trtpoets.device.gpu.libcuda import Gpu
-from trtpoets.device.jetson.jetpack import CHIPS, JETPACKS, chip_of, has_dla, jetpack_of
+from trtpoets.device.jetson.jetpack import CHIPS
 from trtpoets.device.tensorrt_api import load_tensorrt
 from trtpoets.reporting.tables.results import print_json, print_table
 
 ROOT = Path(__file__).parents[3]
-
-NANO, AGX, THOR = (
-    ("NVIDIA Jetson Orin Nano Developer Kit", "tegra234"),
-    ("NVIDIA Jetson AGX Orin Developer Kit", "tegra234"),
-    ("NVIDIA Jetson AGX Thor Developer Kit", "tegra264"),
-)
 XAVIER = ("NVIDIA Jetson Xavier NX Developer Kit", "tegra194")
 
 
@@ -56,14 +48,6 @@ def checked(found: Diagnosis) -> dict[str, Finding]:
 # This machine
 
 
-TENSORFLOW = """
-from types import SimpleNamespace
-{answer}
-keras = SimpleNamespace(config=None)
-get_logger = lambda: SimpleNamespace(setLevel=lambda level: None)
-experimental = SimpleNamespace(set_memory_growth=lambda gpu, grow: None)
-config = SimpleNamespace(experimental=experimental, list_physical_devices=lambda kind: range(n))
-"""
 """A module that passes for TensorFlow in the process that tries imports: importing the real one takes seconds."""
 
 
@@ -75,18 +59,18 @@ def test_this_machine(
         write(tmp_path, {"tensorflow.py": TENSORFLOW.format(answer="n = 0"), "tf2onnx.py": ""})
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     diagnosis = doctor()
-    found = checked(diagnosis)
-    assert found["Python"].found.startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
-    assert "cores to use" in found["CPU"].found and "GiB" in found["CPU"].found
+    findings = checked(diagnosis)
+    assert findings["Python"].found.startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
+    assert "cores to use" in findings["CPU"].found and "GiB" in findings["CPU"].found
     print_table("doctor", diagnosis)
     lines = capsys.readouterr().out.splitlines()
-    table, _, hints = "\n".join(lines).partition("To mend the rest:")
+    table, _, hints = "\n".join(lines).partition("How to fix the rest:")
     assert len(lines) < 50 and max(map(len, table.splitlines())) <= 80
-    assert all(finding.hint in hints for finding in found.values() if finding.hint), "lines to copy are not broken"
+    assert all(finding.hint in hints for finding in findings.values() if finding.hint), "lines to copy are not broken"
     print_json(diagnosis)
-    told = json.loads(capsys.readouterr().out)
-    assert told["parts"][0]["state"] == "ready"
-    assert told["system"]["cores"] >= 1 and told["software"]["packages"]["onnx"]
+    document = json.loads(capsys.readouterr().out)
+    assert document["parts"][0]["state"] == "ready"
+    assert document["system"]["cores"] >= 1 and document["software"]["packages"]["onnx"]
 
 
 def test_tensorflow_is_not_imported() -> None:
@@ -110,68 +94,20 @@ def test_rtx_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libcuda, "load_driver", none)
     monkeypatch.setattr(doctor_software, "try_imports", lambda names: Imports())
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    found = by_name(doctor())
-    assert found["TensorRT-RTX"].found.endswith("for sm75, sm80, sm86, sm89, sm120, sm121")
-    assert found["NVIDIA GPU"].found == "no NVIDIA driver here: gone"
-    assert found["build RTX engines"].state is State.READY
-    assert (found["TensorRT"].state, found["build TensorRT engines"].state) == (State.IDLE, State.IDLE)
-
-
-def test_software_that_loads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_software, "try_imports", lambda names: Imports(tensorflow_gpus=3))
-    FakeGpu(tiny_spec()).install(monkeypatch)
-    found = software_here()
-    assert [(gpu.name, gpu.target) for gpu in found.gpus] == [("Paper GPU", "sm86")]
-    assert (found.driver_cuda, found.tensorrt.version, found.pycuda.version) == ("12.6", "10.3.0", "12.6.0")
-    assert found.tensorflow_gpus == 3, "as TensorFlow says"
-
-
-def test_software_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib import metadata
-
-    def none(name: str) -> str:
-        raise metadata.PackageNotFoundError(name)
-
-    for name in ("tensorrt", "tensorrt_rtx", "pycuda"):
-        monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr(metadata, "version", none)
-    found = software_here()
-    assert found.packages == {} and found.providers == ()
-    assert "tensorrt" in found.tensorrt.problem and "pycuda" in found.pycuda.problem
-
-
-@pytest.mark.parametrize(
-    ("answer", "gpus"),
-    [("print('hello'); n = 2", 2), ("n = 0", 0), ("raise ImportError('libcudart')", None), ("n = 'many'", None)],
-)
-def test_tensorflow_is_asked_in_a_process_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, gpus: int | None
-) -> None:
-    write(tmp_path, {"tensorflow.py": TENSORFLOW.format(answer=answer)})
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    FakeGpu(tiny_spec()).install(monkeypatch)
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.21.0")
-    write(tmp_path, {f"{name}.py": "" for name in ("onnx", "tf2onnx")})
-    write(tmp_path, {"onnxruntime.py": "get_available_providers = lambda: ['CPUExecutionProvider']"})
-    found = software_here()
-    assert (found.tensorflow_gpus, found.providers) == (gpus, ("CPUExecutionProvider",))
-    assert ("tensorflow" in found.problems) == (gpus is None)
-    assert "libcudart" not in answer or found.problems["tensorflow"] == "libcudart"
-
-
-def test_an_import_that_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path, {"onnx.py": "import os; os.abort()", "onnxruntime.py": ""})
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert try_imports(["onnx", "onnxruntime"]).problems == {"onnx": "the import died of SIGABRT"}
+    findings = by_name(doctor())
+    assert findings["TensorRT-RTX"].found.endswith("for sm75, sm80, sm86, sm89, sm120, sm121")
+    assert findings["NVIDIA GPU"].found == "no NVIDIA driver here: gone"
+    assert findings["build RTX engines"].state is State.READY
+    assert (findings["TensorRT"].state, findings["build TensorRT engines"].state) == (State.IDLE, State.IDLE)
 
 
 def test_what_is_installed_and_does_not_import_is_not_ready(tmp_path: Path) -> None:
     broken = {"tensorflow": "libcudart.so.12: cannot open shared object file"}
     here = software(packages=TRAINING, providers=("CPUExecutionProvider",), problems=broken)
-    found = by_name(diagnose(system(write(tmp_path, UBUNTU), "3.12.3", architecture="x86_64"), here))
-    assert found["TensorFlow"].state is State.MISSING and "libcudart" in found["TensorFlow"].found
-    assert found["retrain, export, quantize"].state is State.MISSING
-    assert found["ONNX"].state is State.READY
+    findings = by_name(diagnose(system(write(tmp_path, UBUNTU), "3.12.3", architecture="x86_64"), here))
+    assert findings["TensorFlow"].state is State.MISSING and "libcudart" in findings["TensorFlow"].found
+    assert findings["retrain, export, quantize"].state is State.MISSING
+    assert findings["ONNX"].state is State.READY
 
 
 # Jetsons
@@ -210,28 +146,28 @@ def test_each_jetpack(
     builds: str,
 ) -> None:
     root = write(tmp_path, jetson_files(release, *board, python))
-    found = checked(diagnose(system(root, f"{python}.3"), with_gpu(capability, tensorrt, cuda)))
-    told = found["Jetson"].found
-    assert told.startswith(f"{board[0]}, L4T {release.replace(' ', '.')}") and f"JetPack {version} (" in told
-    assert found["TensorRT"] == Finding("TensorRT", State.READY, tensorrt, "engines for the GPU of this machine"), (
+    findings = checked(diagnose(system(root, f"{python}.3"), with_gpu(capability, tensorrt, cuda)))
+    result = findings["Jetson"].found
+    assert result.startswith(f"{board[0]}, L4T {release.replace(' ', '.')}") and f"JetPack {version} (" in result
+    assert findings["TensorRT"] == Finding("TensorRT", State.READY, tensorrt, "engines for the GPU of this machine"), (
         "the TensorRT that this JetPack should have"
     )
-    assert found["build TensorRT engines"].state is State.READY
-    assert found["build TensorRT engines"].found.endswith(builds)
-    assert found["run engines"].found == "TensorRT, on Orin"
-    assert "on a PC" in found["retrain, export, quantize"].found
-    assert found["TensorFlow"].found == "retrain on a PC, and bring the ONNX files"
-    assert {found["power"].found, found["power"].state} == {"MAXN_SUPER", State.READY}
+    assert findings["build TensorRT engines"].state is State.READY
+    assert findings["build TensorRT engines"].found.endswith(builds)
+    assert findings["run engines"].found == "TensorRT, on Orin"
+    assert "on a PC" in findings["retrain, export, quantize"].found
+    assert findings["TensorFlow"].found == "retrain on a PC, and bring the ONNX files"
+    assert {findings["power"].found, findings["power"].state} == {"MAXN_SUPER", State.READY}
 
 
 def test_a_jetpack_whose_tensorrt_is_too_old(tmp_path: Path) -> None:
     root = write(tmp_path, jetson_files("35 1.0", *XAVIER, "3.8"))
-    found = checked(diagnose(system(root, "3.8.10"), with_gpu((7, 2), "8.4.1", "11.4", "Xavier")))
-    assert "JetPack 5.0.2 (TensorRT 8.4.1" in found["Jetson"].found
-    assert found["TensorRT"].found == "8.4.1, and trtpoets needs 8.5 or later"
+    findings = checked(diagnose(system(root, "3.8.10"), with_gpu((7, 2), "8.4.1", "11.4", "Xavier")))
+    assert "JetPack 5.0.2 (TensorRT 8.4.1" in findings["Jetson"].found
+    assert findings["TensorRT"].found == "8.4.1, and trtpoets needs 8.5 or later"
     bundle = "on a PC, for trtexec: trtpoets bundle NAME --for jetson --jetpack 5.0.2"
     hint = f"flash JetPack 5.1 or later (TensorRT 8.5.2); until then, {bundle}"
-    assert {found[name].hint for name in ("TensorRT", "build TensorRT engines", "run engines")} == {hint}
+    assert {findings[name].hint for name in ("TensorRT", "build TensorRT engines", "run engines")} == {hint}
 
 
 @pytest.mark.parametrize(("chip", "model"), [("tegra210", "NVIDIA Jetson Nano Developer Kit"), ("tegra186", "quill")])
@@ -239,20 +175,20 @@ def test_jetpack_4_has_trtexec_only(tmp_path: Path, chip: str, model: str) -> No
     root = write(tmp_path, jetson_files("32 7.1", model, chip, "3.6"))
     capability = CHIPS[chip].compute_capability
     assert [precision.value for precision in CHIPS[chip].precisions] == ["fp32", "fp16"]
-    found = checked(diagnose(system(root, "3.8.0"), with_gpu(capability, "", "10.2", "Tegra")))
-    assert "JetPack 4.6.1 (TensorRT 8.2.1" in found["Jetson"].found
-    assert found["TensorRT"].hint == "on a PC, for trtexec: trtpoets bundle NAME --for jetson --jetpack 4.6.1"
-    assert found["build TensorRT engines"].hint == found["TensorRT"].hint
+    findings = checked(diagnose(system(root, "3.8.0"), with_gpu(capability, "", "10.2", "Tegra")))
+    assert "JetPack 4.6.1 (TensorRT 8.2.1" in findings["Jetson"].found
+    assert findings["TensorRT"].hint == "on a PC, for trtexec: trtpoets bundle NAME --for jetson --jetpack 4.6.1"
+    assert findings["build TensorRT engines"].hint == findings["TensorRT"].hint
 
 
 def test_a_venv_without_the_systems_packages(tmp_path: Path) -> None:
     root = write(tmp_path, jetson_files("36 4.3", *NANO, "3.10"))
     blind = system(root, "3.10.12", sees_system=False)
-    found = checked(diagnose(blind, with_gpu((8, 7), "", "12.6")))
+    findings = checked(diagnose(blind, with_gpu((8, 7), "", "12.6")))
     line = "sed -i 's/^include-system-site-packages.*/include-system-site-packages = true/' /home/me/.venv/pyvenv.cfg"
-    assert found["TensorRT"].state is State.MISSING
-    assert found["TensorRT"].found == "/usr/lib/python3.10/dist-packages/tensorrt is not seen by this Python"
-    assert found["TensorRT"].hint == found["build TensorRT engines"].hint == found["run engines"].hint == line
+    assert findings["TensorRT"].state is State.MISSING
+    assert findings["TensorRT"].found == "/usr/lib/python3.10/dist-packages/tensorrt is not seen by this Python"
+    assert findings["TensorRT"].hint == findings["build TensorRT engines"].hint == findings["run engines"].hint == line
 
     config = write(tmp_path, {"pyvenv.cfg": "home = /usr/bin\ninclude-system-site-packages = false\n"}) / "pyvenv.cfg"
     subprocess.run(["bash", "-c", line.replace("/home/me/.venv/pyvenv.cfg", str(config))], check=True)
@@ -261,8 +197,8 @@ def test_a_venv_without_the_systems_packages(tmp_path: Path) -> None:
 
 def test_a_python_that_is_not_the_systems(tmp_path: Path) -> None:
     root = write(tmp_path, jetson_files("36 4.3", *NANO, "3.10"))
-    found = checked(diagnose(system(root, "3.12.1", sees_system=False), with_gpu((8, 7), "", "12.6")))
-    assert found["TensorRT"].hint == (
+    findings = checked(diagnose(system(root, "3.12.1", sees_system=False), with_gpu((8, 7), "", "12.6")))
+    assert findings["TensorRT"].hint == (
         "TensorRT is for the system's Python 3.10: /usr/bin/python3 -m venv --system-site-packages .venv"
     )
 
@@ -270,9 +206,9 @@ def test_a_python_that_is_not_the_systems(tmp_path: Path) -> None:
 def test_a_jetson_without_tensorrt(tmp_path: Path) -> None:
     files = {name: text for name, text in jetson_files("36 4.3", *NANO, "3.10").items() if "tensorrt" not in name}
     bare = with_gpu((8, 7), "", "12.6", pycuda=NOT_INSTALLED, packages={})
-    found = checked(diagnose(system(write(tmp_path, files)), bare))
-    assert found["TensorRT"].hint == "sudo apt update && sudo apt install -y nvidia-jetpack python3-libnvinfer"
-    assert found["pycuda"].hint == (
+    findings = checked(diagnose(system(write(tmp_path, files)), bare))
+    assert findings["TensorRT"].hint == "sudo apt update && sudo apt install -y nvidia-jetpack python3-libnvinfer"
+    assert findings["pycuda"].hint == (
         "sudo apt install -y build-essential python3-dev && PATH=/usr/local/cuda/bin:$PATH pip install pycuda"
     )
 
@@ -280,9 +216,9 @@ def test_a_jetson_without_tensorrt(tmp_path: Path) -> None:
 def test_a_tensorrt_from_pypi_on_a_jetson(tmp_path: Path) -> None:
     root = write(tmp_path, jetson_files("36 4.3", *NANO, "3.10"))
     packages = {"tensorrt-cu12": "10.7.0", "tensorrt-cu12-libs": "10.7.0"}
-    found = checked(diagnose(system(root), with_gpu((8, 7), "10.7.0", "12.6", packages=packages)))
-    assert found["TensorRT"].found == "10.7.0; JetPack 6.2 brings 10.3.0"
-    assert found["TensorRT"].hint == "pip uninstall -y tensorrt-cu12 tensorrt-cu12-libs"
+    findings = checked(diagnose(system(root), with_gpu((8, 7), "10.7.0", "12.6", packages=packages)))
+    assert findings["TensorRT"].found == "10.7.0; JetPack 6.2 brings 10.3.0"
+    assert findings["TensorRT"].hint == "pip uninstall -y tensorrt-cu12 tensorrt-cu12-libs"
     upgraded = checked(diagnose(system(root), with_gpu((8, 7), "10.7.0", "12.6")))
     assert upgraded["TensorRT"].state is State.READY, "by apt it may be newer"
 
@@ -290,72 +226,35 @@ def test_a_tensorrt_from_pypi_on_a_jetson(tmp_path: Path) -> None:
 def test_a_tensorrt_from_pypi_on_jetpack_7(tmp_path: Path) -> None:
     root = write(tmp_path, jetson_files("38 4.0", *THOR, "3.12"))
     wheels = with_gpu((11, 0), "10.16.1", "13.0", packages={"tensorrt-cu13": "10.16.1"})
-    found = checked(diagnose(system(root, "3.12.3"), wheels))
-    assert (found["TensorRT"].state, found["TensorRT"].found) == (State.READY, "10.16.1; JetPack 7.1 brings 10.13.3")
+    findings = checked(diagnose(system(root, "3.12.3"), wheels))
+    assert (findings["TensorRT"].state, findings["TensorRT"].found) == (
+        State.READY,
+        "10.16.1; JetPack 7.1 brings 10.13.3",
+    )
 
 
 def test_a_jetson_that_saves_power(tmp_path: Path) -> None:
     root = write(tmp_path, jetson_files("36 4.3", *NANO, "3.10", mode="pmode:0000"))
-    found = checked(diagnose(system(root), with_gpu((8, 7), "10.3.0", "12.6")))
-    assert found["power"].found == "15W, which limits clocks"
-    assert found["power"].hint == "for full speed (MAXN_SUPER): sudo nvpmodel -m 2 && sudo jetson_clocks"
-
-
-@pytest.mark.parametrize(
-    ("names", "fastest"),
-    [
-        ("15W 25W MAXN_SUPER 7W", 2),  # Orin Nano, JetPack 6.2
-        ("15W 7W", 0),  # Orin Nano, before
-        ("MAXN_SUPER 10W 15W 25W 40W", 0),  # Orin NX 16GB, JetPack 6.2
-        ("MAXN 15W 30W 50W", 0),  # AGX Orin
-        ("MAXN MAXN_SUPER 15W", 1),
-        ("MAXN_SUPER MAXN 15W", 0),
-        (
-            (
-                "MODE_15W_2CORE MODE_15W_4CORE MODE_15W_6CORE MODE_10W_2CORE MODE_10W_4CORE MODE_10W_DESKTOP "
-                "MODE_20W_2CORE MODE_20W_4CORE MODE_20W_6CORE"
-            ),  # Xavier NX
-            8,
-        ),
-        ("120W MAXN 90W 70W", 1),
-        ("custom", None),
-    ],
-)
-def test_the_fastest_mode_is_found_by_its_name(tmp_path: Path, names: str, fastest: int | None) -> None:
-    files = jetson_files("36 4.3", *NANO, "3.10", mode="pmode:0010")
-    text = "".join(f"< POWER_MODEL ID={number} NAME={name} >\n" for number, name in enumerate(names.split()))
-    root = write(tmp_path, {**files, "etc/nvpmodel.conf": text + "< POWER_MODEL ID=10 NAME=last >\n"})
-    found = system(root).jetson
-    assert found
-    assert (found.full_power.number if found.full_power else None) == fastest
-    assert found.power_mode == "last"
+    findings = checked(diagnose(system(root), with_gpu((8, 7), "10.3.0", "12.6")))
+    assert findings["power"].found == "15W, which limits clocks"
+    assert findings["power"].hint == "for full speed (MAXN_SUPER): sudo nvpmodel -m 2 && sudo jetson_clocks"
 
 
 def test_a_container_on_a_jetson(tmp_path: Path) -> None:
     files = jetson_files("36 4.3", *NANO, "3.10")
     del files["etc/nv_tegra_release"]
     inside = system(write(tmp_path, {**files, ".dockerenv": ""}), environment={"L4T_VERSION": "36.4.3"})
-    found = checked(diagnose(inside, software()))
-    assert "JetPack 6.2 (" in found["Jetson"].found
-    assert found["NVIDIA GPU"].hint.startswith("in a container: start it with --runtime nvidia;")
-    assert found["build TensorRT engines"].hint == found["NVIDIA GPU"].hint
+    findings = checked(diagnose(inside, software()))
+    assert "JetPack 6.2 (" in findings["Jetson"].found
+    assert findings["NVIDIA GPU"].hint.startswith("in a container: start it with --runtime nvidia;")
+    assert findings["build TensorRT engines"].hint == findings["NVIDIA GPU"].hint
 
 
-def test_an_l4t_that_nobody_knows(tmp_path: Path) -> None:
+def test_an_unknown_l4t(tmp_path: Path) -> None:
     root = write(tmp_path, jetson_files("45 1.0", *THOR, "3.14"))
-    found = checked(diagnose(system(root, "3.14.0"), with_gpu((11, 0), "12.0.0", "14.0")))
-    assert "L4T 45.1.0: a JetPack that is not in our table" in found["Jetson"].found
-    assert found["build TensorRT engines"].state is State.READY
-
-
-def test_the_table_of_jetpacks() -> None:
-    assert [each.l4t for each in JETPACKS] == sorted(each.l4t for each in JETPACKS)
-    assert len({each.version for each in JETPACKS}) == len(JETPACKS)
-    assert all(chip in CHIPS for each in JETPACKS for chip in each.chips)
-    assert [each.version for each in JETPACKS if not each.runs_trtpoets][-1] == "5.0.2"
-    assert jetpack_of((36, 1)) is None and jetpack_of((99, 0)) is None
-    assert chip_of("nvidia,tegra2340\0nvidia,other") is None
-    assert has_dla(CHIPS["tegra234"], AGX[0]) and not has_dla(CHIPS["tegra234"], NANO[0])
+    findings = checked(diagnose(system(root, "3.14.0"), with_gpu((11, 0), "12.0.0", "14.0")))
+    assert "L4T 45.1.0: a JetPack that is not in our table" in findings["Jetson"].found
+    assert findings["build TensorRT engines"].state is State.READY
 
 
 # Servers and laptops
@@ -373,44 +272,44 @@ SERVER: dict[str, Any] = {
 def test_a_server(tmp_path: Path) -> None:
     server = system(write(tmp_path, {**UBUNTU, **GPU_CARD}), "3.12.3", sees_system=False, architecture="x86_64")
     here = with_gpu((9, 0), "10.13.3.9", "12.6", rtx=Loaded("1.7.1.116", ("sm89", "sm120")), **SERVER)
-    found = checked(diagnose(server, here))
-    assert all(finding.state is State.READY for finding in found.values())
-    assert found["system"].found == "Ubuntu 24.04 LTS, x86_64"
-    assert found["NVIDIA GPU"].found == "NVIDIA H100, compute capability 9.0, 8 GiB"
-    assert found["CUDA"].found == "driver 560.35.03, for CUDA up to 12.6; a toolkit"
-    assert found["TensorFlow"].found == "2.21.0, sees the GPU"
-    assert found["ONNX Runtime"].found == "1.24.0; CUDA, CPU"
-    assert found["retrain, export, quantize"].found == "on the GPU"
-    assert found["build TensorRT engines"].found == "fp32, fp16, int8; ONNX operator sets up to 24"
-    assert found["run engines"].found == "TensorRT, on NVIDIA H100", "TensorRT-RTX has no Hopper"
+    findings = checked(diagnose(server, here))
+    assert all(finding.state is State.READY for finding in findings.values())
+    assert findings["system"].found == "Ubuntu 24.04 LTS, x86_64"
+    assert findings["NVIDIA GPU"].found == "NVIDIA H100, compute capability 9.0, 8 GiB"
+    assert findings["CUDA"].found == "driver 560.35.03, for CUDA up to 12.6; a toolkit"
+    assert findings["TensorFlow"].found == "2.21.0, sees the GPU"
+    assert findings["ONNX Runtime"].found == "1.24.0; CUDA, CPU"
+    assert findings["retrain, export, quantize"].found == "on the GPU"
+    assert findings["build TensorRT engines"].found == "fp32, fp16, int8; ONNX operator sets up to 24"
+    assert findings["run engines"].found == "TensorRT, on NVIDIA H100", "TensorRT-RTX has no Hopper"
 
 
 def test_a_gpu_that_is_too_old(tmp_path: Path) -> None:
     old = with_gpu((6, 1), "10.13.3.9", "12.6", "GeForce GTX 1080")
-    found = checked(diagnose(system(write(tmp_path, UBUNTU)), old))
-    assert found["build TensorRT engines"].found == (
+    findings = checked(diagnose(system(write(tmp_path, UBUNTU)), old))
+    assert findings["build TensorRT engines"].found == (
         "TensorRT 10.13.3.9 begins at compute capability 7.5, this GPU has 6.1"
     )
 
 
 def test_a_laptop_without_a_gpu(tmp_path: Path) -> None:
     here = software(rtx=Loaded("1.7.1.116", ("sm86",)), packages=TRAINING, providers=("CPUExecutionProvider",))
-    found = checked(diagnose(system(write(tmp_path, UBUNTU), "3.12.3", architecture="x86_64"), here))
-    assert not [finding.what for finding in found.values() if finding.hint], "nothing is wrong with it"
+    findings = checked(diagnose(system(write(tmp_path, UBUNTU), "3.12.3", architecture="x86_64"), here))
+    assert not [finding.what for finding in findings.values() if finding.hint], "nothing is wrong with it"
     ready = ("retrain, export, quantize", "build RTX engines", "run ONNX files on the CPU")
-    assert all(found[name].state is State.READY for name in ready)
-    assert found["run engines"].found == "needs an NVIDIA GPU"
+    assert all(findings[name].state is State.READY for name in ready)
+    assert findings["run engines"].found == "needs an NVIDIA GPU"
 
 
 def test_a_card_without_a_driver(tmp_path: Path) -> None:
-    found = checked(diagnose(system(write(tmp_path, {**UBUNTU, **GPU_CARD})), software()))
-    assert found["NVIDIA GPU"].hint == "sudo ubuntu-drivers install && sudo reboot"
-    assert found["run engines"].state is State.MISSING
+    findings = checked(diagnose(system(write(tmp_path, {**UBUNTU, **GPU_CARD})), software()))
+    assert findings["NVIDIA GPU"].hint == "sudo ubuntu-drivers install && sudo reboot"
+    assert findings["run engines"].state is State.MISSING
 
 
 def test_a_container_without_the_gpu(tmp_path: Path) -> None:
-    found = checked(diagnose(system(write(tmp_path, {**UBUNTU, "run/.containerenv": ""})), software()))
-    assert found["NVIDIA GPU"].hint.endswith("start the container with --gpus all")
+    findings = checked(diagnose(system(write(tmp_path, {**UBUNTU, "run/.containerenv": ""})), software()))
+    assert findings["NVIDIA GPU"].hint.endswith("start the container with --gpus all")
 
 
 @pytest.mark.parametrize(
@@ -438,39 +337,18 @@ def test_a_container_without_the_gpu(tmp_path: Path) -> None:
 )
 def test_cuda_12_and_13_mixed_up(tmp_path: Path, packages: dict[str, str], cuda: str, found: str, hint: str) -> None:
     here = with_gpu((8, 6), "11.0.0", cuda, "RTX 3060", packages=packages)
-    told = checked(diagnose(system(write(tmp_path, UBUNTU)), here))
-    assert (told["TensorRT"].found, told["TensorRT"].hint) == (found, hint)
-    assert told["build TensorRT engines"].hint == told["run engines"].hint == hint
+    findings = checked(diagnose(system(write(tmp_path, UBUNTU)), here))
+    assert (findings["TensorRT"].found, findings["TensorRT"].hint) == (found, hint)
+    assert findings["build TensorRT engines"].hint == findings["run engines"].hint == hint
 
 
 def test_cuda_13_has_nothing_for_volta(tmp_path: Path) -> None:
     here = with_gpu((7, 0), "10.13.3.9", "13.0", "Tesla V100", packages={"tensorrt-cu13": "10.13.3.9"})
-    told = checked(diagnose(system(write(tmp_path, UBUNTU)), here))["TensorRT"]
-    assert told.found == "tensorrt-cu13 has nothing for this Tesla V100: CUDA 13 begins at 7.5"
-    assert told.hint == "pip uninstall -y tensorrt-cu13 && pip install 'tensorrt-cu12<10.5'"
+    value = checked(diagnose(system(write(tmp_path, UBUNTU)), here))["TensorRT"]
+    assert value.found == "tensorrt-cu13 has nothing for this Tesla V100: CUDA 13 begins at 7.5"
+    assert value.hint == "pip uninstall -y tensorrt-cu13 && pip install 'tensorrt-cu12<10.5'"
     absent = replace(here, packages={}, tensorrt=Loaded(problem="No module named 'tensorrt'"))
     assert checked(diagnose(system(tmp_path), absent))["TensorRT"].hint == "pip install 'tensorrt-cu12<10.5'"
-
-
-@pytest.mark.parametrize(
-    ("cuda", "driver", "major"),
-    [
-        ("12.8", "570.133.20", 12),
-        ("13.0", "580.65.06", 13),
-        ("13.0", "570.133.20", 13),  # forward compatibility: what CUDA says counts
-        (None, "570.133.20", 12),
-        (None, "575.57.08", 12),
-        (None, "580.65.06", 13),
-        (None, "610.10", 13),
-        (None, "525.60.13", 12),
-        (None, "470.256.02", 11),
-        (None, "L4T R36.4.3", None),
-        (None, None, None),
-    ],
-)
-def test_the_cuda_that_a_driver_serves(cuda: str | None, driver: str | None, major: int | None) -> None:
-    assert cuda_of_driver(cuda, driver) == major
-    assert wheels_for(major) == (12 if major in (11, 12) else 13)
 
 
 @pytest.mark.parametrize(
@@ -510,10 +388,10 @@ def test_wheels_of_cuda_12_run_on_a_later_driver(tmp_path: Path) -> None:
 def test_rtx_wheels_that_the_driver_is_too_old_for(tmp_path: Path) -> None:
     rtx = Loaded("1.7.1.116", ("sm86",))
     here = with_gpu((8, 6), "", "12.6", "RTX 3060", rtx=rtx, packages={"tensorrt-rtx-cu13": "1.7.1"})
-    found = checked(diagnose(system(write(tmp_path, UBUNTU)), here))
-    assert found["TensorRT-RTX"].hint == "pip uninstall -y tensorrt-rtx-cu13 && pip install tensorrt-rtx-cu12"
-    assert found["build RTX engines"].state is State.READY and found["run engines"].state is State.MISSING
-    assert found["TensorRT"].hint == "pip install tensorrt-cu12"
+    findings = checked(diagnose(system(write(tmp_path, UBUNTU)), here))
+    assert findings["TensorRT-RTX"].hint == "pip uninstall -y tensorrt-rtx-cu13 && pip install tensorrt-rtx-cu12"
+    assert findings["build RTX engines"].state is State.READY and findings["run engines"].state is State.MISSING
+    assert findings["TensorRT"].hint == "pip install tensorrt-cu12"
 
 
 @pytest.mark.parametrize(
@@ -529,9 +407,9 @@ def test_a_server_without_tensorrt(
     tmp_path: Path, packages: dict[str, str], problem: str, cuda: str, hint: str
 ) -> None:
     here = replace(with_gpu((8, 6), "", cuda, "RTX 3060", packages=packages), tensorrt=Loaded(problem=problem))
-    found = checked(diagnose(system(write(tmp_path, UBUNTU)), here))
-    assert found["TensorRT"].hint.startswith(hint)
-    assert found["TensorRT"].found == ("not installed" if "module" in problem else problem)
+    findings = checked(diagnose(system(write(tmp_path, UBUNTU)), here))
+    assert findings["TensorRT"].hint.startswith(hint)
+    assert findings["TensorRT"].found == ("not installed" if "module" in problem else problem)
 
 
 @pytest.mark.parametrize(
@@ -547,15 +425,15 @@ def test_a_server_without_tensorrt(
 )
 def test_training_on_a_gpu(tmp_path: Path, packages: dict[str, str], what: str, found: str, hint: str) -> None:
     here = with_gpu((8, 6), "10.13.3.9", "12.6", "RTX 3060", packages=packages, tensorflow_gpus=0)
-    told = checked(diagnose(system(write(tmp_path, UBUNTU)), here))
-    assert told[what].found.endswith(found) and told[what].hint.startswith(hint)
+    findings = checked(diagnose(system(write(tmp_path, UBUNTU)), here))
+    assert findings[what].found.endswith(found) and findings[what].hint.startswith(hint)
 
 
 def test_pycuda_without_a_compiler(tmp_path: Path) -> None:
     here = with_gpu((8, 6), "10.13.3.9", "12.6", "RTX 3060", pycuda=Loaded(problem="libcurand.so.10: no such file"))
-    found = checked(diagnose(system(write(tmp_path, {"etc/os-release": ""})), here))
-    assert found["pycuda"].found == "libcurand.so.10: no such file"
-    assert found["pycuda"].hint == (
+    findings = checked(diagnose(system(write(tmp_path, {"etc/os-release": ""})), here))
+    assert findings["pycuda"].found == "libcurand.so.10: no such file"
+    assert findings["pycuda"].hint == (
         "sudo apt install -y build-essential python3-dev nvidia-cuda-toolkit "
         "&& pip install --force-reinstall --no-cache-dir pycuda"
     )
@@ -563,11 +441,11 @@ def test_pycuda_without_a_compiler(tmp_path: Path) -> None:
 
 def test_a_governor_that_saves_power(tmp_path: Path) -> None:
     governor = {"sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "powersave\n"}
-    found = checked(diagnose(system(write(tmp_path, {**UBUNTU, **governor})), software()))
-    assert found["power"].hint == "for steady timings: sudo cpupower frequency-set -g performance"
+    findings = checked(diagnose(system(write(tmp_path, {**UBUNTU, **governor})), software()))
+    assert findings["power"].hint == "for steady timings: sudo cpupower frequency-set -g performance"
 
 
-def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
-    found = system_at(tmp_path, {})
-    assert (found.jetson, found.memory_gib, found.governor, found.nvidia_card) == (None, 0.0, None, False)
-    checked(diagnose(found, software()))
+def test_a_machine_without_information(tmp_path: Path) -> None:
+    result = system_at(tmp_path, {})
+    assert (result.jetson, result.memory_gib, result.governor, result.nvidia_card) == (None, 0.0, None, False)
+    checked(diagnose(result, software()))

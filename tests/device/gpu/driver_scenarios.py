@@ -125,7 +125,7 @@ def what_ctypes_calls() -> None:
     libcuda.check(driver, driver.cuMemHostAlloc(ctypes.byref(mapped), size, 2), "mapped")
     libcuda.check(driver, driver.cuMemAlloc_v2(ctypes.byref(device_memory), size), "memory")
     libcuda.check(driver, driver.cuMemHostGetDevicePointer_v2(ctypes.byref(address), mapped, 0), "address")
-    there, back = (np.ctypeslib.as_array((ctypes.c_uint8 * 4).from_address(each.value or 0)) for each in (host, mapped))
+    there, back = (np.ctypeslib.as_array((ctypes.c_uint8 * 4).from_address(item.value or 0)) for item in (host, mapped))
 
     def copies() -> None:
         libcuda.check(driver, driver.cuMemcpyHtoDAsync_v2(device_memory, host, size, stream), "up")
@@ -159,10 +159,10 @@ def sessions_come_and_go() -> None:
 def sessions_overlap() -> None:
     for order in ((0, 1), (1, 0)):
         sessions = [CudaSession(), CudaSession()]
-        for each in sessions:
-            each.__enter__()
-            with each.current():
-                each.device_memory(4)
+        for session in sessions:
+            session.__enter__()
+            with session.current():
+                session.device_memory(4)
         for number in order:
             with sessions[number].current():
                 sessions[number].synchronize()
@@ -170,13 +170,13 @@ def sessions_overlap() -> None:
 
 
 def someone_else_holds_the_context() -> None:
-    theirs, found = ctypes.c_void_p(), ctypes.c_void_p()
+    theirs, c_void_p = ctypes.c_void_p(), ctypes.c_void_p()
     DRIVER.cuDevicePrimaryCtxRetain(ctypes.byref(theirs), 0)
     DRIVER.cuCtxPushCurrent_v2(theirs)
     sessions_overlap()
     assert (DRIVER.fake_depth(), DRIVER.fake_holds()) == (1, 1)
-    DRIVER.cuCtxPopCurrent_v2(ctypes.byref(found))
-    assert found.value == theirs.value
+    DRIVER.cuCtxPopCurrent_v2(ctypes.byref(c_void_p))
+    assert c_void_p.value == theirs.value
     DRIVER.cuDevicePrimaryCtxRelease_v2(0)
 
 
@@ -274,17 +274,18 @@ def the_gpu_script() -> None:
     gpu = DriverGpu()
     gpu.batch = (1, 8, 16)
     sys.modules["tensorrt"] = fake_tensorrt(gpu, "tensorrt", rtx=False)
-    script.CYCLES = 10
+    vars(script)["CYCLES"] = 10
     photos = tiny_photos(21)
-    Network.reference = lambda self, precision: (photos, expected_scores(photos), 0.02)
+    reference = (photos, expected_scores(photos), 0.02)
+    setattr(Network, "reference", lambda self, precision: reference)  # noqa: B010
     with tempfile.TemporaryDirectory() as folder:
         given = QuestionInputs((), Path(folder), 50, 0.01)
         engine = paper_engine(Path(folder), batch=(1, 8, 16))
-        found = json.loads(json.dumps(script._measured(given, Network("tiny", {}), engine)))
-    assert found["worst_difference"] < 1e-6 and found["same_answers"] == 1
-    assert found["batches_leak_bytes"] == found["cycles_leak_bytes"] == 0
-    assert found["with_graph"]["graph"] is True and found["without_graph"]["graph"] is False
-    assert found["with_graph"]["device_p50"] == 0.75
+        document = json.loads(json.dumps(script._measured(given, Network("tiny", {}), engine)))
+    assert document["worst_difference"] < 1e-6 and document["same_answers"] == 1
+    assert document["batches_leak_bytes"] == document["cycles_leak_bytes"] == 0
+    assert document["with_graph"]["graph"] is True and document["without_graph"]["graph"] is False
+    assert document["with_graph"]["device_p50"] == 0.75
 
 
 SCENARIOS = [

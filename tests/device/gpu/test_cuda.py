@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.fakes.gpu import TICK, CudaError, FakeDriver, FakeGpu
-from tests.support.tiny import tiny_spec
+from tests.fakes.gpu import TICK, CudaError, FakeGpu
 from trtpoets.core.errors import MissingDependency, RunFailed
 from trtpoets.device.gpu import libcuda
 from trtpoets.device.gpu.cuda import CudaSession, load_pycuda
@@ -90,14 +89,14 @@ def test_the_context_stays_with_no_thread(gpu: FakeGpu) -> None:
 def test_sessions_overlap_in_any_order(gpu: FakeGpu, first_to_leave: int) -> None:
     """pycuda's own context stack would refuse to pop the outer session first."""
     sessions = [CudaSession(), CudaSession()]
-    for each in sessions:
-        each.__enter__()
-        with each.current():
-            each.device_memory(4)
-    for each in (sessions[first_to_leave], sessions[1 - first_to_leave]):
-        with each.current():
-            each.synchronize()
-        each.__exit__(None, None, None)
+    for session in sessions:
+        session.__enter__()
+        with session.current():
+            session.device_memory(4)
+    for session in (sessions[first_to_leave], sessions[1 - first_to_leave]):
+        with session.current():
+            session.synchronize()
+        session.__exit__(None, None, None)
     assert gpu.stacks.driver == []
 
 
@@ -147,45 +146,6 @@ def test_a_capture_that_raises_is_ended(gpu: FakeGpu) -> None:
         session.synchronize()
 
 
-def test_old_drivers_have_the_old_name(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libcuda, "load_driver", lambda: FakeDriver(gpu, old=True))
-    ran: list[int] = []
-    with CudaSession() as session, session.current():
-        graph = session.capture(lambda: gpu.submit(session.stream, "work", lambda: ran.append(1)))
-        assert graph is not None and ran == []
-        graph.launch(session.stream)
-        graph.launch(session.stream)
-        session.synchronize()
-        graph.close()
-    assert ran == [1, 1]
-
-
-def test_the_gpu_describes_itself(gpu: FakeGpu) -> None:
-    (found,) = libcuda.gpus()
-    assert found == libcuda.Gpu("Paper GPU", (8, 6), 8 << 30, multiprocessors=28)
-    assert found.target == "sm86" and libcuda.cuda_version() == "12.6"
-    assert libcuda.Gpu("new", (12, 0), 1).target == "sm120"
-
-
-def test_a_driver_that_sees_no_gpu(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeDriver, "cuDeviceGetCount", lambda self, count: 100)
-    with pytest.raises(RunFailed, match="cuDeviceGetCount failed: CUDA_ERROR_NO_DEVICE"):
-        libcuda.gpus()
-    monkeypatch.setattr(FakeDriver, "cuDeviceGetCount", lambda self, count: 0)
-    with pytest.raises(RunFailed, match="the NVIDIA driver sees no GPU"):
-        libcuda.gpus()
-
-
-def test_a_driver_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    driver = FakeDriver(FakeGpu(tiny_spec()))
-    monkeypatch.setattr(driver, "cuInit", lambda flags: 100)
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
-    with pytest.raises(RunFailed) as caught:
-        libcuda.load_driver()
-    assert caught.value.message == "the NVIDIA driver does not start: CUDA_ERROR_NO_DEVICE"
-    assert "--gpus all" in caught.value.hint
-
-
 def test_no_driver_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> None:
         raise OSError(f"{name}: cannot open shared object file")
@@ -198,66 +158,7 @@ def test_no_driver_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-ON_ORIN = (
-    "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build  (buildbrain@mobile-u64-6336)  "
-    "Tue Jan  7 17:14:52 PST 2025\nGCC version:  collect2: error: ld returned 1 exit status\n"
-)
 """/proc/driver/nvidia/version of a Jetson Orin with L4T 36.4.3, as in public reports."""
-
-
-@pytest.mark.parametrize(
-    ("module", "tegra", "version"),
-    [
-        (
-            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5\nGCC version:  gcc 12.3.0\n",
-            "",
-            "550.54.15",
-        ),
-        (
-            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.10  Release Build\n",
-            "",
-            "570.86.10",
-        ),
-        ("", "# R32 (release), REVISION: 7.1, GCID: 29818004, BOARD: t210ref, EABI: aarch64\n", "L4T R32.7.1"),
-        (ON_ORIN, "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n", "L4T R36.4.3"),
-        (ON_ORIN, "", "540.4.0"),  # in a container
-        ("", "", None),
-    ],
-)
-def test_driver_versions(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: str, tegra: str, version: str | None
-) -> None:
-    for name, text in (("_MODULE", module), ("_TEGRA", tegra)):
-        monkeypatch.setattr(libcuda, name, str(tmp_path / name))
-        if text:
-            (tmp_path / name).write_text(text)
-    assert libcuda.driver_version() == version
-
-
-@pytest.mark.parametrize(
-    ("gib", "memory_gib", "model", "integrated"),
-    [(61.4, 64, "NVIDIA Jetson AGX Orin Developer Kit\0", 1), (7.4, 8, "", 1), (11.75, 12, "", 0)],
-)
-def test_what_tells_gpus_apart(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gib: float, memory_gib: int, model: str, integrated: int
-) -> None:
-    if model:
-        (tmp_path / "model").write_text(model)
-    monkeypatch.setattr(libcuda, "_MODEL", str(tmp_path / "model"))
-
-    class Driver(FakeDriver):
-        def cuDeviceTotalMem_v2(self, memory: Any, device: Any) -> int:
-            memory._obj.value = int(gib * 2**30)
-            return 0
-
-        def cuDeviceGetAttribute(self, value: Any, which: int, device: Any) -> int:
-            value._obj.value = {16: 8, 18: integrated, 75: 8, 76: 7}[which]
-            return 0
-
-    monkeypatch.setattr(libcuda, "load_driver", lambda: Driver(FakeGpu(tiny_spec())))
-    (found,) = libcuda.gpus()
-    assert found.identity == ("Paper GPU", "sm87", 8, memory_gib, model.rstrip("\0") or None)
-    assert found.integrated == bool(integrated)
 
 
 def test_pycuda_that_does_not_import(monkeypatch: pytest.MonkeyPatch) -> None:

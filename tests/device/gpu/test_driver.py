@@ -22,8 +22,8 @@ HERE = Path(__file__).parent
 
 def pycuda_driver() -> Path | None:
     """pycuda's compiled module, found without importing it: that needs a libcuda."""
-    found = importlib.util.find_spec("pycuda")
-    folders = (found.submodule_search_locations or []) if found else []
+    spec = importlib.util.find_spec("pycuda")
+    folders = (spec.submodule_search_locations or []) if spec else []
     return next((file for folder in folders for file in Path(folder).glob("_driver*.so")), None)
 
 
@@ -60,7 +60,7 @@ def run(libcuda_folder: Path, *command: str) -> subprocess.CompletedProcess[str]
     )
 
 
-@pytest.mark.parametrize("scenario", [each.__name__ for each in SCENARIOS])
+@pytest.mark.parametrize("scenario", [scenario.__name__ for scenario in SCENARIOS])
 def test_over_a_libcuda_in_c(scenario: str, libcuda_folder: Path) -> None:
     if scenario not in ("the_gpu_describes_itself", "what_ctypes_calls") and pycuda_driver() is None:
         pytest.skip("needs pycuda")

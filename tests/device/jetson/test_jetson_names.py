@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trtpoets.core.errors import BadInput
@@ -33,7 +33,7 @@ from trtpoets.device.jetson.jetson_names import find_board, find_jetpack
         ("35.4.1", "5.1.2"),
         ("nvidia-jetpack 5.1.2", "5.1.2"),
         ("38.2", "7.0"),
-        *((each.version, each.version) for each in JETPACKS),
+        *((jetpack.version, jetpack.version) for jetpack in JETPACKS),
     ],
 )
 def test_names_of_jetpacks(text: str, version: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -62,11 +62,11 @@ def test_other_jetpacks_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        *((each.name, each.name) for each in BOARDS),
-        *((each.title, each.name) for each in BOARDS),
-        *((each.title.upper().replace(" ", "_"), each.name) for each in BOARDS),
-        *((f"NVIDIA {each.title} Developer Kit", each.name) for each in BOARDS),
-        *((f"{each.title} 8GB", each.name) for each in BOARDS),
+        *((board.name, board.name) for board in BOARDS),
+        *((board.title, board.name) for board in BOARDS),
+        *((board.title.upper().replace(" ", "_"), board.name) for board in BOARDS),
+        *((f"NVIDIA {board.title} Developer Kit", board.name) for board in BOARDS),
+        *((f"{board.title} 8GB", board.name) for board in BOARDS),
         ("thor", "agx-thor"),
         ("Jetson T5000", "agx-thor"),
         ("jetson-orin-nano-devkit", "orin-nano"),
@@ -114,6 +114,7 @@ def test_an_unknown_module_suggests_the_nearest(text: str, near: str) -> None:
 
 
 @given(st.text(max_size=30))
+@settings(max_examples=30)  # each compares a text with all names
 def test_any_text_is_understood_or_refused(text: str) -> None:
     for understand in (find_jetpack, find_board):
         try:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.judge.bench.test_compare import benchmark, typed
+from tests.support.benchmarks import benchmark_document, typed
 from tests.support.runner_ids import runner
 from trtpoets.core.errors import BadArtefact, Interrupted, MissingArtefact, RunFailed, StorageFailed
 from trtpoets.core.serialization import to_json
@@ -21,29 +21,29 @@ from trtpoets.judge.bench import benchmark_file
 from trtpoets.judge.bench.benchmark import Benchmark
 from trtpoets.judge.bench.benchmark_file import read_benchmark, write_benchmark
 from trtpoets.judge.bench.compare import compared
-from trtpoets.judge.bench.contender import Failure
+from trtpoets.judge.bench.measured_runner import BenchFailure
 from trtpoets.reporting.tables.benchmark_rows import benched_parts
 
-_NOW = benchmark(1, 5.0)
+_NOW = benchmark_document(1, 5.0)
 
 
 def test_reading_a_benchmark(tmp_path: Path) -> None:
-    details = benchmark(1, 5.0)
+    details = benchmark_document(1, 5.0)
     (tmp_path / "card.json").write_text(json.dumps({"key": "x", "details": details}))
     (tmp_path / "printed.json").write_text(json.dumps(details))
     assert read_benchmark(tmp_path / "card.json") == read_benchmark(tmp_path / "printed.json")
     assert to_json(read_benchmark(tmp_path / "card.json")) == details
     row = details["measurements"][0]
     wrong = ({**row, "round_p50_ms": [1.0, -1.0]}, {**row, "batch": True}, {**row, "valid": None}, {"runner": "x"}, 3)
-    texts = [json.dumps({**details, "measurements": [row, each]}) for each in wrong]
+    texts = [json.dumps({**details, "measurements": [row, item]}) for item in wrong]
     texts += [json.dumps({**details, word: [3]}) for word in ("conditions", "config", "artefacts", "baseline")]
     for text in ("[]", "{}", '{"measurements": 3}', '{"details": []}', *texts):
         (tmp_path / "other.json").write_text(text)
-        with pytest.raises(BadArtefact, match="is no benchmark"):
+        with pytest.raises(BadArtefact, match="is not a benchmark"):
             read_benchmark(tmp_path / "other.json")
-    with pytest.raises(MissingArtefact, match=r"none.json is not there") as caught:
+    with pytest.raises(MissingArtefact, match=r"none.json does not exist") as caught:
         read_benchmark(tmp_path / "none.json")
-    assert caught.value.hint == "keep one first: trtpoets bench NAME --json > old.json"
+    assert caught.value.hint == "write one: trtpoets bench NAME --json > old.json"
 
 
 _VALUES = st.sampled_from(
@@ -76,9 +76,9 @@ def test_an_older_benchmark_is_refused_or_compared_whatever_it_holds(data: st.Da
         except BadArtefact as error:
             assert error.hint
             return
-    found = compared(older, now)
-    json.dumps(to_json(found), allow_nan=False)
-    list(benched_parts((), (), found))
+    comparison = compared(older, now)
+    json.dumps(to_json(comparison), allow_nan=False)
+    list(benched_parts((), (), comparison))
 
 
 def test_what_was_measured_is_kept_before_it_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,15 +88,15 @@ def test_what_was_measured_is_kept_before_it_is_compared(tmp_path: Path, monkeyp
     monkeypatch.setattr(benchmark_file, "compared", broken)
     path = tmp_path / "benchmark.json"
     with pytest.raises(KeyError):
-        written(path, before=typed(benchmark(2, 5.0)))
+        written(path, before=typed(benchmark_document(2, 5.0)))
     kept = open_card(path, "k")
     assert kept is not None
     assert len(kept["measurements"]) == 2
 
 
-def measured(incomplete: str = "", failures: Sequence[Failure] = ()) -> Benchmark:
+def measured(incomplete: str = "", failures: Sequence[BenchFailure] = ()) -> Benchmark:
     """What was measured, and where it was cut off."""
-    whole = typed(benchmark(1, 5.0))
+    whole = typed(benchmark_document(1, 5.0))
     rows = () if failures else whole.measurements
     return replace(whole, incomplete=incomplete, failures=tuple(failures), measurements=rows)
 
@@ -106,7 +106,7 @@ def written(path: Path, incomplete: str = "", **more: Any) -> Any:
     return write_benchmark(path, measured(incomplete), **given)
 
 
-def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+def test_a_written_file_is_read_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "benchmark.json"
     first = written(path, skipped=[Skipped("fp16.onnx", "no GPU")])
     assert read_benchmark(path) == first
@@ -114,10 +114,10 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     assert (first.artefacts, first.skipped) == ({"int8.onnx": "00"}, (Skipped("fp16.onnx", "no GPU"),))
     assert first.compared is None and "compared" not in to_json(first)
     second = written(path, before=first)
-    assert second.compared is not None and {each.verdict for each in second.compared.changes} == {"same"}
+    assert second.compared is not None and {change.verdict for change in second.compared.changes} == {"same"}
 
 
-def test_one_that_was_cut_off_is_kept_and_said(tmp_path: Path) -> None:
+def test_a_truncated_photo_is_kept_and_reported(tmp_path: Path) -> None:
     path = tmp_path / "benchmark.json"
     with pytest.raises(Interrupted, match="interrupted at batch 1; what was measured until then is in") as caught:
         written(path, "at batch 1")
@@ -128,7 +128,10 @@ def test_one_that_was_cut_off_is_kept_and_said(tmp_path: Path) -> None:
 def test_where_nothing_ran_an_older_benchmark_stays(tmp_path: Path) -> None:
     path = tmp_path / "benchmark.json"
     first = written(path)
-    failures = [Failure(runner("tensorflow"), None, "it is not installed"), Failure(runner("rtx-fp16"), 1, "no GPU")]
+    failures = [
+        BenchFailure(runner("tensorflow"), None, "it is not installed"),
+        BenchFailure(runner("rtx-fp16"), 1, "no GPU"),
+    ]
     given: dict[str, Any] = {"key": "k", "name": "flowers", "again": "./bench", "artefacts": {}}
     with pytest.raises(RunFailed) as caught:
         write_benchmark(path, measured(failures=failures), **given)

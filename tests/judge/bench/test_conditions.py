@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -12,17 +13,16 @@ import pytest
 
 from tests.fakes.machines import jetson_files, write
 from trtpoets.core.serialization import to_json
-from trtpoets.judge.bench import conditions as module
 from trtpoets.judge.bench.conditions import conditions
 
 
 def test_this_machine() -> None:
     got = conditions()
     json.dumps(to_json(got), allow_nan=False)
-    assert got.cores >= 1
-    assert got.memory_mib > 100
+    assert got.cores is not None and got.cores >= 1
+    assert got.memory_mib is not None and got.memory_mib > 100
     assert len(got.load) == 3
-    assert got.time.endswith("+00:00")
+    assert got.time is not None and got.time.endswith("+00:00")
     assert got.versions["numpy"] == metadata.version("numpy")
     assert got.versions["trtpoets"]
 
@@ -66,6 +66,7 @@ def test_the_gpus_clock_by_its_name(tmp_path: Path, gpu: str, others: list[str])
             files[f"sys/class/devfreq/{name}/cur_freq"] = f"{number if name == gpu else 9}00000000\n"
             files[f"sys/class/devfreq/{name}/max_freq"] = "1575000000\n"
     board = conditions(write(tmp_path, files)).jetson
+    assert board is not None
     expected = (100.0 * (len(others) + 1), 1575.0) if gpu else (None, None)
     assert (board.gpu_mhz, board.gpu_mhz_most) == expected
 
@@ -91,13 +92,13 @@ def fake_smi(folder: Path, text: str, code: int = 0) -> str:
 
 def test_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     row = "NVIDIA GeForce RTX 4090, 8.9, 24564 MiB, 550.54.15, 210 MHz, 34, P8"
-    monkeypatch.setattr(module.shutil, "which", lambda name: fake_smi(tmp_path, f"{row}\n{row}"))
+    monkeypatch.setattr(shutil, "which", lambda name: fake_smi(tmp_path, f"{row}\n{row}"))
     got = conditions().gpus
     assert [gpu["name"] for gpu in got] == ["NVIDIA GeForce RTX 4090"] * 2
     assert got[0]["compute_cap"] == "8.9"
 
 
 @pytest.mark.parametrize(("text", "code"), [("NVIDIA-SMI has failed", 9), ("odd, row", 0), ("", 0)])
-def test_an_nvidia_smi_that_can_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, code: int) -> None:
-    monkeypatch.setattr(module.shutil, "which", lambda name: fake_smi(tmp_path, text, code))
+def test_an_nvidia_smi_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, code: int) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: fake_smi(tmp_path, text, code))
     assert conditions().gpus == ()

@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes.gpu import FakeGpu
 from tests.fakes.machines import write
-from tests.judge.bench.test_benchmark import QUICK, WARM, photos, scripted
+from tests.support.benchmarks import QUICK, WARM, scripted
 from tests.support.runner_ids import FAKE
 from tests.support.tiny import tiny_spec
 from trtpoets.core.types import Photo
@@ -22,18 +22,16 @@ from trtpoets.device.gpu.pci import cuda_bus_id
 from trtpoets.judge.bench import benchmark, energy, slowdown_watch
 from trtpoets.judge.bench.conditions import EnergyConditions, conditions
 from trtpoets.judge.bench.energy import CpuCounter, GpuCounter, Rails, find_sensor, idle_watts
-from trtpoets.judge.bench.measure import Watched, measurement_from_rounds
+from trtpoets.judge.bench.measure import RunDetails, measurement_from_rounds
 from trtpoets.judge.bench.meter import Round
 from trtpoets.judge.bench.slowdown_watch import CpuWatch, GpuWatch
-
-__all__ = ["photos"]  # a fixture
 
 INA = "sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"
 
 
 def rails(*named: tuple[str, int, int]) -> dict[str, str]:
     """The files of an INA3221: label, millivolts and milliamperes of each rail."""
-    files = {}
+    files: dict[str, str] = {}
     for number, (label, volts, amperes) in enumerate(named, 1):
         values = {"in{}_label": label, "in{}_input": str(volts), "curr{}_input": str(amperes)}
         files |= {f"{INA}/{name.format(number)}": f"{value}\n" for name, value in values.items()}
@@ -122,9 +120,9 @@ class Driver:
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    made = Driver()
-    monkeypatch.setitem(__import__("sys").modules, "pynvml", made)
-    return made
+    result = Driver()
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", result)
+    return result
 
 
 def test_every_name_that_is_asked_for_is_nvidias() -> None:
@@ -132,7 +130,7 @@ def test_every_name_that_is_asked_for_is_nvidias() -> None:
     used = {
         node.attr
         for module in (nvml, energy)
-        for node in ast.walk(ast.parse(Path(module.__file__).read_text()))
+        for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text()))
         if isinstance(node, ast.Attribute) and node.attr.lower().startswith("nvml")
     }
     assert len(used) > 12
@@ -141,7 +139,7 @@ def test_every_name_that_is_asked_for_is_nvidias() -> None:
     assert {f"nvmlClocksThrottleReason{name}" for name in nvml._HARMFUL} <= set(CONSTANTS)
 
 
-def test_how_a_gpu_is(driver: Driver) -> None:
+def test_the_state_of_a_gpu(driver: Driver) -> None:
     driver.values["nvmlDeviceGetCurrentClocksThrottleReasons"] = 0x4 | 0x40
     state = nvml.gpu_state(OURS)
     assert state is not None
@@ -164,7 +162,7 @@ def test_a_gpu_that_nvml_does_not_know_is_unknown(driver: Driver, bus_id: str | 
     assert (driver.asked, driver.opened) == ([], 0)
 
 
-def test_of_a_gpu_that_mig_divides_nothing_is_told(driver: Driver) -> None:
+def test_the_state_of_a_gpu_divided_by_mig_is_unknown(driver: Driver) -> None:
     """Power, processes and energy would be those of other instances too."""
     driver.values["nvmlDeviceGetMigMode"] = [1, 1]
     assert nvml.gpu_state(OURS) is None
@@ -183,7 +181,7 @@ def test_the_gpu_is_the_one_that_cuda_uses(driver: Driver, monkeypatch: pytest.M
     assert cuda_bus_id(1) is None
 
 
-def test_a_driver_that_tells_little_or_nothing(driver: Driver) -> None:
+def test_a_driver_that_lacks_some_values(driver: Driver) -> None:
     for name in driver.values:
         driver.values[name] = None
     state = nvml.gpu_state(OURS)
@@ -297,7 +295,7 @@ def test_energy_of_a_photo_is_beyond_what_idling_takes(
     joules: float | None, idle: float | None, expected: float | None
 ) -> None:
     rounds = [Round([1_000_000] * 32, watched_seconds=0.5, joules=joules and joules / 2)] * 2
-    watched = Watched(FAKE, 2, 1.5, (), "", 100.0, None, idle)
+    watched = RunDetails(FAKE, 2, 1.5, (), "", 100.0, None, idle)
     got = measurement_from_rounds(WARM, rounds, watched, (), QUICK)
     assert got.joules_per_photo == pytest.approx(expected)
 
@@ -326,9 +324,9 @@ def test_a_gpu_in_a_round(driver: Driver) -> None:
     assert (first.sm_mhz_before, first.temperature_c, first.power_w) == (345, 61, 310.5)
     assert first.throttled == ("at its power limit", "short of power", "too hot")
     assert (second.sm_mhz_before, second.sm_mhz, second.throttled) == (1755, 1755, ())
-    told = slowdown_watch.gpu_summary([first, None, second])
-    assert told is not None and (told.sm_mhz_least, told.sm_mhz_most) == (345, 1980)
-    assert told.throttled == first.throttled
+    summary = slowdown_watch.gpu_summary([first, None, second])
+    assert summary is not None and (summary.sm_mhz_least, summary.sm_mhz_most) == (345, 1980)
+    assert summary.throttled == first.throttled
     assert slowdown_watch.gpu_summary([None]) is None
     assert driver.opened == 0
 
@@ -345,8 +343,8 @@ def test_a_jetson_in_a_round(tmp_path: Path) -> None:
     with GpuWatch(None, root) as seen:
         seen.begin()
         write(root, {clock: "1020000000\n"})
-        told = seen.end()
-        assert (told.sm_mhz_before, told.sm_mhz, told.throttled) == (306.0, 1020.0, ())
+        load = seen.end()
+        assert (load.sm_mhz_before, load.sm_mhz, load.throttled) == (306.0, 1020.0, ())
         write(root, {f"{thermal}1/cur_state": "1\n"})
         seen.begin()
         write(root, {f"{thermal}1/cur_state": "0\n", f"{hwmon}/oc3_event_cnt": "16\n"})
@@ -359,8 +357,8 @@ def test_a_jetson_in_a_round(tmp_path: Path) -> None:
 def test_the_clock_of_a_jetsons_gpu(tmp_path: Path, folder: str) -> None:
     names = (folder, "bwmgr", "17000000.nvdec", "gpu-nvd-0", "31b0000.emc")
     root = write(tmp_path, {f"sys/class/devfreq/{name}/cur_freq": "1\n" for name in names})
-    found = slowdown_watch.jetson_gpu_clock(root)
-    assert found is not None and found.name == folder
+    clock = slowdown_watch.jetson_gpu_clock(root)
+    assert clock is not None and clock.name == folder
 
 
 def test_a_cpu_that_is_throttled(tmp_path: Path) -> None:

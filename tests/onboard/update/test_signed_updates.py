@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,66 +13,19 @@ import pytest
 
 import trtpoets
 from tests.onboard.update.test_update_command import QUICK, fleet, word
-from tests.onboard.update.update_kills import small_bundle
 from tests.support.bundle_run import bundle_run
+from tests.support.signed_bundles import made, needs_zstd, packed, sealed
 from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency
 from trtpoets.core.files import sha256_of_file
-from trtpoets.core.manifest import MANIFEST, SIGNATURE, check_manifest, read_manifest, write_manifest
+from trtpoets.core.manifest import MANIFEST, SIGNATURE, check_manifest, read_manifest
 from trtpoets.core.signatures import sign_file, verify_file, write_signers
 from trtpoets.core.types import Precision
 from trtpoets.onboard.install import set_signers
 from trtpoets.onboard.installed_bundle import Bundle
-from trtpoets.onboard.update import incoming as incoming_module
 from trtpoets.onboard.update.incoming import incoming
-from trtpoets.onboard.update.releases import Releases
 from trtpoets.onboard.update.update_command import Options, update
 
 needs_ssh_keygen = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs ssh-keygen")
-needs_zstd = pytest.mark.skipif(not shutil.which("zstd"), reason="needs zstd")
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of two keys, "ours" and "theirs"."""
-    folder = tmp_path_factory.mktemp("keys")
-    for name in ("ours", "theirs"):
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"{name}@pc", "-f", folder / name], check=True
-        )
-    return folder
-
-
-@pytest.fixture
-def root(tmp_path: Path, keys: Path) -> Path:
-    """A device that takes only what "ours" signed."""
-    set_signers(keys / "ours.pub", tmp_path / "device", dry_run=False)
-    return tmp_path / "device"
-
-
-def made(folder: Path, text: str, key: Path | None = None, created: int = 0) -> Bundle:
-    """A bundle of a few files, signed where there is a key, which writes `text` where its program is run."""
-    small_bundle(folder, text)
-    program = folder / "trtpoets"
-    program.write_text(program.read_text() + f"echo {text} >> {folder.parent}/ran\n")
-    return sealed(folder, key, created)
-
-
-def sealed(folder: Path, key: Path | None = None, created: int = 0) -> Bundle:
-    """Compute the manifest of a folder anew, as anybody can, and sign it where there is a key."""
-    for name in (MANIFEST, SIGNATURE):
-        (folder / name).unlink(missing_ok=True)
-    manifest = write_manifest(
-        folder, name="tiny", target="jetson", version="0", model="0" * 64, order=[Precision.FP32], created=created
-    )
-    if key is not None:
-        sign_file(folder / MANIFEST, key)
-    return Bundle(folder, manifest, None)  # type: ignore[arg-type]  # no network is asked for
-
-
-def packed(bundle: Bundle) -> Path:
-    archive = bundle.folder.with_name(bundle.folder.name + ".tar.zst")
-    subprocess.run(["tar", "--zstd", "-cf", archive, "-C", bundle.folder.parent, bundle.folder.name], check=True)
-    return archive
 
 
 # Signatures
@@ -82,8 +33,8 @@ def packed(bundle: Bundle) -> Path:
 
 @needs_ssh_keygen
 def test_a_device_with_a_key_takes_what_it_signed_and_nothing_else(root: Path, tmp_path: Path, keys: Path) -> None:
-    found = update(made(tmp_path / "old", "old", keys / "ours"), root, QUICK)
-    assert found.changed and word(root) == "old" and (root / "current" / SIGNATURE).is_file()
+    result = update(made(tmp_path / "old", "old", keys / "ours"), root, QUICK)
+    assert result.changed and word(root) == "old" and (root / "current" / SIGNATURE).is_file()
     (tmp_path / "ran").unlink()
     refused = {
         "not signed": made(tmp_path / "unsigned", "unsigned"),
@@ -101,14 +52,14 @@ def test_a_device_with_a_key_takes_what_it_signed_and_nothing_else(root: Path, t
             update(bundle, root, QUICK)
     assert word(root) == "old"
     assert not (tmp_path / "ran").exists(), "a program of a bundle that was refused was run"
-    assert [path.name for path in (root / "releases").iterdir()] == [found.current]
+    assert [path.name for path in (root / "releases").iterdir()] == [result.current]
 
 
 @needs_ssh_keygen
 def test_a_signature_for_another_purpose_is_refused(tmp_path: Path, keys: Path) -> None:
     (tmp_path / "file").write_text("text")
     write_signers(keys / "ours.pub", tmp_path / "signers")
-    command = ["ssh-keygen", "-q", "-Y", "sign", "-n", "git", "-f", keys / "ours", tmp_path / "file"]
+    command: list[str | Path] = ["ssh-keygen", "-q", "-Y", "sign", "-n", "git", "-f", keys / "ours", tmp_path / "file"]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
     with pytest.raises(BadArtefact, match="the signature of"):
         verify_file(tmp_path / "file", tmp_path / "signers")
@@ -201,83 +152,6 @@ def test_times_of_nonsense(tmp_path: Path, created: object) -> None:
     (folder / MANIFEST).write_text(json.dumps({**value, "created": created}))
     with pytest.raises(BadArtefact, match="is not a manifest of trtpoets"):
         read_manifest(folder)
-
-
-# What is copied in
-
-
-def test_a_release_is_named_after_the_manifest_that_lies_in_it(tmp_path: Path) -> None:
-    """A release whose files and manifest were both changed is not accepted under its name."""
-    root = tmp_path / "device"
-    bundle = made(tmp_path / "new", "new")
-    update(bundle, root, QUICK)
-    release = root / "releases" / Releases(root).current
-    (release / "word").write_text("evil")
-    shutil.rmtree(release / "built")
-    sealed(release)
-    with Releases(root).writing():
-        Releases(root).add(bundle)
-    assert (release / "word").read_text() == "new"
-
-
-# Archives
-
-
-@needs_zstd
-def test_an_archive_with_its_sha256(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incoming_module, "open_bundle", lambda folder: Bundle(folder, check_manifest(folder), None))
-    archive, root = packed(made(tmp_path / "new", "new")), tmp_path / "device"
-    with incoming(archive, sha256_of_file(archive)) as bundle:
-        update(bundle, root, QUICK)
-    assert not bundle.folder.exists() and word(root) == "new"
-    with incoming(tmp_path / "new", None) as bundle:
-        assert bundle.folder == tmp_path / "new"
-    for sha256, kind, problem in (("0" * 64, BadArtefact, "was expected"), ("abc", BadInput, "is not a sha256")):
-        with pytest.raises(kind, match=problem), incoming(archive, sha256):
-            pass
-    with pytest.raises(BadInput, match="--sha256 needs an archive"), incoming(tmp_path / "new", "0" * 64):
-        pass
-    with pytest.raises(BadInput, match="can't be read"), incoming(tmp_path / "none", None):
-        pass
-    with pytest.raises(BadInput, match="is not a file"), incoming(Path("/dev/zero"), None):
-        pass
-    archive.write_bytes(archive.read_bytes()[:40])
-    with pytest.raises(BadArtefact, match="damaged"), incoming(archive, None):
-        pass
-
-
-def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> Callable[[tarfile.TarFile], None]:
-    def add(tar: tarfile.TarFile) -> None:
-        member = tarfile.TarInfo(name)
-        member.type, member.linkname = kind, link
-        tar.addfile(member, io.BytesIO(b""))
-
-    return add
-
-
-@needs_zstd
-@pytest.mark.parametrize(
-    "add",
-    [
-        entry("../evil"),
-        entry("/tmp/evil"),
-        entry("b/../../evil"),
-        entry("other/file"),
-        entry("b/built/venv/bin/python"),
-        entry("b/link", tarfile.SYMTYPE, "/etc"),
-        entry("b/hard", tarfile.LNKTYPE, "/etc/passwd"),
-        entry("b/fifo", tarfile.FIFOTYPE),
-        entry("b"),
-    ],
-)
-def test_what_no_archive_of_a_bundle_holds(tmp_path: Path, add: Callable[[tarfile.TarFile], None]) -> None:
-    with tarfile.open(tmp_path / "x.tar", "w") as tar:
-        entry("b/manifest.json")(tar)
-        add(tar)
-    subprocess.run(["zstd", "-q", tmp_path / "x.tar"], check=True)
-    with pytest.raises(BadArtefact, match="which no bundle has"), incoming(tmp_path / "x.tar.zst", None):
-        pass
-    assert not (tmp_path / "evil").exists()
 
 
 # Fleets

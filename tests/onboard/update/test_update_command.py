@@ -18,11 +18,12 @@ import pytest
 
 from tests.fakes.board_bundle import PYTHONS, Board, as_json, paper_bundle, python_3_8
 from tests.onboard.update.update_kills import small_bundle
+from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, Busy, GateFailed, MissingArtefact
 from trtpoets.core.manifest import write_manifest
 from trtpoets.core.types import Precision
 from trtpoets.onboard.bundle_options import parser
-from trtpoets.onboard.installed_bundle import open_bundle
+from trtpoets.onboard.installed_bundle import Bundle, open_bundle
 from trtpoets.onboard.update import update_command as update_module
 from trtpoets.onboard.update.releases import Releases
 from trtpoets.onboard.update.update_command import Options, Updated, recover, rollback, update
@@ -78,37 +79,36 @@ def test_a_fleets_device_from_bundle_to_bundle(python: str, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_killed_at_every_step(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    told = subprocess.run(
+    result = subprocess.run(
         [python_3_8() or sys.executable, "-m", "tests.onboard.update.update_kills", str(tmp_path)],
         capture_output=True,
         text=True,
         env=environment,
         check=False,
     )
-    assert told.returncode == 0, told.stderr[-3000:]
-    steps = json.loads(told.stdout)
+    assert result.returncode == 0, result.stderr[-3000:]
+    steps = json.loads(result.stdout)
     assert steps["update"] > 20
     assert min(steps.values()) >= 3
 
 
 def test_a_new_release_beside_the_old(root: Path, tmp_path: Path) -> None:
     old = Releases(root).current
-    found = update(small_bundle(tmp_path / "new", "new"), root, QUICK)
-    assert (found.previous, found.changed, found.pruned, word(root)) == (old, True, (), "new")
+    result = update(small_bundle(tmp_path / "new", "new"), root, QUICK)
+    assert (result.previous, result.changed, result.pruned, word(root)) == (old, True, (), "new")
     assert (root / "previous" / "word").read_text() == "old"
     assert (root / "current").is_symlink()
     again = update(open_like(tmp_path / "new"), root, QUICK)
-    assert again == Updated(found.current, old, changed=False)
+    assert again == Updated(result.current, old, changed=False)
     third = update(small_bundle(tmp_path / "third", "third"), root, QUICK)
     assert third.pruned == (old,)
-    assert sorted(path.name for path in (root / "releases").iterdir()) == sorted([found.current, third.current])
+    assert sorted(path.name for path in (root / "releases").iterdir()) == sorted([result.current, third.current])
 
 
-def open_like(folder: Path) -> object:
+def open_like(folder: Path) -> Bundle:
     from trtpoets.core.manifest import check_manifest
-    from trtpoets.onboard.installed_bundle import Bundle
 
-    return Bundle(folder, check_manifest(folder), None)  # type: ignore[arg-type]
+    return Bundle(folder, check_manifest(folder), tiny_spec())
 
 
 def test_a_release_that_fails_its_selftest_is_never_current(root: Path, tmp_path: Path) -> None:
@@ -214,8 +214,8 @@ def test_boot_after_a_switch_that_was_cut_short(root: Path, tmp_path: Path) -> N
     with releases.writing():
         releases.switch(releases.previous)
     (root / "current" / "built" / "engine").unlink()  # it does not work after all
-    found = recover(root)
-    assert (found.changed, word(root)) == (True, "old")
+    result = recover(root)
+    assert (result.changed, word(root)) == (True, "old")
 
 
 def test_a_release_that_was_damaged_is_copied_again(root: Path, tmp_path: Path) -> None:
@@ -346,10 +346,10 @@ def test_the_unit_is_one(tmp_path: Path) -> None:
                 "/opt/flowers/current/trtpoets", "/bin/true"
             )
         )
-        told = subprocess.run(
+        result = subprocess.run(
             ["systemd-analyze", "verify", str(tmp_path / "flowers.service")],
             capture_output=True,
             text=True,
             check=False,
         )
-        assert "flowers.service" not in told.stderr, told.stderr
+        assert "flowers.service" not in result.stderr, result.stderr

@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from trtpoets.core.errors import GateFailed
@@ -44,8 +45,10 @@ def small_bundle(folder: Path, word: str, *, ill: bool = False) -> Bundle:
     (folder / "word").write_text(word)
     if ill:
         (folder / "ill").write_text("its self-test fails")
-    made = write_manifest(folder, name="tiny", target="jetson", version="0.1.0", model="0" * 64, order=[Precision.FP32])
-    return Bundle(folder, made, None)  # type: ignore[arg-type]  # no network is asked for
+    result = write_manifest(
+        folder, name="tiny", target="jetson", version="0.1.0", model="0" * 64, order=[Precision.FP32]
+    )
+    return Bundle(folder, result, None)  # type: ignore[arg-type]  # no network is asked for
 
 
 def killed_at(step: int, root: Path, work: Callable[[], object]) -> bool:
@@ -101,10 +104,10 @@ def sweep(folder: Path, start: Callable[[Path], None], work: Callable[[Path], ob
         step += 1
         root = folder / f"root-{step}"
         start(root)
-        killed = killed_at(step, root, lambda root=root: work(root))
+        killed = killed_at(step, root, partial(work, root))
         works(root)
         if killed:
-            assert not killed_at(0, root, lambda root=root: work(root)), "nothing kills step 0"
+            assert not killed_at(0, root, partial(work, root)), "nothing kills step 0"
         assert works(root) == ends, f"step {step} ended with {works(root)}, not {ends}"
         assert not list(root.glob(".*part*")) and not list((root / "releases").glob(".*part*"))
         assert not (root / "update.json").exists()
@@ -140,13 +143,13 @@ def main() -> None:
         with releases.writing():
             releases.switch(releases.previous)
 
-    found = {
+    values = {
         "update": sweep(folder, first, lambda root: update(new, root, healthy), "new"),
         "failing update": sweep(folder, first, tried, "old"),
         "rollback": sweep(folder, both, rollback, "old"),
         "recover": sweep(folder, cut_short, recover, "old"),
     }
-    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.write(json.dumps(values) + "\n")
 
 
 if __name__ == "__main__":

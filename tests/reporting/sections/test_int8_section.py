@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.reporting.test_html import HOSTILE, Reader
+from tests.support.pages import HOSTILE, Reader
 from tests.support.report_documents import documents, measurement, report_of
 from trtpoets.reporting import plots
 from trtpoets.reporting.html import page_from_report
@@ -24,6 +24,11 @@ def fidelity(decibels: float, agreement: float) -> dict[str, Any]:
     }
 
 
+def kept(layer: str) -> dict[str, Any]:
+    """A layer that the sensitivity analysis kept in FP32."""
+    return {"layer": layer, "gain_db": 1.0, "share": 0.99, "fidelity": fidelity(20.0, 0.98)}
+
+
 def seen(layer: str, decibels: float, limit: float, top: float) -> dict[str, Any]:
     """The histogram of what a layer reads, half of it zeros."""
     return {
@@ -38,15 +43,15 @@ def seen(layer: str, decibels: float, limit: float, top: float) -> dict[str, Any
 
 def full() -> dict[str, Any]:
     """Documents of a run whose quantisation noted everything."""
-    found = documents()
-    found["quantisation"]["int8"] |= {
+    content = documents()
+    content["quantisation"]["int8"] |= {
         "plain": fidelity(9.3, 0.92),
         "corrected": fidelity(17.0, 0.96),
         "together": fidelity(18.5, 0.97),
         "equalised": 31,
         "rounded": 52,
         "final": fidelity(23.4, 1.0),
-        "steps": [{"layer": "node 0"}, {"layer": "node 1"}],
+        "steps": [kept("node 0"), kept("node 1")],
         "head": {"kept": False, "why": "it answers less often like FP32"},
         "recommended": {"precision": "int8", "why": "on 128 validation photos it agrees"},
         "histograms": [
@@ -55,11 +60,11 @@ def full() -> dict[str, Any]:
         ],
         "layers_db": {"stem": 200.0, "node 0": 41.0, "block": 30.5, "node 1": 22.25, "top": 23.4},
     }
-    found["quantisation"]["int8"]["calibration"]["trials"] = {
+    content["quantisation"]["int8"]["calibration"]["trials"] = {
         "minmax": fidelity(10.4, 0.95),
         "percentile": fidelity(17.0, 0.96),
     }
-    return found
+    return content
 
 
 def text_of(found: dict[str, Any]) -> str:
@@ -69,17 +74,17 @@ def text_of(found: dict[str, Any]) -> str:
 def test_everything_that_was_noted_is_told() -> None:
     text = text_of(full())
     parts = [
-        "99.1 % of the multiply-adds, in 51 of 52 convolutions and 0 of 1 matrix product; 9 layers stayed in float.",
+        "99.1 % of the multiply-adds, in 51 of 52 convolutions and 0 of 1 MatMul; 9 layers stayed in float.",
         "The channels of 31 tensors were equalised and the weights of 52 layers were rounded jointly (GPTQ)",
         "60 training photos of 3 classes (ant 20, bee 20 and cow 20), by the method entropy. None of them is a test",
         "minmax 95.0 % (10.4 dB) and percentile 96.0 % (17.0 dB)",
-        "A last layer fitted to what the INT8 network gives was not kept: it answers less often like FP32.",
+        "The last layer was refitted to the INT8 features; the result was not kept: it answers less often like FP32.",
         "quantize advises INT8: on 128 validation photos it agrees.",
-        "Beside FP32 on 128 validation photos",
-        "pairs alone 9.3 dB 12.3 dB 92.0 %",
+        "Compared with FP32 on 128 validation photos",
+        "Q/DQ pairs only 9.3 dB 12.3 dB 92.0 %",
         "biases corrected 17.0 dB 20.0 dB 96.0 %",
-        "weights rounded together 18.5 dB 21.5 dB 97.0 %",
-        "and the 2 worst layers left in float 23.4 dB 26.4 dB 100 %",
+        "weights rounded by GPTQ 18.5 dB 21.5 dB 97.0 %",
+        "and the 2 worst layers kept in float 23.4 dB 26.4 dB 100 %",
         "signal to quantisation noise, dB",
         "9 layers in float, and why",
         "node 8: why",
@@ -91,14 +96,14 @@ def test_everything_that_was_noted_is_told() -> None:
 
 
 def test_the_last_row_is_what_was_written() -> None:
-    found = full()
-    notes = found["quantisation"]["int8"]
+    content = full()
+    notes = content["quantisation"]["int8"]
     notes |= {"steps": [], "together": notes["corrected"], "final": notes["corrected"]}
-    section = int8_section(report_of(found))
+    section = int8_section(report_of(content))
     assert section is not None
-    assert [row.cells[0] for row in section.rows] == ["pairs alone", "biases corrected"]
+    assert [row.cells[0] for row in section.rows] == ["Q/DQ pairs only", "biases corrected"]
     notes["final"] = notes["plain"]
-    section = int8_section(report_of(found))
+    section = int8_section(report_of(content))
     assert section is not None
     assert section.rows[-1].cells == ["as written", *section.rows[0].cells[1:]]
 
@@ -159,14 +164,14 @@ def test_hollow_dots_are_the_layers_in_float() -> None:
     ],
 )
 def test_what_was_not_noted_is_left_out(word: str) -> None:
-    found = full()
-    del found["quantisation"]["int8"][word]
-    text = text_of(found)
+    content = full()
+    del content["quantisation"]["int8"][word]
+    text = text_of(content)
     assert "INT8: 99.1 % of the multiply-adds" in text
     gone = {
-        "plain": "pairs alone",
+        "plain": "Q/DQ pairs only",
         "corrected": "biases corrected",
-        "together": "weights rounded together 18.5",
+        "together": "weights rounded by GPTQ 18.5",
         "equalised": "equalised",
         "rounded": "rounded jointly (GPTQ)",
         "final": "and 2 layers left",
@@ -188,31 +193,31 @@ def test_notes_of_before_give_no_table_and_no_plot() -> None:
 
 
 def test_onnx_runtimes_speed_is_no_engines() -> None:
-    found = full()
-    assert "is no measure of an INT8 engine's" not in text_of(found)
-    found["benchmark"]["measurements"].append(measurement("onnxruntime-int8", 1, 20.0, 0.5))
-    assert "the speed of onnxruntime-int8 is no measure of an INT8 engine's." in text_of(found)
+    content = full()
+    assert "says nothing about that of an INT8 engine" not in text_of(content)
+    content["benchmark"]["measurements"].append(measurement("onnxruntime-int8", 1, 20.0, 0.5))
+    assert "the speed of onnxruntime-int8 says nothing about that of an INT8 engine." in text_of(content)
 
 
 def test_nothing_in_float_and_many_classes() -> None:
-    found = full()
-    notes = found["quantisation"]["int8"]
+    content = full()
+    notes = content["quantisation"]["int8"]
     notes["in_float"] = {}
     notes["calibration"]["per_class"] = {f"class {i}": 1 + i % 2 for i in range(100)}
-    text = text_of(found)
-    assert "nothing was left in float" in text
+    text = text_of(content)
+    assert "none stayed in float" in text
     assert "150 training photos of 100 classes (1 to 2 each)" in text
     assert "in float, and why" not in text
 
 
 def test_names_of_layers_and_classes_are_text() -> None:
-    found = full()
-    notes = found["quantisation"]["int8"]
+    content = full()
+    notes = content["quantisation"]["int8"]
     notes["in_float"] = dict.fromkeys(HOSTILE, "<b>why</b>")
     notes["layers_db"] = {name: float(i) for i, name in enumerate(HOSTILE)}
     notes["histograms"] = [seen(name, 9.0, 1.0, 2.0) for name in HOSTILE]
     notes["calibration"]["per_class"] = dict.fromkeys(HOSTILE, 2)
-    page = page_from_report(report_of(found))
+    page = page_from_report(report_of(content))
     page.encode("utf-8")
     reader = Reader(page)
     assert not reader.all("script")

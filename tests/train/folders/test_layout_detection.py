@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -305,8 +306,8 @@ def test_the_command_for_an_archive_unpacks_it(tmp_path: Path, name: str) -> Non
     source, path = classes(tmp_path / "source", 2), tmp_path / name
     if name.endswith(".zip"):
         with zipfile.ZipFile(path, "w") as packed:
-            for each in source.rglob("*.jpg"):
-                packed.write(each, each.relative_to(tmp_path))
+            for item in source.rglob("*.jpg"):
+                packed.write(item, item.relative_to(tmp_path))
         if not shutil.which("unzip"):
             pytest.skip("unzip is not installed")
     else:
@@ -381,9 +382,8 @@ def test_a_class_that_is_called_engines(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from trtpoets.train.folders import ignored_files
 
-    listed = ignored_files.os.listdir
+    listed = os.listdir
 
     def listdir(path: Path) -> list[str]:
         if Path(path).name == "private":
@@ -392,7 +392,7 @@ def test_a_folder_that_cannot_be_read(
 
     classes(tmp_path, 20)
     (tmp_path / "private").mkdir()
-    monkeypatch.setattr(ignored_files.os, "listdir", listdir)
+    monkeypatch.setattr(os, "listdir", listdir)
     assert dataset_from_folder(tmp_path, STRICT).labels == CLASSES
     assert "private cannot be read (Permission denied) and is ignored" in caplog.text
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,37 +14,16 @@ from PIL import Image, ImageEnhance
 
 import trtpoets
 from tests.conftest import SMALL
-from trtpoets.core.errors import BadInput, BadPhoto
-from trtpoets.core.serialization import to_json
-from trtpoets.core.types import Photo, Preprocess, Split
+from tests.support.near_copies import CONFIG, jpeg, scene, thumbnails_of
+from trtpoets.core.training import HeadConfig
+from trtpoets.core.types import Split
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.retrain import RetrainConfig, training_of
-from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_json
-from trtpoets.train.head import HeadConfig
-from trtpoets.train.near_copies.candidates import nearest
+from trtpoets.train.dataset import DatasetConfig
 from trtpoets.train.near_copies.families import families_from_pairs, families_of
-from trtpoets.train.near_copies.file_names import pairs_by_name, stem_of
-from trtpoets.train.near_copies.grouping import across_splits, with_families
-from trtpoets.train.near_copies.perceptual_hash import hashes_of
-from trtpoets.train.near_copies.thumbnails import ThumbnailCache, thumbnail_of
+from trtpoets.train.near_copies.grouping import across_splits
 from trtpoets.train.split import positions_of, split_at
-
-CONFIG = DatasetConfig()
-
-
-def scene(seed: int, size: tuple[int, int] = (200, 150)) -> Image.Image:
-    """Structure at every scale, as photos have it."""
-    rng = np.random.default_rng(seed)
-    total = np.zeros((size[1], size[0], 3))
-    for side, weight in ((4, 60), (9, 40), (20, 25), (45, 15)):
-        grid = rng.normal(0, 1, (side, side, 3)).clip(-2, 2)
-        part = [
-            np.asarray(Image.fromarray(grid[..., c].astype(np.float32)).resize(size, Image.Resampling.BICUBIC))
-            for c in range(3)
-        ]
-        total += weight * np.stack(part, axis=2)
-    return Image.fromarray(np.clip(128 + total, 0, 255).astype(np.uint8))
 
 
 def lookalike(seed: int) -> Image.Image:
@@ -59,19 +37,13 @@ def lookalike(seed: int) -> Image.Image:
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
-def jpeg(image: Image.Image, quality: int) -> Image.Image:
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=quality)
-    return Image.open(io.BytesIO(stream.getvalue())).convert("RGB")
-
-
 def frame(image: Image.Image) -> Image.Image:
     moved = image.crop((5, 3, 200, 147)).resize((200, 150))
     noise = np.random.default_rng(0).normal(0, 5, (150, 200, 3))
     return Image.fromarray(np.clip(np.asarray(moved) + noise, 0, 255).astype(np.uint8))
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "crop": lambda image: image.crop((30, 10, 190, 130)),
     "mirror": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
     "resize": lambda image: image.resize((90, 110)),
@@ -80,10 +52,6 @@ CHANGES = {
     "frame": frame,
     "both": lambda image: jpeg(image.crop((0, 20, 170, 150)).transpose(Image.Transpose.FLIP_LEFT_RIGHT), 60),
 }
-
-
-def thumbnails_of(images: list[Image.Image]) -> np.ndarray:
-    return np.stack([thumbnail_of(np.asarray(image.resize((224, 224)))) for image in images])
 
 
 def features_of(images: list[Image.Image]) -> np.ndarray:
@@ -160,56 +128,6 @@ def test_families_are_disjoint_and_hold_every_pair(pairs: list[tuple[int, int]])
         assert any(first in family and second in family for family in families)
 
 
-def test_neighbours_are_found_in_blocks_of_bounded_memory() -> None:
-    rows = np.random.default_rng(0).normal(size=(8_000, 64)).astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    rows[7_999] = rows[3]
-    tracemalloc.start()
-    places, values = nearest(rows, rows, 4)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 120e6  # all products would take 256 MB
-    assert places[3, 0] == 7_999
-    assert places[7_999, 0] == 3
-    assert values[3, 0] == pytest.approx(1, abs=1e-5)
-    some = rows[:50] @ rows.T
-    some[np.arange(50), np.arange(50)] = -2
-    assert (places[:50] == np.argsort(-some, axis=1)[:, :4]).all()
-
-
-def test_hashes_of_copies_are_near() -> None:
-    image = scene(1)
-    mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    bits = hashes_of(thumbnails_of([image, jpeg(image, 40), mirrored, scene(2)]))
-    assert (bits[0, 0] == bits[1, 0]).sum() >= 58
-    assert (bits[0, 0] == bits[2, 1]).sum() >= 58
-    assert (bits[0, 0] == bits[3, 0]).sum() < 50
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "rose.jpg",
-        "rose_jpg.rf.0123456789abcdef0123456789abcdef.jpg",
-        "rose_aug3.jpg",
-        "rose (2).jpg",
-        "rose-copy.png",
-        "Rose - Copy (3).jpg",
-        "rose_flipped_copy.jpg",
-        "Copy of rose.jpg",
-    ],
-)
-def test_marks_of_copies_are_left_out_of_names(name: str) -> None:
-    assert stem_of(name) == "rose"
-
-
-def test_frames_in_a_row_are_candidates_and_numbered_photos_are_not() -> None:
-    frames = [("a", f"frame_{number:04}.jpg") for number in (1, 2, 3, 50)]
-    assert pairs_by_name(frames) == {(0, 1), (0, 2), (1, 2)}
-    assert not pairs_by_name([("a", f"IMG_{number:04}.jpg") for number in range(9)])
-    assert not pairs_by_name([("a", "frame_1.jpg"), ("b", "frame_2.jpg")])
-
-
 def sha(number: int) -> str:
     return hashlib.sha256(str(number).encode()).hexdigest()
 
@@ -250,72 +168,6 @@ def test_families_fall_into_splits_as_photos_do() -> None:
     assert 350 < splits.count(Split.VALIDATION) < 650
 
 
-def dataset(labels: dict[str, int], *, given_splits: bool = False) -> Dataset:
-    photos = []
-    for label, count in labels.items():
-        for number in range(count):
-            digest = hashlib.sha256(f"{label}{number}".encode()).hexdigest()
-            split = split_at(positions_of([("", digest)])[0], CONFIG)
-            photos.append(Photo(Path(f"/p/{label}/{number}.jpg"), label, split, digest))
-    return Dataset(Path("/p"), tuple(sorted(labels)), tuple(photos), (), (), (), CONFIG, splits_given=given_splits)
-
-
-def test_a_dataset_keeps_families_together_and_others_where_they_are() -> None:
-    before = dataset({"a": 100, "b": 100})
-    families = [(number, number + 1, number + 2) for number in range(0, 60, 3)]
-    after = with_families(before, families)
-    for family in families:
-        assert len({after.photos[index].split for index in family}) == 1
-    assert after.photos[60:] == before.photos[60:]
-    assert not across_splits(after)
-    assert len(after.families) == 20
-    again = dataset_from_json(to_json(after.document))
-    assert again.families == after.families
-    assert again == after
-    assert after.document.families_count == 20
-    assert after.document.families_photos == 60
-    assert with_families(before, ()) == before
-
-
-def test_given_splits_are_kept_and_copies_across_them_known() -> None:
-    before = dataset({"a": 100, "b": 100}, given_splits=True)
-    test = next(i for i, photo in enumerate(before.photos) if photo.split is Split.TEST)
-    train = next(i for i, photo in enumerate(before.photos) if photo.split is Split.TRAIN)
-    after = with_families(before, [(train, test)])
-    assert after.photos == before.photos
-    assert len(across_splits(after)) == 1
-
-
-def test_a_family_with_several_labels_is_reported(caplog: pytest.LogCaptureFixture) -> None:
-    with_families(dataset({"a": 100, "b": 100}), [(0, 100)])
-    assert "several labels, for example /p/a/0.jpg and /p/b/0.jpg" in caplog.text
-
-
-def test_a_class_of_one_family_is_an_error_that_says_so() -> None:
-    with pytest.raises(BadInput, match=r"class 'a' has 40 photos \(only 1 if copies.*counted once") as error:
-        with_families(dataset({"a": 40, "b": 100}), [tuple(range(40))])
-    assert "near-copies" in error.value.message
-
-
-def test_thumbnails_are_kept_by_content(tmp_path: Path) -> None:
-    photos = []
-    for number in range(3):
-        path = tmp_path / f"{number}.png"
-        scene(number).save(path)
-        photos.append(Photo(path, "a", Split.TRAIN, hashlib.sha256(path.read_bytes()).hexdigest()))
-    preprocess = Preprocess(96, 96, (1, 1, 1), (0, 0, 0))
-    first = ThumbnailCache(tmp_path / "store", preprocess).of([*photos, photos[0]])
-    assert first.shape == (4, 64, 64)
-    assert first.dtype == np.uint8
-    assert (first[0] == first[3]).all()
-    assert (first[0] != first[1]).any()
-    for photo in photos:
-        photo.path.unlink()
-    assert (ThumbnailCache(tmp_path / "store", preprocess).of(photos) == first[:3]).all()
-    with pytest.raises(BadPhoto):
-        ThumbnailCache(tmp_path / "store", Preprocess(64, 64, (1, 1, 1), (0, 0, 0))).of(photos)
-
-
 def copied_folder(root: Path, places: dict[str, str]) -> Path:
     """Photos of two classes as augmentation tools export them, three copies of each; `places` by a copy's number."""
     for label, first in (("a", 0), ("b", 100)):
@@ -336,7 +188,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, small_weights: Path) -> tu
     return tmp_path_factory.mktemp("copies"), config
 
 
-def test_retrain_keeps_copies_together_and_tells_both_accuracies(
+def test_retrain_keeps_copies_together_and_reports_both_accuracies(
     trained: tuple[Path, RetrainConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
     root, config = trained
@@ -365,7 +217,7 @@ def test_retrain_keeps_copies_together_and_tells_both_accuracies(
 
 
 @pytest.mark.slow
-def test_retrain_keeps_given_splits_and_tells_the_accuracy_without_copies(
+def test_retrain_keeps_given_splits_and_reports_the_accuracy_without_copies(
     trained: tuple[Path, RetrainConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
     root, config = trained

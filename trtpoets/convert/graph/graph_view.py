@@ -47,7 +47,7 @@ class GraphView:
 
     @cached_property
     def _types(self) -> dict[str, TypeProto.Tensor]:
-        # Inferred when first asked for: most views never are, and a search makes some hundred.
+        # Inferred on first use: most views need no types, and a search creates hundreds of views.
         import onnx
 
         graph = onnx.shape_inference.infer_shapes(self._model, data_prop=True).graph

@@ -24,12 +24,12 @@ from trtpoets.convert.int8.calibration_checks import (
     warn_of_missing_classes,
     zero_tiny_ranges,
 )
-from trtpoets.convert.int8.fidelity import Fidelity
 from trtpoets.convert.int8.placement import placement_from_onnx
 from trtpoets.convert.int8.range_histograms import Histogram, histogram_from_counts
 from trtpoets.convert.int8.thresholds import entropy_threshold, mse_threshold, percentile_threshold
 from trtpoets.convert.precision import require_fp32
 from trtpoets.core.errors import BadInput
+from trtpoets.core.network_notes import Fidelity
 from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 class Method(str, Enum):
-    """How a tensor's range is chosen from the values observed."""
+    """The rule by which a tensor's range is chosen."""
 
     MINMAX = "minmax"
     ENTROPY = "entropy"
@@ -101,8 +101,8 @@ class Ranges:
     `equalised` holds the tensors that gain from cross-layer equalisation (equalisation.py).
 
     `photos` are the sha256 of the photo files, `per_class` their number by label, `onnx_sha256` is that of the FP32
-    file. `histograms`, by tensor, are for reports only; MINMAX does not measure any. `trials`: where the
-    method was chosen by measuring, the fidelity of the network with the ranges of each method.
+    file. `histograms`, by tensor, are for reports only; MINMAX does not measure any. `trials` is the
+    fidelity of the network with the ranges of each method, if the method was chosen by measuring.
     """
 
     method: Method
@@ -122,7 +122,7 @@ class Ranges:
 
 
 _NO_IDENTITY = ("histograms", "trials")
-"""Fields of Ranges that are kept for people to see."""
+"""Fields of Ranges that are for reports only, and not part of the hash."""
 
 
 def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tuple[Photo, ...]:

@@ -21,10 +21,10 @@ from trtpoets.core.types import Photo
 _log = logging.getLogger(__name__)
 
 ONE_COLOUR = 1.0
-"""All photos together count as one colour below this standard deviation of their pixels (0..255), which JPEG causes."""
+"""The photos together count as one colour below this standard deviation of all pixels (0..255), as JPEG causes it."""
 
 FLAT = 2.0
-"""A single photo counts as one colour below this standard deviation. Dark photos may too, so this only warns."""
+"""A single photo counts as one colour below this standard deviation. Dark photos may be below it: warn only."""
 
 _MOST_FLAT = 0.5
 """A warning is logged if more than this share of the photos are one colour."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from trtpoets.convert.graph.graph_view import MATMULS, GraphView
 from trtpoets.convert.int8.activation_stats import with_outputs
+from trtpoets.core.network_notes import Fidelity
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.types import INPUT_NAME
 
@@ -23,26 +24,6 @@ class NetworkOutputs:
 
     features: np.ndarray
     scores: np.ndarray
-
-
-@dataclass(frozen=True)
-class Fidelity:
-    """A comparison of two networks on the same photos. `agreement` is the share 0..1 of photos with the same top label.
-
-    `features_db` and `scores_db` are the SQNR in dB; `distance` (0..1) is the total variation distance between the two
-    rows of scores, averaged over the photos.
-    """
-
-    photos: int
-    features_db: float
-    scores_db: float
-    agreement: float
-    distance: float
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Sort key; larger is closer. The distance comes first: all photos count in it, in agreement only a few."""
-        return -self.distance, self.agreement
 
 
 def sqnr_db(reference: np.ndarray, other: np.ndarray) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 
 from trtpoets.convert.int8.bias_correction import Fp32Reference, bias_shifts, reference_from_onnx
 from trtpoets.convert.int8.calibration import Ranges
-from trtpoets.convert.int8.fidelity import Fidelity, NetworkOutputs, fidelity_from_outputs, outputs_from_onnx
+from trtpoets.convert.int8.fidelity import NetworkOutputs, fidelity_from_outputs, outputs_from_onnx
 from trtpoets.convert.int8.gptq import gptq_weights
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
@@ -20,6 +20,7 @@ from trtpoets.convert.int8.segments import SegmentRunner
 from trtpoets.convert.precision import kept_fp32
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.images import photo_batches
+from trtpoets.core.network_notes import Fidelity
 from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent

@@ -1,9 +1,9 @@
 """Converts fp32.onnx and ranges to int8.onnx: corrects biases, rounds weights and keeps sensitive layers in FP32.
 
 The INT8 file has opset 17 and an FP32 remainder, the form that every TensorRT reads. Below opset 19, Q/DQ pairs accept
-FP32 only; TensorRT 8.x reads no later opset; and FP16 scales ruin the network (folded weights have scales down to
-1e-6). A builder flag makes TensorRT 8 to 10 run the remainder in FP16: the preprocessing, pooling, the last layer and
-the layers kept in FP32. The metadata of the file names the nodes that must stay FP32.
+FP32 only; TensorRT 8.x reads no later opset; and FP16 cannot represent the scales (those of folded weights are as small
+as 1e-6). A builder flag makes TensorRT 8 to 10 run the remainder in FP16: the preprocessing, pooling, the last layer
+and the layers kept in FP32. The metadata of the file names the nodes that must stay FP32.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from trtpoets.convert.graph.graph_view import CONVOLUTIONS
 from trtpoets.convert.graph.naming import finished
 from trtpoets.convert.int8.bias_correction import layer_sqnr, with_shifted_biases
 from trtpoets.convert.int8.calibration import Ranges
-from trtpoets.convert.int8.fidelity import Fidelity
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.placement import Placement
-from trtpoets.convert.int8.sensitivity import KeptLayer, SearchLimits, SensitivitySearch
+from trtpoets.convert.int8.sensitivity import SearchLimits, SensitivitySearch
 from trtpoets.convert.onnx_export import metadata_of_spec
 from trtpoets.convert.precision import require_fp32
+from trtpoets.core.network_notes import Fidelity, KeptLayer
 from trtpoets.core.onnx_file import CALIBRATION_KEY, check_onnx, write_onnx
 from trtpoets.core.onnx_graph import marked_fp32
 from trtpoets.core.progress import Progress, silent
@@ -83,7 +83,7 @@ def best_ranges(
 def int8_from_onnx(
     evaluator: Int8Evaluator, ranges: Ranges, out: Path, progress: Progress = silent
 ) -> tuple[OnnxModel, Int8Notes]:
-    """Write the INT8 file of an FP32 one: Q/DQ pairs with scales from `ranges`, corrected as the config says.
+    """Write the INT8 file of an FP32 one: Q/DQ pairs with scales from `ranges`, corrected according to the config.
 
     Raises BadArtefact if the ranges belong to another file or are not finite, BadPhoto, ConversionFailed,
     StorageFailed.

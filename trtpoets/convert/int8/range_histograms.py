@@ -11,6 +11,7 @@ import numpy as np
 from trtpoets.convert.graph.graph_view import WEIGHTED, GraphView
 from trtpoets.convert.int8.fidelity import HIGHEST_DB
 from trtpoets.convert.int8.qdq import LEVELS
+from trtpoets.core.network_notes import WorstLayer
 
 BINS = 64
 """Number of bins that are kept of each tensor: enough for a small plot."""
@@ -27,21 +28,6 @@ class Histogram:
     shares: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class WorstLayer:
-    """An INT8 layer with low SQNR: its SQNR `db` in dB, and the histogram of the `tensor` that it reads.
-
-    `limit` is the largest magnitude of the tensor that INT8 represents; `top` and `shares` are as in Histogram.
-    """
-
-    layer: str
-    db: float
-    tensor: str
-    limit: float
-    top: float
-    shares: tuple[float, ...]
-
-
 def histogram_from_counts(counts: np.ndarray, top: float) -> Histogram:
     """Return the coarse histogram of int64 counts (n,) in equal bins over 0..top; n must be a multiple of 64."""
     coarse = counts.reshape(BINS, -1).sum(axis=1) / max(int(counts.sum()), 1)
@@ -53,20 +39,20 @@ def worst_layers(
 ) -> tuple[WorstLayer, ...]:
     """Return the INT8 layers with the lowest SQNR, lowest first, with the histogram of the tensor that each reads.
 
-    `int8` is the quantised ModelProto; its scales say where each tensor is clipped. `layers_db` is each layer's SQNR in
-    dB. Each tensor is listed once. Layers kept in FP32 and tensors without a histogram are omitted.
+    `int8` is the quantised ModelProto; its scales determine where each tensor is clipped. `layers_db` is each layer's
+    SQNR in dB. Each tensor is listed once. Layers kept in FP32 and tensors without a histogram are omitted.
     """
     view = GraphView(int8)
     layers = {node.name: node for node in view.nodes if node.op_type in WEIGHTED}
-    found: dict[str, WorstLayer] = {}
+    worst: dict[str, WorstLayer] = {}
     for name, db in sorted(layers_db.items(), key=lambda item: item[1]):
         tensor, limit = _clipping_limit(view, layers[name]) if name in layers else ("", 0.0)
-        if tensor in histograms and tensor not in found and db < HIGHEST_DB:
+        if tensor in histograms and tensor not in worst and db < HIGHEST_DB:
             seen = histograms[tensor]
-            found[tensor] = WorstLayer(name, db, tensor, limit, seen.top, seen.shares)
-        if len(found) == most:
+            worst[tensor] = WorstLayer(name, db, tensor, limit, seen.top, seen.shares)
+        if len(worst) == most:
             break
-    return tuple(found.values())
+    return tuple(worst.values())
 
 
 def _clipping_limit(view: GraphView, layer: Any) -> tuple[str, float]:

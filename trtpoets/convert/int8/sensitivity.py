@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from trtpoets.convert.int8.bias_correction import Fp32Reference, split_like, with_shifted_biases
-from trtpoets.convert.int8.fidelity import Fidelity, sqnr_db
+from trtpoets.convert.int8.fidelity import sqnr_db
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.segments import LiveTensors, Segment, SegmentRunner
+from trtpoets.core.network_notes import Fidelity, KeptLayer
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import INPUT_NAME
 
@@ -51,21 +52,6 @@ class SearchLimits:
         return 1 - sum(fewer) > _CHANCE
 
 
-@dataclass(frozen=True)
-class KeptLayer:
-    """A layer kept in FP32, its gain on the search photos, and the INT8 share and the fidelity of the network then."""
-
-    layer: str
-    gain_db: float
-    share: float
-    fidelity: Fidelity
-
-    @property
-    def why(self) -> str:
-        """The reason in one line."""
-        return f"in FP32 it gains {self.gain_db:.1f} dB, to {self.fidelity.features_db:.1f} dB in total"
-
-
 class SensitivitySearch:
     """The search for layers to keep in FP32. `photos`, uint8 (N, H, W, 3), are those of the `reference`.
 
@@ -99,8 +85,8 @@ class SensitivitySearch:
             if among is not None:
                 candidates = [name for name in among if name in candidates][:_MEASURED_AGAIN]
             gains = self._gains(keep, candidates, progress)
-            known = {name: self._worth(name, gain) for name, gain in gains.items()}
-            worth = {name: known[name] for name, gain in gains.items() if gain >= limits.least_gain_db}
+            worth_of = {name: self._worth(name, gain) for name, gain in gains.items()}
+            worth = {name: worth_of[name] for name, gain in gains.items() if gain >= limits.least_gain_db}
             if not worth and among is not None:
                 # None of the remembered layers gains enough any more: measure all layers again before ending.
                 among = None
@@ -109,8 +95,8 @@ class SensitivitySearch:
                 return
             layer = max(worth, key=worth.__getitem__)
             if among is not None:
-                known = {**dict.fromkeys(among, -np.inf), **known}
-            among = [name for name in sorted(known, key=known.__getitem__, reverse=True) if name != layer]
+                worth_of = {**dict.fromkeys(among, -np.inf), **worth_of}
+            among = [name for name in sorted(worth_of, key=worth_of.__getitem__, reverse=True) if name != layer]
             keep[layer] = f"in FP32 it gains {gains[layer]:.1f} dB"
             fidelity = evaluate(keep)
             yield KeptLayer(layer, gains[layer], self._share(keep), fidelity)
@@ -153,9 +139,9 @@ class SensitivitySearch:
         first = next(i for i, segment in enumerate(version) if segment.plan != segments[i].plan)
         # Where Concats join branches, a layer in FP32 changes earlier segments too: then run from the photos on.
         start, tensors = (number, dict(live)) if first >= number else (0, {INPUT_NAME: self.photos})
-        for known, segment in zip(segments[start:], version[start:], strict=True):
+        for unchanged, segment in zip(segments[start:], version[start:], strict=True):
             # An unchanged segment has an open session already.
-            self.runner.advance(known if segment.plan == known.plan else segment, tensors)
+            self.runner.advance(unchanged if segment.plan == unchanged.plan else segment, tensors)
         return self._db(tensors)
 
     def _segments(self, keep: Mapping[str, str]) -> list[Segment]:

@@ -1,8 +1,7 @@
 """The child process that checks, parses and builds an ONNX file, so that a native crash does not end the parent.
 
-Protocol: the parent (`build_process.py`) writes one line of JSON, the request, to stdin and keeps stdin open; when it
-closes, this process exits. Answers are lines of JSON on the file descriptor given in the request. Output of native
-libraries goes to stdout and stderr, which the parent shows after a crash. SIGINT cancels at the builder's next step.
+The protocol is that of `core/child_process.py`: the parent (`build_process.py`) sends one request, an Order, which is
+replied to with any number of Answers. SIGINT cancels at the builder's next step.
 """
 
 from __future__ import annotations
@@ -10,18 +9,16 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
-import re
-import resource
 import signal
 import sys
 import threading
 import time
 import traceback
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Mapping
 
+from trtpoets.core.child_process import limit_memory, replies
 from trtpoets.core.errors import BadArtefact, BuildFailed, TrtPoetsError
 from trtpoets.core.onnx_file import CALIBRATION_KEY, read_onnx
 from trtpoets.core.onnx_load import load_self_contained
@@ -30,6 +27,7 @@ from trtpoets.core.own_files import write_own
 from trtpoets.core.serialization import parsed, to_json
 from trtpoets.core.signals import ignore_until_parent_ends
 from trtpoets.core.storage import stray_failure
+from trtpoets.core.system_files import available_memory
 from trtpoets.core.types import Flavour, ModelSpec
 from trtpoets.device.build.build_messages import Answer, BuildOrder, BuildResult, Failure, LookResult, Order
 from trtpoets.device.build.layer_inspector import inspect_engine
@@ -47,16 +45,11 @@ _TICK_SECONDS = 0.05
 
 
 class Answers:
-    """Sends answers to the parent as lines of JSON."""
+    """Sends answers to the parent."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._stream = os.fdopen(descriptor, "w", encoding="utf-8")
+    def __init__(self, send: Callable[[Answer], None]) -> None:
+        self.send = send
         self._last = 0.0
-
-    def send(self, answer: Answer) -> None:
-        """Send one answer."""
-        self._stream.write(json.dumps(to_json(answer)) + "\n")
-        self._stream.flush()
 
     def progress(self, fraction: float) -> None:
         """Send the finished fraction, 0 to 1, unless one was sent less than _TICK_SECONDS ago."""
@@ -71,34 +64,34 @@ def main() -> None:
     faulthandler.enable()
     ignore_until_parent_ends()
     order = parsed(Order, json.loads(sys.stdin.readline()))
-    _limit_memory(order.memory_bytes)
+    # A hostile file can't exhaust the machine's memory, only that of this process.
+    limit_memory(order.memory_bytes)
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
-    answers = Answers(order.answers)
     cancelled = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: cancelled.set())
+    with replies() as send:
+        send(_result(order, Answers(send), cancelled))
+
+
+def _result(order: Order, answers: Answers, cancelled: threading.Event) -> Answer:
     try:
-        answers.send(Answer(done=to_json(_TASKS[order.task](order, answers, cancelled))))
+        return Answer(done=to_json(_TASKS[order.task](order, answers, cancelled)))
     except TrtPoetsError as error:
-        answers.send(Answer(error=_as_answer(error)))
+        return Answer(error=_as_answer(error))
     except OSError as error:
         failure = stray_failure(error)
-        if failure is None:
-            answers.send(Answer(bug=traceback.format_exc()))
-        else:
-            answers.send(Answer(error=_as_answer(failure)))
+        return Answer(bug=traceback.format_exc()) if failure is None else Answer(error=_as_answer(failure))
     except MemoryError:
-        answers.send(
-            Answer(
-                error=Failure(
-                    kind="BuildFailed",
-                    message=f"the memory ran out: the build process may take {order.memory_bytes >> 20:,} MiB",
-                    hint="free some memory, or build with a smaller --batch",
-                    code="TP4999",
-                )
+        return Answer(
+            error=Failure(
+                kind="BuildFailed",
+                message=f"the memory ran out: the build process may take {order.memory_bytes >> 20:,} MiB",
+                hint="free some memory, or build with a smaller --batch",
+                code="TP4999",
             )
         )
     except Exception:  # noqa: BLE001 - the parent raises it again, with this traceback
-        answers.send(Answer(bug=traceback.format_exc()))
+        return Answer(bug=traceback.format_exc())
 
 
 def _as_answer(error: TrtPoetsError) -> Failure:
@@ -110,20 +103,6 @@ def _end_with_parent() -> None:
     while os.read(0, 4096):
         pass
     os._exit(1)
-
-
-def _limit_memory(size: int) -> None:
-    """Limit the private writable memory of this process to `size` bytes, so that a hostile file can't exhaust memory.
-
-    If memory runs out anyway, the kernel ends this process first (oom_score_adj). RLIMIT_DATA is used because
-    RLIMIT_AS limits address space, of which CUDA reserves much more than there is memory.
-    """
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    if hard != resource.RLIM_INFINITY:
-        size = min(size, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (size, size))
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _probe(order: Order, answers: Answers, cancelled: threading.Event) -> LookResult:
@@ -198,7 +177,7 @@ _TASKS: Mapping[str, Callable[[Order, Answers, threading.Event], BuildResult | L
 }
 
 
-def build_request_line(
+def build_order(
     *,
     onnx: Path,
     onnx_sha256: str,
@@ -208,9 +187,8 @@ def build_request_line(
     request: BuildRequest,
     timing_cache: bytes,
     out: Path,
-    answers: int,
-) -> str:
-    """The order to build, as its line of JSON. Paths travel as hex: they need not be text."""
+) -> Order:
+    """The order to build. Paths travel as hex: they need not be text."""
     wanted = BuildOrder(
         onnx_path=os.fsencode(onnx).hex(),
         onnx_sha256=onnx_sha256,
@@ -220,26 +198,13 @@ def build_request_line(
         timing_cache=timing_cache.hex(),
         out_path=os.fsencode(out).hex(),
     )
-    return _line("build", answers, flavour, wanted)
+    return _order("build", flavour, wanted)
 
 
-def probe_request_line(flavour: Flavour, answers: int) -> str:
-    """The request to start a library and report what it supports on this machine, as a line of JSON."""
-    return _line("probe", answers, flavour)
+def probe_order(flavour: Flavour) -> Order:
+    """The order to start a library and report what it supports on this machine."""
+    return _order("probe", flavour)
 
 
-def _line(task: str, answers: int, flavour: Flavour, wanted: BuildOrder | None = None) -> str:
-    return json.dumps(to_json(Order(task, answers, flavour, available_memory() + _RESERVED, wanted))) + "\n"
-
-
-def available_memory(root: Path = Path("/")) -> int:
-    """The number of bytes of memory and swap that a build may use: those of the machine or of its container.
-
-    `root` is the folder of the system's files. Memory used for caches counts as available.
-    """
-    values = dict(re.findall(r"^(\w+):\s+(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE))
-    free = (int(values["MemAvailable"]) + int(values["SwapFree"])) << 10
-    limit, used = (root / "sys/fs/cgroup" / name for name in ("memory.max", "memory.current"))
-    if limit.is_file() and used.is_file() and limit.read_text().strip().isdigit():
-        free = min(free, max(int(limit.read_text()) - int(used.read_text()), 0))
-    return free
+def _order(task: str, flavour: Flavour, wanted: BuildOrder | None = None) -> Order:
+    return Order(task, flavour, available_memory() + _RESERVED, wanted)

@@ -26,10 +26,9 @@ class BuildOrder:
 
 @dataclass(frozen=True)
 class Order:
-    """The order to a child: a `task`, "build" or "probe", and the descriptor that its answers go to."""
+    """The order to a child: a `task`, "build" or "probe"."""
 
     task: str
-    answers: int
     flavour: Flavour
     memory_bytes: int
     build: BuildOrder | None = None

@@ -10,7 +10,7 @@ from trtpoets.core.errors import BadInput, BuildFailed, TrtPoetsError
 from trtpoets.core.onnx_graph import MIXED_OPSET
 from trtpoets.core.progress import silent
 from trtpoets.core.types import Flavour, OnnxModel, Precision
-from trtpoets.device.build.build_child import probe_request_line
+from trtpoets.device.build.build_child import probe_order
 from trtpoets.device.build.build_messages import LookResult
 from trtpoets.device.build.build_process import run_build
 from trtpoets.device.build.engine import current_engine, gpu_of
@@ -81,7 +81,7 @@ def machine_here(flavour: Flavour) -> Machine | TrtPoetsError:
     try:
         load_tensorrt(flavour)
         result = run_build(
-            lambda answers: probe_request_line(flavour, answers),
+            probe_order(flavour),
             LookResult,
             what=f"starting {flavour.value}",
             timeout_seconds=_PROBE_TIMEOUT_SECONDS,

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import selectors
 import signal
-import subprocess
-import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Callable, Iterator, TypeVar
+from typing import Iterator, TypeVar
 
 from trtpoets.core import errors
-from trtpoets.core.child_environment import child_environment
+from trtpoets.core.child_process import Child, last_line, python_program, signal_name
 from trtpoets.core.errors import BuildFailed, TrtPoetsError
-from trtpoets.core.files import temporary_file
 from trtpoets.core.progress import PARTS, Progress
-from trtpoets.core.serialization import parsed
-from trtpoets.device.build.build_messages import Answer, BuildResult, Failure, LookResult
+from trtpoets.core.serialization import parsed, to_json
+from trtpoets.device.build.build_messages import Answer, BuildResult, Failure, LookResult, Order
 from trtpoets.device.build.tensorrt_build import OUT_OF_MEMORY
 
 log = logging.getLogger(__name__)
@@ -37,75 +32,36 @@ _CHECK_SECONDS = 2.0
 
 
 def run_build(
-    order: Callable[[int], str], kind: type[_Result], *, what: str, timeout_seconds: float | None, progress: Progress
+    order: Order, kind: type[_Result], *, what: str, timeout_seconds: float | None, progress: Progress
 ) -> _Result:
-    """Start the child, give it `order(descriptor for its answers)`, and wait for its result, a `kind`.
+    """Start the child, give it the `order`, and wait for its result, a `kind`.
 
     `what` names the build in errors and progress. Raises the child's TrtPoetsError, or BuildFailed if the child
     crashes, hangs or exceeds `timeout_seconds`. On KeyboardInterrupt the child is cancelled first.
     """
     progress(what, 0, PARTS)
-    reading, writing = os.pipe()
-    with temporary_file() as output, open(reading, "rb", buffering=0) as answers:  # noqa: PTH123 - a descriptor, not a path
+    with Child(python_program("trtpoets.device.build.build_child"), folder=None) as child:
         try:
-            child = _start(writing, output)
-        finally:
-            os.close(writing)
-        try:
-            _send(child, order(writing))
-            result = _follow(_lines(answers, child, what, timeout_seconds), kind, what, progress)
+            child.send(to_json(order))
+            result = _follow(_answers(child, what, timeout_seconds), kind, what, progress)
             code = child.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            code = None
         finally:
-            _end(child)
+            cancelled_code = child.interrupt(_GRACE_SECONDS)
         if result is None:
-            raise _crash(child.returncode if code is None else code, what, output)
+            raise _crash(cancelled_code if code is None else code, what, child.output())
         return result
 
 
-def _start(writing: int, output: IO[bytes]) -> subprocess.Popen[bytes]:
-    # With the parent's sys.path the child imports the same packages, and nothing from the current folder.
-    program = f"import sys; sys.path[:] = {sys.path!r}; from trtpoets.device.build.build_child import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdin=subprocess.PIPE,
-        stdout=output,
-        stderr=output,
-        env=child_environment(),
-        pass_fds=[writing],
-        start_new_session=True,  # Ctrl-C is received only by the parent, which cancels the child
-    )
-
-
-def _send(child: subprocess.Popen[bytes], request: str) -> None:
-    assert child.stdin is not None
-    try:
-        child.stdin.write(request.encode())
-        child.stdin.flush()
-    except BrokenPipeError:
-        log.debug("the build process ended before it read its request")
-
-
-def _lines(
-    answers: IO[bytes], child: subprocess.Popen[bytes], what: str, timeout_seconds: float | None
-) -> Iterator[Answer]:
+def _answers(child: Child, what: str, timeout_seconds: float | None) -> Iterator[Answer]:
     """Yield the child's answers until it closes its end. Raises BuildFailed when it takes too long, or hangs."""
-    rest = b""
     watch = _Watch(child.pid, what, timeout_seconds)
-    with selectors.DefaultSelector() as selector:
-        selector.register(answers, selectors.EVENT_READ)
-        while True:
-            ready = selector.select(watch.wait())
-            watch.check()
-            if not ready:
-                continue
-            block = answers.read(65536)
-            if not block:
+    while True:
+        with suppress(TimeoutError):
+            reply = child.receive(watch.wait())
+            if reply is None:
                 return
-            *lines, rest = (rest + block).split(b"\n")
-            for line in lines:
-                yield parsed(Answer, json.loads(line))
+            yield parsed(Answer, reply)
+        watch.check()
 
 
 class _Watch:
@@ -185,41 +141,22 @@ def _error_of(value: Failure) -> TrtPoetsError:
     return error
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """End the child: send SIGINT, wait, then kill it."""
-    if child.poll() is None:
-        child.send_signal(signal.SIGINT)
-        try:
-            child.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-    if child.stdin is not None:
-        try:
-            child.stdin.close()
-        except BrokenPipeError:
-            log.debug("the build process ended before it read its request")
-
-
-def _crash(code: int, what: str, output: IO[bytes]) -> Exception:
-    """The exception for a child that ended without an answer."""
-    output.seek(0)
-    text = output.read().decode("utf-8", "replace")
+def _crash(code: int, what: str, text: str) -> Exception:
+    """The exception for a child that ended without an answer, after it wrote `text`."""
     # A shell between parent and child reports signal N as 128 + N.
     number = -code if code < 0 else code - 128
-    name = next((member.name for member in signal.Signals if member == number), "")
+    name = signal_name(number) if number in set(signal.Signals) else ""
     low = text.lower()
     if name == "SIGKILL" or "memoryerror" in low or any(word in low for word in OUT_OF_MEMORY):
-        signal_name = f" ({name})" if name else ""
+        shown_name = f" ({name})" if name else ""
         return BuildFailed(
-            f"{what}: the build process was killed or ran out of memory{signal_name}",
+            f"{what}: the build process was killed or ran out of memory{shown_name}",
             hint="free some memory, build with a smaller --batch, or build one precision at a time",
             code="TP4008",
         )
     if "Traceback (most recent call last)" in text and not name:
         return RuntimeError(f"{what}: the build process failed because of a bug in trtpoets:\n{text[-4000:]}")
-    messages = text.partition("Fatal Python error")[0]  # without the stack that faulthandler adds
-    last = next((line.strip() for line in reversed(messages.splitlines()) if line.strip()), "")
+    last = last_line(text.partition("Fatal Python error")[0])  # without the stack that faulthandler adds
     last_output = f"; its last output was: {last[:200]}" if last else ""
     return BuildFailed(
         f"{what}: the build process was ended by {name or f'its library, with code {code}'}{last_output}",

@@ -15,7 +15,7 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import RunnerId, engine_file_name, engine_runner
 from trtpoets.core.types import Engine, EngineCard, Flavour, OnnxModel, Precision, hash_of
 from trtpoets.core.workspace import card_of, open_card, read_card, seal_card
-from trtpoets.device.build.build_child import build_request_line
+from trtpoets.device.build.build_child import build_order
 from trtpoets.device.build.build_messages import BuildResult
 from trtpoets.device.build.build_process import describe, run_build
 from trtpoets.device.build.engine_card import build_command, card_from_details, platform_name
@@ -67,7 +67,7 @@ def engine_from_onnx(
     timing_cache = load_timing_cache(timings, library, gpu) if gpu is not None else b""
     with atomic_file(out) as part:
         result = run_build(
-            lambda answers: build_request_line(
+            build_order(
                 onnx=model.path,
                 onnx_sha256=onnx_sha256,
                 vouched=bool(vouched_sha256),
@@ -76,7 +76,6 @@ def engine_from_onnx(
                 request=request,
                 timing_cache=timing_cache,
                 out=part,
-                answers=answers,
             ),
             BuildResult,
             what=what,
@@ -200,10 +199,8 @@ def default_flavour() -> Flavour:
 def _card(
     model: OnnxModel, request: BuildRequest, library: TensorRt, file: Path, onnx_sha256: str, result: BuildResult
 ) -> EngineCard:
-    try:
-        gpu, cuda = libcuda.gpus()[0], libcuda.cuda_version()
-    except TrtPoetsError:  # TensorRT-RTX builds without a GPU
-        gpu, cuda = None, None
+    here = libcuda.detect()
+    gpu = here.gpus[0] if here.gpus else None  # TensorRT-RTX builds without a GPU
     if library.flavour is Flavour.RTX:
         targets = rtx_targets(file) or request.targets or ("sm80+",)
     elif request.hardware_compatible:
@@ -216,7 +213,7 @@ def _card(
         flavour=library.flavour,
         precision=model.precision,
         tensorrt_version=library.version,
-        cuda_version=cuda,
+        cuda_version=here.cuda,
         driver_version=libcuda.driver_version(),
         gpu=gpu.name if gpu else None,
         compute_capability="{}.{}".format(*gpu.compute_capability) if gpu else None,

@@ -7,7 +7,6 @@ dependency. The child has the same environment and imports through `core.optiona
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Iterable, Mapping
 
 import trtpoets
 from trtpoets.core.child_environment import child_environment
+from trtpoets.core.child_process import signal_name
 from trtpoets.core.serialization import parsed
 
 NAMES = ("onnx", "onnxruntime", "tensorflow", "tf2onnx")
@@ -102,10 +102,7 @@ def try_imports(names: Iterable[str]) -> Imports:
 
 def _end(code: int) -> str:
     if code < 0:
-        try:
-            return f"died of {signal.Signals(-code).name}"
-        except ValueError:
-            return f"died of signal {-code}"
+        return f"was ended by {signal_name(-code)}"
     return f"ended the process with code {code}"
 
 

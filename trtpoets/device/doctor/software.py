@@ -82,22 +82,15 @@ def software_here(*, training: bool = True) -> Software:
 
     Without `training`, the modules of `imports.NAMES` are not imported.
     """
-    gpus: tuple[Gpu, ...] = ()
-    problem = hint = ""
-    driver_cuda = None
-    try:
-        gpus = libcuda.gpus()
-        driver_cuda = libcuda.cuda_version()
-    except TrtPoetsError as error:
-        problem, hint = error.message, error.hint
+    here = libcuda.detect()
     packages = installed(PACKAGES)
     tried = try_imports(_MODULES.get(package, package) for package in packages if training)
     return Software(
-        gpus=gpus,
-        gpu_problem=problem,
-        gpu_hint=hint,
+        gpus=here.gpus,
+        gpu_problem=here.problem.message if here.problem else "",
+        gpu_hint=here.problem.hint if here.problem else "",
         driver=libcuda.driver_version(),
-        driver_cuda=driver_cuda,
+        driver_cuda=here.cuda,
         tensorrt=_tried(lambda: _loaded(load_tensorrt(Flavour.TENSORRT))),
         rtx=_tried(lambda: _loaded(load_tensorrt(Flavour.RTX))),
         pycuda=_tried(lambda: Loaded(".".join(map(str, load_pycuda().get_version())))),

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Mapping
 
 from trtpoets.core.images import usable_cores
-from trtpoets.device.jetson.jetpack import Chip, JetPack, chip_of, jetpack_of, l4t_release
+from trtpoets.core.system_files import l4t_release, memory_of, system_text
+from trtpoets.device.jetson.jetpack import Chip, JetPack, chip_of, jetpack_of
 from trtpoets.device.jetson.power_modes import PowerMode, fastest_mode, power_modes
 
 _NVIDIA_ON_PCI = "0x10de"
@@ -84,8 +85,8 @@ def system_at(root: Path = Path("/"), environment: Mapping[str, str] = os.enviro
         architecture=platform.machine(),
         cpu=_cpu(root),
         cores=usable_cores(),
-        memory_gib=_memory(root),
-        governor=read_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
+        memory_gib=memory_of(root).get("MemTotal", 0) / 2**30,
+        governor=system_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
         container=any((root / name).exists() for name in (".dockerenv", "run/.containerenv")),
         nvidia_card=_nvidia_card(root),
         toolkit=toolkit,
@@ -98,26 +99,18 @@ def system_at(root: Path = Path("/"), environment: Mapping[str, str] = os.enviro
 def python_here() -> PythonFacts:
     """The facts about the running Python."""
     in_venv = sys.prefix != sys.base_prefix
-    settings = read_text(Path(sys.prefix) / "pyvenv.cfg").lower()
+    settings = system_text(Path(sys.prefix) / "pyvenv.cfg").lower()
     shared = re.search(r"^include-system-site-packages\s*=\s*true", settings, re.MULTILINE) is not None
     return PythonFacts(platform.python_version(), sys.prefix, in_venv, shared or not in_venv)
 
 
-def read_text(path: Path) -> str:
-    """The text of a small system file without the NUL and newline at its end; empty if it can't be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
-    except OSError:
-        return ""
-
-
 def _system_name(root: Path) -> str:
-    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', read_text(root / "etc/os-release"), re.MULTILINE)
+    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', system_text(root / "etc/os-release"), re.MULTILINE)
     return found.group(1) if found else platform.system()
 
 
 def _cpu(root: Path) -> str:
-    text = read_text(root / "proc/cpuinfo")
+    text = system_text(root / "proc/cpuinfo")
     # x86 has "model name", some ARM kernels "Model" or "Hardware"; else the architecture is used.
     for key in ("model name", "Model", "Hardware"):
         found = re.search(rf"^{key}\s*:\s*(.+)$", text, re.MULTILINE)
@@ -126,13 +119,8 @@ def _cpu(root: Path) -> str:
     return platform.processor() or platform.machine()
 
 
-def _memory(root: Path) -> float:
-    found = re.search(r"^MemTotal:\s*(\d+) kB$", read_text(root / "proc/meminfo"), re.MULTILINE)
-    return int(found.group(1)) / 2**20 if found else 0.0
-
-
 def _nvidia_card(root: Path) -> bool:
-    return any(read_text(vendor) == _NVIDIA_ON_PCI for vendor in root.glob("sys/bus/pci/devices/*/vendor"))
+    return any(system_text(vendor) == _NVIDIA_ON_PCI for vendor in root.glob("sys/bus/pci/devices/*/vendor"))
 
 
 def _toolkit(root: Path) -> tuple[str | None, str | None]:
@@ -140,7 +128,7 @@ def _toolkit(root: Path) -> tuple[str | None, str | None]:
     home = root / "usr/local/cuda"
     folder = "/usr/local/cuda/bin" if (home / "bin/nvcc").exists() else None
     try:
-        told = json.loads(read_text(home / "version.json"))
+        told = json.loads(system_text(home / "version.json"))
         return str(told["cuda"]["version"]), folder
     except (ValueError, KeyError, TypeError):
         return None, folder
@@ -152,16 +140,16 @@ def _system_tensorrt(root: Path) -> str | None:
 
 
 def _jetson(root: Path, environment: Mapping[str, str]) -> Jetson | None:
-    release = l4t_release(read_text(root / "etc/nv_tegra_release"))
+    release = l4t_release(system_text(root / "etc/nv_tegra_release"))
     if release is None:  # containers for Jetsons have this variable instead of the file
         told = re.match(r"r?(\d+)\.(\d+)(?:\.(\d+))?", environment.get("L4T_VERSION", "").lower())
         release = tuple(int(number) for number in told.groups(default="0")) if told else None
-    chip = chip_of(read_text(root / "proc/device-tree/compatible"))
+    chip = chip_of(system_text(root / "proc/device-tree/compatible"))
     if release is None and chip is None:
         return None
     mode, full = _power(root)
     return Jetson(
-        model=read_text(root / "proc/device-tree/model") or "an unknown Jetson",
+        model=system_text(root / "proc/device-tree/model") or "an unknown Jetson",
         chip=chip,
         l4t=".".join(map(str, release)) if release else "",
         jetpack=jetpack_of(release) if release else None,
@@ -172,8 +160,8 @@ def _jetson(root: Path, environment: Mapping[str, str]) -> Jetson | None:
 
 def _power(root: Path) -> tuple[str | None, PowerMode | None]:
     """The name of the current power mode, and the fastest one."""
-    modes = power_modes(read_text(root / "etc/nvpmodel.conf"))
-    found = re.search(r"pmode:(\d+)", read_text(root / "var/lib/nvpmodel/status"))
+    modes = power_modes(system_text(root / "etc/nvpmodel.conf"))
+    found = re.search(r"pmode:(\d+)", system_text(root / "var/lib/nvpmodel/status"))
     if not found:
         return None, fastest_mode(modes)
     names = {mode.number: mode.name for mode in modes}

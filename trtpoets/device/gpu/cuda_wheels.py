@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Sequence
 
-from trtpoets.core.errors import RunFailed
 from trtpoets.core.types import Flavour
 from trtpoets.device.gpu import libcuda
 from trtpoets.device.gpu.libcuda import Gpu
@@ -46,9 +45,6 @@ def extra_here(flavour: Flavour) -> str:
 
     Without a driver it is the extra without a CUDA version: "tensorrt".
     """
-    try:
-        gpus, cuda = libcuda.gpus(), libcuda.cuda_version()
-    except RunFailed:
-        gpus, cuda = (), None
-    major = cuda_of_driver(cuda, libcuda.module_version())
-    return flavour.value if major is None else f"{flavour.value}-cu{wheels_for(major, gpus)}"
+    here = libcuda.detect()
+    major = cuda_of_driver(here.cuda, libcuda.module_version())
+    return flavour.value if major is None else f"{flavour.value}-cu{wheels_for(major, here.gpus)}"

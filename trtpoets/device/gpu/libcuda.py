@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
-from trtpoets.core.errors import RunFailed
+from trtpoets.core.errors import RunFailed, TrtPoetsError
+from trtpoets.core.system_files import l4t_release, system_text
 
-_MODEL, _TEGRA, _MODULE = "/proc/device-tree/model", "/etc/nv_tegra_release", "/proc/driver/nvidia/version"
+_ROOT = Path("/")
+"""The folder of the system's files."""
 
 _MULTIPROCESSORS, _SHARES_MEMORY = 16, 18
 """CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT and _INTEGRATED of cuda.h."""
@@ -112,9 +114,37 @@ def gpus() -> tuple[Gpu, ...]:
     return tuple(_gpu(driver, index) for index in range(count.value))
 
 
-def _gpu(driver: Any, index: int) -> Gpu:
-    device, memory = ctypes.c_int(), ctypes.c_size_t()
+@dataclass(frozen=True)
+class Detected:
+    """What the driver reports: the GPUs that this process can use, and the newest CUDA version that it supports.
+
+    Without a working driver or a GPU, `problem` is the reason.
+    """
+
+    gpus: tuple[Gpu, ...] = ()
+    cuda: str | None = None
+    problem: TrtPoetsError | None = None
+
+
+def detect() -> Detected:
+    """Detect the GPUs of this machine. Raises nothing; `gpus` is for callers that need a GPU."""
+    usable: tuple[Gpu, ...] = ()
+    try:
+        usable = gpus()
+        return Detected(usable, cuda_version())
+    except TrtPoetsError as error:
+        return Detected(usable, problem=error)
+
+
+def device_at(driver: Any, index: int) -> ctypes.c_int:
+    """The driver's handle of the GPU with this index. Raises RunFailed."""
+    device = ctypes.c_int()
     check(driver, driver.cuDeviceGet(ctypes.byref(device), index), "cuDeviceGet")
+    return device
+
+
+def _gpu(driver: Any, index: int) -> Gpu:
+    device, memory = device_at(driver, index), ctypes.c_size_t()
     name = ctypes.create_string_buffer(256)
     check(driver, driver.cuDeviceGetName(name, len(name), device), "cuDeviceGetName")
     check(driver, driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device), "cuDeviceTotalMem")
@@ -131,7 +161,7 @@ def _gpu(driver: Any, index: int) -> Gpu:
         memory.value,
         attribute(_MULTIPROCESSORS) or None,
         integrated,
-        (_text(_MODEL) or None) if integrated else None,
+        (system_text(_ROOT / "proc/device-tree/model") or None) if integrated else None,
     )
 
 
@@ -149,24 +179,18 @@ def driver_version() -> str | None:
     Jetsons since Orin also have the kernel module's file ("NVRM version: NVIDIA UNIX Open Kernel Module for
     aarch64  540.4.0"), so the Jetson's own file is read first.
     """
-    release = re.search(r"R(\d+).*?REVISION:\s*([\d.]+)", _text(_TEGRA))
-    if release:
-        return f"L4T R{release.group(1)}.{release.group(2)}"
-    return module_version()
+    release = l4t_release(system_text(_ROOT / "etc/nv_tegra_release"))
+    return "L4T R" + ".".join(map(str, release)) if release else module_version()
 
 
-def module_version() -> str | None:
-    """The version of NVIDIA's kernel module, such as "570.133.20"; None if there is none, as on Jetsons before Orin."""
-    match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", _text(_MODULE))
+def module_version(root: Path | None = None) -> str | None:
+    """The version of NVIDIA's kernel module, such as "570.133.20"; None if there is none, as on Jetsons before Orin.
+
+    `root` is the folder of the system's files.
+    """
+    text = system_text((root or _ROOT) / "proc/driver/nvidia/version")
+    match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", text)
     return match.group(1) if match else None
-
-
-def _text(path: str) -> str:
-    """The text of a system file; empty if it does not exist or can't be read."""
-    try:
-        return Path(path).read_text(errors="replace").strip("\0\n ")
-    except OSError:
-        return ""
 
 
 def check(driver: Any, code: int, call: str) -> None:
@@ -189,8 +213,7 @@ def maps_host_memory(driver: Any, index: int) -> bool:
     A discrete GPU accesses host memory over PCIe each time, so one copy is faster there (CUDA for Tegra, memory
     management; CU_DEVICE_ATTRIBUTE_INTEGRATED and _CAN_MAP_HOST_MEMORY).
     """
-    device, value = ctypes.c_int(), ctypes.c_int()
-    check(driver, driver.cuDeviceGet(ctypes.byref(device), index), "cuDeviceGet")
+    device, value = device_at(driver, index), ctypes.c_int()
     for which in (_INTEGRATED, _CAN_MAP_HOST_MEMORY):
         check(driver, driver.cuDeviceGetAttribute(ctypes.byref(value), which, device), "cuDeviceGetAttribute")
         if not value.value:

@@ -23,8 +23,7 @@ def cuda_bus_id(index: int = 0) -> str | None:
     """
     try:
         driver = libcuda.load_driver()
-        device, text = ctypes.c_int(), ctypes.create_string_buffer(_LENGTH)
-        libcuda.check(driver, driver.cuDeviceGet(ctypes.byref(device), index), "cuDeviceGet")
+        device, text = libcuda.device_at(driver, index), ctypes.create_string_buffer(_LENGTH)
         libcuda.check(driver, driver.cuDeviceGetPCIBusId(text, _LENGTH, device), "cuDeviceGetPCIBusId")
     except RunFailed:
         return None

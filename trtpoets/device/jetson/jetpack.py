@@ -9,7 +9,6 @@ release is unknown; 39.2.2 is assumed. DLA: TensorRT's support matrices (10.7 wa
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from trtpoets.core.types import Flavour, Precision
@@ -18,16 +17,25 @@ from trtpoets.device.capability import Capability, arithmetic_of, opset_ceiling,
 
 @dataclass(frozen=True)
 class Chip:
-    """A Jetson's SoC. `dla` says whether some modules with it have deep learning accelerators."""
+    """A Jetson's SoC."""
 
     name: str
     compute_capability: Capability
-    dla: bool
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
         """The precisions that its GPU computes fast."""
         return arithmetic_of(self.compute_capability).precisions
+
+    @property
+    def boards(self) -> tuple[Board, ...]:
+        """The modules with this chip."""
+        return tuple(board for board in BOARDS if CHIPS[board.chip] is self)
+
+    @property
+    def dla(self) -> bool:
+        """Whether some modules with it have deep learning accelerators."""
+        return any(board.dla for board in self.boards)
 
 
 @dataclass(frozen=True)
@@ -63,35 +71,55 @@ class JetPack:
 
 
 CHIPS = {
-    "tegra210": Chip("Nano or TX1", (5, 3), dla=False),
-    "tegra186": Chip("TX2", (6, 2), dla=False),
-    "tegra194": Chip("Xavier", (7, 2), dla=True),
-    "tegra234": Chip("Orin", (8, 7), dla=True),
-    "tegra264": Chip("Thor", (11, 0), dla=False),
+    "tegra210": Chip("Nano or TX1", (5, 3)),
+    "tegra186": Chip("TX2", (6, 2)),
+    "tegra194": Chip("Xavier", (7, 2)),
+    "tegra234": Chip("Orin", (8, 7)),
+    "tegra264": Chip("Thor", (11, 0)),
 }
 """Chips by their name in /proc/device-tree/compatible."""
 
 
 @dataclass(frozen=True)
 class Board:
-    """A Jetson module, with its name for `--board`. `dla` says whether it has deep learning accelerators."""
+    """A Jetson module, with its name for `--board`. `dla` says whether it has deep learning accelerators.
+
+    `numbers` are those of the module and of its carrier boards, as in device trees and L4T's configurations; `aliases`
+    are other words for the last word of its name.
+    """
 
     name: str
     title: str
     chip: str
     dla: bool
+    numbers: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of its name: ("orin", "nano")."""
+        return tuple(self.name.split("-"))
+
+
+_ORIN_NX_OR_NANO = ("p3767", "p3768")
+"""Numbers that both modules have."""
 
 BOARDS = (
-    Board("nano", "Jetson Nano", "tegra210", dla=False),
-    Board("tx1", "Jetson TX1", "tegra210", dla=False),
-    Board("tx2", "Jetson TX2", "tegra186", dla=False),
-    Board("xavier-nx", "Jetson Xavier NX", "tegra194", dla=True),
-    Board("agx-xavier", "Jetson AGX Xavier", "tegra194", dla=True),
-    Board("orin-nano", "Jetson Orin Nano", "tegra234", dla=False),
-    Board("orin-nx", "Jetson Orin NX", "tegra234", dla=True),
-    Board("agx-orin", "Jetson AGX Orin", "tegra234", dla=True),
-    Board("agx-thor", "Jetson AGX Thor", "tegra264", dla=False),
+    Board("nano", "Jetson Nano", "tegra210", dla=False, numbers=("p3448", "p3450")),
+    Board("tx1", "Jetson TX1", "tegra210", dla=False, numbers=("p2180", "p2371")),
+    Board("tx2", "Jetson TX2", "tegra186", dla=False, numbers=("p3310", "p3489", "p3636", "p2771"), aliases=("tx2i",)),
+    Board("xavier-nx", "Jetson Xavier NX", "tegra194", dla=True, numbers=("p3668", "p3518")),
+    Board("agx-xavier", "Jetson AGX Xavier", "tegra194", dla=True, numbers=("p2888", "p2972", "p2822")),
+    Board(
+        "orin-nano",
+        "Jetson Orin Nano",
+        "tegra234",
+        dla=False,
+        numbers=("p3767-0003", "p3767-0004", "p3767-0005", "p3766", *_ORIN_NX_OR_NANO),
+    ),
+    Board("orin-nx", "Jetson Orin NX", "tegra234", dla=True, numbers=("p3767-0000", "p3767-0001", *_ORIN_NX_OR_NANO)),
+    Board("agx-orin", "Jetson AGX Orin", "tegra234", dla=True, numbers=("p3701", "p3730", "p3737")),
+    Board("agx-thor", "Jetson AGX Thor", "tegra264", dla=False, numbers=("p3834", "p4071"), aliases=("t5000", "t4000")),
 )
 """All modules, by NVIDIA's names. DLAs are from the modules' data sheets: of the Orins, only the Nano has none."""
 
@@ -130,14 +158,6 @@ JETPACKS = (
 )
 """All releases, in the order of their L4T releases."""
 
-_RELEASE = re.compile(r"R(\d+) \(release\), REVISION: (\d+)(?:\.(\d+))?")
-
-
-def l4t_release(text: str) -> tuple[int, ...] | None:
-    """The L4T release in the text of /etc/nv_tegra_release, such as (36, 4, 3); None if there is none."""
-    match = _RELEASE.search(text)
-    return tuple(int(number) for number in match.groups(default="0")) if match else None
-
 
 def jetpack_of(l4t: tuple[int, ...]) -> JetPack | None:
     """The JetPack of an L4T release: the last one of its major version that is not newer; None if there is none."""
@@ -151,5 +171,9 @@ def chip_of(compatible: str) -> Chip | None:
 
 
 def has_dla(chip: Chip, model: str) -> bool:
-    """Whether a module has DLAs, by chip and model: the Orin Nano has none. TensorRT's builder reports the number."""
-    return chip.dla and "Orin Nano" not in model
+    """Whether the module of a model has DLAs; if the model names no module of the chip, whether some of them have.
+
+    TensorRT's builder reports the number of DLA cores.
+    """
+    named = [board for board in chip.boards if board.title.replace("Jetson ", "") in model]
+    return any(board.dla for board in named or chip.boards)

@@ -11,7 +11,8 @@ import re
 from typing import Sequence
 
 from trtpoets.core.errors import BadInput
-from trtpoets.device.jetson.jetpack import BOARDS, JETPACKS, Board, JetPack, jetpack_of, l4t_release
+from trtpoets.core.system_files import l4t_release
+from trtpoets.device.jetson.jetpack import BOARDS, JETPACKS, Board, JetPack, jetpack_of
 
 _log = logging.getLogger(__name__)
 
@@ -23,21 +24,9 @@ _VERSION = re.compile(
     r"(?P<numbers>\d+(?:\.\d+){0,3})(?:[+-]\S*|\s*(?:ga|dp|\(release\)))?"
 )
 
-_KEYWORDS = ("orin", "nano", "xavier", "agx", "nx", "tx1", "tx2i", "tx2", "thor", "t5000", "t4000")
-_SAME = {"tx2i": "tx2", "t5000": "thor", "t4000": "thor"}
-_MODULES = {
-    **dict.fromkeys(("p3448", "p3450"), ("nano",)),
-    **dict.fromkeys(("p2180", "p2371"), ("tx1",)),
-    **dict.fromkeys(("p3310", "p3489", "p3636", "p2771"), ("tx2",)),
-    **dict.fromkeys(("p3668", "p3518"), ("xavier-nx",)),
-    **dict.fromkeys(("p2888", "p2972", "p2822"), ("agx-xavier",)),
-    **dict.fromkeys(("p3701", "p3730", "p3737"), ("agx-orin",)),
-    **dict.fromkeys(("p3767-0000", "p3767-0001"), ("orin-nx",)),
-    **dict.fromkeys(("p3767-0003", "p3767-0004", "p3767-0005", "p3766"), ("orin-nano",)),
-    **dict.fromkeys(("p3767", "p3768"), ("orin-nano", "orin-nx")),
-    **dict.fromkeys(("p3834", "p4071"), ("agx-thor",)),
-}
-"""Module and carrier board numbers, and the modules with that number."""
+_ALIASES = {alias: board.words[-1] for board in BOARDS for alias in board.aliases}
+_KEYWORDS = "|".join(sorted({*_ALIASES, *(word for board in BOARDS for word in board.words)}, key=len, reverse=True))
+"""The words of the modules' names, longest first, as a regular expression."""
 
 _NOISE = re.compile(
     r"nvidia|jetson|developer|devkit|dev|kit|modules?|series|super|industrial|engineering|reference|e?mmc|nvme|sd|board|som|maxn|[ab]0[0-9]"
@@ -146,15 +135,16 @@ def _boards_of(name: str) -> tuple[str, ...]:
     exact = [board.name for board in BOARDS if board.name == name]
     if exact:
         return tuple(exact)
-    for number in sorted(_MODULES, key=len, reverse=True):  # numbers with a variant first
-        if number in name:
-            return _MODULES[number]
-    words = {_SAME.get(word, word) for word in re.findall("|".join(_KEYWORDS), name)}
-    rest = _NOISE.sub(" ", re.sub("|".join(_KEYWORDS), " ", name))
+    numbers = [number for board in BOARDS for number in board.numbers if number in name]
+    if numbers:
+        longest = max(numbers, key=len)  # one with a variant
+        return tuple(board.name for board in BOARDS if longest in board.numbers)
+    words = {_ALIASES.get(word, word) for word in re.findall(_KEYWORDS, name)}
+    rest = _NOISE.sub(" ", re.sub(_KEYWORDS, " ", name))
     if not words or rest.strip():
         return ()
     if words == {"tx2", "nx"}:
         return ("tx2",)
-    parts = {board.name: set(board.name.split("-")) for board in BOARDS}
+    parts = {board.name: set(board.words) for board in BOARDS}
     same = [board for board, its in parts.items() if its == words]
     return tuple(same or [board for board, its in parts.items() if its > words])

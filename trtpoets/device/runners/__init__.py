@@ -5,10 +5,12 @@ from __future__ import annotations
 from enum import Enum
 from typing import Sequence, Union
 
+from trtpoets.core.runner_id import ORIGINAL, baseline_of
 from trtpoets.core.types import Classifier, Engine, OnnxModel, TfliteModel
 from trtpoets.device.gpu.gpu_wait import Wait
 from trtpoets.device.runners.base import Runner
 from trtpoets.device.runners.keras import KerasRunner
+from trtpoets.device.runners.original import OriginalRunner
 from trtpoets.device.runners.ort import OnnxRuntimeRunner
 from trtpoets.device.runners.tf import TensorFlowRunner
 from trtpoets.device.runners.tflite import TfliteRunner
@@ -22,7 +24,7 @@ class Way(Enum):
     """How an artefact is run; all but PLAIN are for comparison."""
 
     PLAIN = "plain"
-    """The default: TensorFlow's graph, ONNX Runtime on the CPU, the engine."""
+    """The default: TensorFlow's graph, the original file, ONNX Runtime on the CPU, the engine."""
     CPU = "cpu"
     """A classifier through TensorFlow on the CPU, even if there is a GPU."""
     XLA = "xla"
@@ -51,6 +53,10 @@ def open_runner(
     `wait` is how threads wait for the GPU; None is CUDA's default.
     Raises ValueError if the artefact can't be run in this `way`.
     """
+    if isinstance(artefact, Classifier) and baseline_of(artefact.spec) == ORIGINAL:
+        if way is not Way.PLAIN:
+            raise ValueError(f"{artefact.folder} can't be run by {way.value}: TensorFlow does not run its file")
+        return OriginalRunner(artefact, threads)
     if isinstance(artefact, Classifier) and way is Way.KERAS:
         return KerasRunner(artefact, threads)
     if isinstance(artefact, Classifier) and way in (Way.PLAIN, Way.CPU, Way.XLA):

@@ -2,9 +2,9 @@
 
     python -m trtpoets.judge.bench.bench_child
 
-The first request names the artefact and the photos with their SHA-256; the reply is {"loaded": seconds, "gpu":
-whether it runs on the GPU, "waits": how its threads wait for the GPU, or "", "slots": how many batches it
-can run at once}. Then, in any order and number:
+The first request contains the artefact and the photos with their SHA-256. Its reply is {"loaded": seconds, "gpu":
+whether the runner uses the GPU, "waits": how its threads wait for the GPU ("" without one), "slots": how many batches
+it can run at once}. These requests may follow, in any order and number:
 {"warm_up": batch} -> {"warmup": {...}}; {"round": batch, "seconds": s, "count": n, "limit": s} -> {"round": {...}};
 {"finish": batch} -> {"finished": {...}}; {"stream": batch} -> {"streamed": {...}}; {"serve": true} ->
 {"served": {...}}; {"loadgen": scenario, "batch": n, "median_ms": ms, "out": folder} -> {"judged": {...}}. The reply
@@ -25,7 +25,7 @@ from typing import IO, Any, Callable, Mapping
 
 import numpy as np
 
-from trtpoets.core.errors import TrtPoetsError
+from trtpoets.core.child_process import be_ended_first, error_line, replies
 from trtpoets.core.images import photo_batches
 from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.signals import ignore_until_parent_ends
@@ -37,7 +37,7 @@ from trtpoets.device.runners.gpu import runs_on_gpu
 from trtpoets.device.runners.trt import TensorRtRunner
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
 from trtpoets.judge.bench.energy import find_sensor
-from trtpoets.judge.bench.loadgen import loadgen_judges
+from trtpoets.judge.bench.loadgen import run_loadgen
 from trtpoets.judge.bench.meter import Finished, Meter
 from trtpoets.judge.bench.scenario import LoadgenResult, Served, Streamed, serve, stream
 from trtpoets.judge.bench.slowdown_watch import GpuWatch
@@ -45,10 +45,10 @@ from trtpoets.judge.bench.slowdown_watch import GpuWatch
 Opener = Callable[..., Runner]
 
 _OPENER: Opener = partial(open_runner, contained=True, wait=Wait.SPIN)
-"""Opens the real runners. A damaged file may crash this process without harm. Threads wait for the GPU by polling, as
+"""Opens the real runners; a damaged file may crash this process. Threads wait for the GPU by polling, as
 trtexec does, so that the time to wake a thread is not measured."""
 
-_PATIENCE = 10
+_WARMUP_LIMIT = 10
 """The longest warm-up as a multiple of the shortest one."""
 
 
@@ -72,9 +72,9 @@ def description_from_artefact(artefact: Runnable) -> dict[str, str]:
 
 
 def artefact_from_description(value: Mapping[str, str]) -> Runnable:
-    """Read what `description_from_artefact` wrote. An engine's card is checked against its file again.
+    """Return the artefact of a description from `description_from_artefact`. An engine's card is checked again.
 
-    The ONNX file is not: the parent did, and the `onnx` package would add to the memory that is measured.
+    The ONNX file is not checked again: the parent has done it, and the `onnx` package would add to the measured memory.
     """
     path = Path(value["path"])
     if value["kind"] == "classifier":
@@ -90,25 +90,21 @@ def artefact_from_description(value: Mapping[str, str]) -> Runnable:
 def main(opener: Opener = _OPENER) -> None:
     """Answer requests until stdin is closed. `opener` opens the runner; tests pass their own."""
     ignore_until_parent_ends()
-    with suppress(OSError):  # when memory runs out, this process is the first to go, not who started it
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    # Native libraries write to stdout as they like: what they write there goes to stderr, our lines have it alone.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
-        os.dup2(2, 1)
+    be_ended_first()
+    with replies() as send:
 
-        def tell(**value: Any) -> None:
-            replies.write(json.dumps(value) + "\n")
-            replies.flush()
+        def send_fields(**value: Any) -> None:
+            send(value)
 
         try:
-            _serve(sys.stdin, opener, tell)
+            _serve(sys.stdin, opener, send_fields)
         except BrokenPipeError:
-            return  # who asked is gone
-        except Exception as error:  # noqa: BLE001 - whatever it is, it costs this runner's rows and no more
-            tell(failure=words(error))
+            return  # the parent has ended
+        except Exception as error:  # noqa: BLE001 - any failure affects this runner only
+            send_fields(failure=error_line(error))
 
 
-def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None:
+def _serve(requests: IO[str], opener: Opener, send: Callable[..., None]) -> None:
     request = json.loads(requests.readline())
     config = from_json(BenchConfig, request["config"], "the request")
     if config.threads:
@@ -119,7 +115,7 @@ def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None
     files = [Photo(Path(path), "", Split.TEST, sha256) for path, sha256 in request["photos"]]
     paths = [file.path for file in files]
     preprocess = runner.spec.preprocess
-    if request["prepared"]:  # what was cropped once is not cropped again
+    if request["prepared"]:  # these photos are cropped already
         preprocess = replace(preprocess, crop_fraction=1.0)
     photos = np.concatenate(list(photo_batches(files, preprocess, 16)))
     _forget_peak()
@@ -128,7 +124,7 @@ def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None
         loaded, gpu = time.perf_counter() - began, runs_on_gpu(runner)
         watch = stack.enter_context(GpuWatch(request["bus_id"])) if gpu else None
         waits = runner.waits.value if isinstance(runner, TensorRtRunner) else ""
-        tell(loaded=loaded, gpu=gpu, waits=waits, slots=runner.slots)
+        send(loaded=loaded, gpu=gpu, waits=waits, slots=runner.slots)
         sensor = find_sensor(gpu=request["bus_id"]) if request["energy"] else None
         joules = stack.enter_context(sensor).joules if sensor else None
         settle = config.gpu_settle_seconds
@@ -139,45 +135,47 @@ def _serve(requests: IO[str], opener: Opener, tell: Callable[..., None]) -> None
         meters: dict[int, Meter] = {}
         for line in requests:
             try:
-                tell(**_reply(json.loads(line), runner, photos, meter, meters, config))
+                send(**_reply(json.loads(line), runner, photos, meter, meters, config))
             except BrokenPipeError:
                 raise
             except Exception as error:  # noqa: BLE001 - the other batch sizes may still work
-                tell(failure=words(error))
+                send(failure=error_line(error))
 
 
 def _reply(
-    asked: Mapping[str, Any],
+    request: Mapping[str, Any],
     runner: Runner,
     photos: np.ndarray,
     new_meter: Callable[[int], Meter],
     meters: dict[int, Meter],
     config: BenchConfig,
 ) -> dict[str, Any]:
-    if "warm_up" in asked:
-        meter = meters[asked["warm_up"]] = new_meter(asked["warm_up"])
-        patience = min(max(_PATIENCE * config.warmup_seconds, 1.0), config.max_seconds)
-        return {"warmup": to_json(meter.warm_up(config.warmup_seconds, patience))}
-    if "round" in asked:
-        return {"round": to_json(meters[asked["round"]].round(asked["seconds"], asked["count"], asked["limit"]))}
-    if {"serve", "stream", "loadgen"} & set(asked):
-        meter = new_meter(asked.get("stream", asked.get("batch", 1)))
-        (kind, result), load = meter.watching(lambda: _scenario(asked, runner, photos, config))
+    if "warm_up" in request:
+        meter = meters[request["warm_up"]] = new_meter(request["warm_up"])
+        limit = min(max(_WARMUP_LIMIT * config.warmup_seconds, 1.0), config.max_seconds)
+        return {"warmup": to_json(meter.warm_up(config.warmup_seconds, limit))}
+    if "round" in request:
+        return {
+            "round": to_json(meters[request["round"]].round(request["seconds"], request["count"], request["limit"]))
+        }
+    if {"serve", "stream", "loadgen"} & set(request):
+        meter = new_meter(request.get("stream", request.get("batch", 1)))
+        (kind, result), load = meter.watching(lambda: _scenario(request, runner, photos, config))
         return {kind: to_json(result), "gpu": to_json(load)}
-    meter = meters.pop(asked["finish"])
+    meter = meters.pop(request["finish"])
     return {"finished": to_json(Finished(tuple(meter.answers.tolist()), meter.fault, peak_memory_mib()))}
 
 
 def _scenario(
-    asked: Mapping[str, Any], runner: Runner, photos: np.ndarray, config: BenchConfig
+    request: Mapping[str, Any], runner: Runner, photos: np.ndarray, config: BenchConfig
 ) -> tuple[str, Streamed | Served | LoadgenResult]:
-    """The name of the reply's field, and its value."""
-    if "stream" in asked:
-        return "streamed", stream(runner, photos, asked["stream"], config)
-    if "serve" in asked:
+    """Return the name of the reply's field, and its value."""
+    if "stream" in request:
+        return "streamed", stream(runner, photos, request["stream"], config)
+    if "serve" in request:
         return "served", serve(runner, photos, config)
-    scenario, out = Scenario(asked["loadgen"]), Path(asked["out"])
-    return "judged", loadgen_judges(runner, photos, scenario, asked["batch"], asked["median_ms"], config, out)
+    scenario, out = Scenario(request["loadgen"]), Path(request["out"])
+    return "judged", run_loadgen(runner, photos, scenario, request["batch"], request["median_ms"], config, out)
 
 
 def _forget_peak() -> None:
@@ -197,13 +195,6 @@ def peak_memory_mib() -> float | None:
         return None
     lines = [line.split() for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(lines[0][1]) / 1024 if lines else None
-
-
-def words(error: Exception) -> str:
-    """Return an exception as one line."""
-    if isinstance(error, TrtPoetsError):
-        return f"{error.message} ({error.hint})" if error.hint else error.message
-    return f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

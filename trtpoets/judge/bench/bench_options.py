@@ -19,19 +19,21 @@ def bench_config(
     max_p99: float | None = None,
     **more: Any,
 ) -> BenchConfig:
-    """Return the configuration of `bench`. LoadGen without a scenario judges the single stream. Raises BadInput."""
+    """Return the configuration of `bench`. LoadGen without a scenario measures single-stream. Raises BadInput."""
     if more.get("loadgen") and scenario is None:
         scenario = Scenario.SINGLE_STREAM
     if more.get("target_qps") and scenario is not Scenario.SERVER:
         raise BadInput(
-            f"--target-qps {more['target_qps']:g} is a server's", hint="add: --scenario server", code="TP5006"
+            f"--target-qps {more['target_qps']:g} applies to the server scenario only",
+            hint="add: --scenario server",
+            code="TP5006",
         )
-    chosen = tuple(batches or BenchConfig.batches)
-    # A 99th percentile needs its count, and so its time; its bound needs more, as inferences are not independent.
+    sizes = tuple(batches or BenchConfig.batches)
+    # A 99th percentile needs a minimum count, which takes time; its bound needs more, as inferences are correlated.
     count, longest = (BenchConfig.min_count, 0.0) if max_p99 is None else (least_count(99), 120.0)
     longest = max(BenchConfig.max_seconds, 2 * seconds, longest)
     config = BenchConfig(
-        batches=chosen,
+        batches=sizes,
         min_seconds=seconds,
         min_count=count,
         aim_count=0 if max_p99 is None else FOR_A_BOUND * count,

@@ -1,8 +1,8 @@
-"""Measures the speed of runners: each in a process of its own, in turn, and compared with TensorFlow.
+"""Measures the speed of runners, each in its own process, and compares it with TensorFlow.
 
-Each round measures all runners, alternately forwards and backwards, so that a drift of the machine affects all alike;
-ratios are formed round by round (Kalibera and Jones, 2013, on why a ratio needs an interval). A runner that crashes,
-hangs or raises has no measurements but a reason; the others are not affected.
+Each round measures all runners, in their order and in reverse order by turns, so that a drift of the machine affects
+all alike. Ratios are formed round by round (Kalibera and Jones, 2013, on why a ratio needs an interval). A runner that
+crashes, hangs or raises is listed with the reason instead of measurements; the others are not affected.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Mapping, Sequence
 
 import numpy as np
 
+from trtpoets.core.child_process import python_program
 from trtpoets.core.errors import BadInput
 from trtpoets.core.labels import label_indices
 from trtpoets.core.progress import PARTS, Progress, silent
@@ -23,32 +24,31 @@ from trtpoets.device.runners import Runnable, Way
 from trtpoets.judge.bench.bench_config import BASELINE, BenchConfig, Scenario
 from trtpoets.judge.bench.compare import BenchmarkComparison
 from trtpoets.judge.bench.conditions import Conditions, EnergyConditions, conditions
-from trtpoets.judge.bench.contender import Contender, Failure
 from trtpoets.judge.bench.energy import find_sensor, idle_watts
 from trtpoets.judge.bench.loadgen import require_loadgen
 from trtpoets.judge.bench.measure import Measurement
+from trtpoets.judge.bench.measured_runner import BenchFailure, MeasuredRunner
 from trtpoets.judge.bench.rounds import ratio_of_rounds
-from trtpoets.judge.bench.scenario import Outcome
+from trtpoets.judge.bench.scenario import ScenarioOutcome
 from trtpoets.judge.bench.slowdown_watch import CpuWatch, GpuSummary, gpu_summary
-from trtpoets.judge.bench.worker_process import python_module
 from trtpoets.judge.clustered import equality_test
 
-__all__ = ["BASELINE", "DEFAULT", "BenchConfig", "Benchmark", "Failure", "Measurement", "benchmark_from_artefacts"]
+__all__ = ["BASELINE", "DEFAULT", "BenchConfig", "BenchFailure", "Benchmark", "Measurement", "benchmark_from_artefacts"]
 
 DEFAULT = BenchConfig()
 
-_CHILD = python_module("trtpoets.judge.bench.bench_child")
+_CHILD = python_program("trtpoets.judge.bench.bench_child")
 
 _WORST_DROP = 0.05
 """A runner whose accuracy in the timed run is significantly lower than the baseline's by this share is not valid."""
 
-_SURE = 0.01
+_SIGNIFICANT = 0.01
 """The p-value of the exact McNemar test below which a loss of accuracy is significant."""
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Throttling during a benchmark.
+class Throttling:
+    """Throttling of the CPU and the GPU during a benchmark.
 
     `cpu_throttled` counts how often cores were throttled by heat, None where the CPU does not report it. `gpu` is the
     state of the GPU in the rounds of all runners that use it, by batch size.
@@ -70,13 +70,13 @@ class Benchmark:
     """
 
     measurements: tuple[Measurement, ...]
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[BenchFailure, ...] = ()
     config: BenchConfig = DEFAULT
     photos: int = 0
     conditions: Conditions = field(default_factory=Conditions)
     incomplete: str = ""
-    outcomes: tuple[Outcome, ...] = ()
-    machine: Machine = field(default_factory=Machine)
+    outcomes: tuple[ScenarioOutcome, ...] = ()
+    machine: Throttling = field(default_factory=Throttling)
     baseline: str = BASELINE
     artefacts: Mapping[str, str] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
@@ -95,17 +95,15 @@ def benchmark_from_artefacts(
     baseline: str = BASELINE,
     prepared: bool = False,
 ) -> Benchmark:
-    """Measure the runner of each artefact, or each of its `ways` (by index). Photos are taken evenly from all given.
+    """Measure the runner of each artefact on `config.photos` of the photos, chosen evenly.
 
-    `baseline` names the runner that the others are compared with; where it is not among them, there are no ratios.
-
-    `prepared` photos are cropped and resized already, and only decoded.
-
-    LoadGen's logs are written to a folder per runner below `logs`.
+    `ways` maps the index of an artefact to the ways in which it is run; by default it is run in one way. `baseline` is
+    the name of the runner that the others are compared with; without it there are no ratios. `prepared` photos are
+    cropped and resized already, and are only decoded. LoadGen's logs are written to a folder per runner below `logs`.
 
     Raises BadInput where there is no photo or no artefact, or one runner is given twice; MissingDependency for LoadGen
     where that is not installed. The failure of a runner is part of the result and not raised. After Ctrl-C the result
-    holds what was measured until then.
+    contains the measurements until then.
     """
     if not photos:
         raise BadInput("there are no photos to measure with", hint="hold some back: --test-percent 10", code="TP5007")
@@ -120,41 +118,41 @@ def benchmark_from_artefacts(
     chosen = [photos[i] for i in np.linspace(0, len(photos) - 1, min(config.photos, len(photos))).round().astype(int)]
     before = conditions()
     bus_id = before.gpu_pci_bus_id
-    energy = _idle(bus_id)
+    energy = _energy_when_idle(bus_id)
     idle = energy.idle_watts if energy else None
-    contenders = [
-        Contender(artefact, way, config, idle, bus_id)
+    runners = [
+        MeasuredRunner(artefact, way, config, idle, bus_id)
         for place, artefact in enumerate(artefacts)
         for way in (ways or {}).get(place, (Way.PLAIN,))
     ]
-    _require_different([each.name for each in contenders])
+    _require_different([runner.name for runner in runners])
     truth = label_indices((photo.label for photo in chosen), _spec(artefacts[0]).labels)
     copies = np.unique([photo.sha256 or str(photo.path) for photo in chosen], return_inverse=True)[1]
-    outcomes: list[Outcome] = []
+    outcomes: list[ScenarioOutcome] = []
     watch = CpuWatch()
     with ExitStack() as stack:
-        for each in contenders:
-            stack.callback(each.end)
-        incomplete = _measure(contenders, chosen, prepared, config, progress)
-        waits = {each.name: each.waits for each in contenders if each.waits}
+        for runner in runners:
+            stack.callback(runner.end)
+        incomplete = _measure(runners, chosen, prepared, config, progress)
+        waits = {runner.name: runner.waits for runner in runners if runner.waits}
         before = replace(before, energy=energy, gpu_wait=waits)
-        base = next((each for each in contenders if each.name == baseline), None)
-        ratios = (len(contenders) - 1) * len(config.batches)
-        judged = [
-            [_judged(each, base, batch, truth, copies, ratios) for batch in config.batches] for each in contenders
+        base = next((runner for runner in runners if runner.name == baseline), None)
+        ratios = (len(runners) - 1) * len(config.batches)
+        by_runner = [
+            [_compared(runner, base, batch, truth, copies, ratios) for batch in config.batches] for runner in runners
         ]
-        rows = [[row for row in own if row is not None] for own in judged]
+        rows = [[row for row in own if row is not None] for own in by_runner]
         if config.scenario and not incomplete:
-            incomplete = _run_scenario(contenders, rows, config, logs, outcomes, progress)
+            incomplete = _run_scenario(runners, rows, config, logs, outcomes, progress)
     return Benchmark(
         tuple(row for own in rows for row in own),
-        tuple(failure for each in contenders for failure in each.failures),
+        tuple(failure for runner in runners for failure in runner.failures),
         config,
         len(chosen),
         before,
         incomplete,
         tuple(outcomes),
-        _meanwhile(contenders, config, watch),
+        _throttling(runners, config, watch),
         baseline,
     )
 
@@ -166,7 +164,7 @@ def _require_different(names: Sequence[str]) -> None:
         raise BadInput(f"more than one artefact is run as {twice[0]}", hint="give each artefact once", code="TP5009")
 
 
-def _idle(bus_id: str | None) -> EnergyConditions | None:
+def _energy_when_idle(bus_id: str | None) -> EnergyConditions | None:
     """Measure the power of the machine when idle; None without a sensor."""
     sensor = find_sensor(gpu=bus_id)
     if sensor is None:
@@ -175,14 +173,14 @@ def _idle(bus_id: str | None) -> EnergyConditions | None:
         return EnergyConditions(sensor.covers, idle_watts(sensor))
 
 
-def _meanwhile(contenders: Sequence[Contender], config: BenchConfig, watch: CpuWatch) -> Machine:
+def _throttling(runners: Sequence[MeasuredRunner], config: BenchConfig, watch: CpuWatch) -> Throttling:
     gpu = {}
     for batch in config.batches:
-        heats = [each.heats[batch] for each in contenders if batch in each.heats]
-        found = gpu_summary(round_.gpu for heat in heats for round_ in heat.rounds.values())
-        if found:
-            gpu[str(batch)] = found
-    return Machine(watch.throttled(), gpu)
+        measured = [runner.batch_rounds[batch] for runner in runners if batch in runner.batch_rounds]
+        summary = gpu_summary(round_.gpu for batch_rounds in measured for round_ in batch_rounds.rounds.values())
+        if summary:
+            gpu[str(batch)] = summary
+    return Throttling(watch.throttled(), gpu)
 
 
 def _spec(artefact: Runnable) -> ModelSpec:
@@ -190,77 +188,77 @@ def _spec(artefact: Runnable) -> ModelSpec:
 
 
 def _measure(
-    contenders: Sequence[Contender],
+    runners: Sequence[MeasuredRunner],
     photos: Sequence[Photo],
     prepared: bool,
     config: BenchConfig,
     progress: Progress,
 ) -> str:
     """Load all runners, then measure round by round at each batch size. Returns where it was interrupted, or ""."""
-    steps = len(contenders) + len(config.batches) * config.rounds
+    steps = len(runners) + len(config.batches) * config.rounds
     done, where = 0, "while runners were loaded"
 
-    def tell() -> None:
+    def show_progress() -> None:
         progress("benchmark", PARTS * done // steps, PARTS)
 
     try:
-        for each in contenders:
-            tell()
-            each.load(_CHILD, photos, prepared)
+        for runner in runners:
+            show_progress()
+            runner.load(_CHILD, photos, prepared)
             done += 1
         for batch in config.batches:
             where = f"before the first round at batch {batch}"
-            for each in contenders:
-                each.warm_up(batch)
+            for runner in runners:
+                runner.warm_up(batch)
             for number in range(config.rounds):
                 where = f"at batch {batch}, in round {number + 1} of {config.rounds}"
-                tell()
-                for each in contenders if number % 2 == 0 else reversed(contenders):
-                    each.round(batch, number)
+                show_progress()
+                for runner in runners if number % 2 == 0 else reversed(runners):
+                    runner.round(batch, number)
                 done += 1
-            for each in contenders:
-                each.finish(batch)
-        tell()
+            for runner in runners:
+                runner.finish(batch)
+        show_progress()
     except KeyboardInterrupt:
-        for each in contenders:
-            for batch, heat in list(each.heats.items()):
-                if heat.finished is None:
-                    each.finish(batch, hurry=True)
+        for runner in runners:
+            for batch, own_rounds in list(runner.batch_rounds.items()):
+                if own_rounds.finished is None:
+                    runner.finish(batch, hurry=True)
         return where
     return ""
 
 
 def _run_scenario(
-    contenders: Sequence[Contender],
+    runners: Sequence[MeasuredRunner],
     rows: Sequence[Sequence[Measurement]],
     config: BenchConfig,
     logs: Path,
-    outcomes: list[Outcome],
+    outcomes: list[ScenarioOutcome],
     progress: Progress,
 ) -> str:
-    """Add the outcome of each runner that has rows to `outcomes`; `rows` are those of each contender in turn.
+    """Add the outcome of each runner with measurements to `outcomes`; `rows` are the measurements of each runner.
 
     Returns where it was interrupted, or "".
     """
     where = ""
     try:
-        for done, (each, own) in enumerate(zip(contenders, rows)):
-            where = f"in the {config.scenario} scenario of {each.name}"
-            progress(f"{config.scenario} scenario", done, len(contenders))
-            outcome = each.outcome(Scenario(config.scenario), own) if own else None
+        for done, (runner, own) in enumerate(zip(runners, rows)):
+            where = f"in the {config.scenario} scenario of {runner.name}"
+            progress(f"{config.scenario} scenario", done, len(runners))
+            outcome = runner.outcome(Scenario(config.scenario), own) if own else None
             if outcome is not None:
                 outcomes.append(outcome)
                 if config.loadgen:
-                    outcomes[-1] = each.judged_by_loadgen(outcome, own, logs)
-        progress(f"{config.scenario} scenario", len(contenders), len(contenders))
+                    outcomes[-1] = runner.with_loadgen_result(outcome, own, logs)
+        progress(f"{config.scenario} scenario", len(runners), len(runners))
     except KeyboardInterrupt:
         return where
     return ""
 
 
-def _judged(
-    contender: Contender,
-    base: Contender | None,
+def _compared(
+    runner: MeasuredRunner,
+    base: MeasuredRunner | None,
     batch: int,
     truth: Sequence[int],
     copies: np.ndarray,
@@ -268,25 +266,28 @@ def _judged(
 ) -> Measurement | None:
     """Return a measurement with its ratio to the baseline at the same batch size; not valid if its answers are wrong.
 
-    `ratios` is the number of ratios in the benchmark, whose intervals hold together.
+    The intervals of all `ratios` ratios of the benchmark hold together with a confidence of 95 %.
     """
-    measured = contender.measurement(batch, truth)
+    measured = runner.measurement(batch, truth)
     base_measured = base.measurement(batch, truth) if base else None
     if measured is None or base is None or base_measured is None:
         return measured
-    heat, base_heat = contender.heats[batch], base.heats[batch]
-    assert heat.finished is not None
-    assert base_heat.finished is not None
-    answers, base_answers = np.array(heat.finished.answers), np.array(base_heat.finished.answers)
+    own_rounds, base_rounds = runner.batch_rounds[batch], base.batch_rounds[batch]
+    assert own_rounds.finished is not None
+    assert base_rounds.finished is not None
+    answers, base_answers = np.array(own_rounds.finished.answers), np.array(base_rounds.finished.answers)
     wrong = _wrong(answers, base_answers, np.asarray(truth), copies, base.name)
-    if wrong and not measured.fault:  # however busy the machine was
+    if wrong and not measured.fault:  # this reason replaces others, such as a busy machine
         measured = replace(measured, valid=False, reason=wrong, fault=wrong)
-    both = sorted(heat.rounds.keys() & base_heat.rounds.keys())
+    both = sorted(own_rounds.rounds.keys() & base_rounds.rounds.keys())
     if not (measured.valid and base_measured.valid and both):
         return measured
-    if contender is base:
+    if runner is base:
         return replace(measured, speedup=1.0, speedup_low=1.0, speedup_high=1.0)
-    first, second = ([float(np.median(each.rounds[number].spans)) for number in both] for each in (base_heat, heat))
+    first, second = (
+        [float(np.median(measured_rounds.rounds[number].spans)) for number in both]
+        for measured_rounds in (base_rounds, own_rounds)
+    )
     ratio, interval, drifts = ratio_of_rounds(first, second, comparisons=ratios)
     low, high = interval or (None, None)
     return replace(measured, speedup=ratio, speedup_low=low, speedup_high=high, speedup_rows=ratios, drifts=drifts)
@@ -298,6 +299,6 @@ def _wrong(answers: np.ndarray, base_answers: np.ndarray, truth: np.ndarray, cop
     if not both.any():
         return ""
     right, base_right = (answers == truth)[both], (base_answers == truth)[both]
-    if right.mean() >= base_right.mean() - _WORST_DROP or equality_test(base_right, right, copies[both]) > _SURE:
+    if right.mean() >= base_right.mean() - _WORST_DROP or equality_test(base_right, right, copies[both]) > _SIGNIFICANT:
         return ""
     return f"wrong: {right.mean():.0%} of the timed photos right, {baseline} {base_right.mean():.0%}"

@@ -1,4 +1,4 @@
-"""Reads and writes benchmark.json; measurements are kept even if writing or comparing fails."""
+"""Reads and writes benchmark.json. Measurements are kept even if writing or comparing fails."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_benchmark(path: Path) -> Benchmark:
     """
     if not path.is_file():
         raise MissingArtefact(
-            f"{path} is not there", hint="keep one first: trtpoets bench NAME --json > old.json", code="TP5010"
+            f"{path} does not exist", hint="write one: trtpoets bench NAME --json > old.json", code="TP5010"
         )
     document = read_json(path)
     try:
@@ -40,8 +40,8 @@ def read_benchmark(path: Path) -> Benchmark:
         problem = error.message
     if problem:
         raise BadArtefact(
-            f"{path} is no benchmark: {problem}",
-            hint="give benchmark.json of a run, or what this wrote: trtpoets bench NAME --json > old.json",
+            f"{path} is not a benchmark: {problem}",
+            hint="give benchmark.json of a run, or the output of: trtpoets bench NAME --json > old.json",
             code="TP5011",
         )
     return benchmark
@@ -50,7 +50,7 @@ def read_benchmark(path: Path) -> Benchmark:
 def benchmark_from_card(details: Mapping[str, Any], path: Path) -> Benchmark:
     """Return the content of benchmark.json from the details of its card.
 
-    Versions that counted all inferences as independent gave p99 bounds that do not hold: those are left out. Raises
+    Earlier versions counted all inferences as independent; their p99 bounds are wrong and become None. Raises
     BadArtefact for a field of another type.
     """
     benchmark = from_json(
@@ -77,7 +77,7 @@ def _problem(row: Measurement) -> str:
     for name, values in (("p50_ms", [row.p50_ms]), ("speedup", [row.speedup]), ("round_p50_ms", row.round_p50_ms)):
         wrong = [value for value in values if value is not None and not _LEAST <= value <= _MOST]
         if wrong:
-            return f"{where}: {name} is {wrong[0]}, and a number above 0 was expected"
+            return f"{where}: {name} is {wrong[0]}, and must be a number above 0"
     return ""
 
 
@@ -92,24 +92,26 @@ def write_benchmark(
     skipped: Sequence[Skipped] = (),
     before: Benchmark | None = None,
 ) -> Benchmark:
-    """Write `measured` to `path` and return what was written; it is compared with an older benchmark `before`.
+    """Compare `measured` with an older benchmark `before`, write it to `path`, and return it.
 
-    `artefacts` gives each file's sha256 by its name, `skipped` what could not be measured and why. Where the disk is
-    full, what was measured goes to the temporary folder under the run's `name`, and StorageFailed says so.
+    `artefacts` is the sha256 of each file by its name, `skipped` what could not be measured and why, `again` the
+    command that repeats the benchmark, written as "command".
 
-    Raises Interrupted for an interrupted benchmark, after writing it; `again` is the command that repeats it, which is
-    written as "command".
-    Raises RunFailed where no runner could be measured: an older benchmark is left as it is.
+    Raises StorageFailed where `path` can't be written; the measurements are then in the temporary folder, in a file
+    that the hint names. Raises Interrupted for an interrupted benchmark, after writing it. Raises RunFailed where no
+    runner could be measured; an older benchmark is then left as it is.
     """
     if measured.failures and not measured.measurements and not measured.incomplete:
-        whys = "; ".join(f"{failure.runner.name}: {failure.why}" for failure in measured.failures)
+        reasons = "; ".join(f"{failure.runner.name}: {failure.why}" for failure in measured.failures)
         raise RunFailed(
-            f"nothing could be measured: {whys}", hint="see what works on this machine: trtpoets doctor", code="TP5012"
+            f"nothing could be measured: {reasons}",
+            hint="see what works on this machine: trtpoets doctor",
+            code="TP5012",
         )
     result = replace(measured, artefacts=dict(artefacts), skipped=tuple(skipped), command=again)
     try:
         seal_card(path, key=key, files=[], details=to_json(result))
-        if before is not None:  # only now: whatever becomes of comparing, what was measured is kept
+        if before is not None:  # written before: the measurements are kept if this fails
             result = replace(result, compared=compared(before, result))
             seal_card(path, key=key, files=[], details=to_json(result))
     except StorageFailed as error:

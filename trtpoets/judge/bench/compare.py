@@ -29,12 +29,12 @@ _SETTINGS = ("threads", "photos")
 
 
 @dataclass(frozen=True)
-class Change:
+class SpeedChange:
     """The change of one runner at one batch size between two benchmarks.
 
-    `change` is the relative change of the ratio to TensorFlow, above 0 if faster; without TensorFlow, or with another
-    baseline, of its own median, as `by` says. `noise` is the difference between two runs under the same conditions,
-    with 95 % confidence for all rows of a comparison together. `verdict` is
+    `change` is the relative change of the value that `by` names, above 0 if faster: "speedup" (the ratio to the
+    baseline) or, where the benchmarks have no common baseline, "p50_ms" (the median). `noise` is the difference between
+    two runs under the same conditions, with 95 % confidence for all rows of a comparison together. `verdict` is
     "faster", "slower", "same" (within the noise), "drifts" (in one of the benchmarks the speed changed during the
     measurement, so that there is no estimate of the noise) or "unknown" (too few rounds, or not valid).
     """
@@ -74,12 +74,12 @@ class Difference:
 class BenchmarkComparison:
     """What changed between two benchmarks. `missing` are the runners and batch sizes that only the older one has."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[SpeedChange, ...]
     conditions: tuple[Difference, ...]
     missing: tuple[str, ...]
 
 
-Place = Tuple[str, int]
+RowKey = Tuple[str, int]
 """The name of a runner, and a batch size."""
 
 
@@ -87,8 +87,8 @@ def compared(before: Benchmark, now: Benchmark) -> BenchmarkComparison:
     """Compare an older benchmark with a newer one."""
     old = {(row.runner.name, row.batch): row for row in before.measurements}
     new = {(row.runner.name, row.batch): row for row in now.measurements}
-    beside = before.baseline if before.baseline == now.baseline else None
-    pairs = [_pair(place, old, new, beside) for place in new if place in old]
+    baseline = before.baseline if before.baseline == now.baseline else None
+    pairs = [_pair(key, old, new, baseline) for key in new if key in old]
     count = sum(bool(pair.old and pair.new) for pair in pairs)
     return BenchmarkComparison(
         tuple(_change(pair, count) for pair in pairs),
@@ -98,15 +98,15 @@ def compared(before: Benchmark, now: Benchmark) -> BenchmarkComparison:
 
 
 def _pair(
-    place: Place, old: Mapping[Place, Measurement], new: Mapping[Place, Measurement], beside: str | None
+    key: RowKey, old: Mapping[RowKey, Measurement], new: Mapping[RowKey, Measurement], baseline: str | None
 ) -> _Pair:
-    """Compare the ratios to the baseline `beside`, round by round, if both have one; otherwise the medians."""
-    first, second = old[place], new[place]
-    runner, batch = second.runner, place[1]
+    """Return the ratios to `baseline`, round by round, if both benchmarks have them; otherwise the medians."""
+    first, second = old[key], new[key]
+    runner, batch = second.runner, key[1]
     if not (first.valid and second.valid):
         return _Pair(runner, batch, "", None, None, [], [])
-    if beside is not None and beside != place[0]:
-        ratios = [_ratios(row, rows.get((beside, batch))) for row, rows in ((first, old), (second, new))]
+    if baseline is not None and baseline != key[0]:
+        ratios = [_ratios(row, rows.get((baseline, batch))) for row, rows in ((first, old), (second, new))]
         if all(len(own) >= LEAST_ROUNDS for own in ratios):
             return _Pair(runner, batch, "speedup", first.speedup, second.speedup, *ratios)
     speeds = [[1 / milliseconds for milliseconds in row.round_p50_ms] for row in (first, second)]
@@ -132,15 +132,15 @@ def rounds_of_both(first: Measurement, second: Measurement) -> list[tuple[float,
     return [(medians[0][number], medians[1][number]) for number in sorted(medians[0].keys() & medians[1].keys())]
 
 
-def _change(pair: _Pair, count: int) -> Change:
-    """Return the change of one of `count` compared rows, whose noise holds together."""
-    known = pair.before is not None and pair.now is not None
-    if not known or not pair.old or not pair.new:
-        return Change(pair.runner, pair.batch, pair.by, pair.before, pair.now, None, None, "unknown")
+def _change(pair: _Pair, count: int) -> SpeedChange:
+    """Return the change of a row; the noise of all `count` compared rows holds together with 95 % confidence."""
+    measured = pair.before is not None and pair.now is not None
+    if not measured or not pair.old or not pair.new:
+        return SpeedChange(pair.runner, pair.batch, pair.by, pair.before, pair.now, None, None, "unknown")
     ratio, interval, drifts = ratio_of_runs(pair.new, pair.old, comparisons=count)
     noise = None if interval is None else math.sqrt(interval.high / interval.low) - 1
     verdict = "drifts" if drifts else _verdict(ratio - 1, noise)
-    return Change(pair.runner, pair.batch, pair.by, pair.before, pair.now, ratio - 1, noise, verdict)
+    return SpeedChange(pair.runner, pair.batch, pair.by, pair.before, pair.now, ratio - 1, noise, verdict)
 
 
 def _verdict(change: float, noise: float | None) -> str:
@@ -157,12 +157,12 @@ def _differences(before: Benchmark, now: Benchmark) -> Iterator[Difference]:
     yield from _differing(_of(before.config, _SETTINGS), _of(now.config, _SETTINGS))
     if before.baseline != now.baseline:
         yield Difference("baseline", before.baseline, now.baseline)
-    jetsons = [each.jetson or JetsonConditions() for each in (old, new)]
+    jetsons = [conditions.jetson or JetsonConditions() for conditions in (old, new)]
     yield from _differing(_of(jetsons[0], _JETSON), _of(jetsons[1], _JETSON))
     yield from _differing(old.versions, new.versions)
     yield from _differing(before.artefacts, now.artefacts, "content of {}")
     both = old.gpu_wait.keys() & new.gpu_wait.keys()
-    waits = [{name: each.gpu_wait[name] for name in sorted(both)} for each in (old, new)]
+    waits = [{name: conditions.gpu_wait[name] for name in sorted(both)} for conditions in (old, new)]
     yield from _differing(waits[0], waits[1], "how {} waits for the GPU")
     for number, (first, second) in enumerate(zip_longest(old.gpu_state, new.gpu_state, fillvalue=GpuState())):
         yield from _differing(_of(first, _GPU), _of(second, _GPU), f"GPU {number}: {{}}")

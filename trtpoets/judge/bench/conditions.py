@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,9 @@ from typing import Mapping
 
 from trtpoets.core.optional import installed
 from trtpoets.core.serialization import from_json, to_json
-from trtpoets.device.doctor.system import System, read_text, system_at
+from trtpoets.core.system_files import memory_of, system_text
+from trtpoets.device.doctor.system import System, system_at
+from trtpoets.device.gpu import libcuda
 from trtpoets.device.gpu.nvml import gpu_state
 from trtpoets.device.gpu.pci import cuda_bus_id
 from trtpoets.judge.bench.slowdown_watch import jetson_gpu_clock
@@ -122,7 +123,7 @@ def conditions(root: Path = Path("/")) -> Conditions:
 
     The system's files are read below `root`.
     """
-    system, bus_id = system_at(root), cuda_bus_id()
+    system, memory, bus_id = system_at(root), memory_of(root), cuda_bus_id()
     gpu = gpu_state(bus_id)
     return Conditions(
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -130,15 +131,15 @@ def conditions(root: Path = Path("/")) -> Conditions:
         cores=system.cores,
         cores_of_machine=os.cpu_count(),
         governor=system.governor,
-        memory_mib=_memory_mib(root, "MemTotal"),
-        memory_free_mib=_memory_mib(root, "MemAvailable"),
+        memory_mib=_mib(memory.get("MemTotal")),
+        memory_free_mib=_mib(memory.get("MemAvailable")),
         load=tuple(round(value, 2) for value in os.getloadavg()),
         os=system.name,
         kernel=platform.release(),
         machine=system.architecture,
         python=system.python.version,
         versions=_versions(),
-        nvidia_driver=_driver(root),
+        nvidia_driver=libcuda.module_version(root),
         gpus=_gpus(),
         gpu_pci_bus_id=bus_id,
         gpu_state=(from_json(GpuState, to_json(gpu), "NVML"),) if gpu else (),
@@ -148,24 +149,17 @@ def conditions(root: Path = Path("/")) -> Conditions:
     )
 
 
-def _memory_mib(root: Path, key: str) -> int | None:
-    found = re.search(rf"^{key}:\s*(\d+) kB$", read_text(root / "proc/meminfo"), re.MULTILINE)
-    return int(found.group(1)) >> 10 if found else None
+def _mib(size: int | None) -> int | None:
+    return None if size is None else size >> 20
 
 
 def _versions() -> dict[str, str]:
-    found = installed(PACKAGES)
-    # A bundle carries the package's folders as they are, without metadata.
+    versions = installed(PACKAGES)
+    # A bundle contains the folders of the package without its metadata.
     ours = getattr(sys.modules["trtpoets"], "__version__", None)
     if ours:
-        found["trtpoets"] = str(ours)
-    return found
-
-
-def _driver(root: Path) -> str | None:
-    text = read_text(root / "proc/driver/nvidia/version")
-    found = re.search(r"(?:Kernel Module\D*?|x86_64\s+|aarch64\s+)(\d+\.\d+(?:\.\d+)?)", text)
-    return found.group(1) if found else None
+        versions["trtpoets"] = str(ours)
+    return versions
 
 
 def _gpus() -> tuple[Mapping[str, str], ...]:
@@ -175,7 +169,7 @@ def _gpus() -> tuple[Mapping[str, str], ...]:
         return ()
     fields = ("name", "compute_cap", "memory.total", "driver_version", "clocks.sm", "temperature.gpu", "pstate")
     try:
-        told = subprocess.run(
+        output = subprocess.run(
             [program, f"--query-gpu={','.join(fields)}", "--format=csv,noheader"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -184,12 +178,12 @@ def _gpus() -> tuple[Mapping[str, str], ...]:
         ).stdout.decode("utf-8", "replace")
     except (OSError, subprocess.SubprocessError):
         return ()
-    rows = [[value.strip() for value in line.split(",")] for line in told.splitlines() if line.strip()]
+    rows = [[value.strip() for value in line.split(",")] for line in output.splitlines() if line.strip()]
     return tuple(dict(zip(fields, row)) for row in rows if len(row) == len(fields))
 
 
 def _megahertz(file: Path, per_mhz: float) -> float | None:
-    text = read_text(file)
+    text = system_text(file)
     return int(text) / per_mhz if text.isdigit() else None
 
 

@@ -1,4 +1,4 @@
-"""The CPU time that other processes used on our cores during a measurement, from /proc/stat; None without it."""
+"""Measures the CPU time that other processes use during a measurement, from /proc/stat."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 _STAT = Path("/proc/stat")
 
 
-class Bystanders:
-    """Measures from its construction on: the CPU time of the cores that this process may use, minus its own."""
+class CpuContention:
+    """Measures the CPU time of other processes on the cores that this process may use, from its construction on."""
 
     def __init__(self) -> None:
         self._cores = sorted(os.sched_getaffinity(0))
         self._busy, self._own = self._busy_seconds(), time.process_time()
 
-    def taken(self) -> float | None:
+    def other_seconds(self) -> float | None:
         """Return the seconds that other processes used of each of our cores so far, on average; None if unknown.
 
         The kernel counts in hundredths of a second, so single values are inexact and may be negative: add up many.
@@ -35,10 +35,10 @@ class Bystanders:
             return None
         ticks = 0
         for core in self._cores:
-            found = re.search(rf"^cpu{core} (.*)$", text, re.MULTILINE)
-            if found is None:
+            match = re.search(rf"^cpu{core} (.*)$", text, re.MULTILINE)
+            if match is None:
                 return None
             # user nice system idle iowait irq softirq steal; guest time is in user already
-            counted = [int(value) for value in found.group(1).split()[:8]]
+            counted = [int(value) for value in match.group(1).split()[:8]]
             ticks += sum(counted) - sum(counted[3:5])
         return ticks / os.sysconf("SC_CLK_TCK")

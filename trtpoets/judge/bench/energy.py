@@ -1,6 +1,6 @@
 """Measures energy with the sensor of a machine: the rails of a Jetson, the counter of the GPU, or that of the CPU.
 
-Each covers another part of the machine, so values of different sensors are not comparable; `covers` names the part.
+Each sensor covers another part of the machine, so their values are not comparable; `covers` names the part.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from trtpoets.device.doctor.system import read_text
+from trtpoets.core.system_files import system_text
 from trtpoets.device.gpu.nvml import NvmlGpu, gpu_at
 
 _SAMPLES_PER_SECOND = 20
@@ -28,8 +28,8 @@ _PART_OF = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}
 IOs, e.g. HDMI, USB, UPHY, UFS, SDMMC, eMMC, DDR", and memory's own channel shows the voltage of that rail (Jetson Linux
 developer guide, "Jetson AGX Orin Series", "Power Monitor")."""
 
-_THE_INPUT = "ina238"
-"""The chip with one channel: bus voltage and current (docs.kernel.org/hwmon/ina238.html)."""
+_INPUT_CHIP = "ina238"
+"""A chip with one channel, for the bus voltage and current (docs.kernel.org/hwmon/ina238.html)."""
 
 _IDLE_SECONDS = 1.0
 
@@ -46,7 +46,7 @@ class Sensor(Protocol):
     ) -> None: ...
 
     def joules(self) -> float:
-        """The energy since entering."""
+        """Return the energy since entering, in joules."""
 
 
 def find_sensor(root: Path = Path("/"), gpu: str | None = None) -> Sensor | None:
@@ -57,11 +57,11 @@ def find_sensor(root: Path = Path("/"), gpu: str | None = None) -> Sensor | None
     rails = _rails(root)
     if rails:
         return Rails(rails)
-    with gpu_at(gpu) as found:
-        if gpu and found and _millijoules(found) is not None:
+    with gpu_at(gpu) as nvml_gpu:
+        if gpu and nvml_gpu and _millijoules(nvml_gpu) is not None:
             return GpuCounter(gpu)
     package = root / "sys/class/powercap/intel-rapl:0"
-    return CpuCounter(package) if read_text(package / "energy_uj").isdigit() else None
+    return CpuCounter(package) if system_text(package / "energy_uj").isdigit() else None
 
 
 def idle_watts(sensor: Sensor, seconds: float = _IDLE_SECONDS) -> float:
@@ -94,7 +94,7 @@ class Rails:
         self._thread.join()
 
     def joules(self) -> float:
-        """The energy since entering; takes a last sample now."""
+        """Return the energy since entering, in joules; takes a sample."""
         self._add()
         return self._joules
 
@@ -132,7 +132,7 @@ class GpuCounter:
         self._stack.close()
 
     def joules(self) -> float:
-        """The energy since entering."""
+        """Return the energy since entering, in joules."""
         return self._count() - self._began
 
     def _count(self) -> float:
@@ -143,8 +143,8 @@ class GpuCounter:
 
 def _millijoules(gpu: NvmlGpu) -> int | None:
     """Return the energy of a GPU since its driver was loaded in mJ; None without a counter."""
-    found: int | None = gpu.query("nvmlDeviceGetTotalEnergyConsumption")
-    return found
+    millijoules: int | None = gpu.query("nvmlDeviceGetTotalEnergyConsumption")
+    return millijoules
 
 
 class CpuCounter:
@@ -167,7 +167,7 @@ class CpuCounter:
         return None
 
     def joules(self) -> float:
-        """The energy since entering. The counter overflows after some minutes of full load: call it more often."""
+        """Return the energy since entering, in joules. Call it every minute, as the counter overflows."""
         now = _number(self._file)
         self._total += now - self._last if now >= self._last else now - self._last + self._range
         self._last = now
@@ -176,24 +176,24 @@ class CpuCounter:
 
 def _rails(root: Path) -> dict[str, tuple[Path, Path]]:
     """Return the files of voltage and current by rail: the one that feeds all, or those that no other one feeds."""
-    found = {}
+    files_by_rail = {}
     for label in sorted(root.glob("sys/bus/i2c/drivers/ina3221*/*/hwmon/hwmon*/in[123]_label")):
         number = re.sub(r"\D", "", label.name)
-        found[read_text(label)] = label.with_name(f"in{number}_input"), label.with_name(f"curr{number}_input")
+        files_by_rail[system_text(label)] = label.with_name(f"in{number}_input"), label.with_name(f"curr{number}_input")
     for chip in sorted(root.glob("sys/class/hwmon/hwmon*")):
-        if read_text(chip / "name") == _THE_INPUT:
-            name = read_text(chip / "in1_label") or read_text(chip / "label") or _WHOLE[0]
-            found.setdefault(name, (chip / "in1_input", chip / "curr1_input"))
-    # A rail at rest may measure a little below 0.
-    told = {
+        if system_text(chip / "name") == _INPUT_CHIP:
+            name = system_text(chip / "in1_label") or system_text(chip / "label") or _WHOLE[0]
+            files_by_rail.setdefault(name, (chip / "in1_input", chip / "curr1_input"))
+    # The current of an idle rail may be slightly negative.
+    readable = {
         name: files
-        for name, files in found.items()
-        if name not in ("", "NC") and all(_NUMBER.fullmatch(read_text(file)) for file in files)
+        for name, files in files_by_rail.items()
+        if name not in ("", "NC") and all(_NUMBER.fullmatch(system_text(file)) for file in files)
     }
-    whole = [name for name in _WHOLE if name in told]
+    whole = [name for name in _WHOLE if name in readable]
     if whole:
-        return {whole[0]: told[whole[0]]}
-    return {name: files for name, files in told.items() if _PART_OF.get(name) not in told}
+        return {whole[0]: readable[whole[0]]}
+    return {name: files for name, files in readable.items() if _PART_OF.get(name) not in readable}
 
 
 _NUMBER = re.compile(r"-?\d+")
@@ -201,5 +201,5 @@ _NUMBER = re.compile(r"-?\d+")
 
 def _number(file: Path) -> float:
     """Return the number in a file; 0 if it cannot be read at the moment."""
-    text = read_text(file)
+    text = system_text(file)
     return float(text) if _NUMBER.fullmatch(text) else 0.0

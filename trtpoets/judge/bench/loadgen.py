@@ -32,8 +32,8 @@ _RESULTS = {
 }
 """The result of each scenario in LoadGen's log."""
 
-_EAGER = 0.7
-"""Factor of the expected latency. LoadGen prepares queries by it: with too few of them the result is INVALID."""
+_EXPECTED_FACTOR = 0.7
+"""Factor of the expected latency, from which LoadGen computes the number of queries; too few make it INVALID."""
 
 
 def require_loadgen() -> None:
@@ -42,79 +42,79 @@ def require_loadgen() -> None:
         import mlperf_loadgen  # noqa: F401
 
 
-def loadgen_judges(
+def run_loadgen(
     runner: Runner, photos: np.ndarray, scenario: Scenario, batch: int, median_ms: float, config: BenchConfig, out: Path
 ) -> LoadgenResult:
-    """Run LoadGen's queries for photos uint8 (P, H, W, 3), and keep its logs in `out`.
+    """Run LoadGen's queries on photos, uint8 (P, H, W, 3), and write its logs to the folder `out`.
 
     `median_ms` is the measured latency of one batch of `batch` photos.
     """
     with needs("loadgen", reason="--loadgen"):
         import mlperf_loadgen as lg
     out.mkdir(parents=True, exist_ok=True)
-    desk = _Desk(runner, photos, batch, lg, inline=scenario is not Scenario.SERVER)
+    queries = _QueryRunner(runner, photos, batch, lg, inline=scenario is not Scenario.SERVER)
     settings = _settings(lg, scenario, batch, median_ms, config)
     logs, where = lg.LogSettings(), lg.LogOutputSettings()
     where.outdir, where.copy_summary_to_stdout = str(out), False
     logs.log_output, logs.enable_trace = where, False
-    sut = lg.ConstructSUT(desk.issue, lambda: None)
+    sut = lg.ConstructSUT(queries.issue, lambda: None)
     library = lg.ConstructQSL(len(photos), len(photos), lambda samples: None, lambda samples: None)
     try:
         lg.StartTestWithLogSettings(sut, library, settings, logs)
     finally:
-        desk.close()
+        queries.close()
         lg.DestroyQSL(library)
         lg.DestroySUT(sut)
-    if desk.error is not None:
-        raise RunFailed(f"{runner.name} failed under LoadGen: {desk.error}", code="TP5015") from desk.error
-    found = _log_of(out / "mlperf_log_detail.txt")
+    if queries.error is not None:
+        raise RunFailed(f"{runner.name} failed under LoadGen: {queries.error}", code="TP5015") from queries.error
+    results = _log_of(out / "mlperf_log_detail.txt")
     offline = scenario is Scenario.OFFLINE
-    value = float(found[_RESULTS[scenario]])
+    value = float(results[_RESULTS[scenario]])
     return LoadgenResult(
-        valid=found.get("result_validity") == "VALID",
+        valid=results.get("result_validity") == "VALID",
         value=value if offline else value / 1e6,
-        clock_value=desk.value(scenario),
-        queries=int(found["result_query_count"]),
+        clock_value=queries.value(scenario),
+        queries=int(results["result_query_count"]),
         logs=str(out),
     )
 
 
 def _settings(lg: Any, scenario: Scenario, batch: int, median_ms: float, config: BenchConfig) -> Any:
-    expected = int(median_ms * 1e6 * _EAGER)
-    made = lg.TestSettings()
-    made.mode = lg.TestMode.PerformanceOnly
-    made.scenario = {
+    expected = int(median_ms * 1e6 * _EXPECTED_FACTOR)
+    settings = lg.TestSettings()
+    settings.mode = lg.TestMode.PerformanceOnly
+    settings.scenario = {
         Scenario.SINGLE_STREAM: lg.TestScenario.SingleStream,
         Scenario.MULTI_STREAM: lg.TestScenario.MultiStream,
         Scenario.OFFLINE: lg.TestScenario.Offline,
         Scenario.SERVER: lg.TestScenario.Server,
     }[scenario]
-    made.min_duration_ms = int(1000 * config.min_seconds)
+    settings.min_duration_ms = int(1000 * config.min_seconds)
     percent = 90 if scenario is Scenario.SINGLE_STREAM else 99
-    made.min_query_count = 1 if scenario is Scenario.OFFLINE else least_count(percent)
-    made.max_duration_ms = int(1000 * config.timeout_seconds / 2)
+    settings.min_query_count = 1 if scenario is Scenario.OFFLINE else least_count(percent)
+    settings.max_duration_ms = int(1000 * config.timeout_seconds / 2)
     if scenario is Scenario.SINGLE_STREAM:
-        made.single_stream_expected_latency_ns = expected
+        settings.single_stream_expected_latency_ns = expected
     elif scenario is Scenario.MULTI_STREAM:
-        made.multi_stream_expected_latency_ns = expected
-        made.multi_stream_samples_per_query = MULTI_STREAM
+        settings.multi_stream_expected_latency_ns = expected
+        settings.multi_stream_samples_per_query = MULTI_STREAM
     elif scenario is Scenario.OFFLINE:
-        made.offline_expected_qps = 1000 * batch / median_ms / _EAGER
+        settings.offline_expected_qps = 1000 * batch / median_ms / _EXPECTED_FACTOR
     else:
-        made.server_target_qps = config.target_qps
-        made.server_target_latency_ns = int(1e6 * (config.max_p99_ms or 1000 * config.timeout_seconds))
-        made.server_target_latency_percentile = 0.99
-    return made
+        settings.server_target_qps = config.target_qps
+        settings.server_target_latency_ns = int(1e6 * (config.max_p99_ms or 1000 * config.timeout_seconds))
+        settings.server_target_latency_percentile = 0.99
+    return settings
 
 
-class _Desk:
-    """Runs LoadGen's samples in batches of at most `batch`: in LoadGen's thread, or for a server in one of ours."""
+class _QueryRunner:
+    """Runs LoadGen's samples in batches of at most `batch`: in LoadGen's thread, or in another one for a server."""
 
     def __init__(self, runner: Runner, photos: np.ndarray, batch: int, lg: Any, *, inline: bool) -> None:
         self._runner, self._photos, self._batch, self._lg = runner, photos, batch, lg
         self._spans: list[float] = []
         self._samples = 0
-        self._under_way: deque[tuple[Ticket | None, Sequence[Any]]] = deque()
+        self._in_progress: deque[tuple[Ticket | None, Sequence[Any]]] = deque()
         self._waiting: queue.Queue[Any] = queue.Queue()
         self._thread = None if inline else threading.Thread(target=self._work, name="loadgen-server")
         self.error: Exception | None = None
@@ -168,17 +168,19 @@ class _Desk:
         try:
             if self.error is None:
                 first = samples[0].index
-                one = len(samples) == 1
-                given = self._photos[first : first + 1] if one else self._photos[[each.index for each in samples]]
+                single = len(samples) == 1
+                given = (
+                    self._photos[first : first + 1] if single else self._photos[[sample.index for sample in samples]]
+                )
                 ticket = self._runner.submit(given)
-        except Exception as error:  # noqa: BLE001 - raised again when LoadGen is done: it can't bear it
+        except Exception as error:  # noqa: BLE001 - raised again after the test
             self.error = error
-        self._under_way.append((ticket, samples))
+        self._in_progress.append((ticket, samples))
 
     def _answer(self, left: int) -> None:
         """Complete batches in order until at most `left` are running."""
-        while len(self._under_way) > left:
-            ticket, samples = self._under_way.popleft()
+        while len(self._in_progress) > left:
+            ticket, samples = self._in_progress.popleft()
             try:
                 if ticket is not None:
                     self._runner.collect(ticket)
@@ -186,7 +188,9 @@ class _Desk:
                 self.error = error
             answer = array.array("B", [0])
             address, size = answer.buffer_info()
-            self._lg.QuerySamplesComplete([self._lg.QuerySampleResponse(each.id, address, size) for each in samples])
+            self._lg.QuerySamplesComplete(
+                [self._lg.QuerySampleResponse(sample.id, address, size) for sample in samples]
+            )
 
 
 def _log_of(path: Path) -> dict[str, Any]:

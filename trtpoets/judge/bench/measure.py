@@ -13,7 +13,7 @@ from trtpoets.core.serialization import FLAT
 from trtpoets.judge.bench.bench_config import BenchConfig
 from trtpoets.judge.bench.meter import Round, Warmup
 from trtpoets.judge.bench.rounds import percentile_bound
-from trtpoets.judge.bench.slowdown_watch import GpuSummary, gpu_summary, why_slowed
+from trtpoets.judge.bench.slowdown_watch import GpuSummary, gpu_summary, throttling_problem
 from trtpoets.judge.statistics import coefficient_of_variation, least_count, percentile, supported_percentile
 
 _LEAST_WATCH = 0.5
@@ -50,24 +50,24 @@ class Measurement:
     """The measurement of one runner at one batch size. A percentile that the count does not support is None.
 
     Times without a clock in their name are those of the inference clock: photos in memory -> scores on the host.
-    `count` inferences took `seconds` in all; `p99_bound_ms` is what the 99th percentile does not exceed with 99 %
-    confidence, by rounds; None where it has no bound, as they count as `independent_count` independent inferences and
-    662 are needed. `round_p50_ms` is the median of each round, `round_numbers` the round's number in the benchmark,
-    from 0: a runner on a GPU takes part in fewer. `round_sm_mhz` is the GPU's clock at the end of each, in MHz, [] for
-    a runner that uses none, `gpu_state` the state of the GPU in all of them, None likewise; `quantiles_ms` the 0th, 5th
-    ... 100th percentile, for drawing. `first_ms` is the first inference at this batch size; `load_seconds` entering the
-    runner, its imports included. `cv` is standard deviation over mean. `peak_memory_mib` is of the whole process so
-    far, photos included. `accuracy` is that of the answers of the timed run, None where the labels are not the
-    classifier's. `others` is the share 0..1 of our cores that other processes used meanwhile, None where the timing was
-    too short to tell. `device` and `end_to_end` are the other two clocks, None where they did not run.
-    `joules_per_photo` is the energy beyond that of the idle machine, None without a sensor (the conditions name the
-    part of the machine). `valid` is False where the numbers must not be used, for `reason`; `fault` is what is wrong
-    with the answers, or empty.
+    `count` inferences took `seconds` in total. They count as `independent_count` independent inferences. `p99_bound_ms`
+    is the upper bound of the 99th percentile, with 99 % confidence; None with fewer than 662 independent inferences.
+    `round_p50_ms` is the median of each round, `round_numbers` are the numbers of the rounds, from 0: a runner on a GPU
+    is measured in fewer rounds than others. `round_sm_mhz` is the GPU's clock at the end of each round, in MHz, and
+    `gpu_state` the state of the GPU in all rounds; [] and None for a runner that uses no GPU. `quantiles_ms` are the
+    0th, 5th ... 100th percentile, for plots. `first_ms` is the first inference at this batch size. `load_seconds` is
+    the time to load the runner, with its imports. `cv` is the standard deviation over the mean. `peak_memory_mib` is
+    that of the whole process until now, with the photos. `accuracy` is that of the answers of the timed run; None where
+    the classifier does not have the labels of the photos. `others` is the share 0..1 of our cores that other processes
+    used; None where the timing was too short. `device` and `end_to_end` are the other two clocks; None where they did
+    not run. `joules_per_photo` is the energy beyond that of the idle machine; None without a sensor (the conditions
+    name the part of the machine that it covers). `valid` is False where the numbers must not be used, for `reason`;
+    `fault` describes wrong answers, or is empty.
 
-    `speedup` is the median over the rounds of TensorFlow's median over this one's, at the same batch size; another run
-    under the same conditions would find it from `speedup_low` to `speedup_high`, with 95 % confidence for all
-    `speedup_rows` ratios of a benchmark together. Where it `drifts`, it changed during the measurement, or
-    depends on the round before, so that there is no interval.
+    `speedup` is the ratio of TensorFlow's latency to that of this runner at the same batch size: the median over the
+    rounds of the ratio of both medians. The ratio of another run under the same conditions is between `speedup_low` and
+    `speedup_high`, with 95 % confidence for all `speedup_rows` ratios of a benchmark together. `drifts` is True where
+    the ratio changed during the measurement, or depends on that of the round before: there is then no interval.
 
     Fields with a default may be missing in benchmark.json of an earlier version.
     """
@@ -111,8 +111,8 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Watched:
-    """A runner at one batch size without its times: see Measurement and Finished."""
+class RunDetails:
+    """The parts of a measurement that are not times: see Measurement and Finished."""
 
     runner: RunnerId
     batch: int
@@ -129,29 +129,35 @@ class Watched:
 def measurement_from_rounds(
     warmup: Warmup,
     rounds: Sequence[Round],
-    watched: Watched,
+    details: RunDetails,
     truth: Sequence[int],
     config: BenchConfig,
     numbers: Sequence[int] = (),
 ) -> Measurement:
-    """Return the measurement of some rounds. `truth` is the index of each photo's label, -1 for an unknown label.
+    """Return the measurement from the rounds of one runner at one batch size.
 
-    `numbers` are those of the rounds in the benchmark; () if none is missing.
+    `truth` is the index of each photo's label, -1 for an unknown label. `numbers` are the numbers of the rounds in the
+    benchmark; () means that no round was skipped.
     """
-    spans = np.array([span for each in rounds for span in each.spans], dtype=np.float64)
-    others = _others(rounds)
-    planned = len(config.rounds_of(watched.gpu))
-    cut = f"interrupted after {len(rounds)} of {planned} rounds" if watched.interrupted else ""
-    reason = watched.fault or _doubt(spans, warmup, config, cut) or crowded(others, config) or _unlike(rounds)
+    spans = np.array([span for round_ in rounds for span in round_.spans], dtype=np.float64)
+    others = _share_of_others(rounds)
+    planned = len(config.rounds_of(details.gpu))
+    interruption = f"interrupted after {len(rounds)} of {planned} rounds" if details.interrupted else ""
+    reason = (
+        details.fault
+        or _timing_problem(spans, warmup, config, interruption)
+        or contention_problem(others, config)
+        or _gpu_problem(rounds)
+    )
     ordered = np.sort(spans) / 1e6
     seconds = float(spans.sum()) / 1e9
-    bound = percentile_bound([each.spans for each in rounds], 99)
+    bound = percentile_bound([round_.spans for round_ in rounds], 99)
     return Measurement(
-        runner=watched.runner,
-        batch=watched.batch,
+        runner=details.runner,
+        batch=details.batch,
         count=len(spans),
         seconds=seconds,
-        load_seconds=watched.load_seconds,
+        load_seconds=details.load_seconds,
         first_ms=warmup.first_ms,
         warmup_seconds=warmup.seconds,
         mean_ms=float(ordered.mean()),
@@ -161,28 +167,28 @@ def measurement_from_rounds(
         p99_ms=supported_percentile(ordered, 99),
         p99_bound_ms=None if bound.value is None else bound.value / 1e6,
         independent_count=bound.independent,
-        photos_per_s=len(spans) * watched.batch / max(seconds, 1e-9),
+        photos_per_s=len(spans) * details.batch / max(seconds, 1e-9),
         cv=coefficient_of_variation(ordered),
-        round_p50_ms=[float(np.median(each.spans)) / 1e6 for each in rounds],
+        round_p50_ms=[float(np.median(round_.spans)) / 1e6 for round_ in rounds],
         round_numbers=list(numbers) or list(range(len(rounds))),
-        round_sm_mhz=[each.gpu.sm_mhz for each in rounds if each.gpu],
+        round_sm_mhz=[round_.gpu.sm_mhz for round_ in rounds if round_.gpu],
         quantiles_ms=[percentile(ordered, percent) for percent in range(0, 101, 5)],
-        peak_memory_mib=watched.peak_memory_mib,
-        gpu_memory_mib=watched.gpu_memory_mib,
-        gpu_state=gpu_summary(each.gpu for each in rounds),
-        accuracy=_accuracy(np.asarray(watched.answers), np.asarray(truth)),
+        peak_memory_mib=details.peak_memory_mib,
+        gpu_memory_mib=details.gpu_memory_mib,
+        gpu_state=gpu_summary(round_.gpu for round_ in rounds),
+        accuracy=_accuracy(np.asarray(details.answers), np.asarray(truth)),
         others=others,
         device=_device(rounds),
-        end_to_end=_clock(np.array([span for each in rounds for span in each.end_to_end], dtype=np.float64) / 1e6),
-        joules_per_photo=_energy(rounds, watched),
+        end_to_end=_clock(np.array([span for round_ in rounds for span in round_.end_to_end], dtype=np.float64) / 1e6),
+        joules_per_photo=_energy(rounds, details),
         valid=not reason,
         reason=reason,
-        fault=watched.fault,
+        fault=details.fault,
     )
 
 
 class Timed(Protocol):
-    """A measurement, or a candidate that is made from one."""
+    """The fields of a measurement, or of a candidate, that estimate the duration of a measurement."""
 
     @property
     def batch(self) -> int:
@@ -194,17 +200,18 @@ class Timed(Protocol):
 
     @property
     def independent_count(self) -> int:
-        """The number of independent inferences that they count as."""
+        """The effective number of independent inferences."""
 
     @property
     def photos_per_s(self) -> float:
-        """The throughput."""
+        """The throughput in photos per second."""
 
 
 def seconds_for_a_bound(row: Timed) -> int:
-    """Return how many seconds to measure so that the 99th percentile gets a bound, estimated from a measurement.
+    """Return how many seconds to measure for a bound of the 99th percentile, estimated from a measurement.
 
-    Proportional to the missing independent inferences; where their number is unknown, most are taken as independent.
+    The estimate is proportional to the independent inferences that are needed; where their number is unknown, half of
+    the inferences count as independent.
     """
     needed, count = least_count(99), max(row.count, 1)
     inferences = 1.2 * needed * count / row.independent_count if row.independent_count else 2.0 * needed
@@ -213,8 +220,8 @@ def seconds_for_a_bound(row: Timed) -> int:
 
 def late_percentile(row: Measurement, limit: float) -> tuple[int, float] | None:
     """Return the highest known percentile that exceeds `limit` ms, and its value in ms; None where none does."""
-    known = ((99, row.p99_ms), (95, row.p95_ms), (90, row.p90_ms), (50, row.p50_ms))
-    return next(((percent, value) for percent, value in known if value is not None and value > limit), None)
+    percentiles = ((99, row.p99_ms), (95, row.p95_ms), (90, row.p90_ms), (50, row.p50_ms))
+    return next(((percent, value) for percent, value in percentiles if value is not None and value > limit), None)
 
 
 def _clock(milliseconds: np.ndarray) -> Clock | None:
@@ -225,48 +232,48 @@ def _clock(milliseconds: np.ndarray) -> Clock | None:
 
 
 def _device(rounds: Sequence[Round]) -> DeviceClock | None:
-    rows = np.array([row for each in rounds for row in each.device], dtype=np.float64)
+    rows = np.array([row for round_ in rounds for row in round_.device], dtype=np.float64)
     if not len(rows):
         return None
     whole = _clock(rows[:, :3].sum(axis=1))
     assert whole is not None
     h2d, compute, d2h, enqueue = (float(part) for part in np.median(rows, axis=0))
-    graph = next(each.graph for each in reversed(rounds) if each.device)
+    graph = next(round_.graph for round_ in reversed(rounds) if round_.device)
     return DeviceClock(whole.count, whole.p50_ms, whole.p90_ms, whole.p99_ms, h2d, compute, d2h, enqueue, graph)
 
 
-def _energy(rounds: Sequence[Round], watched: Watched) -> float | None:
+def _energy(rounds: Sequence[Round], details: RunDetails) -> float | None:
     """Return joules per photo beyond those of the idle machine; None if the difference is not measurable."""
-    used = [each.joules for each in rounds]
-    if watched.idle_watts is None or None in used:
+    used = [round_.joules for round_ in rounds]
+    if details.idle_watts is None or None in used:
         return None
-    seconds = sum(each.watched_seconds for each in rounds)
-    photos = watched.batch * sum(len(each.spans) for each in rounds)
-    more = sum(each for each in used if each is not None) - watched.idle_watts * seconds
+    seconds = sum(round_.watched_seconds for round_ in rounds)
+    photos = details.batch * sum(len(round_.spans) for round_ in rounds)
+    more = sum(joules for joules in used if joules is not None) - details.idle_watts * seconds
     return more / photos if more > 0 else None
 
 
-def _others(rounds: Sequence[Round]) -> float | None:
-    seconds = sum(each.watched_seconds for each in rounds)
+def _share_of_others(rounds: Sequence[Round]) -> float | None:
+    seconds = sum(round_.watched_seconds for round_ in rounds)
     if seconds < _LEAST_WATCH:
         return None
     taken = 0.0
-    for each in rounds:
-        if each.taken_seconds is None:
+    for round_ in rounds:
+        if round_.taken_seconds is None:
             return None
-        taken += each.taken_seconds
+        taken += round_.taken_seconds
     return min(max(taken / seconds, 0.0), 1.0)
 
 
-def _doubt(spans: np.ndarray, warmup: Warmup, config: BenchConfig, cut: str) -> str:
-    """Return why the timing must not be used, or "". `cut` is the reason for missing rounds."""
+def _timing_problem(spans: np.ndarray, warmup: Warmup, config: BenchConfig, interruption: str) -> str:
+    """Return why the timing must not be used, or "". `interruption` is the reason for missing rounds, or ""."""
     if (spans <= 0).any():
         return "the clock stood still or went backwards"
     if len(spans) < config.min_count:
         few = f"only {len(spans)} of {config.min_count} inferences in {config.max_seconds:g} s: too slow, or too busy"
-        return cut or few
+        return interruption or few
     if spans.sum() < config.min_seconds * 1e9:
-        return cut or f"timed for {spans.sum() / 1e9:.2f} of {config.min_seconds:g} s: too slow, or too busy"
+        return interruption or f"timed for {spans.sum() / 1e9:.2f} of {config.min_seconds:g} s: too slow, or too busy"
     if len(spans) < least_count(90):
         return f"{len(spans)} inferences can't support a 90th percentile; {least_count(90)} do"
     if not warmup.stable:
@@ -274,19 +281,19 @@ def _doubt(spans: np.ndarray, warmup: Warmup, config: BenchConfig, cut: str) -> 
     return ""
 
 
-def _unlike(rounds: Sequence[Round]) -> str:
+def _gpu_problem(rounds: Sequence[Round]) -> str:
     """Return why the GPU disturbed some of a runner's rounds, or ""."""
-    throttled = why_slowed(each.gpu for each in rounds)
+    throttled = throttling_problem(round_.gpu for round_ in rounds)
     if throttled:
         return throttled
-    hasty = [each.settle_seconds for each in rounds if not each.settled]
-    if hasty:
-        told = f"before {len(hasty)} of {len(rounds)} rounds"
-        return f"the GPU was not steady after {max(hasty):.1f} s of work {told}: end what else runs on it"
+    unsettled = [round_.settle_seconds for round_ in rounds if not round_.settled]
+    if unsettled:
+        which = f"before {len(unsettled)} of {len(rounds)} rounds"
+        return f"the GPU was not steady after {max(unsettled):.1f} s of work {which}: end other programs on it"
     return ""
 
 
-def crowded(others: float | None, config: BenchConfig) -> str:
+def contention_problem(others: float | None, config: BenchConfig) -> str:
     """Return why a measurement is not valid if other processes used the share `others` of the cores, or ""."""
     if others is None or others <= config.max_others:
         return ""
@@ -294,5 +301,5 @@ def crowded(others: float | None, config: BenchConfig) -> str:
 
 
 def _accuracy(answers: np.ndarray, truth: np.ndarray) -> float | None:
-    known = (answers >= 0) & (truth >= 0)
-    return float((answers == truth)[known].mean()) if known.any() else None
+    labelled = (answers >= 0) & (truth >= 0)
+    return float((answers == truth)[labelled].mean()) if labelled.any() else None

@@ -26,7 +26,7 @@ import numpy as np
 from trtpoets.core.images import photo_batches
 from trtpoets.core.types import Preprocess
 from trtpoets.device.runners.base import Runner, TimedRunner
-from trtpoets.judge.bench.cpu_contention import Bystanders
+from trtpoets.judge.bench.cpu_contention import CpuContention
 from trtpoets.judge.bench.slowdown_watch import GpuLoad, GpuWatch
 from trtpoets.judge.statistics import least_count
 
@@ -69,8 +69,8 @@ class Round:
     `device` holds (h2d, compute, d2h, enqueue) in milliseconds for each batch that the device timed itself; `graph`
     says whether those replayed a CUDA graph. `watched_seconds` is the duration of the round, `taken_seconds` the time
     that other processes used of each of our cores, and `joules` the energy: None where it is not known.
-    `settle_seconds` is the untimed part before; `settled` is whether the GPU was steady by then. `gpu` is the state of
-    the GPU, None for a runner that uses none.
+    `settle_seconds` is the duration of the untimed inferences before the round; `settled` is whether the GPU was steady
+    after them. `gpu` is the state of the GPU, None for a runner that uses none.
     """
 
     spans: list[int]
@@ -89,8 +89,8 @@ class Round:
 class Finished:
     """The answers of all timed rounds of a batch size.
 
-    `answers` are label indices, -1 for a photo that no round came to; `fault` describes the first output that was not
-    valid scores. `peak_memory_mib` is the largest memory of the process until now.
+    `answers` are label indices, -1 for a photo that no round used; `fault` describes the first output that was not
+    valid scores. `peak_memory_mib` is the peak memory of the process until now.
     """
 
     answers: tuple[int, ...]
@@ -99,12 +99,12 @@ class Finished:
 
 
 class Meter:
-    """Times an entered runner on `photos` uint8 (P, H, W, 3), over and over, in batches.
+    """Times an entered runner on `photos`, uint8 (P, H, W, 3), in batches, repeatedly.
 
-    `paths` are the files of the photos, for the end-to-end clock; without them it does not run. They are decoded by
-    `preprocess`, or else by the runner's own preprocessing. `joules` returns the energy until now. `watch` is for a
-    runner on the GPU, whose rounds begin when the GPU has been busy for `settle_seconds` and is steady. `answers` are
-    those of the timed rounds: label indices, -1 for a photo that was not used yet; `fault` describes the first invalid
+    `paths` are the files of the photos for the end-to-end clock, which does not run without them. They are decoded with
+    `preprocess`, by default that of the runner. `joules` returns the energy until now. `watch` is needed for a runner
+    on the GPU: its rounds begin when the GPU has been busy for `settle_seconds` and its latency is steady. `answers`
+    are the label indices of the timed rounds, -1 for a photo that was not used yet; `fault` describes the first invalid
     output.
     """
 
@@ -121,7 +121,7 @@ class Meter:
         settle_seconds: float = 0.0,
     ) -> None:
         rows = math.ceil(len(photos) / batch) * batch
-        self._laid = photos if rows == len(photos) else np.resize(photos, (rows, *photos.shape[1:]))
+        self._padded = photos if rows == len(photos) else np.resize(photos, (rows, *photos.shape[1:]))
         self._runner = runner
         self._paths = paths
         self._preprocess = preprocess or runner.spec.preprocess
@@ -133,8 +133,8 @@ class Meter:
         self._batches = rows // batch
         self._next = 0
         self._timed = 0.0
-        self._side = {"device": 0.0, "end to end": 0.0}
-        self._counts = {"device": 0, "end to end": 0}
+        self._other_seconds = {"device": 0.0, "end to end": 0.0}
+        self._other_counts = {"device": 0, "end to end": 0}
         self._expected = (batch, len(runner.spec.labels))
         self.answers = np.full(len(photos), -1, dtype=np.int64)
         self.fault = ""
@@ -152,7 +152,7 @@ class Meter:
         return Warmup(first / 1e6, 1 + len(spans), (first + sum(spans)) / 1e9, _stable(spans))
 
     def round(self, seconds: float, count: int, limit: float) -> Round:
-        """Time inferences for `seconds` and `count` of them, whichever is later, at most `limit` seconds."""
+        """Time at least `count` inferences and at least `seconds` of them, but no longer than `limit` seconds."""
         with _no_collection():
             began = time.monotonic()
             settled = self.settle()
@@ -160,13 +160,13 @@ class Meter:
             if self._watch:
                 self._watch.begin()
             self._repeat(self._infer, 0.0, _SETTLE_COUNT, _SETTLE_LIMIT)
-            bystanders = Bystanders()
+            contention = CpuContention()
             before = self._joules() if self._joules else 0.0
             began = time.monotonic()
             spans = self._repeat(self._infer, seconds, count, limit)
             watched = time.monotonic() - began
             used = self._joules() - before if self._joules else None
-            taken = bystanders.taken()
+            taken = contention.other_seconds()
             gpu = self._under_load(self._watch) if self._watch else None
             self._timed += watched
             device, graph = self._device()
@@ -174,7 +174,7 @@ class Meter:
         return Round(spans, device, graph, end_to_end, watched, taken, used, settle_seconds, settled, gpu)
 
     def settle(self) -> bool:
-        """Keep the GPU busy until it is steady. Returns False if it is not within the limit; True without a GPU."""
+        """Keep the GPU busy until its latency is steady. Returns False after the time limit; True without a GPU."""
         window, limit = self._settle_seconds / _WINDOWS, _SETTLE_MOST * self._settle_seconds
         began, busy, before = time.monotonic(), 0.0, 0.0
         while window:
@@ -191,10 +191,10 @@ class Meter:
     def _under_load(self, watch: GpuWatch) -> GpuLoad:
         """Return the state of the GPU while untimed inferences keep it busy: the query takes milliseconds."""
         with ThreadPoolExecutor(1) as pool:
-            found = pool.submit(watch.end)
-            while not found.done():
+            future = pool.submit(watch.end)
+            while not future.done():
                 self._infer()
-            return found.result()
+            return future.result()
 
     def watching(self, work: Callable[[], _T]) -> tuple[_T, GpuLoad | None]:
         """Call `work` once the GPU is steady. Returns its result and the state of the GPU; None without a GPU."""
@@ -206,20 +206,20 @@ class Meter:
 
     def _infer(self) -> int:
         first = self._next * self._batch
-        given = self._laid[first : first + self._batch]
+        given = self._padded[first : first + self._batch]
         clock = self._clock
         before = clock()
         scores = self._runner.infer(given)
         after = clock()
-        self._look(scores, first)
+        self._check(scores, first)
         self._next = (self._next + 1) % self._batches
         return after - before
 
-    def _look(self, scores: np.ndarray, first: int) -> None:
+    def _check(self, scores: np.ndarray, first: int) -> None:
         if scores.shape != self._expected or scores.dtype != np.float32:
-            self.fault = self.fault or f"gave {scores.dtype} {scores.shape} instead of float32 {self._expected}"
+            self.fault = self.fault or f"returned {scores.dtype} {scores.shape} instead of float32 {self._expected}"
         elif not np.isfinite(scores).all():
-            self.fault = self.fault or "gave a score that is not a number"
+            self.fault = self.fault or "returned a score that is not a number"
         else:
             best = scores.argmax(axis=1)
             if first + self._batch <= len(self.answers):
@@ -234,7 +234,7 @@ class Meter:
         deadline = time.monotonic() + limit
         while (total < wanted or len(spans) < count) and time.monotonic() < deadline:
             spans.append(infer())
-            total += max(spans[-1], 0)  # a clock that goes backwards ends too
+            total += max(spans[-1], 0)  # also ends where the clock goes backwards
         return spans
 
     def _device(self) -> tuple[list[tuple[float, float, float, float]], bool | None]:
@@ -245,7 +245,7 @@ class Meter:
         graph = None
         for _ in self._while_due("device"):
             first = (len(rows) % self._batches) * self._batch
-            _, timing = runner.infer_timed(self._laid[first : first + self._batch])
+            _, timing = runner.infer_timed(self._padded[first : first + self._batch])
             rows.append((timing.h2d_ms, timing.compute_ms, timing.d2h_ms, timing.enqueue_ms))
             graph = timing.graph
         return rows, graph
@@ -263,22 +263,22 @@ class Meter:
             (photos,) = photo_batches(paths, self._preprocess, self._batch, buffer=self._runner.input_buffer)
             scores = self._runner.infer(photos)
             spans.append(self._clock() - before)
-            # Hashing would be timed; the pixels that were decoded from verified bytes tell as much.
-            if not np.array_equal(photos, self._laid[places]):
+            # Hashing the file would be timed, so the pixels are compared with those of the verified bytes.
+            if not np.array_equal(photos, self._padded[places]):
                 self.fault = self.fault or "a photo file was changed while it was measured"
-            self._look(scores, self._next * self._batch)
+            self._check(scores, self._next * self._batch)
             self._next = (self._next + 1) % self._batches
         return spans
 
     def _while_due(self, clock: str) -> Iterator[None]:
-        """Iterate while another clock has had less than its share of the time; at least once per round for a median."""
-        due = self._counts[clock] < least_count(50)
-        while due or self._side[clock] < _SIDE_SHARE * self._timed:
+        """Iterate until another clock has had its share of the time; once per round until it has a median."""
+        due = self._other_counts[clock] < least_count(50)
+        while due or self._other_seconds[clock] < _SIDE_SHARE * self._timed:
             due = False
             began = time.monotonic()
             yield
-            self._side[clock] += time.monotonic() - began
-            self._counts[clock] += 1
+            self._other_seconds[clock] += time.monotonic() - began
+            self._other_counts[clock] += 1
 
 
 def _stable(spans: Sequence[int]) -> bool:
@@ -292,7 +292,7 @@ def _stable(spans: Sequence[int]) -> bool:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Keep the garbage collector out of the timing, as timeit does."""
+    """Disable the garbage collector while timing, as timeit does."""
     was_on = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -20,21 +20,21 @@ LEAST_ROUNDS = 5
 """With fewer rounds there is no interval."""
 
 _SLOW = 4
-"""Cosine waves, the slowest, whose power is the variance of a mean of dependent rounds: more of them make narrower
-intervals, and miss dependence that is shorter."""
+"""The number of slow cosine waves whose power estimates the variance of a mean of dependent rounds. More waves give
+narrower intervals, which do not include short-term dependence."""
 
 _DRIFT = 2
-"""The number of these waves that show a drift."""
+"""The number of the slowest waves that are tested for a drift."""
 
 _SURE_OF_DRIFT = 0.005
 """A p-value below this is a drift."""
 
 _MEDIAN = math.pi / 2
-"""The variance of a median beside that of a mean, of independent normal values: the most that it is, as dependence
-lessens it."""
+"""The ratio of the variance of a median to that of a mean, for independent normal values. Dependence makes it smaller,
+so this is its maximum."""
 
 _LEAST_KEPT, _MOST_KEPT = 0.45, 0.95
-"""The range of the share of the previous value (autocorrelation) that is used."""
+"""Autocorrelations below the first are ignored; those above the second are limited to it."""
 
 _CLEARLY = 1.2
 """Standard deviations from which an autocorrelation is significant."""
@@ -50,7 +50,7 @@ _LEVELS = 41
 
 
 class Ratio(NamedTuple):
-    """A ratio; its interval, None without one; and whether that is because of a drift between the rounds."""
+    """A ratio and its interval. `interval` is None with too few rounds, or where the ratio drifts."""
 
     value: float
     interval: Interval | None
@@ -84,13 +84,17 @@ def ratio_of_rounds(
 ) -> Ratio:
     """Return the median over rounds of first / second, and the interval of the same ratio in another run.
 
-    Both are (R,) above 0, paired by round, so what slows a whole round down cancels out. Of `comparisons` ratios all
-    intervals hold together with `confidence` (Bonferroni). They hold where rounds depend on those shortly before, and
-    under the conditions of this run: there is none for fewer than five rounds, and none where the ratio drifted.
-    Raises BadInput when the rounds don't pair up, or there are none.
+    Both are (R,) above 0, paired by round, so that an effect on a whole round cancels out. The intervals of
+    `comparisons` ratios hold together with `confidence` (Bonferroni). The interval is that of runs under the same
+    conditions, and accounts for rounds that depend on those shortly before. It is None for fewer than five rounds, and
+    where the ratio drifted. Raises BadInput for different numbers of rounds, or none.
     """
     if len(first) != len(second) or not len(first):
-        raise BadInput(f"{len(first)} and {len(second)} rounds", hint="give one of each per round", code="TP5016")
+        raise BadInput(
+            f"the rounds must be paired, not {len(first)} and {len(second)}",
+            hint="give one value of each per round",
+            code="TP5016",
+        )
     level = _level(np.log(np.asarray(first, np.float64) / np.asarray(second, np.float64)))
     return _ratio(level.median, 2 * level.variance, level.degrees, level.drifts, confidence, comparisons)
 
@@ -103,20 +107,24 @@ def ratio_of_runs(
 ) -> Ratio:
     """Return median(first) / median(second) of the rounds of two runs, above 0, and its interval.
 
-    The rounds are not paired: what slowed one run down does not cancel out. As with `ratio_of_rounds`, `comparisons`
-    intervals hold together, and there is none for fewer than five rounds, or where one run drifted. Raises BadInput
-    when one has none.
+    The rounds are not paired, so that an effect on one run does not cancel out. As with `ratio_of_rounds`,
+    `comparisons` intervals hold together, and the interval is None for fewer than five rounds, or where one run
+    drifted. Raises BadInput where a run has no rounds.
     """
     if not len(first) or not len(second):
-        raise BadInput(f"{len(first)} and {len(second)} rounds", hint="give some of each", code="TP5017")
-    one, other = (_level(np.log(np.asarray(each, np.float64))) for each in (first, second))
-    middle, variance = one.median - other.median, one.variance + other.variance
-    drifts = one.drifts or other.drifts
-    if not one.degrees or not other.degrees:
+        raise BadInput(
+            f"both runs need a round, not {len(first)} and {len(second)}",
+            hint="give at least one round of each",
+            code="TP5017",
+        )
+    level, other = (_level(np.log(np.asarray(values, np.float64))) for values in (first, second))
+    middle, variance = level.median - other.median, level.variance + other.variance
+    drifts = level.drifts or other.drifts
+    if not level.degrees or not other.degrees:
         return Ratio(math.exp(middle), None, drifts)
     # Welch and Satterthwaite's degrees of freedom.
-    squares = one.variance**2 / one.degrees + other.variance**2 / other.degrees
-    degrees = round(variance**2 / squares) if squares > 0 else one.degrees + other.degrees
+    squares = level.variance**2 / level.degrees + other.variance**2 / other.degrees
+    degrees = round(variance**2 / squares) if squares > 0 else level.degrees + other.degrees
     return _ratio(middle, variance, max(degrees, 1), drifts, confidence, comparisons)
 
 
@@ -131,10 +139,11 @@ def _ratio(middle: float, variance: float, degrees: int, drifts: bool, confidenc
 def _level(values: np.ndarray) -> _Level:
     """Return the median of values (R,), and its variance, which includes the dependence between values.
 
-    It is the power of the slowest cosine waves in them: of independent normal values a chi-square, so that Student's t
-    is exact, and of dependent ones larger as the variance of their mean is (Lazarus, Lewis, Stock and Watson, 2018).
-    Where a value clearly keeps a share of the one before, it is at least what that share makes of it. The F-test of the
-    slowest two beside all faster ones tells a drift.
+    The variance is estimated from the power of the slowest cosine waves in the values (Lazarus, Lewis, Stock and
+    Watson, 2018). For independent normal values this power has a chi-square distribution, so that Student's t is exact;
+    for dependent values it grows as the variance of their mean does. Where the autocorrelation is significant, the
+    variance is at least that of an autoregressive series. A drift is detected by an F-test of the power of the slowest
+    two waves against that of all faster ones.
     """
     n, middle = len(values), float(np.median(values))
     if n < LEAST_ROUNDS:
@@ -145,7 +154,7 @@ def _level(values: np.ndarray) -> _Level:
     variance = _MEDIAN * max(float(power.mean()), _by_neighbours(beside)) / n
     rest = n - 1 - _DRIFT
     slow = float(power[:_DRIFT].mean())
-    quick = max(float((beside**2).sum()) - _DRIFT * slow, 0.0) / rest  # all waves together hold the power of all values
+    quick = max(float((beside**2).sum()) - _DRIFT * slow, 0.0) / rest  # the waves together have the power of the values
     if slow <= (1e-12 * max(abs(middle), 1.0)) ** 2:  # nothing but rounding
         return _Level(middle, variance, count, False)
     chance = (1 + _DRIFT * slow / (rest * quick)) ** (-rest / 2) if quick > 0 else 0.0
@@ -153,13 +162,13 @@ def _level(values: np.ndarray) -> _Level:
 
 
 def _by_neighbours(beside: np.ndarray) -> float:
-    """n times the variance of the mean of values (n,) beside their mean, if each keeps a share of the one before.
+    """Return n times the variance of the mean of an autoregressive series with the deviations `beside` (n,).
 
-    0 where that share is small, or the values are too few to tell it from none: the waves say it better then.
+    0 where the autocorrelation is small or not significant: the estimate by waves is then more accurate.
     """
     n, square = len(beside), float((beside**2).sum())
     seen = float((beside[1:] * beside[:-1]).sum()) / square if square else 0.0
-    share = min((n * seen + 1) / (n - 4), _MOST_KEPT)  # what is seen in a few values is less than there is
+    share = min((n * seen + 1) / (n - 4), _MOST_KEPT)  # corrects the bias of few values
     if seen * math.sqrt(n) < _CLEARLY or share < _LEAST_KEPT:
         return 0.0
     more = (1 + share) / (1 - share)
@@ -167,27 +176,30 @@ def _by_neighbours(beside: np.ndarray) -> float:
 
 
 def percentile_bound(rounds: Sequence[Sequence[float] | np.ndarray], percent: float) -> Bound:
-    """Return the upper bound of a percentile of all values, above 0, by round, with PERCENTILE_CONFIDENCE.
+    """Return the upper bound of a percentile of all values, with PERCENTILE_CONFIDENCE. `rounds` has the values by
+    round.
 
-    Two effects move a percentile. Rounds have different levels: their medians are taken as lognormal, with a spread
-    and a middle at the upper limits of what these rounds allow. And within rounds, beside their medians, MLPerf's rule
-    holds (at most t of n beyond the percentile would be too unlikely), with n the number of independent values that
-    these count as: the more unevenly the slowest are spread over the rounds, the fewer. None for fewer than five
-    rounds, and where they count as fewer than `least_count` independent values. A slow phase that did not
-    occur during the measurement is not included.
+    All values are above 0. The bound combines two variations. Between rounds, the medians are taken as lognormal, with
+    the upper confidence limits of their mean and spread. Within rounds, MLPerf's rule is applied to the values relative
+    to their medians: at most t of n values beyond the percentile are too improbable. Here n is the effective number of
+    independent values, which is smaller the more unevenly the slowest values are spread over the rounds. The bound is
+    None for fewer than five rounds, or fewer than `least_count` independent values. It does not include slow phases
+    that did not occur during the measurement.
     """
-    kept = [np.asarray(each, np.float64) for each in rounds if len(each)]
-    count, total = sum(map(len, kept)), len(kept)
-    if total < LEAST_ROUNDS or min(float(each.min()) for each in kept) <= 0:
+    filled = [np.asarray(values, np.float64) for values in rounds if len(values)]
+    count, total = sum(map(len, filled)), len(filled)
+    if total < LEAST_ROUNDS or min(float(values.min()) for values in filled) <= 0:
         return Bound(None, 0)
-    logs = [np.log(each) for each in kept]
-    medians = np.array([np.median(each) for each in logs])
-    beside = [each - middle for each, middle in zip(logs, medians)]
-    ordered = np.sort(np.concatenate(beside))
-    lengths = np.array([len(each) for each in beside])
-    clustered = max(_clustered(beside, lengths, float(ordered[count * each // 100])) for each in _CLUSTERING)
-    wide, deviations = t_quantile(PERCENTILE_CONFIDENCE, total - 1), _normal(PERCENTILE_CONFIDENCE)
-    independent = int(count / (max(clustered, 1.0) * (wide / deviations) ** 2))
+    logs = [np.log(values) for values in filled]
+    medians = np.array([np.median(values) for values in logs])
+    deviations = [values - middle for values, middle in zip(logs, medians)]
+    ordered = np.sort(np.concatenate(deviations))
+    lengths = np.array([len(values) for values in deviations])
+    clustered = max(
+        _clustered(deviations, lengths, float(ordered[count * percent_ // 100])) for percent_ in _CLUSTERING
+    )
+    wide, normal = t_quantile(PERCENTILE_CONFIDENCE, total - 1), _normal(PERCENTILE_CONFIDENCE)
+    independent = int(count / (max(clustered, 1.0) * (wide / normal) ** 2))
     beyond = most_beyond(independent, percent)
     if not beyond:
         return Bound(None, independent)
@@ -205,8 +217,8 @@ def too_few(count: int, independent: int, what: str = "inference", percent: floa
 
 
 def _clustered(rounds: Sequence[np.ndarray], lengths: np.ndarray, limit: float) -> float:
-    """The variance of the share of values above `limit`, as rounds differ in it, beside that of independent values."""
-    above = np.array([(each > limit).sum() for each in rounds])
+    """Return the variance between rounds of the share of values above `limit`, relative to independent values."""
+    above = np.array([(values > limit).sum() for values in rounds])
     count, total = int(lengths.sum()), len(rounds)
     share = float(above.sum()) / count
     if share in (0.0, 1.0):
@@ -216,7 +228,7 @@ def _clustered(rounds: Sequence[np.ndarray], lengths: np.ndarray, limit: float) 
 
 
 def _upper(ordered: np.ndarray, levels: np.ndarray, share: float) -> float:
-    """Return the value that only `share` of all sums of one of `ordered` and one of `levels` exceed."""
+    """Return the value that the share `share` of all sums of a value of `ordered` and one of `levels` exceeds."""
     low, high = float(levels[0] + ordered[0]), float(levels[-1] + ordered[-1])
     for _ in range(60):
         middle = (low + high) / 2
@@ -257,8 +269,8 @@ def t_quantile(probability: float, degrees: int) -> float:
     """Return the quantile of Student's t. Raises BadInput unless 0.5 <= probability < 1 and degrees >= 1."""
     if not 0.5 <= probability < 1 or degrees < 1:
         raise BadInput(
-            f"the quantile {probability} of t with {degrees} degrees",
-            hint="give 0.5 to 1, and 1 or more",
+            f"the quantile {probability} of Student's t with {degrees} degrees of freedom is not supported",
+            hint="give a probability of 0.5 to 1, and at least 1 degree of freedom",
             code="TP5018",
         )
     low, high = 0.0, math.pi / 2
@@ -269,7 +281,7 @@ def t_quantile(probability: float, degrees: int) -> float:
 
 
 def _t_below(angle: float, degrees: int) -> float:
-    """The share of Student's t below sqrt(degrees) tan(angle): a finite sum (Abramowitz and Stegun, 26.7.3 and 4)."""
+    """Return the share of Student's t below sqrt(degrees) tan(angle) (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
     sine, cosine = math.sin(angle), math.cos(angle)
     odd = degrees % 2
     term = total = cosine if odd else 1.0
@@ -282,13 +294,13 @@ def _t_below(angle: float, degrees: int) -> float:
 
 
 def _chi_square(probability: float, degrees: int) -> float:
-    """The quantile of chi-square (Wilson and Hilferty, 1931)."""
+    """Return the quantile of chi-square (Wilson and Hilferty, 1931)."""
     part = 2 / (9 * degrees)
     return float(degrees * max(1 - part + _normal(probability) * math.sqrt(part), 0.05) ** 3)
 
 
 def _normal(probability: float) -> float:
-    """The quantile of the normal distribution."""
-    from statistics import NormalDist  # it brings decimal and fractions, which nothing else of ours wants
+    """Return the quantile of the normal distribution."""
+    from statistics import NormalDist  # imports decimal and fractions, which nothing else needs
 
     return NormalDist().inv_cdf(probability)

@@ -24,22 +24,22 @@ from trtpoets.core.runner_id import RunnerId
 from trtpoets.core.serialization import FLAT
 from trtpoets.device.runners.base import Runner, Ticket, pipelined
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
-from trtpoets.judge.bench.cpu_contention import Bystanders
-from trtpoets.judge.bench.measure import Measurement, crowded
+from trtpoets.judge.bench.cpu_contention import CpuContention
+from trtpoets.judge.bench.measure import Measurement, contention_problem
 from trtpoets.judge.bench.rounds import percentile_bound, too_few
 from trtpoets.judge.statistics import least_count, supported_percentile
 
 _SPIN_SECONDS = 0.0005
-"""Seconds before an arrival that are waited by polling, as sleeping is less precise."""
+"""Seconds before an arrival during which the server polls instead of sleeping, which is less precise."""
 
-_KEPT_UP = 0.95
-"""A server keeps up if the last photo arrives after this share of the time until the last answer."""
+_KEEPS_UP = 0.95
+"""A server keeps up if the last photo arrives after at least this share of the total time."""
 
 FOR_A_BOUND = 3
-"""Factor of the fewest independent observations that is aimed at where a 99th percentile has a limit."""
+"""Multiple of the fewest independent observations that is measured where a 99th percentile has a limit."""
 
-_STRETCHES = 20
-"""The number of consecutive parts of a server's arrivals, which take the place of rounds."""
+_SEGMENTS = 20
+"""The number of consecutive parts of a server's arrivals, which are used like rounds."""
 
 MULTI_STREAM = 8
 """Photos per query in the multi-stream scenario, as in MLPerf."""
@@ -62,7 +62,7 @@ class LoadgenResult:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ScenarioOutcome:
     """The outcome of a scenario for one runner: `value` in the unit that `metric` names, None without one.
 
     `batch` is the batch size, `under_way` the number of batches in progress at once. `loadgen` is LoadGen's own result,
@@ -82,7 +82,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Streamed:
-    """What `stream` measured. `taken_seconds` is the time that other processes used of each of our cores."""
+    """The result of `stream`. `taken_seconds` is the time that other processes used of each of our cores."""
 
     photos: int
     seconds: float
@@ -92,7 +92,7 @@ class Streamed:
 
 @dataclass(frozen=True)
 class Served:
-    """What `serve` measured.
+    """The result of `serve`.
 
     `offered` photos arrived, the last after `arrived_seconds`; the last answer came after `seconds`. `latencies_ms` are
     those of the photos that were answered. `taken_seconds` is the time that other processes used of each of our cores.
@@ -120,7 +120,11 @@ def config_for(scenario: Scenario, config: BenchConfig) -> BenchConfig:
         chosen = config.batches != BenchConfig.batches
         return replace(config, batches=config.batches if chosen else (1, 2, 4, 8, 16, 32))
     if config.target_qps <= 0:
-        raise BadInput("a server without a rate of arrivals", hint="photos a second: --target-qps 50", code="TP5019")
+        raise BadInput(
+            "the server scenario needs a rate of arrivals",
+            hint="give photos per second: --target-qps 50",
+            code="TP5019",
+        )
     count = _least_arrivals(config)
     if count / config.target_qps > config.timeout_seconds / 2:
         what = "a bound of the 99th percentile" if config.max_p99_ms else "a 99th percentile"
@@ -138,51 +142,51 @@ def _least_arrivals(config: BenchConfig) -> int:
     return (FOR_A_BOUND if config.max_p99_ms else 1) * least_count(99)
 
 
-def outcome_from_rows(scenario: Scenario, rows: Sequence[Measurement]) -> Outcome:
+def outcome_from_rows(scenario: Scenario, rows: Sequence[Measurement]) -> ScenarioOutcome:
     """Return the outcome of a scenario other than the server's from a runner's measurements at each batch size."""
     if scenario is Scenario.OFFLINE:
         best = max(rows, key=lambda row: (row.valid, row.photos_per_s))
-        return Outcome(
+        return ScenarioOutcome(
             scenario.value, best.runner, best.batch, "photos_per_s", best.photos_per_s, best.valid, best.reason
         )
     (row,) = rows
     metric = "p90_ms" if scenario is Scenario.SINGLE_STREAM else "p99_ms"
     value = getattr(row, metric)
     reason = row.reason or ("" if value is not None else f"too few queries for {metric}")
-    return Outcome(scenario.value, row.runner, row.batch, metric, value, not reason, reason)
+    return ScenarioOutcome(scenario.value, row.runner, row.batch, metric, value, not reason, reason)
 
 
 def stream(
     runner: Runner, photos: np.ndarray, batch: int, config: BenchConfig, clock: Callable[[], float] = time.perf_counter
 ) -> Streamed:
-    """Run batches of photos uint8 (P, H, W, 3) without a pause, all slots in use, for `min_seconds`.
+    """Run batches of photos, uint8 (P, H, W, 3), for `min_seconds` without a pause and with all slots in use.
 
-    Without rounds of other runners in between, as offline work is done.
+    There are no rounds of other runners in between, as in offline work.
     """
-    laid = np.resize(photos, (-(-len(photos) // batch) * batch, *photos.shape[1:]))
-    batches = [laid[start : start + batch] for start in range(0, len(laid), batch)]
+    padded = np.resize(photos, (-(-len(photos) // batch) * batch, *photos.shape[1:]))
+    batches = [padded[start : start + batch] for start in range(0, len(padded), batch)]
     _warm(runner, batches[0], 8)
-    bystanders = Bystanders()
+    contention = CpuContention()
     began = clock()
     until = began + config.min_seconds
     endless = takewhile(lambda _: clock() < until, cycle(batches))
     done = sum(1 for _ in pipelined(runner, chain(batches[:1], endless)))
     seconds = clock() - began
-    return Streamed(done * batch, seconds, runner.slots, bystanders.taken())
+    return Streamed(done * batch, seconds, runner.slots, contention.other_seconds())
 
 
 def _warm(runner: Runner, photos: np.ndarray, times: int = 3) -> None:
-    """Run a batch size `times` in each slot; once with a single slot.
+    """Run a batch `times` in each slot; once where the runner has a single slot.
 
-    3 times capture it as a CUDA graph, possibly padded; more often, it is captured without padding.
+    After 3 runs the batch size is captured as a CUDA graph, possibly a padded one; after more runs, without padding.
     """
     deque(pipelined(runner, repeat(photos, 1 if runner.slots == 1 else times * runner.slots)), maxlen=0)
 
 
-def outcome_from_streamed(outcome: Outcome, streamed: Streamed, config: BenchConfig) -> Outcome:
-    """Return the offline outcome with the throughput of several batches at once, at the batch size of the outcome."""
+def outcome_from_streamed(outcome: ScenarioOutcome, streamed: Streamed, config: BenchConfig) -> ScenarioOutcome:
+    """Return the offline outcome with the throughput that `stream` measured."""
     taken = streamed.taken_seconds
-    reason = outcome.reason or crowded(None if taken is None else min(taken / streamed.seconds, 1.0), config)
+    reason = outcome.reason or contention_problem(None if taken is None else min(taken / streamed.seconds, 1.0), config)
     rate = streamed.photos / streamed.seconds
     return replace(outcome, value=rate, valid=outcome.valid and not reason, reason=reason, under_way=streamed.slots)
 
@@ -194,13 +198,12 @@ def serve(
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Served:
-    """Let photos uint8 (P, H, W, 3) arrive at random, and run all waiting ones, up to the largest batch size at once.
+    """Simulate a server on photos, uint8 (P, H, W, 3), that arrive at random times, the same for all runners.
 
-    If the runner has several slots, waiting photos are submitted while earlier batches are in progress.
-
-    Latencies are measured from the planned arrival of a photo, so that delays of the loop are included. The arrivals
-    are not divided into rounds: interrupting a queue keeps it short, and a server near its limit would look better than
-    it is. The arrivals are the same for all runners.
+    All waiting photos, up to the largest batch size, run as one batch. If the runner has several slots, waiting photos
+    are submitted while earlier batches are in progress. Latencies are measured from the planned arrival of a photo, so
+    that delays of the loop are included. The arrivals are not interrupted by rounds of other runners: interruptions
+    keep a queue short, and a server near its limit would have too good a latency.
     """
     most = max(config.batches)
     count = max(_least_arrivals(config), int(config.target_qps * config.min_seconds))
@@ -210,7 +213,7 @@ def serve(
     latencies: list[float] = []
     under_way: deque[tuple[Ticket, int]] = deque()
     begun = 0
-    bystanders = Bystanders()
+    contention = CpuContention()
     began, limit = clock(), config.timeout_seconds * 0.8
     while len(latencies) < count:
         now = clock() - began
@@ -229,32 +232,32 @@ def serve(
         ticket, size = under_way.popleft()
         runner.collect(ticket)
         done = len(latencies)
-        latencies += [1000 * float(each) for each in (clock() - began) - due[done : done + size]]
+        latencies += [1000 * float(seconds) for seconds in (clock() - began) - due[done : done + size]]
     for ticket, _ in under_way:
         runner.collect(ticket)
-    return Served(latencies, count, float(due[-1]), clock() - began, bystanders.taken())
+    return Served(latencies, count, float(due[-1]), clock() - began, contention.other_seconds())
 
 
-def outcome_from_served(runner: RunnerId, served: Served, config: BenchConfig) -> Outcome:
+def outcome_from_served(runner: RunnerId, served: Served, config: BenchConfig) -> ScenarioOutcome:
     """Return the outcome of a server: valid if it keeps up, with a 99th percentile within `max_p99_ms` if set."""
     ordered = np.sort(served.latencies_ms)
     p99 = supported_percentile(ordered, 99)
-    bound, independent = percentile_bound(np.array_split(served.latencies_ms, _STRETCHES), 99)
+    bound, independent = percentile_bound(np.array_split(served.latencies_ms, _SEGMENTS), 99)
     rate = len(ordered) / served.seconds
     taken = served.taken_seconds
-    reason = crowded(None if taken is None else min(taken / served.seconds, 1.0), config)
-    if not reason and (len(ordered) < served.offered or served.arrived_seconds < _KEPT_UP * served.seconds):
-        reason = f"can't keep up: answers {rate:.0f} of {config.target_qps:g} photos a second"
+    reason = contention_problem(None if taken is None else min(taken / served.seconds, 1.0), config)
+    if not reason and (len(ordered) < served.offered or served.arrived_seconds < _KEEPS_UP * served.seconds):
+        reason = f"can't keep up: answers {rate:.0f} of {config.target_qps:g} photos per second"
     if not reason and config.max_p99_ms and p99 is not None and p99 > config.max_p99_ms:
         reason = f"the 99th percentile is {p99:.3g} ms, more than {config.max_p99_ms:g}"
     elif not reason and config.max_p99_ms and bound is None:
         reason = f"no bound of the 99th percentile: {too_few(len(ordered), independent, 'arrival')}"
     elif not reason and config.max_p99_ms and bound is not None and bound > config.max_p99_ms:
         reason = f"the 99th percentile may be {bound:.3g} ms, more than {config.max_p99_ms:g}"
-    return Outcome(Scenario.SERVER.value, runner, max(config.batches), "p99_ms", p99, not reason, reason)
+    return ScenarioOutcome(Scenario.SERVER.value, runner, max(config.batches), "p99_ms", p99, not reason, reason)
 
 
-def with_loadgen(outcome: Outcome, result: LoadgenResult) -> Outcome:
+def with_loadgen(outcome: ScenarioOutcome, result: LoadgenResult) -> ScenarioOutcome:
     """Return the outcome with LoadGen's result, and the reason for a difference of more than 5 %."""
     ours, theirs, clock = outcome.value, result.value, result.clock_value
     why = ""
@@ -264,7 +267,8 @@ def with_loadgen(outcome: Outcome, result: LoadgenResult) -> Outcome:
             why += "other arrivals, at another time"
         elif abs(clock / ours - 1) > abs(theirs / clock - 1):
             slower = (clock > ours) == outcome.metric.endswith("_ms")
-            why += f"the machine was {'slower' if slower else 'faster'} then: our own clock saw {clock:.3g} in its run"
+            speed = "slower" if slower else "faster"
+            why += f"the machine was {speed} then: our own clock measured {clock:.3g} in its run"
         else:
-            why += f"its own overhead: our own clock saw {clock:.3g} for the same queries"
+            why += f"its own overhead: our own clock measured {clock:.3g} for the same queries"
     return replace(outcome, loadgen=replace(result, why=why))

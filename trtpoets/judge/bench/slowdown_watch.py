@@ -1,7 +1,7 @@
 """Records throttling: of the GPU in each round of a runner that uses it, of the CPU over all rounds.
 
-The GPU is observed by the process that is measured, at the beginning and end of its rounds: after a round of all
-runners, it has cooled and clocked down. Only the GPU that CUDA uses is observed.
+The process that is measured observes the GPU at the beginning and end of its rounds: after the rounds of other
+runners, the GPU has cooled and its clock has fallen. Only the GPU that CUDA uses is observed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from types import TracebackType
 from typing import Iterable
 
 from trtpoets.core.serialization import from_json, to_json
-from trtpoets.device.doctor.system import read_text
+from trtpoets.core.system_files import system_text
 from trtpoets.device.gpu.nvml import SLOWED, NvmlGpu, gpu_at, load_of, sm_clock
 
 _GPU_CLOCK = re.compile(r"[0-9a-f]+\.(gpu|g[a-z]\d+b)|gpu-gpc-\d+")
-"""The GPU's folder in /sys/class/devfreq: 17000000.gpu, or .ga10b, .gv11b, .gp10b before JetPack 6 and 57000000.gpu of
-a Nano: its bus address and its chip. Thor's GPU is on PCI: gpu-gpc-0 is the clock of its multiprocessors, gpu-nvd-0
-that of its video engines (github.com/rbonghi/jetson_stats/issues/885)."""
+"""The GPU's folder in /sys/class/devfreq: its bus address and "gpu", as 17000000.gpu (57000000.gpu on a Nano), or its
+chip before JetPack 6, as .ga10b, .gv11b, .gp10b. Thor's GPU is on PCI: gpu-gpc-0 is the clock of its multiprocessors,
+gpu-nvd-0 that of its video engines (github.com/rbonghi/jetson_stats/issues/885)."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ class GpuSummary:
 def jetson_gpu_clock(root: Path) -> Path | None:
     """Return the devfreq folder of a Jetson's GPU below `root`; None elsewhere."""
     folders = sorted(root.glob("sys/class/devfreq/*"))
-    return next((each for each in folders if _GPU_CLOCK.fullmatch(each.name)), None)
+    return next((folder for folder in folders if _GPU_CLOCK.fullmatch(folder.name)), None)
 
 
 class GpuWatch:
     """Observes the GPU in rounds through NVML and a Jetson's files; a context manager that keeps NVML open.
 
-    `bus_id` is the PCI bus id of the GPU that is used, None where it is not known: then NVML is not used. A Jetson's
-    files are read below `root`. What throttles a Jetson: a thermal trip point that was passed (the cooling devices
-    "gpu-throttle-alert", "cpu-throttle-alert" and so on, whose state is then above 0) and events of too low a voltage
-    or too much current, which are counted (Jetson Linux Developer Guide, Platform Power and Performance of the Jetson
+    `bus_id` is the PCI bus id of the GPU that is used; with None NVML is not used. A Jetson's files are read below
+    `root`. A Jetson is throttled after a thermal trip point (the state of the cooling devices "gpu-throttle-alert",
+    "cpu-throttle-alert" and so on is then above 0), and after events of undervoltage or overcurrent, which have
+    counters (Jetson Linux Developer Guide, Platform Power and Performance of the Jetson
     Orin series: /sys/class/thermal/cooling_device*, /sys/class/hwmon/hwmon*/oc*_event_cnt).
     """
 
@@ -72,9 +72,9 @@ class GpuWatch:
         clock = jetson_gpu_clock(root)
         self._clock = clock / "cur_freq" if clock else None
         self._alerts = [
-            each.with_name("cur_state")
-            for each in sorted(root.glob("sys/class/thermal/cooling_device*/type"))
-            if read_text(each).endswith("-throttle-alert")
+            file.with_name("cur_state")
+            for file in sorted(root.glob("sys/class/thermal/cooling_device*/type"))
+            if system_text(file).endswith("-throttle-alert")
         ]
         self._events = sorted(root.glob("sys/class/hwmon/hwmon*/oc*_event_cnt"))
         self._counted: int | None = None
@@ -92,31 +92,31 @@ class GpuWatch:
         self._stack.close()
 
     def begin(self) -> None:
-        """Begin a round; call it while the GPU is busy."""
+        """Record the state at the beginning of a round; call it while the GPU is busy."""
         self._counted, self._before, self._hot = self._count(), self._sm_mhz(), self._alerted()
 
     def end(self) -> GpuLoad:
         """Return the state of the GPU at the end of the round; call it while the GPU is busy."""
         load = from_json(GpuLoad, to_json(load_of(self._gpu)), "NVML") if self._gpu else GpuLoad()
-        words = set(load.throttled)
+        reasons = set(load.throttled)
         if self._hot or self._alerted():
-            words.add("too hot")
+            reasons.add("too hot")
         now = self._count()
         if now is not None and self._counted is not None and now > self._counted:
-            words.add("short of power")
-        return replace(load, sm_mhz_before=self._before, sm_mhz=self._sm_mhz(), throttled=tuple(sorted(words)))
+            reasons.add("short of power")
+        return replace(load, sm_mhz_before=self._before, sm_mhz=self._sm_mhz(), throttled=tuple(sorted(reasons)))
 
     def _sm_mhz(self) -> float | None:
-        text = read_text(self._clock) if self._clock else ""
+        text = system_text(self._clock) if self._clock else ""
         if text.isdigit():
             return int(text) / 1e6
         return sm_clock(self._gpu) if self._gpu else None
 
     def _alerted(self) -> bool:
-        return any(read_text(each) not in ("", "0") for each in self._alerts)
+        return any(system_text(file) not in ("", "0") for file in self._alerts)
 
     def _count(self) -> int | None:
-        counts = [read_text(file) for file in self._events]
+        counts = [system_text(file) for file in self._events]
         return sum(int(count) for count in counts if count.isdigit()) if counts else None
 
 
@@ -134,16 +134,16 @@ class CpuWatch:
 
     def _count(self) -> int | None:
         files = self._root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count")
-        counts = [read_text(file) for file in files]
+        counts = [system_text(file) for file in files]
         return sum(int(count) for count in counts if count.isdigit()) if counts else None
 
 
-def why_slowed(states: Iterable[GpuLoad | None]) -> str:
-    """Return why timings are those of a throttled GPU; an empty string if it was not throttled."""
-    words = {word for state in states if state for word in state.throttled} & set(SLOWED)
-    if not words:
+def throttling_problem(states: Iterable[GpuLoad | None]) -> str:
+    """Return how the GPU was throttled, as the reason why timings are not valid; an empty string if it was not."""
+    reasons = {word for state in states if state for word in state.throttled} & set(SLOWED)
+    if not reasons:
         return ""
-    return f"the GPU was {' and '.join(sorted(words))} meanwhile: measure again when it is cool, with power enough"
+    return f"the GPU was {' and '.join(sorted(reasons))} meanwhile: measure again when it is cool, with power enough"
 
 
 def gpu_summary(rounds: Iterable[GpuLoad | None]) -> GpuSummary | None:
@@ -155,7 +155,9 @@ def gpu_summary(rounds: Iterable[GpuLoad | None]) -> GpuSummary | None:
     return GpuSummary(
         sm_mhz_least=min(clocks, default=None),
         sm_mhz_most=max(clocks, default=None),
-        temperature_c_most=max((x.temperature_c for x in states if x.temperature_c is not None), default=None),
-        power_w_most=max((x.power_w for x in states if x.power_w is not None), default=None),
+        temperature_c_most=max(
+            (state.temperature_c for state in states if state.temperature_c is not None), default=None
+        ),
+        power_w_most=max((state.power_w for state in states if state.power_w is not None), default=None),
         throttled=tuple(sorted({word for state in states for word in state.throttled})),
     )

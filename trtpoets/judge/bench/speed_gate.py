@@ -14,7 +14,7 @@ from trtpoets.judge.bench.bench_config import BASELINE, BenchConfig, Scenario
 from trtpoets.judge.bench.benchmark import Benchmark
 from trtpoets.judge.bench.measure import Measurement, late_percentile, seconds_for_a_bound
 from trtpoets.judge.bench.rounds import too_few
-from trtpoets.judge.bench.scenario import Outcome
+from trtpoets.judge.bench.scenario import ScenarioOutcome
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def require_limits(fail_below: float | None = None, max_p99: float | None = None
     for option, limit, example in (("--fail-below", fail_below, "1.5"), ("--max-p99", max_p99, "20")):
         if limit is not None and not 0 < limit < math.inf:
             raise BadInput(
-                f"{option} {limit:g} is no limit: a number above 0 is", hint=f"{option} {example}", code="TP5021"
+                f"{option} must be a finite number above 0, not {limit:g}", hint=f"{option} {example}", code="TP5021"
             )
 
 
@@ -35,12 +35,12 @@ def require_speed(
     max_p99: float | None = None,
     engines: Path = DEFAULT_ENGINES,
 ) -> None:
-    """Raise GateFailed unless, at every batch size that was measured, some valid runner is fast enough.
+    """Raise GateFailed unless a runner with valid measurements is fast enough at every measured batch size.
 
-    That is: at least `fail_below` times as fast as the baseline, and a 99th percentile of at most `max_p99`
-    milliseconds with 99 % confidence (for a server from arrival to answer). Where the intervals of the ratios
-    contain the limit, the benchmark cannot decide: that is a warning. A 99th percentile without a bound, and a
-    measurement that is not valid, do not pass.
+    A runner is fast enough if it is at least `fail_below` times as fast as the baseline, and its 99th percentile is at
+    most `max_p99` milliseconds with 99 % confidence (in the server scenario from arrival to answer). Where the interval
+    of the ratio contains the limit, a warning is logged. A 99th percentile without a bound, and a measurement that is
+    not valid, do not pass.
     """
     require_limits(fail_below, max_p99)
     if fail_below is None and max_p99 is None:
@@ -54,7 +54,7 @@ def require_speed(
         rows = [row for row in benchmark.measurements if row.batch == batch and row.valid]
         if not rows:
             raise GateFailed(
-                f"nothing was measured validly at batch {batch}",
+                f"no measurement at batch {batch} is valid",
                 hint=f"see why, and measure on a quieter machine: {bench()}",
                 code="TP5022",
             )
@@ -64,13 +64,13 @@ def require_speed(
             _require_p99(rows, batch, max_p99, bench)
 
 
-def _require_served(outcomes: Sequence[Outcome], config: BenchConfig, limit: float) -> None:
+def _require_served(outcomes: Sequence[ScenarioOutcome], config: BenchConfig, limit: float) -> None:
     if not any(outcome.valid for outcome in outcomes):
         best = min(outcomes, key=lambda outcome: outcome.value or math.inf)
         raise GateFailed(
             f"no runner serves {config.target_qps:g} photos a second within {limit:g} ms; "
-            f"{best.runner.name}, the nearest: {best.reason}",
-            hint="a lower --target-qps, a larger --batch, or a narrower precision",
+            f"the nearest is {best.runner.name}: {best.reason}",
+            hint="give a lower --target-qps or a larger --batch, or use a narrower precision",
             code="TP5023",
         )
 
@@ -78,9 +78,9 @@ def _require_served(outcomes: Sequence[Outcome], config: BenchConfig, limit: flo
 def _require_ratio(
     rows: Sequence[Measurement], batch: int, limit: float, baseline: str, bench: Callable[..., str]
 ) -> None:
-    """Pass if the interval of some ratio is above the limit, fail if all are below it; warn otherwise.
+    """Raise GateFailed if all intervals of ratios are below the limit; log a warning if none is above it.
 
-    The intervals of a benchmark hold together. A ratio without an interval is taken as measured.
+    The intervals of a benchmark hold together. A ratio without an interval is compared itself.
     """
     base = "TensorFlow" if baseline == BASELINE else baseline
     rated = [(row.speedup, row) for row in rows if row.speedup is not None and row.runner.name != baseline]
@@ -88,7 +88,7 @@ def _require_ratio(
     if best is None:
         raise GateFailed(
             f"no runner has a ratio to {base} at batch {batch}",
-            hint="see what was not valid, or left out, above",
+            hint="the output above lists what was not valid or not measured",
             code="TP5024",
         )
     if any(row.speedup_low is not None and row.speedup_low >= limit for _, row in rated):
@@ -102,22 +102,22 @@ def _require_ratio(
             hint=f"compare with a run that passed: {bench('--compare', 'FILE')}",
             code="TP5025",
         )
-    sure = f"but another run may find {low:.2f} to {high:.2f}" if low is not None else "that is without an interval"
-    log.warning("on the edge: %s is %s, %s: whether that is %g can't be told", best.runner.name, ratio, sure, limit)
+    sure = f"but the interval is {low:.2f} to {high:.2f}" if low is not None else "without an interval"
+    log.warning("the speed gate is undecided: %s is %s, %s; the limit is %g", best.runner.name, ratio, sure, limit)
 
 
 def _require_p99(rows: Sequence[Measurement], batch: int, limit: float, bench: Callable[..., str]) -> None:
-    told = [(bound, row) for row in rows if (bound := row.p99_bound_ms) is not None]
-    late = [(row.runner.name, found) for row in rows if (found := late_percentile(row, limit))]
-    if not told and len(late) == len(rows):
-        runner, (percent, value) = min(late, key=lambda each: each[1][1])
+    bounded = [(bound, row) for row in rows if (bound := row.p99_bound_ms) is not None]
+    late = [(row.runner.name, exceeded) for row in rows if (exceeded := late_percentile(row, limit))]
+    if not bounded and len(late) == len(rows):
+        runner, (percent, value) = min(late, key=lambda pair: pair[1][1])
         raise GateFailed(
             f"the {percent}th percentile of {runner}, the best at batch {batch}, is {value:.3g} ms, "
-            f"more than {limit:g} already",
-            hint="a smaller --batch, a narrower precision, or a quieter machine",
+            f"more than {limit:g}",
+            hint="use a smaller --batch, a narrower precision, or a quieter machine",
             code="TP5026",
         )
-    if not told:
+    if not bounded:
         best = max(rows, key=lambda row: row.independent_count)
         raise GateFailed(
             f"too few inferences at batch {batch} to bound a 99th percentile: {best.runner.name}: "
@@ -125,11 +125,11 @@ def _require_p99(rows: Sequence[Measurement], batch: int, limit: float, bench: C
             hint=f"measure for longer: {bench('--seconds', seconds_for_a_bound(best), '--max-p99', f'{limit:g}')}",
             code="TP5027",
         )
-    bound, best = min(told, key=lambda each: each[0])
+    bound, best = min(bounded, key=lambda pair: pair[0])
     if bound > limit:
         raise GateFailed(
             f"the 99th percentile of {best.runner.name}, the best at batch {batch}, may be "
             f"{bound:.3g} ms, more than {limit:g}",
-            hint="a smaller --batch, a narrower precision, or a quieter machine",
+            hint="use a smaller --batch, a narrower precision, or a quieter machine",
             code="TP5028",
         )

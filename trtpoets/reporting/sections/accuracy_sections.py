@@ -41,11 +41,13 @@ _NODES = 6
 
 _UNKNOWN = (None, None)
 
-_GROUPS = "; copies of a photo, near-copies and shots of one object are one group, and count as far as they differ"
+_GROUPS = (
+    "; copies of a photo, near-copies and photos of one object form a group, and count less than independent photos"
+)
 
 
 def accuracy_section(report: Report) -> Section | None:
-    """Accuracy and agreement of every evaluated runner, with intervals."""
+    """Return the section with accuracy and agreement of every evaluated runner, with intervals."""
     if not report.intervals:
         return None
     rows = []
@@ -64,20 +66,20 @@ def accuracy_section(report: Report) -> Section | None:
                 ]
             )
         )
-    known = [
+    measured = [
         (runner, report.accuracy[runner], *bounds.accuracy)
         for runner, bounds in report.intervals.items()
         if runner in report.accuracy and bounds.accuracy
     ]
     plots = []
     grouped = _GROUPS if report.test_groups < report.test_photos else ""
-    if known:
-        alt = "Accuracy: " + ", ".join(f"{name} {percent(value)}" for name, value, _, _ in known)
-        plots.append((accuracy_plot(known), alt, "Dots are what was measured, bands the 95 % intervals."))
+    if measured:
+        alt = "Accuracy: " + ", ".join(f"{name} {percent(value)}" for name, value, _, _ in measured)
+        plots.append((accuracy_plot(measured), alt, "Dots are the measured values, bands the 95 % intervals."))
     return Section(
         note=f"Measured on {photos_in_groups(report.test_photos, report.test_groups)}, held out from training "
-        "and calibration. Agreement is how often a runner answers like TensorFlow, right or wrong. Ranges are 95 % "
-        f"intervals (Wilson's; Tango's of the change){grouped}.",
+        "and calibration. Agreement is the share of photos that a runner answers like TensorFlow, right or wrong. "
+        f"Ranges are 95 % intervals (Wilson's; Tango's for the change){grouped}.",
         columns=[("runner", TEXT), ("accuracy", NUMBER), ("agreement", NUMBER), ("change, points", NUMBER)],
         rows=rows,
         plots=plots,
@@ -85,7 +87,7 @@ def accuracy_section(report: Report) -> Section | None:
 
 
 def dataset_section(report: Report) -> Section | None:
-    """Photos by class and split, and problems of the folder."""
+    """Return the section with photos by class and split, and problems of the folder."""
     dataset = report.dataset
     if not dataset:
         return None
@@ -98,7 +100,7 @@ def dataset_section(report: Report) -> Section | None:
     hidden = len(counted) - len(few)
     return Section(
         note=f"{many(sum(total), 'photo')} of {many(dataset.classes, 'class', 'classes')}. "
-        "Each photo's split is decided by its content: the test photos were never trained on, nor calibrated with."
+        "The split of a photo depends on its content. Test photos are not used for training or calibration."
         f"{_health(dataset.counts)}",
         caption=f"The {CLASSES} smallest classes; {many(hidden, 'more is', 'more are')} not shown." if hidden else "",
         columns=[("class", TEXT), *((split, NUMBER) for split in splits), ("all", NUMBER)],
@@ -109,26 +111,26 @@ def dataset_section(report: Report) -> Section | None:
 
 def _health(counts: Mapping[str, Mapping[str, int]]) -> str:
     """Return sentences about uneven or small classes, each after a space; an empty string without problems."""
-    totals = {label: sum(each.values()) for label, each in counts.items()}
-    told = ""
+    totals = {label: sum(by_split.values()) for label, by_split in counts.items()}
+    text = ""
     if not totals:
-        return told
+        return text
     least, most = min(totals, key=lambda label: totals[label]), max(totals, key=lambda label: totals[label])
     if totals[most] >= _UNEVEN * max(totals[least], 1):
-        told += (
+        text += (
             f" Classes are uneven: {shown(most)} has {totals[most] / max(totals[least], 1):.1f} times the photos of "
-            f"{shown(least)}; --class-weights makes rare ones count alike."
+            f"{shown(least)}; --class-weights gives all classes the same weight."
         )
-    few = [label for label, each in counts.items() if each.get(Split.TEST.value, 0) < _FEW]
+    few = [label for label, by_split in counts.items() if by_split.get(Split.TEST.value, 0) < _FEW]
     if few:
         names = joined([shown(label) for label in few[:_NODES]])
         more = f" and {len(few) - _NODES:,} more" if len(few) > _NODES else ""
-        told += f" Fewer than {_FEW} test photos, too few to judge a class by: {names}{more}."
-    return told
+        text += f" Fewer than {_FEW} test photos, which is too few for the recall of a class: {names}{more}."
+    return text
 
 
 def _problems(dataset: DatasetSummary) -> list[Listing]:
-    """The problems of the folder, each kind with its files."""
+    """Return the problems of the folder by kind, with their files."""
     left_out = [shown(f"{file.path}: {file.reason}") for file in dataset.left_out[:CLASSES]]
     kinds = (
         (dataset.left_out_count, "file was left out", "files were left out", left_out),
@@ -136,17 +138,17 @@ def _problems(dataset: DatasetSummary) -> list[Listing]:
         (dataset.families_count, "family of near-copies", "families of near-copies", _paths(dataset.families)),
         (
             dataset.contradictions_count,
-            "photo lies under two labels",
-            "photos lie under two labels",
+            "photo has two labels",
+            "photos have two labels",
             _paths(dataset.contradictions),
         ),
     )
-    found = []
+    listings = []
     for count, one, more, lines in kinds:
         if count:
             rest = [f"… and {count - len(lines):,} more"] if count > len(lines) else []
-            found.append(Listing(f"{count:,} {one if count == 1 else more}", [*lines, *rest]))
-    return found
+            listings.append(Listing(f"{count:,} {one if count == 1 else more}", [*lines, *rest]))
+    return listings
 
 
 def _paths(groups: Sequence[Sequence[str]]) -> list[str]:
@@ -154,7 +156,7 @@ def _paths(groups: Sequence[Sequence[str]]) -> list[str]:
 
 
 def engines_section(report: Report) -> Section | None:
-    """The engines, what they were built for, and their checksums."""
+    """Return the section with the engines, the GPUs they were built for, and their checksums."""
     if not report.engines:
         return None
     rows = []
@@ -165,9 +167,9 @@ def engines_section(report: Report) -> Section | None:
         version = f"{engine.flavour} {engine.tensorrt_version}".strip()
         rows.append([shown(engine.name), version, places, sizes, size(engine.bytes), seconds(engine.seconds)])
     idle = [engine for engine in report.engines if engine.runner.name not in report.agreement]
-    note = "An engine runs only where it was built for, with the library version that built it."
+    note = "An engine runs only on the GPUs that it was built for, with the library version that built it."
     if idle:
-        note += " Those that are absent from the tables above were built here, but not run here."
+        note += " Engines that are not in the tables above were built but not run on this machine."
     return Section(
         note=note,
         columns=[
@@ -184,14 +186,13 @@ def engines_section(report: Report) -> Section | None:
 
 
 def precisions_section(report: Report) -> list[str]:
-    """Sentences about the export to ONNX, and about FP16."""
+    """Return sentences about the export to ONNX and about FP16."""
     parity, fp16 = report.parity, report.quantisation.fp16
     sentences = []
     if parity:
         photos = f" on {many(parity.photos, 'photo')}" if parity.photos else ""
         sentences.append(
-            f"The exported ONNX graph gives TensorFlow's scores, with a difference of at most "
-            f"{tiny(parity.max_abs)}{photos}."
+            f"The scores of the exported ONNX graph differ from TensorFlow's by at most {tiny(parity.max_abs)}{photos}."
         )
     if fp16:
         kept = _kept(fp16.kept_fp32, "stayed FP32", "no node stayed FP32")

@@ -71,7 +71,7 @@ class RecallTable:
 
 @dataclass(frozen=True)
 class MistakesSection:
-    """Either the matrix or the most frequent pairs is None; both are where there are no mistakes in many classes."""
+    """The section about mistakes. `matrix` is None for many classes, `pairs` without mistakes."""
 
     note: str
     matrix: ConfusionMatrix | None
@@ -80,7 +80,7 @@ class MistakesSection:
 
 
 def mistakes_section(report: Report) -> MistakesSection | None:
-    """Confusion and recall of the first evaluated runner, which is TensorFlow."""
+    """Return confusion and recall of the first evaluated runner, which is TensorFlow."""
     runner, labels = report.samples.runner, report.labels
     if runner is None or runner not in report.accuracy:
         return None
@@ -90,7 +90,7 @@ def mistakes_section(report: Report) -> MistakesSection | None:
         photos[row] += count
     wrong = sum(count for row, column, count in cells if row != column)
     return MistakesSection(
-        note=f"{many(wrong, 'mistake')} in {many(sum(photos), 'photo')}, as {runner} answers.",
+        note=f"{many(wrong, 'mistake')} in {many(sum(photos), 'photo')}; answers of {runner}.",
         matrix=_matrix(labels, cells, photos) if len(labels) <= _MATRIX else None,
         pairs=_pairs(labels, cells),
         recall=_recall(report.recall[runner], report.recall_intervals[runner], labels, photos),
@@ -98,7 +98,7 @@ def mistakes_section(report: Report) -> MistakesSection | None:
 
 
 def _cells(confusion: Matrix, classes: int) -> Iterator[tuple[int, int, int]]:
-    """(label, answer, photos) of either form that report.json has: a square matrix, or its non-zero cells."""
+    """Yield (label, answer, photos) for a matrix of report.json, which is square or a list of non-zero cells."""
     if all(len(row) == classes for row in confusion) and len(confusion) == classes:
         for row, counts in enumerate(confusion):
             yield from ((row, column, count) for column, count in enumerate(counts) if count)
@@ -131,7 +131,7 @@ def _pairs(labels: Sequence[str], cells: Sequence[tuple[int, int, int]]) -> Sect
     rest = len(confused) - CLASSES
     return Section(
         note=f"The {CLASSES} most frequent pairs; {rest:,} more are not shown." if rest > 0 else "",
-        columns=[("shows", TEXT), ("is taken for", TEXT), ("photos", NUMBER)],
+        columns=[("true class", TEXT), ("answer", TEXT), ("photos", NUMBER)],
         rows=rows_of([shown(labels[row]), shown(labels[column]), count] for row, column, count in confused[:CLASSES]),
     )
 
@@ -142,20 +142,20 @@ def _recall(
     labels: Sequence[str],
     photos: Sequence[int],
 ) -> RecallTable | None:
-    known = [
+    classes = [
         (label, value, photos[place]) for place, label in enumerate(labels) if (value := recall.get(label)) is not None
     ]
-    if not known:
+    if not classes:
         return None
-    if len(known) > CLASSES:
-        note = f"The {CLASSES} classes that are found least often, of {len(known):,}."
-        known = sorted(known, key=lambda row: (row[1], row[0]))[:CLASSES]
+    if len(classes) > CLASSES:
+        note = f"The {CLASSES} classes with the lowest recall, of {len(classes):,}."
+        classes = sorted(classes, key=lambda row: (row[1], row[0]))[:CLASSES]
     else:
-        note = "Share of a class's photos that are called by its name (recall), and its 95 % interval."
+        note = "Recall, the share of a class's photos that are classified correctly, and its 95 % interval."
     return RecallTable(
         note,
         [
             RecallRow(shown(label), count, percent(value), interval(*intervals.get(label) or _UNKNOWN), f"{value:.3f}")
-            for label, value, count in known
+            for label, value, count in classes
         ],
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trtpoets.reporting.model import Calibration, Int8Summary, Report
 
 _EQUAL_DB = 200.0
-"""What is said of layers that give the same numbers as FP32: they are not drawn."""
+"""The SQNR in dB of layers whose values equal FP32; they are not drawn."""
 
 _CLASSES = 8
 """At most this many classes are named with their photos."""
@@ -27,9 +27,9 @@ def int8_section(report: Report) -> Section | None:
         return None
     sentences = [
         _share(notes),
-        _made_even(notes),
+        _weights_and_channels(notes),
         *(_calibration(notes.calibration) if notes.calibration else []),
-        *_afterwards(notes),
+        *_head_and_advice(notes),
         _unfused(report),
     ]
     rows = _fidelity(notes)
@@ -47,80 +47,80 @@ def _share(notes: Int8Summary) -> str:
     return (
         f"INT8: {percent(notes.share)} of the multiply-adds, in {notes.convolutions_int8} of "
         f"{many(notes.convolutions, 'convolution')} and {notes.products_int8} of "
-        f"{many(notes.products, 'matrix product')}; "
-        + (f"{many(len(notes.in_float), 'layer')} stayed in float." if notes.in_float else "nothing was left in float.")
+        f"{many(notes.products, 'MatMul')}; "
+        + (f"{many(len(notes.in_float), 'layer')} stayed in float." if notes.in_float else "none stayed in float.")
     )
 
 
-def _made_even(notes: Int8Summary) -> str:
-    """What was done to tensors and weights before they were stepped, where it was."""
+def _weights_and_channels(notes: Int8Summary) -> str:
+    """Return a sentence about equalisation and GPTQ; "" without either."""
     scaled, rounded = notes.equalised, notes.rounded
     done = [f"the channels of {many(scaled, 'tensor')} were equalised"] if scaled else []
     if rounded:
         done.append(f"the weights of {many(rounded, 'layer')} were rounded jointly (GPTQ)")
-    said = joined(done)
-    return f"{said[0].upper()}{said[1:]}." if said else ""
+    text = joined(done)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def _calibration(calibration: Calibration) -> list[str]:
-    """Where the ranges come from: photos, classes and method, and what the other methods would have given."""
+    """Return sentences about the calibration: photos, classes, method, and the results of the other methods."""
     counts = calibration.per_class
     if not counts:
         return []
-    each = f"{min(counts.values())} to {max(counts.values())} each"
+    per_class = f"{min(counts.values())} to {max(counts.values())} each"
     if len(counts) <= _CLASSES:
-        each = joined([f"{shown(label)} {count}" for label, count in counts.items()])
-    said = (
+        per_class = joined([f"{shown(label)} {count}" for label, count in counts.items()])
+    origin = (
         f"Its ranges come from {many(sum(counts.values()), 'training photo')} of "
-        f"{many(len(counts), 'class', 'classes')} ({each}), by the method {calibration.method}. "
+        f"{many(len(counts), 'class', 'classes')} ({per_class}), by the method {calibration.method}. "
         "None of them is a test photo."
     )
     trials = calibration.trials
     if len(trials) < 2:
-        return [said]
+        return [origin]
     tried = [f"{name} {percent(trial.agreement)} ({_db(trial.features_db)})" for name, trial in trials.items()]
     return [
-        said,
-        f"Each method was tried on validation photos, for agreement with FP32 (noise of features): {joined(tried)}.",
+        origin,
+        f"Each method was tried on validation photos, for agreement with FP32 (and SQNR of features): {joined(tried)}.",
     ]
 
 
-def _afterwards(notes: Int8Summary) -> list[str]:
-    """What was tried and judged once the graph was INT8."""
+def _head_and_advice(notes: Int8Summary) -> list[str]:
+    """Return sentences about the refitted head and the recommendation of quantize."""
     head, recommended = notes.head, notes.recommended
-    said = []
+    sentences = []
     if head:
         kept = "was kept" if head.kept else "was not kept"
-        said.append(f"A last layer fitted to what the INT8 network gives {kept}: {shown(head.why)}.")
+        sentences.append(f"The last layer was refitted to the INT8 features; the result {kept}: {shown(head.why)}.")
     if recommended:
-        said.append(f"quantize advises {recommended.precision.upper()}: {shown(recommended.why)}.")
-    return said
+        sentences.append(f"quantize advises {recommended.precision.upper()}: {shown(recommended.why)}.")
+    return sentences
 
 
 def _unfused(report: Report) -> str:
-    """A caution, where ONNX Runtime's INT8 was timed."""
+    """Return a warning if INT8 was timed with ONNX Runtime; else ""."""
     runner = RunnerId(Library.ONNXRUNTIME, Precision.INT8)
     if not any(row.runner == runner for row in report.benchmarks):
         return ""
     return (
-        "ONNX Runtime on a processor runs every Q/DQ pair as an operation of its own, where TensorRT fuses it into a "
-        f"kernel: the speed of {runner.name} is no measure of an INT8 engine's."
+        "ONNX Runtime on a CPU runs every Q/DQ pair as a separate operation, whereas TensorRT fuses it into a kernel: "
+        f"the speed of {runner.name} says nothing about that of an INT8 engine."
     )
 
 
 def _fidelity(notes: Int8Summary) -> list[Row]:
-    """One row for each state of the network that was held against FP32, where noted: the last is what was written."""
+    """Return a row for each recorded state of the network, compared with FP32; the last is the written file."""
     steps, written = notes.steps, notes.final
     final = notes.before_head or written
-    stages = [("pairs alone", notes.plain), ("biases corrected", notes.corrected)]
+    stages = [("Q/DQ pairs only", notes.plain), ("biases corrected", notes.corrected)]
     if notes.together != notes.corrected:
-        stages.append(("weights rounded together", notes.together))
+        stages.append(("weights rounded by GPTQ", notes.together))
     if steps:
-        stages.append((f"and the {many(len(steps), 'worst layer')} left in float", final))
+        stages.append((f"and the {many(len(steps), 'worst layer')} kept in float", final))
     elif final != stages[-1][1]:
-        stages.append(("as it was converted" if notes.before_head else "as written", final))
+        stages.append(("as converted" if notes.before_head else "as written", final))
     if notes.before_head:
-        stages.append(("as written, with its last layer fitted", written))
+        stages.append(("as written, with the refitted last layer", written))
     return rows_of(
         [what, _db(fidelity.features_db), _db(fidelity.scores_db), percent(fidelity.agreement)]
         for what, fidelity in stages
@@ -131,7 +131,7 @@ def _fidelity(notes: Int8Summary) -> list[Row]:
 def _caption(notes: Int8Summary) -> str:
     photos = notes.final.photos if notes.final else 0
     on = f" on {many(photos, 'validation photo')}" if photos else ""
-    return f"Beside FP32{on}: signal to quantisation noise, and how often the first answer is the same."
+    return f"Compared with FP32{on}: SQNR, and the share of photos with the same answer (agreement)."
 
 
 def _plots(notes: Int8Summary) -> list[Picture]:
@@ -144,12 +144,12 @@ def _plots(notes: Int8Summary) -> list[Picture]:
         f"Signal to quantisation noise after each of {many(len(layers), 'layer')}, in the network's order: lowest "
         f"{_db(layers[worst])} at {shown(worst)}, {_db(list(layers.values())[-1])} at the end"
     )
-    caption = "Higher is nearer to FP32; noise of earlier layers is in it. Hollow: layers left in float."
+    caption = "Higher is closer to FP32; the noise of earlier layers is included. Hollow: layers kept in float."
     return [(layers_plot(list(layers.values()), [name in floats for name in layers]), alt, caption)]
 
 
 def _histograms(notes: Int8Summary) -> list[Picture]:
-    """What the INT8 layers farthest from FP32 read, and where that is cut."""
+    """Return the histograms of the inputs of the INT8 layers with the lowest SQNR, and where INT8 clips them."""
     worst = notes.histograms
     if not worst:
         return []
@@ -161,15 +161,14 @@ def _histograms(notes: Int8Summary) -> list[Picture]:
     rows = [(shown(read.layer), read.limit, read.top, read.shares) for read in worst]
     alt = f"Magnitudes that {many(len(worst), 'layer')} read on the calibration photos: {'; '.join(layers)}"
     caption = (
-        "What the INT8 layers with the most noise read, the noisiest first: the share of values by magnitude, on the "
-        "calibration photos. "
-        "Dashed: the largest that INT8 holds; larger values are clipped to it."
+        "The inputs of the INT8 layers with the lowest SQNR, lowest first: the share of values by magnitude, on the "
+        "calibration photos. Dashed: the largest magnitude that INT8 represents; larger values are clipped to it."
     )
     return [(histograms_plot(rows), alt, caption)]
 
 
 def _in_float(notes: Int8Summary) -> list[Listing]:
-    """Each layer left in float, with the reason."""
+    """Return the layers kept in float, with the reasons."""
     if not notes.in_float:
         return []
     lines = [shown(f"{name}: {why}") for name, why in notes.in_float.items()]

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trtpoets.core.formatting import interval, many, percent
-from trtpoets.reporting.model import GroupAccuracy
 from trtpoets.reporting.sections.section import NUMBER, TEXT, Row, Section, Value
 
 if TYPE_CHECKING:
+    from trtpoets.core.training import Accuracy
     from trtpoets.reporting.model import Report
 
 
 def copies_section(report: Report) -> Section | None:
-    """Accuracy with families of near-copies kept together, and without; None where there are none."""
+    """Return the section with the accuracy with and without near-copies kept together; None without near-copies."""
     training = report.training
-    if training is None or not training.families:
+    if training is None or not training.families or training.together is None:
         return None
     families = many(training.families, "family", "families")
     photos = many(training.families_photos or 0, "photo")
@@ -26,18 +26,20 @@ def copies_section(report: Report) -> Section | None:
     rows = [_row("near-copies kept together", training.together)]
     if training.as_it_stands:
         rows = [_row("near-copies kept together, as shipped", training.together)]
-        rows.append(_row("the folder as it stands", training.as_it_stands))
+        rows.append(_row("near-copies not kept together", training.as_it_stands))
         note += (
-            " Each family is in one split. In the folder as it stands, copies of training photos would be among the "
-            "test photos: a classifier knows them already, so that accuracy says little about new photos."
+            " Each family is in one split. Otherwise copies of training photos would be among the test photos, and the "
+            "accuracy would be too high for new photos."
         )
     elif training.without_copies:
         rows = [_row("all test photos, as given", training.together)]
         rows.append(_row("test photos without a near-copy in training", training.without_copies))
-        across = many(training.families_across_splits or 0, "family lies", "families lie")
-        note += f" The splits that the folder gives were kept: {across} in several. Trust the accuracy without copies."
+        across = many(training.families_across_splits or 0, "family is", "families are")
+        note += (
+            f" The splits given by the folder were kept: {across} in several splits. Use the accuracy without copies."
+        )
     else:
-        note += " None of them lies in several splits."
+        note += " No family is in several splits."
     return Section(
         note=note,
         columns=[("test photos", TEXT), ("photos", NUMBER), ("independent groups", NUMBER), ("accuracy", NUMBER)],
@@ -45,8 +47,6 @@ def copies_section(report: Report) -> Section | None:
     )
 
 
-def _row(name: str, result: GroupAccuracy | None) -> Row:
-    result = result or GroupAccuracy()
-    groups = result.test_photos if result.test_groups is None else result.test_groups
+def _row(name: str, result: Accuracy) -> Row:
     accuracy = Value(percent(result.test_accuracy), interval(result.low, result.high))
-    return Row([name, result.test_photos, groups, accuracy])
+    return Row([name, result.test_photos, result.test_groups, accuracy])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trtpoets.core.formatting import joined, many, shown
+from trtpoets.core.serialization import to_json
 from trtpoets.core.shell_commands import quote
-from trtpoets.judge.bench.benchmark import Machine
+from trtpoets.judge.bench.benchmark import Throttling
 from trtpoets.judge.bench.conditions import Conditions
-from trtpoets.reporting.model import DatasetOptions, HeadOptions
+from trtpoets.reporting.model import DatasetOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,23 +31,23 @@ def conditions_from_report(report: Report) -> list[tuple[str, str]]:
     now, config = report.conditions or Conditions(), report.benchmark.config
     gpus = [gpu.get("name", "") for gpu in now.gpus]
     jetson = now.jetson
-    known = report.conditions is not None
+    has_conditions = report.conditions is not None
     gpu = joined(gpus) or (f"{jetson.model}, L4T {jetson.l4t}" if jetson else "none")
     lines: list[tuple[str, object]] = [
         ("when", now.time),
-        ("processor", known and f"{now.cpu}, {many(now.cores or 0, 'usable core')}"),
+        ("processor", has_conditions and f"{now.cpu}, {many(now.cores or 0, 'usable core')}"),
         ("threads", None if config is None else "all cores" if config.threads == 0 else config.threads),
         ("memory", f"{now.memory_mib:,} MiB" if now.memory_mib else None),
         ("load at the start", ", ".join(map(str, now.load))),
         ("frequency governor", now.governor),
-        ("GPU", known and gpu),
+        ("GPU", has_conditions and gpu),
         ("power mode", jetson and jetson.power_mode),
         *_gpus_before(now.gpu_state),
-        *_meanwhile(report.benchmark.machine or Machine()),
+        *_during_benchmark(report.benchmark.machine or Throttling()),
         ("energy is that of", now.energy and now.energy.covers),
         ("waiting for the GPU", joined(sorted(set(now.gpu_wait.values())))),
-        ("NVIDIA driver", known and (now.nvidia_driver or "none")),
-        ("system", known and f"{now.os}, Linux {now.kernel}, Python {now.python}"),
+        ("NVIDIA driver", has_conditions and (now.nvidia_driver or "none")),
+        ("system", has_conditions and f"{now.os}, Linux {now.kernel}, Python {now.python}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in now.versions.items())),
         ("weights", report.spec and report.spec.weights_id),
     ]
@@ -54,7 +55,7 @@ def conditions_from_report(report: Report) -> list[tuple[str, str]]:
 
 
 def _gpus_before(states: Sequence[GpuState]) -> list[tuple[str, str]]:
-    """The state of each GPU before anything ran on it: limits, clocks, temperature, and other processes."""
+    """Return the state of each GPU before the benchmark: limits, clocks, temperature, and other processes."""
     lines = []
     for number, state in enumerate(states):
         pairs = ((state.sm_mhz, state.sm_mhz_most, "MHz"), (state.power_w, state.power_limit_w, "W"))
@@ -68,8 +69,8 @@ def _gpus_before(states: Sequence[GpuState]) -> list[tuple[str, str]]:
     return lines
 
 
-def _meanwhile(machine: Machine) -> list[tuple[str, str | None]]:
-    """Clocks, temperatures and throttling during the benchmark."""
+def _during_benchmark(machine: Throttling) -> list[tuple[str, str | None]]:
+    """Return clocks, temperatures and throttling during the benchmark."""
     throttled = machine.cpu_throttled
     lines: list[tuple[str, str | None]] = [("cores throttled by heat", f"{throttled:,} times" if throttled else None)]
     for batch, state in machine.gpu.items():
@@ -97,14 +98,14 @@ def commands_from_report(report: Report) -> list[str]:
         return []
     name = quote(report.name)
     if not report.training:
-        first = f"trtpoets pretrained {quote(report.backbone)} --name {name}{_kept_in(report)}"
+        first = f"trtpoets pretrained {quote(report.backbone)} --name {name}{_engines_option(report)}"
     else:
-        first = f"trtpoets retrain {_photos(report)} --name {name}{_retrain_options(report)}{_kept_in(report)}"
+        first = f"trtpoets retrain {_photos(report)} --name {name}{_retrain_options(report)}{_engines_option(report)}"
     return [*map(shown, report.commands.get("retrain") or [first]), *_stages(report, name)]
 
 
-def _kept_in(report: Report) -> str:
-    """The option that names the folder of all runs; empty where it is the default."""
+def _engines_option(report: Report) -> str:
+    """Return the option for the folder of all runs; "" if it is the default one."""
     return f" --engines {quote(report.engines_folder)}" if report.engines_folder else ""
 
 
@@ -113,25 +114,25 @@ def _photos(report: Report) -> str:
 
 
 def _retrain_options(report: Report) -> str:
-    """Every option, as another version may have other defaults."""
+    """Return all options of `retrain`, because another version may have other defaults."""
     dataset = (report.dataset and report.dataset.config) or DatasetOptions()
-    head = (report.training and report.training.config) or HeadOptions()
+    head = to_json(report.training.config) if report.training else {}
     return _options(
         {
             "backbone": report.backbone,
             "resize": report.spec and report.spec.preprocess.resize.value,
             **{name: getattr(dataset, name) for name in ("validation_percent", "test_percent", "strict")},
-            **{name: getattr(head, name) for name in _HEAD},
+            **{name: head.get(name) for name in _HEAD},
         }
     )
 
 
 def _stages(report: Report, name: str) -> list[str]:
-    """The commands of the stages after training that have run: as recorded, or made from their configurations."""
+    """Return the commands of the stages after training: as recorded, or derived from their configurations."""
     trained = report.train_benchmark
     rates = "".join(f" --learning-rate {rate:g}" for rate in trained.config.learning_rates) if trained else ""
     notes = report.quantisation
-    made = {
+    from_configurations = {
         "export": [f"export {name}{_options({'opset': report.opset})}"] if report.parity else [],
         "quantize": [f"quantize {name}{_quantised(notes)}"] if notes.fp16 or notes.int8 else [],
         "build": [f"build {name}{options}" for options in _built(report.engines)],
@@ -140,11 +141,11 @@ def _stages(report: Report, name: str) -> list[str]:
         "bench train": [f"bench {name} --train{rates}"] if trained else [],
         "report": [f"report {name}"],
     }
-    kept = _kept_in(report)
+    engines_option = _engines_option(report)
     return [
         shown(line)
-        for stage, commands in made.items()
-        for line in report.commands.get(stage) or [f"trtpoets {command}{kept}" for command in commands]
+        for stage, commands in from_configurations.items()
+        for line in report.commands.get(stage) or [f"trtpoets {command}{engines_option}" for command in commands]
     ]
 
 
@@ -168,7 +169,7 @@ def _benched(config: BenchConfig | None) -> str:
 
 
 def _quantised(notes: Quantisation) -> str:
-    """How the narrow ONNX files were made; the notes on INT8 record it for both."""
+    """Return the options of `quantize`; the notes on INT8 record them for FP16 too."""
     precisions = "".join(f" --precision {name}" for name, part in (("fp16", notes.fp16), ("int8", notes.int8)) if part)
     calibration, config = (notes.int8.calibration, notes.int8.config) if notes.int8 else (None, None)
     return precisions + _options(
@@ -184,10 +185,10 @@ def _quantised(notes: Quantisation) -> str:
 
 
 def _built(engines: Sequence[EngineEntry]) -> list[str]:
-    """The options of `build`, once for all engines that were built alike."""
+    """Return the options of `build`, once for all engines with the same options."""
     alike: dict[str, list[str]] = {}
     for engine in engines:
-        # Those with a "+" are what is built for when nothing is asked for.
+        # Targets with a "+" are the default targets.
         targets = "".join(f" --target {quote(target)}" for target in sorted(engine.targets) if not target.endswith("+"))
         batch = engine.batch
         given = {
@@ -211,7 +212,7 @@ def _gated(gate: Gate | None) -> str:
 
 
 def _options(given: Mapping[str, object]) -> str:
-    """As on a command line; what is None or off is left out."""
+    """Return options as on a command line; those that are None or False are left out."""
     words = [
         f" --{name.replace('_', '-')}" + ("" if value is True else f" {quote(value)}")
         for name, value in given.items()

@@ -63,4 +63,4 @@ class Section:
 
 def rows_of(cells: Iterable[Sequence[Any]]) -> list[Row]:
     """Return rows without a mark."""
-    return [Row(each) for each in cells]
+    return [Row(row) for row in cells]

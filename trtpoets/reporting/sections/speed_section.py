@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from trtpoets.reporting.model import BenchmarkSummary, Report
 
 _ROWS = 16
-"""A table of more rows is cut after the smallest batch size; the others are a click away."""
+"""In a table of more rows, only the smallest batch size is shown; the others are folded away."""
 
 _TRTEXEC = (
     "trtexec before version 11 reports copies and computing together as latency, and replays no CUDA graph; from 11 on "
     "it leaves the copies out and replays one. Its GPU compute time is what compute is in the table of clocks."
 )
 
-_QUEUEING = 0.8
-"""Of the computing: where queueing takes more, the GPU waits for the host."""
+_QUEUE_SHARE = 0.8
+"""Share of the compute time: if queueing takes longer, the GPU waits for the host."""
 
 
 def speed_section(report: Report) -> Section | None:
-    """Every measured runner at every batch size, and what could not be measured."""
+    """Return the section with every measured runner at every batch size."""
     measured = sorted(report.benchmarks, key=lambda row: row.batch)
     if not measured:
         return None
     rows = [
-        # What matters most comes first: a phone shows no more.
+        # The most important columns come first: a phone shows only those.
         Row(
             [
                 row.runner.name,
@@ -51,11 +51,11 @@ def speed_section(report: Report) -> Section | None:
     ]
     bad = [f"{row.runner.name} at batch {row.batch}: {row.reason}" for row in measured if not row.valid]
     good = [row for row in measured if row.valid]
-    # Many batch sizes are told by the plot; the smallest is enough to read.
+    # The plot shows all batch sizes; the table shows the smallest.
     first = len(rows) if len(rows) <= _ROWS else sum(row.batch == measured[0].batch for row in measured)
     return Section(
-        note="By the inference clock: from photos in memory to scores on the host; decoding is not in it. Each "
-        "runner ran in a process of its own, on the same photos.",
+        note="Times of the inference clock: from photos in memory to scores on the host, without decoding. Each runner "
+        "ran in its own process, on the same photos.",
         columns=[
             ("runner", TEXT),
             ("batch", NUMBER),
@@ -76,40 +76,39 @@ def speed_section(report: Report) -> Section | None:
 
 
 def _notes(report: Report, measured: Sequence[Measurement]) -> list[str]:
-    """How to read the table, as far as it has such cells."""
+    """Return explanations of the cells that the table contains."""
     notes = []
     if report.benchmark.incomplete:
         notes.append(f"The benchmark was interrupted {report.benchmark.incomplete}; this is what was measured.")
     if any(row.p99_ms is None for row in measured):
-        notes.append("A dash stands where too few inferences were timed to claim that percentile (MLPerf's rule).")
+        notes.append("A dash means that too few inferences were timed for that percentile (MLPerf's rule).")
     if any(row.p99_bound_ms is not None for row in measured):
         notes.append(
-            "Beneath a p99 stands what it does not exceed, with 99 % confidence, by rounds; where nothing "
-            "does, the inferences were too few, or depended too much on each other."
+            "Below a p99 is its upper bound with 99 % confidence, from the variation between rounds. It is missing if "
+            "there were too few inferences, or if they depended too much on each other."
         )
     if any(row.speedup_low is not None for row in measured):
         notes.append(
-            "Ratios are formed round by round, with TensorFlow's rounds in between; the range is what another run "
-            "under the same conditions would find, with 95 % confidence for all ratios together."
+            "Ratios are formed round by round, with TensorFlow's rounds in between. The range contains the ratio of "
+            "another run under the same conditions, with 95 % confidence for all ratios together."
         )
     if any(row.drifts for row in measured):
         notes.append(
-            f"Where it says {DRIFTS}, the ratio was another at the end than at the beginning: another run may find "
-            "another one."
+            f'"{DRIFTS}" means that the ratio changed during the measurement; another run may give a different one.'
         )
     if any(row.device for row in measured):
-        notes += [_TRTEXEC, *_held_up(measured)]
+        notes += [_TRTEXEC, *_bottleneck_notes(measured)]
     return notes
 
 
-def _held_up(measured: Sequence[Measurement]) -> list[str]:
-    """What keeps GPUs from computing, by the bounds that trtexec warns at."""
+def _bottleneck_notes(measured: Sequence[Measurement]) -> list[str]:
+    """Return notes on runners whose GPU waits for queueing or copies, by the limits at which trtexec warns."""
     texts = []
     for row in measured:
         device, where = row.device, f"{row.runner.name} at batch {row.batch}"
         if not device:
             continue
-        if device.enqueue_ms > _QUEUEING * device.compute_ms:
+        if device.enqueue_ms > _QUEUE_SHARE * device.compute_ms:
             more = "a larger batch" if device.graph else "a CUDA graph or a larger batch"
             texts.append(f"{where}: queueing takes about as long as computing; {more} would help.")
         if max(device.h2d_ms, device.d2h_ms) >= device.compute_ms:
@@ -124,7 +123,7 @@ def _late(row: Measurement) -> str | Value:
 
 def _ratio(row: Measurement) -> str | Value:
     if not row.valid:
-        return "INVALID"  # in words too: a colour alone is not seen by all
+        return "INVALID"  # as text too, because not everybody sees the colour
     if row.speedup is None:
         return "–"
     ratio = f"{row.speedup:.2f}×"
@@ -140,27 +139,29 @@ def _memory(row: Measurement) -> str:
 
 
 def percentiles(row: Measurement) -> dict[float, float]:
-    """Return percentile -> ms, as far as the count supports them; older benchmarks have but a few."""
+    """Return percentile -> ms, for those that the count supports; older benchmarks have only a few."""
     listed = row.quantiles_ms
-    known = {100 * place / (len(listed) - 1): value for place, value in enumerate(listed)} if len(listed) > 1 else {}
+    by_quantile = (
+        {100 * place / (len(listed) - 1): value for place, value in enumerate(listed)} if len(listed) > 1 else {}
+    )
     supported = {50.0: row.p50_ms, 90.0: row.p90_ms, 95.0: row.p95_ms, 99.0: row.p99_ms}
-    return known | {percentile: value for percentile, value in supported.items() if value is not None}
+    return by_quantile | {percentile: value for percentile, value in supported.items() if value is not None}
 
 
 def _spreads(good: Sequence[Measurement]) -> list[Picture]:
-    """How latencies spread at the smallest batch size."""
+    """Return a plot of the distribution of latencies at the smallest batch size."""
     batch = min((row.batch for row in good), default=0)
     rows = [(row.runner.name, percentiles(row)) for row in good if row.batch == batch]
-    rows = [(name, known) for name, known in rows if 50 in known and len(known) > 1]
+    rows = [(name, times) for name, times in rows if 50 in times and len(times) > 1]
     if not rows:
         return []
     medians = ", ".join(
-        f"{name} median {milliseconds(known[50])} ms"
-        + "".join(f", p{p} {milliseconds(known[p])}" for p in (90, 99) if p in known)
-        for name, known in rows
+        f"{name} median {milliseconds(times[50])} ms"
+        + "".join(f", p{p} {milliseconds(times[p])}" for p in (90, 99) if p in times)
+        for name, times in rows
     )
-    whole = any(0 in known for _, known in rows)
-    bands = "Bands hold half and nine tenths of the inferences, the thin line all of them. " if whole else ""
+    has_extremes = any(0 in times for _, times in rows)
+    bands = "Bands contain half and nine tenths of the inferences, the thin line all of them. " if has_extremes else ""
     caption = f"{bands}The dot is the median, the short tick p90, the tall one p99. Batch {batch}."
     return [(latency_plot(rows), f"Latencies at batch {batch}: {medians}", caption)]
 
@@ -179,7 +180,7 @@ def _smallest(rows: Sequence[Measurement]) -> list[Measurement]:
 
 
 def _tables(benchmark: BenchmarkSummary, measured: Sequence[Measurement]) -> list[Section]:
-    """The other clocks, what running costs, the outcomes of a scenario, and what changed: as on the terminal."""
+    """Return the tables of the terminal: other clocks, costs, outcomes of a scenario, and a comparison."""
     return [
         Section(
             title=title,
@@ -191,20 +192,18 @@ def _tables(benchmark: BenchmarkSummary, measured: Sequence[Measurement]) -> lis
 
 
 def tradeoff(report: Report) -> list[Picture]:
-    """Accuracy against latency at the smallest batch size, where there are two runners or more to compare."""
-    known = [row for row in report.benchmarks if row.valid and row.p50_ms and row.runner.name in report.accuracy]
-    batch = min((row.batch for row in known), default=0)
-    points = [point for row in known if row.batch == batch if (point := _point(row, report))]
+    """Return a plot of accuracy against latency at the smallest batch size; [] with fewer than two runners."""
+    comparable = [row for row in report.benchmarks if row.valid and row.p50_ms and row.runner.name in report.accuracy]
+    batch = min((row.batch for row in comparable), default=0)
+    points = [point for row in comparable if row.batch == batch if (point := _point(row, report))]
     if len(points) < 2:
         return []
     front = joined([point.name for point in pareto(points)])
     alt = "Accuracy against latency: " + ", ".join(
         f"{point.name} {milliseconds(point.median)} ms and {percent(point.accuracy)}" for point in points
     )
-    caption = (
-        f"Up and left is better; bars are intervals. Nothing measured here beats the filled: {front}. Batch {batch}."
-    )
-    return [(tradeoff_plot(points), f"{alt}. Unbeaten: {front}", caption)]
+    caption = f"Up and left is better; bars are intervals. Filled: the Pareto front, {front}. Batch {batch}."
+    return [(tradeoff_plot(points), f"{alt}. Pareto front: {front}", caption)]
 
 
 def _point(row: Measurement, report: Report) -> Point | None:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from trtpoets.reporting.tables.inspection import Part
 
 _NEAR = 0.05
-"""Of the lowest cross-entropy: what validation photos, which are few, can hardly tell apart."""
+"""Relative difference from the lowest cross-entropy that the few validation photos can hardly distinguish."""
 
 
 def training_section(report: Report) -> Section | None:
-    """The curves of the training, and the step whose head was kept."""
+    """Return the section with the curves of the training and the best step."""
     training = report.training
     if not training:
         return None
@@ -36,14 +36,13 @@ def training_section(report: Report) -> Section | None:
             plots.append(
                 (curves_plot(unit, steps, lines, best), f"{unit} over {steps[-1]} steps; at the end {ends}", "")
             )
-    kept = f"; step {best:,}, the best on the validation photos, was kept" if best is not None else ""
+    kept = f"; step {best:,}, the best on the validation photos, was kept"
     note = f"The head of {report.backbone} was trained for {training.steps:,} steps"
-    note += f" in {seconds(training.seconds)}" if training.seconds is not None else ""
-    return Section(note=f"{note}{kept}.", plots=plots)
+    return Section(note=f"{note} in {seconds(training.seconds)}{kept}.", plots=plots)
 
 
 def train_benchmark_section(report: Report) -> Section | None:
-    """Learning rates beside each other, their curves overlaid, and photos/s of the bottlenecks."""
+    """Return the section that compares learning rates and devices."""
     benchmark = report.train_benchmark
     if not benchmark:
         return None
@@ -64,7 +63,7 @@ def train_benchmark_section(report: Report) -> Section | None:
 
 
 def train_benchmark_parts(benchmark: TrainBenchmark) -> list[Part]:
-    """The same as tables for the terminal."""
+    """Return the same content as tables for the terminal."""
     speeds = [
         (rate.device, rate.by, f"{rate.photos_per_s:,.0f}", f"{rate.low:,.0f} to {rate.high:,.0f}")
         for rate in benchmark.bottlenecks
@@ -81,7 +80,7 @@ def _rates(heads: Sequence[HeadResult]) -> list[list[Any]]:
     for head in heads:
         cells = [f"{head.learning_rate:g}", head.device]
         if head.failed is not None:
-            rows.append([*cells, "–", "–", "went astray", "–"])
+            rows.append([*cells, "–", "–", "diverged", "–"])
             continue
         numbers = [percent(head.validation_accuracy), f"{head.validation_cross_entropy:.3f}"]
         rows.append([*cells, f"{head.best_step:,}", *numbers, seconds(head.seconds)])
@@ -89,16 +88,16 @@ def _rates(heads: Sequence[HeadResult]) -> list[list[Any]]:
 
 
 def _bottlenecks(rates: Sequence[BottleneckRate]) -> str:
-    """Photos a second of each device, with the range over the rounds."""
+    """Return a sentence with the bottlenecks per second of each device and the range over the rounds."""
     devices = [
         f"{rate.photos_per_s:,.0f} on the {rate.device.upper()} ({rate.low:,.0f} to {rate.high:,.0f})" for rate in rates
     ]
     photos = many(rates[0].photos, "photo")
-    return f"Bottlenecks a second, from file to features, measured with {photos}: {joined(devices)}."
+    return f"Bottlenecks per second, from file to features, measured with {photos}: {joined(devices)}."
 
 
 def _best(heads: Sequence[HeadResult]) -> str:
-    """Which rate the validation photos like best."""
+    """Return a sentence with the best learning rate on the validation photos; "" with one rate only."""
     lowest = {
         head.learning_rate: head.validation_cross_entropy
         for head in reversed(heads)
@@ -107,17 +106,17 @@ def _best(heads: Sequence[HeadResult]) -> str:
     if len({head.learning_rate for head in heads}) < 2 or not lowest:
         return ""
     best = min(lowest, key=lambda rate: lowest[rate])
-    told = f"Of the learning rates, {best:g} has the lowest cross-entropy on the validation photos, {lowest[best]:.3f}"
+    text = f"Of the learning rates, {best:g} has the lowest cross-entropy on the validation photos, {lowest[best]:.3f}"
     near = [f"{rate:g}" for rate in sorted(lowest) if rate != best and lowest[rate] <= (1 + _NEAR) * lowest[best]]
     return (
-        f"{told}; {joined(near)} {'comes' if len(near) == 1 else 'come'} within {percent(_NEAR, 0)}."
+        f"{text}; {joined(near)} {'comes' if len(near) == 1 else 'come'} within {percent(_NEAR, 0)}."
         if near
-        else f"{told}."
+        else f"{text}."
     )
 
 
 def _overlaid(heads: Sequence[HeadResult]) -> list[Picture]:
-    """The validation curves of every rate in one picture for each measure."""
+    """Return a plot per measure with the validation curves of all learning rates."""
     curves = {head.learning_rate: head.curves for head in heads if head.curves and head.device == heads[0].device}
     accuracy = {f"{rate:g}": (own.steps, own.validation_accuracy) for rate, own in curves.items()}
     entropy = {f"{rate:g}": (own.steps, own.validation_cross_entropy) for rate, own in curves.items()}

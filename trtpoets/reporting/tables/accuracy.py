@@ -15,7 +15,7 @@ _UNKNOWN = (None, None)
 
 
 def accuracy_parts(accuracies: Accuracies) -> list[Part]:
-    """Return (title, columns, rows): accuracy and agreement of every runner, and its changes beside TensorFlow."""
+    """Return (title, columns, rows): accuracy and agreement of every runner, and its changes relative to TensorFlow."""
     rows: list[tuple[Any, ...]] = [
         (
             runner,
@@ -41,6 +41,6 @@ def accuracy_parts(accuracies: Accuracies) -> list[Part]:
         if compared.accuracy_change is not None
     ]
     if changes:
-        title = "Change of accuracy beside TensorFlow in points; right answers lost and won"
+        title = "Change of accuracy relative to TensorFlow in points; right answers lost and won"
         parts.append((title, ["runner", "change>", "95 %>", "lost>", "won>"], changes))
     return parts

@@ -1,4 +1,4 @@
-"""What a benchmark says beside its speeds, as tables: the three clocks, a scenario's outcomes, what changed."""
+"""Further results of a benchmark as tables: the other clocks, costs, the outcomes of a scenario, a comparison."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
     from trtpoets.judge.bench.benchmark import Measurement
     from trtpoets.judge.bench.compare import BenchmarkComparison
-    from trtpoets.judge.bench.scenario import Outcome
+    from trtpoets.judge.bench.scenario import ScenarioOutcome
 
 Part = tuple[str, "Sequence[str]", "Sequence[Sequence[Any]]"]
 """A table: title, columns (those that end in ">" are numbers), rows."""
 
 
 DRIFTS = "drifts"
-"""Stands where an interval would, if a ratio had not been another at the end than at the beginning."""
+"""Replaces the interval of a ratio that changed during the measurement."""
 
 
 def ratio(row: Measurement) -> str:
-    """How many times as fast as TensorFlow, and by how much two runs differ, where that did not drift."""
+    """Return the ratio to TensorFlow as text, with its relative uncertainty unless the ratio drifts."""
     if not row.valid:
         return "INVALID"
     if row.speedup is None:
@@ -36,7 +36,7 @@ def ratio(row: Measurement) -> str:
 
 
 def benched_parts(
-    measurements: Sequence[Measurement], outcomes: Sequence[Outcome], comparison: BenchmarkComparison | None
+    measurements: Sequence[Measurement], outcomes: Sequence[ScenarioOutcome], comparison: BenchmarkComparison | None
 ) -> Iterator[Part]:
     """Yield the tables that have rows: clocks and costs, the outcomes of a scenario, a comparison of benchmarks."""
     timed = [row for row in measurements if row.end_to_end or row.device]
@@ -77,28 +77,28 @@ def _costs(measured: Sequence[Measurement]) -> Part:
                 "–" if joules is None else f"{1000 * joules:,.3g}",
             )
         )
-    names = ["runner", "batch>", "load s>", "first ms>", "MiB>", "GPU MiB>", "mJ a photo>"]
-    known = [place for place, _ in enumerate(names) if any(row[place] != "–" for row in rows)]
-    columns = [names[place] for place in known]
-    title = "Loading, the first inference, memory at most" + (", energy beyond idling" if names[-1] in columns else "")
-    return title, columns, [[row[place] for place in known] for row in rows]
+    names = ["runner", "batch>", "load s>", "first ms>", "MiB>", "GPU MiB>", "mJ/photo>"]
+    used = [place for place, _ in enumerate(names) if any(row[place] != "–" for row in rows)]
+    columns = [names[place] for place in used]
+    title = "Loading, first inference, peak memory" + (", energy above idle" if names[-1] in columns else "")
+    return title, columns, [[row[place] for place in used] for row in rows]
 
 
-def _outcomes(outcomes: Sequence[Outcome]) -> Part:
-    asked = any(outcome.loadgen for outcome in outcomes)
+def _outcomes(outcomes: Sequence[ScenarioOutcome]) -> Part:
+    with_loadgen = any(outcome.loadgen for outcome in outcomes)
     rows: list[Sequence[Any]] = []
     for outcome in outcomes:
         loadgen = outcome.loadgen
         theirs = f"{_value(loadgen.value)} {'VALID' if loadgen.valid else 'INVALID'}" if loadgen else ""
-        streamed = f"{outcome.under_way} batches under way" if outcome.under_way > 1 else ""
+        streamed = f"{outcome.under_way} batches in progress" if outcome.under_way > 1 else ""
         why = "; ".join(text for text in (outcome.reason, streamed, loadgen.why if loadgen else "") if text)
         verdict = "VALID" if outcome.valid else "INVALID"
-        shared = [theirs] if asked else []
+        shared = [theirs] if with_loadgen else []
         rows.append((outcome.runner.name, outcome.batch, _value(outcome.value), verdict, *shared, why))
     first = outcomes[0]
     what = {"p90_ms": "90th percentile, ms", "p99_ms": "99th percentile, ms", "photos_per_s": "photos/s"}
     title = f"MLPerf's {first.scenario} scenario: {what[first.metric]}"
-    return title, ["runner", "batch>", "ours>", "", *(["LoadGen>"] if asked else []), "why"], rows
+    return title, ["runner", "batch>", "ours>", "", *(["LoadGen>"] if with_loadgen else []), "why"], rows
 
 
 def _value(value: float | None) -> str:
@@ -106,7 +106,7 @@ def _value(value: float | None) -> str:
 
 
 def _brief(value: Any) -> str:
-    """Enough of a condition to tell two apart: a hash by its beginning."""
+    """Return a condition as short text; of a hash the beginning."""
     text = shown(str(value))
     return text[:12] if len(text) == 64 and " " not in text else text[:40]
 
@@ -120,8 +120,10 @@ def _compared(comparison: BenchmarkComparison) -> Iterator[Part]:
         noise = shares[1].replace("+", "±")
         rows.append((change.runner.name, change.batch, by, *values, shares[0], noise, change.verdict))
     columns = ["runner", "batch>", "by", "before>", "now>", "change>", "noise>", ""]
-    yield "What changed, and whether it is more than noise", columns, rows
+    yield "Changes, compared with the noise", columns, rows
     different: list[Sequence[Any]] = [(runner, "measured", "not measured") for runner in comparison.missing]
-    different += [(each.what, _brief(each.before), _brief(each.now)) for each in comparison.conditions]
+    different += [
+        (condition.what, _brief(condition.before), _brief(condition.now)) for condition in comparison.conditions
+    ]
     if different:
-        yield "What else is different", ["", "before", "now"], different
+        yield "Other differences", ["", "before", "now"], different

@@ -1,4 +1,4 @@
-"""Builds on the terminal: what would be built, and in which arithmetic the layers of what was built run."""
+"""Builds on the terminal: plans of builds, and the precisions of the layers of built engines."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ _COLUMNS = 80
 
 
 def plan_text(plan: Any) -> str:
-    """A BuildPlan in a few lines, for people."""
+    """Return a BuildPlan as a few lines of text."""
     if plan.problems:
-        verdict = "can't be built here"
+        verdict = "cannot be built here"
     else:
-        verdict = "is there, and up to date" if plan.current else "can be built here"
+        verdict = "exists and is up to date" if plan.current else "can be built here"
     cached = plan.timing_cache is not None and plan.timing_cache.is_file()
     lines = [
         ("from", f"{plan.onnx}, operator set {plan.opset}"),
-        ("by", f"{plan.library or plan.flavour.value + ', which is not here'}{_device(plan)}"),
+        ("by", f"{plan.library or plan.flavour.value + ', which is not installed'}{_device(plan)}"),
         ("photos", _shapes(plan.shapes)),
-        ("told", _told(plan)),
+        ("options", _options(plan)),
         *([("types", plan.typing)] if plan.typing else []),
-        *([("timings", f"{plan.timing_cache}{'' if cached else ', to be written'}")] if plan.timing_cache else []),
+        *([("timings", f"{plan.timing_cache}{'' if cached else ', will be written'}")] if plan.timing_cache else []),
         *(("note", note) for note in plan.notes),
-        *(line for each in plan.problems for line in (("but", each.message), ("try", each.hint))),
+        *(line for problem in plan.problems for line in (("but", problem.message), ("try", problem.hint))),
     ]
     return "\n".join([f"{shown(plan.engine)}: {verdict}", *(_line(word, text) for word, text in lines)])
 
 
 def _line(word: str, text: str) -> str:
-    """One fact, wrapped under itself. Paths are never torn."""
+    """Return one fact with indented continuation lines. Paths are not broken."""
     return textwrap.fill(
         shown(text),
         _COLUMNS,
@@ -47,24 +47,24 @@ def _line(word: str, text: str) -> str:
 
 
 def layer_lines(engines: Iterable[Any]) -> list[str]:
-    """One line for each engine whose layers are known, and one for each reason why others are not."""
-    known, reasons = [], {}
+    """Return a line for each engine whose layers are known, and one for each reason why others are unknown."""
+    lines, reasons = [], {}
     for engine in engines:
         layers = engine.card.layers
         if layers is None:
             continue
         if layers.counts:
-            known.append(f"{engine.path.name}: {layers_text(layers.counts, layers.shares)}")
-            known += [f"{engine.path.name}: {note}" for note in engine.card.notes]
+            lines.append(f"{engine.path.name}: {layers_text(layers.counts, layers.shares)}")
+            lines += [f"{engine.path.name}: {note}" for note in engine.card.notes]
         else:
             reasons[layers.why_not] = f"Layer by layer: {layers.why_not}"
-    return [*known, *reasons.values()]
+    return [*lines, *reasons.values()]
 
 
 def layers_text(counts: Mapping[str, int], shares: Mapping[str, float]) -> str:
-    """As "61 layers: 52 in INT8 (85.2 %) and 9 in FP16 (14.8 %)"."""
-    each = [f"{count} in {kind.upper()} ({percent(shares[kind])})" for kind, count in counts.items()]
-    return f"{many(sum(counts.values()), 'layer')}: {joined(each)}"
+    """Return text such as "61 layers: 52 in INT8 (85.2 %) and 9 in FP16 (14.8 %)"."""
+    parts = [f"{count} in {kind.upper()} ({percent(shares[kind])})" for kind, count in counts.items()]
+    return f"{many(sum(counts.values()), 'layer')}: {joined(parts)}"
 
 
 def _device(plan: Any) -> str:
@@ -81,7 +81,7 @@ def _shapes(shapes: Iterable[tuple[int, ...]]) -> str:
     return f"{size}, {least} to {most} at a time, tuned for {usual}" if least != most else f"{size}, {most} at a time"
 
 
-def _told(plan: Any) -> str:
+def _options(plan: Any) -> str:
     words = [*plan.network, *plan.flags, f"workspace {plan.workspace_mib:,} MiB"]
     if plan.optimization_level is not None:
         words.append(f"level {plan.optimization_level}")

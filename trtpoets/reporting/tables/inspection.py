@@ -1,10 +1,11 @@
-"""What `inspect` found, in rows for the terminal."""
+"""The result of `inspect` as tables for the terminal."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.formatting import many, percent, seconds, shown, targets
+from trtpoets.reporting.sections.adoption_section import adoption_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ Part = tuple[str, "Sequence[str]", "Sequence[Sequence[Any]]"]
 """A table: its title, its columns, its rows."""
 
 _LISTED = 20
-"""Rows of a kind that may be thousands: operators, tensors, labels."""
+"""The largest number of rows of operators, tensors or labels, which may be thousands."""
 
 _CAPTION = {
     "engine": "an engine",
@@ -26,20 +27,23 @@ _CAPTION = {
 }
 
 
-def inspection_parts(found: Any) -> list[Part]:
-    """The tables of an Inspection."""
-    rows, *more = _PARTS[found.kind](found.facts) if found.of_ours else _other(found.facts)
-    caption = _CAPTION.get(found.kind, "a calibration cache") if found.of_ours else found.facts.words
-    what = f"{caption}, {found.bytes:,} bytes"
-    return [("", ["", ""], [("file", shown(found.path)), ("is", what), *rows[2], ("sha256", found.sha256)]), *more]
+def inspection_parts(inspection: Any) -> list[Part]:
+    """Return the tables of an Inspection."""
+    rows, *more = _PARTS[inspection.kind](inspection.facts) if inspection.of_ours else _other(inspection.facts)
+    caption = _CAPTION.get(inspection.kind, "a calibration cache") if inspection.of_ours else inspection.facts.words
+    what = f"{caption}, {inspection.bytes:,} bytes"
+    return [
+        ("", ["", ""], [("file", shown(inspection.path)), ("is", what), *rows[2], ("sha256", inspection.sha256)]),
+        *more,
+    ]
 
 
 def _engine(facts: Any) -> list[Part]:
     header, card = facts.header, facts.card
     rows: list[tuple[Any, ...]] = [
         ("built by", f"{'TensorRT-RTX' if header.flavour.value == 'rtx' else 'TensorRT'} {header.version}"),
-        ("size", "as its header says" if header.whole else "not told by its header"),
-        ("runs on", targets(list(header.targets)) or "not told by its header"),
+        ("size", "as in its header" if header.whole else "not in its header"),
+        ("runs on", targets(list(header.targets)) or "not in its header"),
         ("integrity", "intact: the file is the one that its card describes" if card else facts.not_intact),
         ("authenticity", _origin(facts.foreign if card else facts.not_intact)),
     ]
@@ -61,57 +65,62 @@ def _engine(facts: Any) -> list[Part]:
 
 
 def _gpu(card: EngineCard) -> str:
-    """The GPU of a card, with what tells GPUs of one name apart: Jetson modules above all."""
-    told = (
+    """Return the GPU of a card, with properties that distinguish GPUs of the same name, such as Jetson modules."""
+    properties = (
         f"compute capability {card.compute_capability}",
         f"{card.multiprocessors} SMs" if card.multiprocessors else "number of SMs unknown",
         f"{card.memory_gib} GiB" if card.memory_gib else "",
         card.board or "",
     )
-    return f"{card.gpu} ({', '.join(filter(None, told))})"
+    return f"{card.gpu} ({', '.join(filter(None, properties))})"
 
 
 def _origin(foreign: str) -> str:
-    """Who made a file, as far as its card's HMAC tells."""
-    return f"not known to be made here by you: {foreign}" if foreign else "made here by you: its HMAC is of your key"
+    """Return whether this user made a file, according to the HMAC of its card."""
+    return (
+        f"may have been made by someone else: {foreign}"
+        if foreign
+        else "made by you on this machine: the HMAC is valid"
+    )
 
 
 def _layers(report: LayerReport) -> str:
-    told = ", ".join(f"{count} {name} ({percent(report.shares[name])})" for name, count in report.counts.items())
-    return told or f"not told: {report.why_not}"
+    text = ", ".join(f"{count} {name} ({percent(report.shares[name])})" for name, count in report.counts.items())
+    return text or f"unknown: {report.why_not}"
 
 
 def _onnx(facts: Any) -> list[Part]:
     rows: list[tuple[Any, ...]] = [
         ("written by", f"{shown(facts.producer) or 'unknown'}, format {facts.ir_version}"),
         ("operator sets", ", ".join(f"{shown(name)} {version}" for name, version in facts.opsets.items())),
-        *(("takes", _tensor(each)) for each in facts.inputs),
-        *(("gives", _tensor(each)) for each in facts.outputs),
+        *(("input", _tensor(tensor)) for tensor in facts.inputs),
+        *(("output", _tensor(tensor)) for tensor in facts.outputs),
         ("parameters", f"{facts.parameters:,}"),
-        ("multiply-adds", f"{facts.multiply_adds:,} a photo{_unknown(facts.sizes_unknown)}"),
+        ("multiply-adds", f"{facts.multiply_adds:,} per photo{_unknown(facts.sizes_unknown)}"),
         *([("not counted", _counted(facts.not_counted))] if facts.not_counted else []),
-        *(("weights in", _external(each)) for each in facts.external),
+        *(("weights in", _external(file)) for file in facts.external),
         ("Q/DQ", f"{facts.quantizers:,} and {facts.dequantizers:,}"),
     ]
     if facts.spec:
         rows += [
             ("network", f"{shown(facts.spec.name)}: {facts.spec.backbone}, {many(len(facts.spec.labels), 'label')}"),
-            ("precision", facts.precision or "not told"),
+            ("precision", facts.precision or "unknown"),
             ("photos", f"{_photos(facts.spec)}, rule {facts.spec.preprocess.hash[:12]}"),
+            *adoption_rows(facts.spec),
         ]
     else:
-        rows.append(("of trtpoets", "no: it does not say how its photos are prepared"))
-    work = [
-        (name, each.layers, f"{each.multiply_adds:,}", _share(each.multiply_adds, facts.multiply_adds))
-        for name, each in facts.work.items()
+        rows.append(("of trtpoets", "no; if it is a classifier: trtpoets adopt FILE --name NAME"))
+    work_rows = [
+        (name, work.layers, f"{work.multiply_adds:,}", _share(work.multiply_adds, facts.multiply_adds))
+        for name, work in facts.work.items()
     ]
     operators = _first(list(facts.operators.items()), len(facts.operators))
     return [
         ("", [], rows),
-        ("Convolutions and matrix products", ["precision", "layers>", "multiply-adds>", "share>"], work),
+        ("Convolutions and MatMuls", ["precision", "layers>", "multiply-adds>", "share>"], work_rows),
         ("Operators", ["operator", "nodes>"], [(shown(name), count) for name, count in operators]),
         *(
-            [("What ONNX's checker says", [""], [(shown(each),) for each in facts.complaints])]
+            [("Errors of ONNX's checker", [""], [(shown(complaint),) for complaint in facts.complaints])]
             if facts.complaints
             else []
         ),
@@ -125,12 +134,12 @@ def _tflite(facts: TfliteModel) -> list[Part]:
 
 def _card(facts: Any) -> list[Part]:
     rows: list[tuple[Any, ...]] = [(shown(name), state) for name, state in facts.files.items()]
-    told = [
+    details = [
         (shown(name), shown(value)) for name, value in facts.details.items() if isinstance(value, str | int | float)
     ]
     described = [("describes", f"{name}: {state}") for name, state in rows]
     parts: list[Part] = [("", [], [*described, ("authenticity", _origin(facts.foreign)), ("key", facts.key)])]
-    return [*parts, ("What it says", ["", ""], _first(told, len(told)))] if told else parts
+    return [*parts, ("Details", ["", ""], _first(details, len(details)))] if details else parts
 
 
 def _model(facts: ModelSpec) -> list[Part]:
@@ -141,18 +150,19 @@ def _model(facts: ModelSpec) -> list[Part]:
         ("labels", labels + more),
         ("photos", f"{_photos(facts)}, rule {facts.preprocess.hash[:12]}"),
         ("weights", facts.weights_id),
+        *adoption_rows(facts),
     ]
     return [("", [], rows)]
 
 
 def _calibration_cache(facts: Any) -> list[Part]:
-    steps = [(shown(name), f"{step:.6g}", f"{127 * step:.6g}") for name, step in facts.scales.items()]
+    scales = [(shown(name), f"{scale:.6g}", f"{127 * scale:.6g}") for name, scale in facts.scales.items()]
     rows: list[tuple[Any, ...]] = [
         ("for", f"TensorRT {facts.tensorrt}"),
         ("algorithm", facts.algorithm),
-        ("tensors", f"{len(steps):,}"),
+        ("tensors", f"{len(scales):,}"),
     ]
-    return [("", [], rows), ("Tensors", ["tensor", "step>", "saturates at>"], _first(steps, len(steps)))]
+    return [("", [], rows), ("Tensors", ["tensor", "scale>", "saturates at>"], _first(scales, len(scales)))]
 
 
 def _photos(spec: ModelSpec) -> str:
@@ -162,18 +172,18 @@ def _photos(spec: ModelSpec) -> str:
 
 def _tensor(tensor: Any) -> str:
     if tensor.shape is None:
-        return f"{shown(tensor.name)}: {tensor.dtype}, of a shape that is not told"
+        return f"{shown(tensor.name)}: {tensor.dtype}, of unknown shape"
     return f"{shown(tensor.name)}: {tensor.dtype} ({', '.join('?' if n is None else shown(n) for n in tensor.shape)})"
 
 
-def _counted(found: Any) -> str:
-    return ", ".join(f"{count:,} {shown(name)}" for name, count in found.items())
+def _counted(counts: Any) -> str:
+    return ", ".join(f"{count:,} {shown(name)}" for name, count in counts.items())
 
 
 def _external(file: Any) -> str:
     size = "" if file.bytes is None else f", {file.bytes:,} bytes"
-    told = f"{shown(file.location)}{size}: {many(file.tensors, 'tensor')}"
-    return f"{told}; can't be used: {shown(file.problem)}" if file.problem else told
+    text = f"{shown(file.location)}{size}: {many(file.tensors, 'tensor')}"
+    return f"{text}; cannot be used: {shown(file.problem)}" if file.problem else text
 
 
 def _other(facts: Any) -> list[Part]:
@@ -186,7 +196,7 @@ def _share(part: int, whole: int) -> str:
 
 
 def _unknown(count: int) -> str:
-    return f"; {many(count, 'product')} of unknown size not counted" if count else ""
+    return f"; {many(count, 'layer')} of unknown size not counted" if count else ""
 
 
 def _first(rows: list[tuple[Any, ...]], count: int) -> list[tuple[Any, ...]]:

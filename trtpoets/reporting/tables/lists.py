@@ -1,4 +1,4 @@
-"""What there is, in rows for the terminal: pretrained networks, stores of bottlenecks, the files of a bundle."""
+"""Tables for the terminal: pretrained networks, stores of bottlenecks, the files of a bundle."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
 
 def models_part(backbones: Iterable[Any]) -> Part:
-    """The pretrained networks: what they cost, and what they reach on ImageNet."""
+    """Return a table of the pretrained networks: size, cost, and accuracy on ImageNet."""
     rows: list[tuple[Any, ...]] = [
         (
-            each.name,
-            f"{each.preprocess.height}×{each.preprocess.width}",
-            f"{each.parameters / 1e6:.1f}",
-            f"{each.multiply_adds / 1e6:,.0f}",
-            each.feature_width,
-            "–" if each.imagenet_top1 is None else f"{each.imagenet_top1:.1f}",
-            "download" if each.needs_download else "embedded",
+            backbone.name,
+            f"{backbone.preprocess.height}×{backbone.preprocess.width}",
+            f"{backbone.parameters / 1e6:.1f}",
+            f"{backbone.multiply_adds / 1e6:,.0f}",
+            backbone.feature_width,
+            "–" if backbone.imagenet_top1 is None else f"{backbone.imagenet_top1:.1f}",
+            "download" if backbone.needs_download else "embedded",
         )
-        for each in backbones
+        for backbone in backbones
     ]
     columns = ["backbone", "photos>", "10⁶ par.>", "10⁶ m-a>", "width>", "top-1 %>", "weights"]
     return "Pretrained networks; m-a: multiply-adds; top-1: on ImageNet", columns, rows
 
 
 def cache_part(stores: Sequence[Any]) -> Part:
-    """Stores of bottlenecks, at least one, all in one folder."""
+    """Return a table of stores of bottlenecks, at least one, all in one folder."""
     rows: list[tuple[Any, ...]] = [
         (
             store.key.rpartition("-")[0] or store.key[:20],
@@ -48,14 +48,14 @@ def cache_part(stores: Sequence[Any]) -> Part:
 
 
 def bundle_part(bundle: BundleResult) -> Part:
-    """What is in a bundle, folders as one row each, and the archive, for the terminal."""
+    """Return a table of the content of a bundle, with one row per folder, and of its archive."""
     sizes: dict[str, list[int]] = {}
     for path, count in bundle.sizes.items():
         top, slash, _ = path.partition("/")
         sizes.setdefault(top + slash, []).append(count)
-    rows = [(path, len(found), size(sum(found))) for path, found in sorted(sizes.items())]
+    rows = [(path, len(counts), size(sum(counts))) for path, counts in sorted(sizes.items())]
     total = ("together", len(bundle.sizes), size(sum(bundle.sizes.values())))
-    # Elsewhere what runs follows from the provider or the model that is asked for.
+    # For other targets, the provider or the requested model determines what runs.
     tried = "; to be tried in this order" if bundle.manifest.target == Target.JETSON else ""
     order = ", ".join(precision.value for precision in bundle.manifest.order)
     title = f"{bundle.manifest.name} for {bundle.manifest.target}{tried}: {order}"

@@ -12,11 +12,6 @@ from trtpoets.core.console import json_text
 from trtpoets.core.formatting import built_for, interval, many, milliseconds, percent, seconds, shown, size
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Engine
-from trtpoets.judge.gate import Outcome, photos_in_groups
-from trtpoets.reporting.document import judged, skipped_failures
-from trtpoets.reporting.gate_summary import gate_limits, gate_rows
-from trtpoets.reporting.sections.training_section import train_benchmark_parts
-from trtpoets.reporting.tables.accuracy import accuracy_parts
 from trtpoets.reporting.tables.benchmark_rows import benched_parts, ratio
 from trtpoets.reporting.tables.builds import layer_lines, plan_text
 from trtpoets.reporting.tables.inspection import Part, inspection_parts
@@ -30,36 +25,37 @@ if TYPE_CHECKING:
     from trtpoets.judge.bench.benchmark import Benchmark, Measurement
     from trtpoets.judge.evaluation import Comparison
     from trtpoets.judge.evaluation_file import Evaluations
+    from trtpoets.judge.train_benchmark import TrainBenchmark
     from trtpoets.reporting.model import EngineEntry, Report
 
 _COLUMNS = 80
 _LISTED = 20
-"""Rows of a kind that may be thousands: classes, labels."""
+"""The largest number of rows of classes or labels, which may be thousands."""
 
 _Rows = list["Sequence[Any]"]
 
 
 def print_json(value: Any) -> None:
-    """Write one JSON document on stdout, in ASCII, so that any locale and any file name can be written."""
+    """Write one JSON document to stdout, in ASCII, so that it can be written in any locale."""
     sys.stdout.write(json_text(to_json(value)) + "\n")
 
 
 def print_table(what: str, value: Any) -> None:
-    """Write the result of a command on stdout, for people. `what` names the kind of result, as the program does."""
+    """Write the result of a command to stdout as text and tables. `what` is a key of `_KINDS`."""
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
-    # A pipe has no width, and a wide terminal is no reason to tear a table apart.
+    # A pipe has no width, and wide tables are hard to read.
     console.width = min(console.width, _COLUMNS) if console.is_terminal else _COLUMNS
     for number, part in enumerate(_KINDS[what](value)):
         if isinstance(part, Table):
             if part.title:
-                # A line of its own, however long: a path that is torn apart can't be copied.
+                # Never broken into lines, so that paths can be copied.
                 console.print(("\n" if number else "") + shown(part.title), style="bold", soft_wrap=True)
             console.print(part.grid)
         else:
-            copied = isinstance(part, Text)  # a command or a path, which is there to be copied
+            copied = isinstance(part, Text)  # commands and paths are not broken, so that they can be copied
             console.print(Text(shown(part, keep="\n")), soft_wrap=copied)
 
 
@@ -72,24 +68,24 @@ class Table:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> Table:
-    """Rows as a table. Columns whose name ends in `>` are numbers, on the right; cells are never markup."""
+    """Return rows as a table. Columns whose name ends in `>` are right-aligned numbers; cells are not markup."""
     from rich import box, table
     from rich.text import Text
 
     named = any(name.rstrip(">") for name in columns)
-    made = table.Table(box=box.SIMPLE_HEAD, show_header=named, show_edge=False, padding=(0, 1, 0, 0))
+    grid = table.Table(box=box.SIMPLE_HEAD, show_header=named, show_edge=False, padding=(0, 1, 0, 0))
     for name in columns:
         number = name.endswith(">")
-        made.add_column(
+        grid.add_column(
             name.rstrip(">"), justify="right" if number else "left", no_wrap=number, overflow="fold", header_style="dim"
         )
     for row in rows:
-        made.add_row(*(Text(shown(cell)) for cell in row))
-    return Table(title, made)
+        grid.add_row(*(Text(shown(cell)) for cell in row))
+    return Table(title, grid)
 
 
 def speed_table(measurements: Sequence[Measurement]) -> Table:
-    """Latency and throughput of every runner at every batch size."""
+    """Return a table of latency and throughput of every runner at every batch size."""
     rows = [
         (
             row.runner.name,
@@ -101,10 +97,15 @@ def speed_table(measurements: Sequence[Measurement]) -> Table:
         for row in sorted(measurements, key=lambda row: row.batch)
     ]
     columns = ["runner", "batch>", "p50 ms>", "p90 ms>", "p99 ms>", "photos/s>", "× TF>"]
-    return table(columns, rows, "Speed, photos in memory to scores; × TF: beside TensorFlow")
+    return table(columns, rows, "Speed, photos in memory to scores; × TF: ratio to TensorFlow")
+
+
+# Modules that import numpy are imported by the functions that need them, so that other commands start faster.
 
 
 def _report(report: Report) -> list[Any]:
+    from trtpoets.reporting.tables.accuracy import accuracy_parts
+
     parts: list[Any] = ["\n".join(sentence.text for sentence in report.verdict) or "Nothing was measured yet."]
     if report.intervals:
         parts += _parts(accuracy_parts(report))
@@ -117,17 +118,23 @@ def _report(report: Report) -> list[Any]:
 
 
 def _evaluation(result: Evaluations) -> list[Any]:
-    parts: list[Any] = [*_parts(accuracy_parts(judged(result.evaluations))), *_gate(result)]
+    from trtpoets.reporting.document import accuracies_from_evaluations
+    from trtpoets.reporting.tables.accuracy import accuracy_parts
+
+    parts: list[Any] = [*_parts(accuracy_parts(accuracies_from_evaluations(result.evaluations))), *_gate(result)]
     return [*parts, *_skipped(result.skipped)]
 
 
 def _gate(result: Evaluations) -> list[Any]:
-    """The gate, and the photos that its failed runners answer otherwise than TensorFlow."""
+    """Return the gate, and the photos for which failed runners answer differently from TensorFlow."""
+    from trtpoets.judge.gate import GateOutcome
+    from trtpoets.reporting.gate_summary import gate_limits, gate_rows
+
     gate = result.gate
     if not gate:
         return []
     parts = [table(["runner", "", "measured"], gate_rows(gate), f"The gate: {gate_limits(gate)}")]
-    failed = [each.runner for each in gate.runners if each.outcome is Outcome.FAILED]
+    failed = [result.runner for result in gate.runners if result.outcome is GateOutcome.FAILED]
     for evaluation in result.evaluations:
         if evaluation.runner in failed and evaluation.comparison and evaluation.comparison.changed:
             parts.append(_changed(evaluation.runner.name, evaluation.photos, evaluation.comparison))
@@ -150,25 +157,27 @@ def _changed(runner: str, photos: int, comparison: Comparison) -> Table:
 
 
 def _benchmark(benchmark: Benchmark) -> list[Any]:
+    from trtpoets.reporting.document import skipped_failures
+
     rows = benchmark.measurements
     more = _parts(benched_parts(rows, benchmark.outcomes, benchmark.compared))
     return [speed_table(rows), *_invalid(rows), *more, *_skipped((*benchmark.skipped, *skipped_failures(benchmark)))]
 
 
 def _invalid(rows: Sequence[Measurement]) -> list[str]:
-    """Why rows are no measure. A busy machine spoils many alike, each by its own percentage: that is said once."""
+    """Return why rows are not valid. Reasons that differ only in a percentage are joined."""
     alike: dict[str, list[Measurement]] = {}
     for row in rows:
         if not row.valid:
             alike.setdefault(re.sub(r"\d+%", "%", row.reason), []).append(row)
-    return [_spoilt(same, len(rows)) for same in alike.values()]
+    return [_invalid_text(same, len(rows)) for same in alike.values()]
 
 
-def _spoilt(same: Sequence[Measurement], count: int) -> str:
+def _invalid_text(same: Sequence[Measurement], count: int) -> str:
     reason = same[0].reason
     if len(same) == 1:
         return f"INVALID: {same[0].runner.name} at batch {same[0].batch}: {reason}"
-    shares = [int(found) for row in same for found in re.findall(r"(\d+)%", row.reason)]
+    shares = [int(share) for row in same for share in re.findall(r"(\d+)%", row.reason)]
     if len(shares) == len(same) and min(shares) < max(shares):
         reason = re.sub(r"\d+%", f"{min(shares)} to {max(shares)}%", reason)
     return f"INVALID: {len(same)} of {count} rows: {reason}"
@@ -178,17 +187,31 @@ def _skipped(entries: Iterable[Skipped]) -> list[str]:
     return [shown(f"Skipped: {entry.what}: {entry.why}") for entry in entries]
 
 
+def _train_benchmark(benchmark: TrainBenchmark) -> list[Any]:
+    from trtpoets.reporting.sections.training_section import train_benchmark_parts
+
+    return [*_parts(train_benchmark_parts(benchmark)), *_skipped(benchmark.skipped)]
+
+
 def _training(training: Any) -> list[Any]:
-    told = f"Trained in {seconds(training.seconds)}; step {training.best_step:,} was kept."
+    from trtpoets.judge.gate import photos_in_groups
+
+    text = f"Trained in {seconds(training.seconds)}; step {training.best_step:,} was kept."
     if training.test_accuracy is not None:
         count = training.test_photos
         groups = count if training.test_groups is None else training.test_groups
-        told += f" Right on {percent(training.test_accuracy)} of {photos_in_groups(count, groups, 'test photo')}"
+        text += f" Right on {percent(training.test_accuracy)} of {photos_in_groups(count, groups, 'test photo')}"
         if training.test_accuracy_low is not None:
             sure = interval(training.test_accuracy_low, training.test_accuracy_high)
-            told += f" (95 % interval {sure})"
-        told += "."
-    return [told]
+            text += f" (95 % interval {sure})"
+        text += "."
+    return [text]
+
+
+def _adoption(adoption: Any) -> list[Any]:
+    from trtpoets.reporting.tables.adoption import adoption_parts, comparison_sentence
+
+    return [*_parts(adoption_parts(adoption)), f"\n{comparison_sentence(adoption)}"]
 
 
 def _classifier(classifier: Any) -> list[Any]:
@@ -240,24 +263,24 @@ def _doctor(diagnosis: Any) -> list[Any]:
     from rich.text import Text
 
     tables = [
-        table(["", "", "found"], [(each.what, each.state.value, each.found) for each in findings], title)
+        table(["", "", "found"], [(finding.what, finding.state.value, finding.found) for finding in findings], title)
         for title, findings in (("", diagnosis.parts), ("What works here", diagnosis.works))
     ]
     hints: dict[str, str] = {}
-    for each in (*diagnosis.parts, *diagnosis.works):
-        if each.hint:
-            hints.setdefault(each.hint, each.what)
-    # As Text they are not broken into lines: commands are there to be copied.
+    for finding in (*diagnosis.parts, *diagnosis.works):
+        if finding.hint:
+            hints.setdefault(finding.hint, finding.what)
+    # Text is not broken into lines, so that commands can be copied.
     lines = [Text(shown(f"  {what}: {hint}")) for hint, what in hints.items()]
-    return [*tables, *(["\nTo mend the rest:", *lines] if lines else [])]
+    return [*tables, *(["\nHow to fix the rest:", *lines] if lines else [])]
 
 
-def _bundle(made: BundleResult) -> list[Any]:
+def _bundle(bundle: BundleResult) -> list[Any]:
     from rich.text import Text
 
-    lines = [Text(shown(f"  {command}")) for command in made.next]
-    where = Text("\n".join(("", shown(made.folder), shown(made.archive), f"sha256 {made.archive_sha256}")))
-    return [*_parts([bundle_part(made)]), where, "\nNext:", *lines]
+    lines = [Text(shown(f"  {command}")) for command in bundle.next]
+    where = Text("\n".join(("", shown(bundle.folder), shown(bundle.archive), f"sha256 {bundle.archive_sha256}")))
+    return [*_parts([bundle_part(bundle)]), where, "\nNext:", *lines]
 
 
 def _parts(parts: Iterable[Part]) -> list[Any]:
@@ -270,9 +293,10 @@ _KINDS: dict[str, Callable[[Any], list[Any]]] = {
     "benchmark": _benchmark,
     "board": lambda board: [f"{many(len(board.runs), 'curve')} at {board.url} (Ctrl-C ends it)"],
     "recommendation": lambda recommendation: [recommendation.sentence] if recommendation.sentence else [],
-    "train benchmark": lambda benchmark: [*_parts(train_benchmark_parts(benchmark)), *_skipped(benchmark.skipped)],
+    "train benchmark": _train_benchmark,
     "training": _training,
     "classifier": _classifier,
+    "adoption": _adoption,
     "onnx": _onnx,
     "engines": _engines,
     "plans": lambda plans: [plan_text(plan) for plan in plans],
@@ -281,6 +305,6 @@ _KINDS: dict[str, Callable[[Any], list[Any]]] = {
     "models": lambda backbones: _parts([models_part(backbones)]),
     "cache": lambda stores: _parts([cache_part(stores)]) if stores else ["The cache is empty."],
     "doctor": _doctor,
-    "trusted": lambda files: [shown(f"now opened as yours: {path}") for path in files] or ["All of it is yours."],
-    "inspection": lambda found: _parts(inspection_parts(found)),
+    "trusted": lambda files: [shown(f"now trusted: {path}") for path in files] or ["All files are trusted already."],
+    "inspection": lambda inspection: _parts(inspection_parts(inspection)),
 }

@@ -60,17 +60,17 @@ def splits_of(names: Sequence[str]) -> dict[str, Split]:
 
 
 def is_container(name: str) -> bool:
-    """Return whether a folder's name only says that it contains photos or their folders: images, data, photos."""
+    """Return whether a folder's name only means that it contains photos or their folders: images, data, photos."""
     return bool(_CONTAINERS.fullmatch(name.strip()))
 
 
 def is_side(name: str) -> bool:
-    """Return whether a folder's name says that it contains no photos: labels, annotations, masks."""
+    """Return whether a folder's name means that it contains no photos: labels, annotations, masks."""
     return bool(_SIDES.fullmatch(name.strip()))
 
 
 def is_unlabelled(name: str) -> bool:
-    """Return whether a folder's name says that its photos have no labels: pred, unlabeled."""
+    """Return whether a folder's name means that its photos have no labels: pred, unlabeled."""
     return bool(_UNLABELLED.fullmatch(name.strip()))
 
 

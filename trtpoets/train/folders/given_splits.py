@@ -41,7 +41,7 @@ def splits_with_given(files: Sequence[CheckedFile], positions: Sequence[float], 
 def _check(files: Sequence[CheckedFile], splits: Sequence[Split]) -> None:
     labels = sorted({file.label for file in files})
     for split in (Split.TRAIN, Split.TEST, Split.VALIDATION):
-        present = {file.label for file, its in zip(files, splits, strict=True) if its is split}
+        present = {file.label for file, own_split in zip(files, splits, strict=True) if own_split is split}
         lacking = [label for label in labels if label not in present]
         if not lacking:
             continue

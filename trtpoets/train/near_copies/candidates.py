@@ -28,7 +28,7 @@ _BLOCK = 1024
 _NEIGHBOURS = 8
 """Number of pairs per photo that each search gives."""
 
-_CROWDED = 0.8
+_SIMILAR_TO_MANY = 0.8
 """A photo looks like many others if its last neighbour is at least this similar."""
 
 _LEAST_BITS = 44
@@ -90,11 +90,11 @@ def candidate_pairs(features: np.ndarray, hashes: np.ndarray, normalised: Normal
             np.ascontiguousarray(bits[:, 0]), np.ascontiguousarray(bits[:, way]), _NEIGHBOURS // 2
         )
         pairs.append(_pairs(neighbours, same >= 2 * _LEAST_BITS / 64 - 1))
-    crowd = np.flatnonzero(values[:, -1] >= _CROWDED)
-    if _NEIGHBOURS < len(crowd) <= _SEARCHED:
-        pairs.append(crowd[_pairs(*_neighbours_by_windows(normalised, crowd))])
-    elif len(crowd) > _SEARCHED:
-        _log.info("%d photos look alike, which is too many to search for crops of each in all others", len(crowd))
+    similar = np.flatnonzero(values[:, -1] >= _SIMILAR_TO_MANY)
+    if _NEIGHBOURS < len(similar) <= _SEARCHED:
+        pairs.append(similar[_pairs(*_neighbours_by_windows(normalised, similar))])
+    elif len(similar) > _SEARCHED:
+        _log.info("%d photos look alike, which is too many to search for crops of each in all others", len(similar))
     return np.unique(np.concatenate(pairs), axis=0)
 
 

@@ -1,6 +1,6 @@
 """Finds families of near-copies: crops, mirror images, other sizes, encodings and exposures, frames of a video.
 
-Pairs come from bottlenecks, perceptual hashes and file names. Their thumbnails are align; a pair is a near-copy if
+Pairs come from bottlenecks, perceptual hashes and file names. Their thumbnails are aligned; a pair is a near-copy if
 the details of the overlapping parts agree. Photos of the same kind of object, taken alike, have much in common without
 being copies. So what many photos share is excluded from the comparison, and the threshold is above the values of
 random pairs. Near-copies of near-copies join one family; a family that becomes too large is split by keeping only its
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _TASK = "near-copies"
 
 _COARSE = 0.8
-"""Pairs whose windows have a lower correlation are not align."""
+"""Pairs whose windows have a lower correlation are not aligned."""
 
 _BEST = 3
 """Number of each photo's best pairs, by that correlation, that are aligned; others only if it is above `_SURE`."""
@@ -167,9 +167,9 @@ def _detail_of_random_pairs(normalised: NormalisedThumbnails, pairs: np.ndarray)
     total = len(normalised)
     if total < 40:
         return 0.0
-    known = set(map(tuple, pairs.tolist()))
+    candidates = set(map(tuple, pairs.tolist()))
     drawn = np.random.default_rng(0).integers(0, total, (2 * _DRAWN, 2))
-    others = [pair for pair in np.sort(drawn, axis=1).tolist() if pair[0] != pair[1] and tuple(pair) not in known]
+    others = [pair for pair in np.sort(drawn, axis=1).tolist() if pair[0] != pair[1] and tuple(pair) not in candidates]
     if not others:
         return 0.0
     sample = np.array(others[:_DRAWN], dtype=np.int64)

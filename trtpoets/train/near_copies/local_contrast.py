@@ -16,7 +16,7 @@ _WIDTH = 32
 _KEPT = 6000
 """Number of photos whose window descriptors are kept (8 KiB per photo), because two searches use them."""
 
-_PHOTOS_A_PATTERN = 60
+_PHOTOS_PER_PATTERN = 60
 _PATTERNS = 48
 
 
@@ -92,7 +92,7 @@ class NormalisedThumbnails:
             from scipy.linalg import eigh
         total = len(self)
         rows = np.unique(np.linspace(0, total - 1, min(total, _SAMPLE)).astype(np.int64))
-        count = min(_PATTERNS, total // _PHOTOS_A_PATTERN)
+        count = min(_PATTERNS, total // _PHOTOS_PER_PATTERN)
         images = self.images(rows)
         flat = np.concatenate([images, images[:, :, ::-1]]).reshape(-1, SIDE * SIDE)
         if not count:

@@ -34,7 +34,7 @@ class ThumbnailCache:
         self._cache = FeatureCache(folder, f"thumbnails of {SIDE}:{preprocess.hash}", SIDE * SIDE // 4)
 
     def add(self, photos: Sequence[Photo], pixels: np.ndarray) -> None:
-        """FeatureCache the thumbnails of photos from their pixels, uint8 (N, H, W, 3). Raises StorageFailed."""
+        """Cache the thumbnails of photos, computed from their pixels, uint8 (N, H, W, 3). Raises StorageFailed."""
         rows = np.stack([thumbnail_of(photo_pixels) for photo_pixels in pixels])
         self._cache.append([photo.sha256 for photo in photos], rows.reshape(len(rows), -1).view(np.float32))
 
@@ -49,7 +49,7 @@ class ThumbnailCache:
         places: dict[str, list[int]] = {}
         for place in np.flatnonzero(~cached).tolist():
             places.setdefault(photos[place].sha256, []).append(place)
-        todo = [photos[same[0]] for same in places.values()]
+        todo = [photos[equal_photos[0]] for equal_photos in places.values()]
         threads = usable_cores()
         pending: list[Photo] = []
         with closing(map_ahead(self._decoded, todo, threads, 4 * threads)) as results:

@@ -6,6 +6,8 @@ import io
 import zipfile
 from typing import Any
 
+from trtpoets.core.optional import needs
+
 WEIGHTS_IN_KERAS = "model.weights.h5"
 """Name of the HDF5 file in a `.keras` archive."""
 
@@ -42,7 +44,8 @@ def require_small_arrays(h5: bytes, most: int) -> None:
 
     An array of any size can be stored as its shape alone, and links can name any file of this machine.
     """
-    import h5py
+    with needs("train", reason="reading an HDF5 file"):
+        import h5py
 
     total = 0
     seen: set[int] = set()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Sequence
 
+from trtpoets.core.child_process import Child, ChildFailed
 from trtpoets.core.runner_id import RunnerId
 from trtpoets.core.serialization import FLAT, from_json, to_json
 from trtpoets.core.types import Photo
@@ -13,11 +14,11 @@ from trtpoets.device.gpu.nvml import memory_of
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.judge.bench.bench_child import description_from_artefact
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
-from trtpoets.judge.bench.measure import Measurement, Watched, measurement_from_rounds
+from trtpoets.judge.bench.measure import Measurement, RunDetails, measurement_from_rounds
 from trtpoets.judge.bench.meter import Finished, Round, Warmup
 from trtpoets.judge.bench.scenario import (
     LoadgenResult,
-    Outcome,
+    ScenarioOutcome,
     Served,
     Streamed,
     outcome_from_rows,
@@ -25,19 +26,18 @@ from trtpoets.judge.bench.scenario import (
     outcome_from_streamed,
     with_loadgen,
 )
-from trtpoets.judge.bench.slowdown_watch import GpuLoad, why_slowed
-from trtpoets.judge.bench.worker_process import Child, ChildFailed
+from trtpoets.judge.bench.slowdown_watch import GpuLoad, throttling_problem
 
-_PATIENCE = 5.0
-"""Seconds for a runner to return its results after an interruption."""
+_INTERRUPTED_SECONDS = 5.0
+"""Timeout in seconds for the results of a runner after an interruption."""
 
 _BUILD_SECONDS = 1800.0
-"""Seconds for loading with ONNX Runtime's TensorRT provider, which builds its engine then: minutes on a Jetson."""
+"""Timeout in seconds for loading with ONNX Runtime's TensorRT provider: it builds an engine, which takes minutes."""
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A runner that could not be measured, at one batch size or (None) at any, and why."""
+class BenchFailure:
+    """The reason `why` a runner could not be measured at a batch size; `batch` None means at no batch size."""
 
     runner: RunnerId = field(metadata=FLAT)
     batch: int | None = None
@@ -45,23 +45,23 @@ class Failure:
 
 
 @dataclass
-class Heat:
-    """The measurement of one runner at one batch size in progress: rounds by their number, as a runner may miss one."""
+class BatchRounds:
+    """The rounds of one runner at one batch size, by their number; a runner may skip rounds."""
 
     warmup: Warmup
     rounds: dict[int, Round] = field(default_factory=dict)
-    finished: Watched | None = None
+    finished: RunDetails | None = None
 
     @property
     def seconds(self) -> float:
         """The duration of all rounds."""
-        return sum(each.watched_seconds for each in self.rounds.values())
+        return sum(round_.watched_seconds for round_ in self.rounds.values())
 
 
-class Contender:
+class MeasuredRunner:
     """A runner that is measured. Its errors are added to `failures` and never raised.
 
-    `waits` is how it waits for the GPU, once it is loaded; empty where it does not.
+    `waits` is how it waits for the GPU, set when it is loaded; empty for a runner on the CPU.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class Contender:
         """`idle_watts` is the power when idle, None without a sensor; `bus_id` is the PCI bus id of CUDA's GPU."""
         self.runner = open_runner(artefact, way=way).identity
         self.name = self.runner.name
-        self.heats: dict[int, Heat] = {}
-        self.failures: list[Failure] = []
+        self.batch_rounds: dict[int, BatchRounds] = {}
+        self.failures: list[BenchFailure] = []
         self.waits = ""
         self._slots = 1
         self._artefact, self._way, self._config = artefact, way, config
@@ -86,7 +86,7 @@ class Contender:
         self._load_seconds = 0.0
 
     def load(self, command: Sequence[str], photos: Sequence[Photo], prepared: bool) -> None:
-        """Start its process and load it there. `prepared` photos are cropped and resized already."""
+        """Start the process that loads the runner. `prepared` photos are cropped and resized already."""
         self._child = Child(command, self._config.threads)
         request = {
             "artefact": description_from_artefact(self._artefact),
@@ -112,13 +112,13 @@ class Contender:
         """Warm up at a batch size."""
         reply = self._ask({"warm_up": batch}, batch)
         if reply is not None:
-            self.heats[batch] = Heat(from_json(Warmup, reply["warmup"], self.name))
+            self.batch_rounds[batch] = BatchRounds(from_json(Warmup, reply["warmup"], self.name))
 
     def round(self, batch: int, number: int) -> None:
-        """Measure one round, unless the runner skips it, failed, or has used up its time for this batch size."""
-        config, heat = self._config, self.heats.get(batch)
+        """Measure one round. Does nothing if the runner skips it, has failed, or has used up its time."""
+        config, batch_rounds = self._config, self.batch_rounds.get(batch)
         rounds = config.rounds_of(self._gpu)
-        if heat is None or heat.seconds >= config.max_seconds or number not in rounds:
+        if batch_rounds is None or batch_rounds.seconds >= config.max_seconds or number not in rounds:
             return
         count, place = max(config.min_count, config.aim_count), rounds.index(number)
         seconds = config.seconds_of_a_round(self._gpu)
@@ -130,27 +130,31 @@ class Contender:
         }
         reply = self._ask(request, batch)
         if reply is not None:
-            heat.rounds[number] = from_json(Round, reply["round"], self.name)
+            batch_rounds.rounds[number] = from_json(Round, reply["round"], self.name)
 
     def finish(self, batch: int, *, hurry: bool = False) -> None:
         """Collect the answers of the timed rounds; with `hurry`, of those before an interruption."""
-        heat = self.heats.get(batch)
-        if heat is None:
+        batch_rounds = self.batch_rounds.get(batch)
+        if batch_rounds is None:
             return
-        reply = self._ask({"finish": batch}, batch, _PATIENCE if hurry else None) if heat.rounds else None
+        reply = (
+            self._ask({"finish": batch}, batch, _INTERRUPTED_SECONDS if hurry else None)
+            if batch_rounds.rounds
+            else None
+        )
         if reply is None:
-            self.heats.pop(batch, None)
+            self.batch_rounds.pop(batch, None)
         else:
-            held = memory_of(self._child.pid, self._bus_id) if self._child and self._gpu else None
+            gpu_memory = memory_of(self._child.pid, self._bus_id) if self._child and self._gpu else None
             finished = from_json(Finished, reply["finished"], self.name)
-            heat.finished = Watched(
+            batch_rounds.finished = RunDetails(
                 runner=self.runner,
                 batch=batch,
                 load_seconds=self._load_seconds,
                 answers=finished.answers,
                 fault=finished.fault,
                 peak_memory_mib=finished.peak_memory_mib,
-                gpu_memory_mib=held,
+                gpu_memory_mib=gpu_memory,
                 idle_watts=self._idle_watts,
                 interrupted=hurry,
                 gpu=self._gpu,
@@ -158,14 +162,19 @@ class Contender:
 
     def measurement(self, batch: int, truth: Sequence[int]) -> Measurement | None:
         """Return the measurement at a batch size; None if it was not finished."""
-        heat = self.heats.get(batch)
-        if heat is None or heat.finished is None:
+        batch_rounds = self.batch_rounds.get(batch)
+        if batch_rounds is None or batch_rounds.finished is None:
             return None
         return measurement_from_rounds(
-            heat.warmup, list(heat.rounds.values()), heat.finished, truth, self._config, list(heat.rounds)
+            batch_rounds.warmup,
+            list(batch_rounds.rounds.values()),
+            batch_rounds.finished,
+            truth,
+            self._config,
+            list(batch_rounds.rounds),
         )
 
-    def outcome(self, scenario: Scenario, rows: Sequence[Measurement]) -> Outcome | None:
+    def outcome(self, scenario: Scenario, rows: Sequence[Measurement]) -> ScenarioOutcome | None:
         """Return the outcome of a scenario, given its measurements `rows`; None if its process has failed."""
         if scenario is not Scenario.SERVER:
             outcome = outcome_from_rows(scenario, rows)
@@ -175,16 +184,16 @@ class Contender:
             if reply is None:
                 return None
             streamed = from_json(Streamed, reply["streamed"], self.name)
-            return self._unless_slowed(outcome_from_streamed(outcome, streamed, self._config), reply)
+            return self._unless_throttled(outcome_from_streamed(outcome, streamed, self._config), reply)
         reply = self._ask({"serve": True}, None)
         if reply is None:
             return None
         served = from_json(Served, reply["served"], self.name)
-        found = self._unless_slowed(outcome_from_served(self.runner, served, self._config), reply)
+        outcome = self._unless_throttled(outcome_from_served(self.runner, served, self._config), reply)
         fault = next((row.fault for row in rows if row.fault), "")
-        return replace(found, valid=False, reason=fault) if fault else found
+        return replace(outcome, valid=False, reason=fault) if fault else outcome
 
-    def judged_by_loadgen(self, outcome: Outcome, rows: Sequence[Measurement], logs: Path) -> Outcome:
+    def with_loadgen_result(self, outcome: ScenarioOutcome, rows: Sequence[Measurement], logs: Path) -> ScenarioOutcome:
         """Return the outcome with LoadGen's result; unchanged if LoadGen failed, which is added to `failures`."""
         measured = next((row for row in rows if row.batch == outcome.batch), None)
         if measured is None:
@@ -199,38 +208,38 @@ class Contender:
         return with_loadgen(outcome, from_json(LoadgenResult, reply["judged"], self.name)) if reply else outcome
 
     def end(self) -> None:
-        """End its process."""
+        """End the process of the runner."""
         if self._child is not None:
             self._child.end()
             self._child = None
 
     def _ask(self, request: dict[str, Any], batch: int | None, timeout: float | None = None) -> dict[str, Any] | None:
-        """Return the reply of its process; None after a failure, which is added to `failures`."""
+        """Return the reply of the process; None after a failure, which is added to `failures`."""
         if self._child is None:
             return None
         try:
             return self._child.ask(request, timeout or self._config.timeout_seconds)
         except ChildFailed as failed:
             if failed.alive:
-                self.failures.append(Failure(self.runner, batch, failed.why))
+                self.failures.append(BenchFailure(self.runner, batch, failed.why))
             else:
-                self.failures.append(Failure(self.runner, None, failed.why + self._so_far(failed.why)))
+                self.failures.append(
+                    BenchFailure(self.runner, None, failed.why + (self._progress_text() if failed.hung else ""))
+                )
                 self.end()
         if batch is not None:
-            self.heats.pop(batch, None)
+            self.batch_rounds.pop(batch, None)
         return None
 
-    def _unless_slowed(self, outcome: Outcome, reply: dict[str, Any]) -> Outcome:
+    def _unless_throttled(self, outcome: ScenarioOutcome, reply: dict[str, Any]) -> ScenarioOutcome:
         """Return the outcome, not valid if the GPU was throttled."""
         load = None if reply["gpu"] is None else from_json(GpuLoad, reply["gpu"], self.name)
-        why = why_slowed([load])
+        why = throttling_problem([load])
         return replace(outcome, valid=False, reason=outcome.reason or why) if why else outcome
 
-    def _so_far(self, why: str) -> str:
-        if not why.startswith("hung"):
-            return ""
-        done = sum(heat.finished is not None for heat in self.heats.values())
-        rounds = sum(len(heat.rounds) for heat in self.heats.values() if heat.finished is None)
+    def _progress_text(self) -> str:
+        done = sum(measured.finished is not None for measured in self.batch_rounds.values())
+        rounds = sum(len(measured.rounds) for measured in self.batch_rounds.values() if measured.finished is None)
         if done:
             return f", after {done} of {len(self._config.batches)} batch sizes"
         of = len(self._config.rounds_of(self._gpu))

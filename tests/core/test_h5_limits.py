@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trtpoets.train.h5_limits import h5_in_keras, require_small_arrays
+from trtpoets.core.h5_limits import h5_in_keras, require_small_arrays
 
 h5py = pytest.importorskip("h5py")
 

@@ -1,0 +1,220 @@
+"""SavedModels of TensorFlow 1 and 2: signatures, photos as bytes, and operators that reach beyond the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.adopt.tensorflow.networks import SIDE, features, keras_model, photos, spec_of, weights
+from trtpoets.adopt.contract import RAW, SIGNED, UNIT
+from trtpoets.adopt.tensorflow.network import TensorFlowNetwork
+from trtpoets.adopt.tensorflow.reader import read_tensorflow
+from trtpoets.adopt.tensorflow.wrapping import classifier_from_tensorflow
+from trtpoets.convert.onnx_export import onnx_from_classifier
+from trtpoets.core.errors import BadArtefact
+from trtpoets.core.optional import onnxruntime, tensorflow
+from trtpoets.core.original import Answers, Format, scores_from_output, values_from_photos
+
+pytest.importorskip("tensorflow")
+
+
+def saved(function: Callable[..., Any], folder: Path, *inputs: Any, model: Any = None, **more: Any) -> Path:
+    """Write a SavedModel whose serving_default is `function` of these TensorSpecs."""
+    tf = tensorflow()
+    module = tf.Module()
+    module.model = model
+    module.serve = tf.function(function, input_signature=inputs, autograph=False)
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve, **more})
+    return folder
+
+
+def pixels_spec(*shape: Any, dtype: str = "float32", name: str = "photo") -> Any:
+    tf = tensorflow()
+    return tf.TensorSpec(shape or (None, SIDE, SIDE, 3), tf.dtypes.as_dtype(dtype), name=name)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return keras_model()
+
+
+def test_a_saved_model_of_tensorflow_2(model: Any, tmp_path: Path) -> None:
+    def serve(photo: Any) -> Any:
+        scores = model(photo, training=False)
+        # As Lobe and estimators write them, beside the scores.
+        return {"Confidences": scores, "Prediction": tensorflow().as_string(tensorflow().argmax(scores, 1))}
+
+    folder = saved(serve, tmp_path / "saved", pixels_spec(name="Image"), model=model)
+    loaded = read_tensorflow(folder / "saved_model.pb")
+    found = loaded.model
+    assert (found.path, found.format) == (folder, Format.SAVED_MODEL)
+    assert (found.input.name, found.output.name, found.output.size) == ("Image", "Confidences", 3)
+    assert found.output.answers is Answers.PROBABILITIES
+    assert found.clues.writer.startswith("tensorflow 2.")
+    assert any("depthwise" in name for name in found.clues.nodes)
+    values = values_from_photos(photos(), spec_of(loaded, UNIT).preprocess, UNIT.channels)
+    output = TensorFlowNetwork(loaded).infer(values)
+    np.testing.assert_allclose(output, model.predict(values, verbose=0), atol=1e-6)
+    other = tmp_path / "other"
+    (other / "variables").mkdir(parents=True)
+    for file in folder.rglob("*"):
+        if file.is_file():
+            (other / file.relative_to(folder)).write_bytes(file.read_bytes())
+    (other / "labels.txt").write_text("a\nb\n")
+    assert read_tensorflow(other).model.sha256 != found.sha256
+
+
+def test_pixels_of_0_to_255_as_uint8(model: Any, tmp_path: Path) -> None:
+    def serve(photo: Any) -> Any:
+        return model(tensorflow().cast(photo, "float32") / 255.0, training=False)
+
+    loaded = read_tensorflow(saved(serve, tmp_path / "saved", pixels_spec(dtype="uint8"), model=model))
+    assert (loaded.model.input.dtype, loaded.model.output.name) == ("uint8", "output_0")
+    assert loaded.model.fixed is not None
+    assert loaded.model.fixed.pixels == RAW
+    spec = spec_of(loaded)
+    made = classifier_from_tensorflow(loaded, spec, tmp_path / "classifier")
+    path = onnx_from_classifier(made, tmp_path / "fp32.onnx").path
+    values = values_from_photos(photos(), spec.preprocess, RAW.channels)
+    expected = scores_from_output(TensorFlowNetwork(loaded).infer(values), loaded.model.output)
+    session = onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"photos": photos()})[0], expected, atol=1e-5)
+
+
+def test_one_jpeg_is_replaced_by_pixels(model: Any, tmp_path: Path) -> None:
+    tf = tensorflow()
+
+    def serve(content: Any) -> Any:
+        photo = tf.image.convert_image_dtype(tf.io.decode_jpeg(content, channels=3), tf.float32)
+        return model(tf.image.resize(photo, (SIDE, SIDE))[None] * 2.0 - 1.0, training=False)
+
+    folder = saved(serve, tmp_path / "saved", tf.TensorSpec((), tf.string), model=model)
+    found = read_tensorflow(folder).model
+    assert (found.height, found.width, found.input.dtype) == (SIDE, SIDE, "float32")
+    assert found.fixed is not None
+    assert found.fixed.pixels.same_as(SIGNED)
+
+
+def test_many_jpegs_are_refused(model: Any, tmp_path: Path) -> None:
+    tf = tensorflow()
+
+    def one(content: Any) -> Any:
+        return tf.image.resize(tf.io.decode_jpeg(content, channels=3), (SIDE, SIDE))
+
+    def serve(contents: Any) -> Any:
+        return model(tf.map_fn(one, contents, fn_output_signature=tf.float32), training=False)
+
+    folder = saved(serve, tmp_path / "saved", tf.TensorSpec((None,), tf.string), model=model)
+    with pytest.raises(BadArtefact, match="bytes of photos") as caught:
+        read_tensorflow(folder)
+    assert "input of pixels" in caught.value.hint
+
+
+def test_several_signatures_and_inputs(model: Any, tmp_path: Path) -> None:
+    tf = tensorflow()
+    module = tf.Module()
+    module.model = model
+    module.run = tf.function(model.__call__, input_signature=[pixels_spec()], autograph=False)
+    tf.saved_model.save(module, str(tmp_path / "two"), signatures={"predict": module.run, "classify": module.run})
+    with pytest.raises(BadArtefact, match=r"several signatures \(classify, predict\)"):
+        read_tensorflow(tmp_path / "two")
+    tf.saved_model.save(module, str(tmp_path / "one"), signatures={"predict": module.run})
+    assert read_tensorflow(tmp_path / "one").model.output.size == 3
+    folder = saved(
+        lambda a, b: model(a) + model(b), tmp_path / "inputs", pixels_spec(name="a"), pixels_spec(name="b"), model=model
+    )
+    with pytest.raises(BadArtefact, match=r"2 inputs \(a, b\)"):
+        read_tensorflow(folder)
+
+
+def test_files_and_python_are_refused(model: Any, tmp_path: Path) -> None:
+    tf = tensorflow()
+    marker = tmp_path / "marker"
+
+    def writes(photo: Any) -> Any:
+        with tf.control_dependencies([tf.io.write_file(str(marker), "x")]):
+            return model(tf.identity(photo), training=False)
+
+    folder = saved(writes, tmp_path / "writes", pixels_spec(), model=model)
+    with pytest.raises(BadArtefact, match=r"WriteFile.*not run") as caught:
+        read_tensorflow(folder)
+    assert (caught.value.code, marker.exists()) == ("TP9103", False)
+    assert "--allow-code" in caught.value.hint
+
+    def own(photo: Any) -> Any:
+        value = tf.numpy_function(lambda x: x, [photo], tf.float32)
+        return model(tf.ensure_shape(value, photo.shape), training=False)
+
+    with pytest.raises(BadArtefact, match="PyFunc"):
+        read_tensorflow(saved(own, tmp_path / "python", pixels_spec(), model=model))
+
+
+def test_a_checkpoint_written_by_the_signature_is_refused(model: Any, tmp_path: Path) -> None:
+    tf = tensorflow()
+
+    def serve(photo: Any) -> Any:
+        with tf.control_dependencies(
+            [
+                tf.raw_ops.SaveV2(
+                    prefix=str(tmp_path / "stolen"), tensor_names=["a"], shape_and_slices=[""], tensors=[photo]
+                )
+            ]
+        ):
+            return model(tf.identity(photo), training=False)
+
+    with pytest.raises(BadArtefact, match="SaveV2"):
+        read_tensorflow(saved(serve, tmp_path / "saved", pixels_spec(), model=model))
+
+
+def test_a_detector(tmp_path: Path) -> None:
+    folder = saved(
+        lambda photo: {"detection_boxes": photo[:, 0], "detection_scores": photo[:, 0, :, 0]},
+        tmp_path / "saved",
+        pixels_spec(None, None, None, 3),
+    )
+    with pytest.raises(BadArtefact, match="object detector"):
+        read_tensorflow(folder)
+
+
+def test_any_height_and_width(tmp_path: Path) -> None:
+    tf = tensorflow()
+    kernel = tf.constant(weights(3, 3, 3, 4))
+
+    def serve(photo: Any) -> Any:
+        return tf.nn.softmax(tf.reduce_mean(tf.nn.conv2d(photo, kernel, 2, "SAME"), (1, 2)))
+
+    loaded = read_tensorflow(saved(serve, tmp_path / "saved", pixels_spec(None, None, None, 3)))
+    assert (loaded.model.height, loaded.model.width) == (0, 0)
+    made = classifier_from_tensorflow(loaded, spec_of(loaded, UNIT, side=24), tmp_path / "classifier")
+    session = onnxruntime().InferenceSession(str(onnx_from_classifier(made, tmp_path / "fp32.onnx").path))
+    assert session.get_inputs()[0].shape[1:] == [24, 24, 3]
+
+
+def test_a_saved_model_of_tensorflow_1(tmp_path: Path) -> None:
+    tf = tensorflow()
+    v1 = tf.compat.v1
+    folder = tmp_path / "saved"
+    with tf.Graph().as_default(), v1.Session() as session:
+        pixels = v1.placeholder("float32", [1, SIDE, SIDE, 3], name="image")
+        kernel = v1.get_variable("kernel", initializer=weights(6, 3), use_resource=False)
+        flat = v1.reshape(features(v1, pixels), [-1, 6])
+        scores = v1.nn.softmax(v1.matmul(v1.placeholder_with_default(flat, [None, 6]), kernel), name="scores")
+        session.run(v1.global_variables_initializer())
+        builder = v1.saved_model.Builder(str(folder))
+        signature = v1.saved_model.predict_signature_def({"pixels": pixels}, {"prob": scores})
+        builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature})
+        builder.save()
+        values = photos(1) / np.float32(255)
+        expected = session.run(scores, {pixels: values})
+    loaded = read_tensorflow(folder)
+    found = loaded.model
+    assert (found.input.name, found.input.batch, found.output.name) == ("pixels", 1, "prob")
+    np.testing.assert_allclose(TensorFlowNetwork(loaded).infer(values), expected, atol=1e-6)
+    assert TensorFlowNetwork(loaded).infer(photos(4) / np.float32(255)).shape == (4, 3)
+    made = classifier_from_tensorflow(loaded, spec_of(loaded, UNIT), tmp_path / "classifier")
+    session = onnxruntime().InferenceSession(str(onnx_from_classifier(made, tmp_path / "fp32.onnx").path))
+    np.testing.assert_allclose(session.run(None, {"photos": photos(1)})[0], expected, atol=1e-5)

@@ -1,0 +1,197 @@
+"""Where the labels of a classifier file are found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.foreign import foreign_model
+from trtpoets.adopt.foreign import ForeignModel
+from trtpoets.adopt.label_match import match_folders
+from trtpoets.adopt.labels import labels_for, labels_of_file
+from trtpoets.core.errors import BadInput
+from trtpoets.core.original import Answers, Format, Source
+
+FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> ForeignModel:
+    return foreign_model(tmp_path / "flowers.onnx")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("labels.txt", "daisy\ndandelion\nroses\nsunflowers\ntulips"),
+        ("retrained_labels.txt", "daisy\r\ndandelion\r\nroses\r\nsunflowers\r\ntulips\r\n\r\n\n"),
+        ("dict.txt", "\ufeffdaisy\ndandelion\nroses\nsunflowers\ntulips\n"),
+        ("class_names.txt", "0 daisy\n1 dandelion\n2 roses\n3 sunflowers\n4 tulips\n"),
+        ("class_labels.txt", "1: daisy\n2: dandelion\n3: roses\n4: sunflowers\n5: tulips\n"),
+        ("flowers_labels.txt", "daisy\ndandelion\nroses\nsunflowers\ntulips\n"),
+        ("labels.json", json.dumps(FLOWERS)),
+        ("classes.json", json.dumps({str(number): label for number, label in enumerate(FLOWERS)})),
+        ("class_indices.json", json.dumps({label: number for number, label in enumerate(FLOWERS)})),
+        ("signature.json", json.dumps({"doc_id": "1", "classes": {"Label": FLOWERS}})),
+        ("config.json", json.dumps({"id2label": dict(reversed(list(enumerate(FLOWERS))))})),
+        ("config.json", json.dumps({"architecture": "x", "pretrained_cfg": {"label_names": FLOWERS}})),
+    ],
+)
+def test_files_beside_the_classifier(foreign: ForeignModel, name: str, content: str) -> None:
+    (foreign.path.parent / name).write_text(content, encoding="utf-8", newline="")
+    labels, evidence = labels_for(foreign)
+    assert labels == FLOWERS
+    assert evidence.source is Source.METADATA
+    assert name in evidence.text
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["0 rose", "1 tulip", "3 daisy"],
+        ["0 rose", "tulip", "2 daisy"],
+        ["3 rose", "4 tulip", "5 daisy"],
+        ["1", "2", "3"],
+    ],
+)
+def test_numbers_are_part_of_the_labels_unless_all_lines_are_numbered(tmp_path: Path, lines: list[str]) -> None:
+    (tmp_path / "labels.txt").write_text("\n".join(lines))
+    assert labels_of_file(tmp_path / "labels.txt") == tuple(lines)
+
+
+def test_metadata() -> None:
+    names = str(dict(enumerate(FLOWERS)))
+    ultralytics = foreign_model(metadata={"task": "classify", "names": names})
+    assert labels_for(ultralytics)[0] == FLOWERS
+    inside = foreign_model(
+        format_=Format.TFLITE, files={"temp_meta.txt": str({"task": "classify", "names": dict(enumerate(FLOWERS))})}
+    )
+    paddle = foreign_model(metadata={"character": "\n".join(FLOWERS)})
+    tflite = foreign_model(
+        format_=Format.TFLITE,
+        files={"a.txt": "x\n" * 5, "b.txt": "\n".join(FLOWERS)},
+        metadata={"output.files": "b.txt"},
+    )
+    for foreign in (paddle, tflite):
+        labels, evidence = labels_for(foreign)
+        assert labels == FLOWERS
+        assert evidence.source is Source.METADATA
+    assert labels_for(inside)[0] == FLOWERS
+    lines = "".join(f"  {number}: '{label}'\n" for number, label in enumerate(FLOWERS))
+    yaml = f"description: Ultralytics\ntask: classify\nimgsz:\n- 224\n- 224\nnames:\n{lines}"
+    assert labels_for(foreign_model(format_=Format.TFLITE, files={"metadata.yaml": yaml}))[0] == FLOWERS
+
+
+@pytest.mark.parametrize(
+    "names", ["__import__('os').system('false')", "{0: 'a'", "{" * 9999, "{1: 'a'}", "[]", "{0: 1}"]
+)
+def test_hostile_metadata_is_not_found(names: str) -> None:
+    labels, evidence = labels_for(foreign_model(metadata={"task": "classify", "names": names}))
+    assert labels == tuple(f"class {number}" for number in range(5))
+    assert evidence.source is Source.ASSUMED
+
+
+def test_the_option_comes_first(foreign: ForeignModel, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("\n".join(FLOWERS))
+    option = tmp_path / "mine.txt"
+    option.write_text("a\nb\nc\nd\ne\n")
+    labels, evidence = labels_for(foreign, option)
+    assert labels == ("a", "b", "c", "d", "e")
+    assert evidence.source is Source.OPTION
+    option.write_text("a\nb\n")
+    with pytest.raises(BadInput, match=r"mine.txt has 2 labels, but the classifier has 5 classes"):
+        labels_for(foreign, option)
+
+
+def test_files_of_another_count(foreign: ForeignModel, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    with pytest.raises(BadInput, match=r"labels.txt beside the file has 2 labels, but the classifier has 5 classes"):
+        labels_for(foreign)
+    (tmp_path / "dict.txt").write_text("\n".join(FLOWERS))
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "a"}}))
+    labels, evidence = labels_for(foreign)
+    assert labels == FLOWERS
+    assert "labels.txt beside the file has 2 labels and was not used" in evidence.text
+
+
+def test_a_text_about_something_else_is_not_used(foreign: ForeignModel, tmp_path: Path) -> None:
+    (tmp_path / "flowers.txt").write_text("Made by me.\nFor the garden.\n")
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "a", "1": "b"}}))
+    assert labels_for(foreign)[1].source is Source.ASSUMED
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("a\nb\n\nd\ne", "label 3 of .* is empty"), ("a\nb\na\nd\ne", "'a' more than once")],
+)
+def test_empty_and_repeated_labels(foreign: ForeignModel, content: str, expected: str) -> None:
+    (foreign.path.parent / "labels.txt").write_text(content)
+    with pytest.raises(BadInput, match=expected):
+        labels_for(foreign)
+
+
+@pytest.mark.parametrize(("content", "code"), [(b"\xff\xfe\x00", "TP9442"), (b"", "TP9443"), (b'{"a": 7}', "TP9443")])
+def test_unreadable_option(foreign: ForeignModel, tmp_path: Path, content: bytes, code: str) -> None:
+    (tmp_path / "x.txt").write_bytes(content)
+    with pytest.raises(BadInput) as caught:
+        labels_for(foreign, tmp_path / "x.txt")
+    assert caught.value.code == code
+    with pytest.raises(BadInput, match="does not exist"):
+        labels_for(foreign, tmp_path / "missing.txt")
+    with pytest.raises(BadInput, match="can't be read"):
+        labels_for(foreign, tmp_path)
+
+
+def test_background_class(foreign: ForeignModel, tmp_path: Path) -> None:
+    names = [f"thing {number}" for number in range(1000)]
+    (tmp_path / "labels.txt").write_text("\n".join(names))
+    wide = replace(foreign, output=replace(foreign.output, size=1001))
+    labels, evidence = labels_for(wide)
+    assert labels == ("background", *names)
+    assert "background" in evidence.text
+    with pytest.raises(BadInput, match="1,000 labels, but the classifier has 999 classes"):
+        labels_for(replace(foreign, output=replace(foreign.output, size=999)))
+
+
+def test_a_single_probability_has_two_classes(foreign: ForeignModel) -> None:
+    single = replace(foreign, output=replace(foreign.output, size=1, answers=Answers.SIGMOID))
+    assert labels_for(single)[0] == ("class 0", "class 1")
+
+
+def test_folder_names() -> None:
+    labels = ["Daisy", "rose", "sun_flowers", "black berry", "Café", "glass"]
+    match = match_folders(["daisy", "Roses", "sun flower", "black-berries", "03_cafe", "glasses", "tulips"], labels)
+    assert match.labels == {
+        "daisy": "Daisy",
+        "Roses": "rose",
+        "sun flower": "sun_flowers",
+        "black-berries": "black berry",
+        "03_cafe": "Café",
+        "glasses": "glass",
+    }
+    assert list(match.unmatched) == ["tulips"]
+    assert match.warnings == ("the folder tulips is not used: none of the 6 labels is like it",)
+
+
+def test_exact_names_come_first() -> None:
+    assert match_folders(["rose", "roses"], ["roses", "rose"]).labels == {"rose": "rose", "roses": "roses"}
+    assert match_folders(["class 1", "1"], ["1", "class 1"]).unmatched == {}
+
+
+def test_ambiguous_folder_names() -> None:
+    match = match_folders(["ROSE", "tulip", "Tulips", "daisy"], ["rose", "Rose", "tulip", "daisy"])
+    assert match.labels == {"tulip": "tulip", "daisy": "daisy"}
+    assert "several labels" in match.unmatched["ROSE"]
+    assert "Tulips" in match.unmatched
+    both = match_folders(["TULIP", "Tulip", "daisy"], ["tulip", "daisy"])
+    assert set(both.unmatched) == {"TULIP", "Tulip"}
+
+
+def test_photos_of_none_of_the_classes() -> None:
+    with pytest.raises(BadInput, match=r"Folders: cat and dog; labels: rose and tulip"):
+        match_folders(["cat", "dog"], ["rose", "tulip"])
+    with pytest.raises(BadInput, match="992 others"):
+        match_folders(["cat"], [f"thing {number}" for number in range(1000)])

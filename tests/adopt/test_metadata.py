@@ -1,0 +1,205 @@
+"""What metadata states about the preprocessing, and that damaged metadata states nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.foreign import foreign_model
+from trtpoets.adopt.contract import IMAGENET, RAW, SIGNED, UNIT, Geometry, Pixels
+from trtpoets.adopt.facts import Fact, raw_feed
+from trtpoets.adopt.foreign import FixedPixels
+from trtpoets.adopt.known import known_facts, size_from_facts
+from trtpoets.adopt.metadata import metadata_facts
+from trtpoets.core.original import Channels, Evidence, Format, Source
+from trtpoets.core.types import Resize
+
+
+def facts_of(tmp_path: Path, **files: Any) -> tuple[Pixels | None, Geometry | None, tuple[Fact, ...]]:
+    for name, content in files.items():
+        (tmp_path / name.replace("__", ".")).write_text(json.dumps(content))
+    facts = metadata_facts(foreign_model(tmp_path / "model.onnx"))
+    pixels = [fact.pixels for fact in facts if fact.pixels is not None]
+    geometry = [fact.geometry for fact in facts if fact.geometry is not None]
+    return (pixels or [None])[0], (geometry or [None])[0], facts
+
+
+HUGGING_FACE = {"do_normalize": True, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+
+
+@pytest.mark.parametrize(
+    ("config", "pixels", "geometry"),
+    [
+        (
+            {**HUGGING_FACE, "size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": 224},
+            IMAGENET,
+            Geometry(Resize.CROP, 0.875),
+        ),
+        (
+            {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 224, "width": 224}},
+            SIGNED,
+            Geometry(Resize.STRETCH),
+        ),
+        ({"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": 384}, SIGNED, Geometry(Resize.STRETCH)),
+        (
+            {**HUGGING_FACE, "size": {"shortest_edge": 224}, "crop_pct": 0.875},
+            IMAGENET,
+            Geometry(Resize.CROP, 0.875),
+        ),
+        ({**HUGGING_FACE, "size": {"shortest_edge": 384}, "crop_pct": 0.9}, IMAGENET, Geometry(Resize.STRETCH)),
+        ({"do_normalize": False, "rescale_factor": 1 / 255, "do_resize": False}, UNIT, None),
+        ({"do_normalize": False, "do_rescale": False}, RAW, None),
+        ({"do_normalize": False, "rescale_factor": 1 / 127.5, "rescale_offset": True}, SIGNED, None),
+        (
+            {"image_processor_type": "MobileViTImageProcessor", "size": {"shortest_edge": 288}, "do_center_crop": True,
+             "crop_size": {"height": 256, "width": 256}},
+            Pixels(UNIT.scale, UNIT.offset, Channels.BGR),
+            Geometry(Resize.CROP, 256 / 288),
+        ),
+    ],
+)  # fmt: skip
+def test_preprocessor_config(tmp_path: Path, config: Any, pixels: Pixels, geometry: Geometry | None) -> None:
+    found, resized, facts = facts_of(tmp_path, preprocessor_config__json=config)
+    assert found is not None
+    assert found.same_as(pixels)
+    assert resized == geometry
+    assert all(fact.certain and fact.source is Source.METADATA for fact in facts)
+
+
+def test_preprocessor_config_of_the_folder_above_onnx(tmp_path: Path) -> None:
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**HUGGING_FACE, "size": 224}))
+    facts = metadata_facts(foreign_model(tmp_path / "onnx" / "model.onnx"))
+    assert facts[0].pixels is not None
+    assert size_from_facts(facts) == (224, 224)
+
+
+def test_timm_config(tmp_path: Path) -> None:
+    settings = {
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "crop_pct": 0.95,
+        "crop_mode": "center",
+        "input_size": [3, 240, 240],
+    }
+    pixels, geometry, facts = facts_of(tmp_path, config__json={"architecture": "x", "pretrained_cfg": settings})
+    assert pixels is not None
+    assert pixels.same_as(SIGNED)
+    assert geometry == Geometry(Resize.CROP, 0.95)
+    assert size_from_facts(facts) == (240, 240)
+    settings["crop_mode"] = "squash"
+    assert facts_of(tmp_path, config__json={"pretrained_cfg": settings})[1] == Geometry(Resize.STRETCH)
+
+
+@pytest.mark.parametrize(
+    ("bitmap", "nominal", "expected"),
+    [
+        ("Bgr8", "NominalRange_0_255", Pixels(RAW.scale, RAW.offset, Channels.BGR)),
+        ("Rgb8", "Normalized_0_1", UNIT),
+        ("Rgb8", None, UNIT),
+        ("Bgr8", "Normalized_1_1", Pixels(SIGNED.scale, SIGNED.offset, Channels.BGR)),
+        ("Gray8", "Normalized_0_1", None),
+        ("Rgb8", "NominalRange_16_235", None),
+    ],
+)
+def test_image_keys_of_onnx(bitmap: str, nominal: str | None, expected: Pixels | None) -> None:
+    metadata = {"Image.BitmapPixelFormat": bitmap}
+    if nominal is not None:
+        metadata["Image.NominalPixelRange"] = nominal
+    facts = metadata_facts(foreign_model(metadata=metadata))
+    assert len(facts) == (expected is not None)
+    if expected is not None and facts[0].pixels is not None:
+        assert facts[0].pixels.same_as(expected)
+
+
+def test_normalization_options() -> None:
+    def pixels(mean: str, std: str, **model: Any) -> Fact:
+        metadata = {"input.mean": mean, "input.std": std, "input.color_space": "RGB"}
+        (fact,) = metadata_facts(foreign_model(format_=Format.TFLITE, metadata=metadata, **model))
+        return fact
+
+    signed = pixels("127.5", "127.5").pixels
+    assert signed is not None
+    assert signed.same_as(SIGNED)
+    imagenet = pixels("123.675,116.28,103.53", "58.395,57.12,57.375").pixels
+    assert imagenet is not None
+    assert imagenet.same_as(IMAGENET)
+    # For integer inputs (127.5, 127.5) and (0, 1) both mean that photos are stored unchanged.
+    integer = {"dtype": "uint8", "scale": 0.0078740157, "zero_point": 128}
+    unchanged = raw_feed(foreign_model(**integer).input)  # type: ignore[arg-type]
+    for mean, std in (("127.5", "127.5"), ("0", "1")):
+        assert pixels(mean, std, **integer).pixels == unchanged
+    assert not metadata_facts(foreign_model(metadata={"input.mean": "1,2", "input.std": "0"}))
+
+
+def test_ultralytics_size() -> None:
+    facts = metadata_facts(foreign_model(side=0, metadata={"task": "classify", "names": "{}", "imgsz": "[224, 320]"}))
+    assert size_from_facts(facts) == (224, 320)
+
+
+def test_azure_properties_state_no_pixels(tmp_path: Path) -> None:
+    properties = {
+        "CustomVision.Preprocess.CropMethod": "FullImageShorterSide",
+        "CustomVision.Preprocess.TargetHeight": "300",
+        "CustomVision.Preprocess.TargetWidth": "300",
+        "Image.BitmapPixelFormat": "Rgb8",
+        "Image.NominalPixelRange": "Normalized_0_1",
+    }
+    pixels, geometry, facts = facts_of(tmp_path, metadata_properties__json=properties)
+    assert pixels is None
+    assert geometry == Geometry(Resize.CROP)
+    assert not facts[0].certain
+    assert size_from_facts(facts) == (300, 300)
+
+
+def test_graph_and_sibling_do_not_know_the_channels() -> None:
+    fixed = FixedPixels(RAW, Evidence("pixels", Source.SIBLING, "its int8 file has the input scale 1"))
+    (fact,) = known_facts(foreign_model(), fixed)
+    assert fact.pixels == RAW
+    assert not fact.channels_known
+    caffe = Pixels((1, 1, 1), (-1.0, -2.0, -3.0), Channels.BGR)
+    (fact,) = known_facts(foreign_model(), FixedPixels(caffe, fixed.evidence))
+    assert fact.channels_known
+
+
+_HOSTILE = [
+    b"", b"[]", b"null", b"{", b"[" * 100_000, b"\xff\xfe", b'{"size": "a"}', b'{"image_mean": [1e999, 0, 0]}',
+    b'{"image_mean": [0.5, 0.5, 0.5], "image_std": [0, 0, 0]}', b'{"image_mean": [[1]], "image_std": {}}',
+    b'{"rescale_factor": "x"}', b'{"rescale_factor": -1}', b'{"pretrained_cfg": {"mean": "x", "crop_pct": "y"}}',
+    b'{"pretrained_cfg": []}', b'{"size": {"shortest_edge": 1e308}, "crop_size": -5, "do_center_crop": true}',
+    b'{"size": {"height": 1e9, "width": true}}', b'{"CustomVision.Preprocess.TargetHeight": {}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", _HOSTILE)
+def test_damaged_files_state_nothing(tmp_path: Path, content: bytes) -> None:
+    for name in ("config.json", "metadata_properties.json", "signature.json", "cvexport.manifest"):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "preprocessor_config.json").write_bytes(content)
+    facts = known_facts(foreign_model(tmp_path / "model.onnx"))
+    assert all(fact.pixels is None or max(map(abs, fact.pixels.scale)) < 1e6 for fact in facts)
+    if b"image_mean" in content or b"rescale_factor" in content:
+        assert not facts
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+_KEYS = ("do_resize", "size", "do_center_crop", "crop_size", "rescale_factor", "image_mean", "image_std", "crop_pct",
+         "do_normalize", "rescale_offset", "mean", "std", "input_size", "crop_mode")  # fmt: skip
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(_KEYS), _json, max_size=8))
+def test_any_json_is_read_or_ignored(tmp_path: Path, config: dict[str, Any]) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": config, "id2label": config}))
+    for fact in metadata_facts(foreign_model(tmp_path / "model.onnx")):
+        assert fact.geometry is None or 0.1 <= fact.geometry.crop_fraction <= 1

@@ -1,0 +1,188 @@
+"""A trial of contracts with labelled photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.foreign import ColourNetwork, bgr, colour_photos, foreign_model
+from trtpoets.adopt.candidates import candidate_contracts, geometry_candidates, pixel_candidates
+from trtpoets.adopt.contract import CAFFE, CIFAR10, IMAGENET, PRESETS, RAW, SIGNED, UNIT, Contract, Geometry, Pixels
+from trtpoets.adopt.contract_options import ContractOptions
+from trtpoets.adopt.facts import Fact, nearly_same, raw_feed
+from trtpoets.adopt.trial import MOST_PHOTOS, Trial, TrialRow, try_contracts
+from trtpoets.core.errors import BadInput
+from trtpoets.core.original import Channels, Evidence, Format, Source
+from trtpoets.core.types import Resize
+
+
+def certain(pixels: Pixels | None = None, geometry: Geometry | None = None) -> Fact:
+    return Fact(Evidence("pixels", Source.METADATA, "a file says so"), pixels, geometry)
+
+
+def test_every_plausible_kind_of_pixels_is_a_candidate() -> None:
+    kinds = pixel_candidates(foreign_model(side=224), (), ContractOptions())
+    assert len(kinds) == 12
+    for name in ("raw", "0-1", "tf", "torch", "caffe", "minus-128"):
+        for pixels in (PRESETS[name], bgr(PRESETS[name])):
+            assert any(pixels.same_as(kind) for kind in kinds), name
+    small = pixel_candidates(foreign_model(side=32), (), ContractOptions())
+    assert any(CIFAR10.same_as(kind) for kind in small)
+    grey = pixel_candidates(foreign_model(side=32, channels=1), (), ContractOptions())
+    assert {kind.channels for kind in grey} == {Channels.GRAY, Channels.INVERTED_GRAY}
+    only_bgr = pixel_candidates(foreign_model(side=224), (), ContractOptions(channels=Channels.BGR))
+    assert {kind.channels for kind in only_bgr} == {Channels.BGR}
+
+
+def test_an_integer_input_takes_photos_unchanged() -> None:
+    foreign = foreign_model(format_=Format.TFLITE, dtype="int8", scale=1 / 255, zero_point=-128)
+    assert pixel_candidates(foreign, (), ContractOptions()) == (raw_feed(foreign.input), bgr(raw_feed(foreign.input)))
+    odd = foreign_model(format_=Format.TFLITE, dtype="int8", scale=0.0186, zero_point=-14, side=96)
+    assert any(IMAGENET.same_as(kind) for kind in pixel_candidates(odd, (), ContractOptions()))
+
+
+def test_facts_come_first_and_replace_nearly_equal_candidates() -> None:
+    azure = Pixels((1.0,) * 3, (-124.0, -117.0, -104.0), Channels.BGR, "azure")
+    kinds = pixel_candidates(foreign_model(side=224), (certain(azure),), ContractOptions())
+    assert kinds[0] is azure
+    assert len(kinds) == 12
+    geometries = geometry_candidates((certain(geometry=Geometry(Resize.CROP, 0.887)),), ContractOptions())
+    assert [geometry.text for geometry in geometries] == ["stretch", "crop", "crop 0.887", "letterbox"]
+
+
+def test_rivals_of_a_certain_fact_are_tried_with_one_geometry() -> None:
+    contracts = candidate_contracts(foreign_model(side=224), (certain(UNIT), certain(geometry=Geometry(Resize.CROP))))
+    own = [contract for contract in contracts if contract.pixels is UNIT]
+    assert len(own) == 4
+    assert len(contracts) == 4 + 11
+    assert {contract.geometry for contract in contracts if contract.pixels is not UNIT} == {Geometry(Resize.CROP)}
+
+
+@pytest.mark.parametrize("true", [RAW, UNIT, SIGNED, bgr(UNIT), CAFFE], ids=lambda pixels: pixels.text)
+def test_the_right_contract_is_best(tmp_path: Path, true: Pixels) -> None:
+    photos, truth = colour_photos(tmp_path, 40, noise=30)
+    foreign = foreign_model()
+    trial = try_contracts(ColourNetwork(true), foreign, photos, truth, candidate_contracts(foreign, ()))
+    assert trial.photos == 40
+    counts = {row.contract.pixels.text: row.count for row in reversed(trial.rows) if row.photos == 40}
+    assert counts[true.text] == max(counts.values())
+    assert all(len(line) <= 80 for line in trial.table.splitlines())
+    assert true.text in trial.table
+
+
+def test_equal_pixels_are_run_once(tmp_path: Path) -> None:
+    photos, truth = colour_photos(tmp_path, 10, size=(16, 16))
+    foreign = foreign_model()
+    network = ColourNetwork(UNIT)
+    geometries = (Geometry(), Geometry(Resize.CROP), Geometry(Resize.LETTERBOX))
+    trial = try_contracts(network, foreign, photos, truth, [Contract(UNIT, geometry) for geometry in geometries])
+    assert network.photos == 10
+    assert len(trial.rows) == 3
+    assert trial.rivals == 1
+
+
+def test_lost_contracts_are_given_up(tmp_path: Path) -> None:
+    photos, truth = colour_photos(tmp_path, 60, noise=10)
+    foreign = foreign_model()
+    network = ColourNetwork(RAW)
+    contracts = candidate_contracts(foreign, ())
+    trial = try_contracts(network, foreign, photos, truth, contracts)
+    lost = [row for row in trial.rows if row.photos < trial.photos]
+    assert {row.contract.pixels.text for row in lost} >= {UNIT.text, SIGNED.text, IMAGENET.text}
+    assert all(trial.is_better(trial.best, row) for row in lost)
+    assert network.photos < len(contracts) * len(photos) / 2
+
+
+def test_geometry(tmp_path: Path) -> None:
+    """The colour is in the middle of wide photos, and the borders show the colour of another class."""
+    photos, truth = colour_photos(tmp_path, 40, size=(48, 16), noise=10)
+    from PIL import Image
+
+    from tests.support.foreign import COLOURS
+
+    for photo, label in zip(photos, truth, strict=True):
+        image = np.array(Image.open(photo.path))
+        image[:, :16] = image[:, 32:] = COLOURS[(label + 1) % 5]
+        Image.fromarray(image).save(photo.path)
+    paths = [photo.path for photo in photos]
+    import hashlib
+    from dataclasses import replace
+
+    changed = [
+        replace(photo, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+        for photo, path in zip(photos, paths, strict=True)
+    ]
+    foreign = foreign_model()
+    trial = try_contracts(ColourNetwork(UNIT), foreign, changed, truth, candidate_contracts(foreign, (certain(UNIT),)))
+    assert trial.best.contract.geometry.resize is Resize.CROP
+    stretch = next(row for row in trial.rows if row.contract == Contract(UNIT, Geometry()))
+    assert trial.is_better(trial.best, stretch)
+
+
+def test_photos_are_taken_in_turn_from_each_class(tmp_path: Path) -> None:
+    photos, truth = colour_photos(tmp_path, 10)
+    many, labels = photos * 40, truth * 40
+    labels[:300] = [0] * 300
+    foreign = foreign_model()
+    trial = try_contracts(ColourNetwork(UNIT), foreign, many, labels, [Contract(UNIT, Geometry())])
+    assert trial.photos <= MOST_PHOTOS
+    assert np.bincount(trial.truth[:20]).min() == 4
+    with pytest.raises(BadInput, match="none of the 10 photos"):
+        try_contracts(ColourNetwork(UNIT), foreign, photos, [-1] * 10, [Contract(UNIT, Geometry())])
+
+
+def test_answers_that_are_no_numbers_are_wrong(tmp_path: Path) -> None:
+    class Broken(ColourNetwork):
+        def infer(self, values: np.ndarray) -> np.ndarray:
+            return np.full((len(values), 5), np.nan, np.float32)
+
+    photos, truth = colour_photos(tmp_path, 5)
+    trial = try_contracts(Broken(UNIT), foreign_model(), photos, truth, [Contract(UNIT, Geometry())])
+    assert trial.best.count == 0
+    assert not trial.is_above_chance(trial.best)
+
+
+def test_a_file_that_accepts_any_size_needs_one(tmp_path: Path) -> None:
+    photos, truth = colour_photos(tmp_path, 5)
+    contracts = [Contract(UNIT, Geometry())]
+    with pytest.raises(BadInput, match="photos of any size"):
+        try_contracts(ColourNetwork(UNIT), foreign_model(side=0), photos, truth, contracts)
+    trial = try_contracts(ColourNetwork(UNIT), foreign_model(side=0), photos, truth, contracts, size=(8, 12))
+    assert trial.photos == 5
+
+
+def rows(truth: list[int], **right: list[int]) -> Trial:
+    kinds = {"raw": RAW, "unit": UNIT, "signed": SIGNED, "caffe": CAFFE}
+    made = [TrialRow(Contract(kinds[name], Geometry()), tuple(map(bool, flags))) for name, flags in right.items()]
+    return Trial(tuple(sorted(made, key=lambda row: -row.count)), tuple(truth), 5, max(1, len(made) - 1))
+
+
+def test_few_photos_prove_nothing() -> None:
+    trial = rows([0, 1] * 5, raw=[1] * 10, unit=[0] * 4 + [1] * 6)
+    assert not trial.is_better(*trial.rows)
+    assert trial.photos_needed(*trial.rows) is not None
+    clear = rows([0, 1] * 10, raw=[1] * 20, unit=[0] * 10 + [1] * 10)
+    assert clear.is_better(*clear.rows)
+    assert rows([0, 1], raw=[1, 0], unit=[1, 0]).photos_needed(*rows([0, 1], raw=[1, 0], unit=[1, 0]).rows) is None
+
+
+def test_one_class_proves_nothing() -> None:
+    """A network that always answers with the class of nearly all photos is right, but for no good reason."""
+    truth = [0] * 95 + [1, 2, 3, 4, 4]
+    constant, true = [1] * 95 + [0] * 5, [1] * 60 + [0] * 35 + [1] * 5
+    trial = rows(truth, raw=constant, unit=true)
+    assert trial.best.contract.pixels is RAW
+    assert not trial.is_better(*trial.rows)
+    assert not trial.is_above_chance(trial.best)
+
+
+def test_nearly_same_values() -> None:
+    inception = Pixels((1 / 128,) * 3, (-1.0,) * 3)
+    assert nearly_same(inception, SIGNED)
+    assert not nearly_same(bgr(SIGNED), SIGNED)
+    for first in PRESETS.values():
+        assert [name for name, other in PRESETS.items() if nearly_same(first, other)] == [
+            name for name, other in PRESETS.items() if other is first
+        ]

@@ -1,0 +1,59 @@
+"""The last layer of an ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.photos import photo_folder
+from tests.support.small_networks import SIZE, Network, photos_in, residual_network, saved
+from trtpoets.convert.graph.graph_view import GraphView
+from trtpoets.convert.graph.last_layer import base_of, last_layer, with_last_layer
+from trtpoets.core.errors import ConversionFailed
+from trtpoets.core.images import photo_batches
+from trtpoets.core.onnx_file import open_session, read_onnx, write_onnx
+from trtpoets.core.types import INPUT_NAME
+from trtpoets.train.head import Head, head_scores
+
+
+def test_the_last_layer_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    paths = [p.path for p in photos_in(photo_folder(tmp_path / "photos", {"ant": 3}))]
+    proto = residual_network()
+    model = saved(proto, tmp_path / "a.onnx")
+    layer = last_layer(proto)
+    base = base_of(proto, "features")
+    (batch,) = photo_batches(paths, model.spec.preprocess, 8)
+    assert batch.shape == (3, SIZE, SIZE, 3)
+    seen = open_session(base).run(["features"], {INPUT_NAME: batch})[0]
+    assert seen.shape == (3, len(layer.weights))
+    random = np.random.default_rng(0)
+    head = Head(
+        random.normal(size=layer.weights.shape).astype(np.float32),
+        random.normal(size=layer.bias.shape).astype(np.float32),
+    )
+    write_onnx(with_last_layer(proto, head.weights, head.bias), tmp_path / "b.onnx")
+    assert read_onnx(tmp_path / "b.onnx").spec == model.spec
+    scores = open_session(tmp_path / "b.onnx").run(None, {INPUT_NAME: batch})[0]
+    assert np.allclose(scores, head_scores(head, seen), atol=1e-5)
+    changed = with_last_layer(proto, head.weights, head.bias)
+    assert base_of(changed, "features") == base
+    again = with_last_layer(changed, layer.weights, layer.bias)
+    assert again.SerializeToString(deterministic=True) == proto.SerializeToString(deterministic=True)
+
+
+def test_a_last_layer_that_is_none_of_ours() -> None:
+    net = Network()
+    proto = net.model(net.conv(net.features, 8, "stem"))
+    with pytest.raises(ConversionFailed, match=r"not \(2, 2\) and \(2,\)"):
+        with_last_layer(proto, np.zeros((2, 2), np.float32), np.zeros(2, np.float32))
+    shared = Network()
+    proto = shared.model(shared.conv(shared.features, 8, "stem"))
+    head = GraphView(proto).producer[GraphView(proto).producer["scores"].input[0]]
+    head.input[2] = "stem.bias"
+    with pytest.raises(ConversionFailed, match="are not constants, or other nodes share them"):
+        last_layer(proto)
+    GraphView(proto).producer["scores"].op_type = "Sigmoid"
+    with pytest.raises(ConversionFailed, match="does not end in a dense layer and a softmax"):
+        last_layer(proto)

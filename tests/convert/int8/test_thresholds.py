@@ -1,0 +1,35 @@
+"""Ranges of activations from histograms."""
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.support.activations import activations
+from trtpoets.convert.int8.activation_stats import activation_histograms
+from trtpoets.convert.int8.thresholds import BINS, entropy_threshold, mse_threshold, percentile_threshold
+from trtpoets.core.types import OnnxModel, Photo
+
+
+def test_histograms_count_every_value_of_a_small_map(model: OnnxModel, photos: list[Photo]) -> None:
+    (array,) = activations(model, photos, ["project:0"])
+    top = float(np.abs(array).max())
+    (counts,) = activation_histograms(
+        onnx.load(model.path), {"project:0": top}, photos, model.spec.preprocess, 2, lambda done: None
+    ).values()
+    expected, _ = np.histogram(np.abs(array), bins=BINS, range=(0, top))
+    assert counts.sum() == array.size
+    assert np.abs(np.cumsum(counts) - np.cumsum(expected)).max() <= 3, "only values on an edge may differ"
+
+
+def test_thresholds_of_known_distributions() -> None:
+    uniform = np.full(BINS, 1000)
+    assert percentile_threshold(uniform, 4.0, 50.5) == pytest.approx(4.0 * 0.505, rel=1e-3)
+    assert percentile_threshold(uniform, 4.0, 100.0) == 4.0
+    assert entropy_threshold(uniform, 4.0) > 3.9, "a uniform distribution has no outliers"
+    outlier = np.zeros(BINS, np.int64)
+    outlier[:200] = np.exp(-np.arange(200) / 40) * 1e6
+    outlier[-1] = 1
+    assert entropy_threshold(outlier, 1.0) < 0.2, "one value in millions does not justify a ten times larger scale"
+    assert mse_threshold(uniform, 4.0) > 3.9
+    assert mse_threshold(outlier, 1.0) < 0.3
+    assert entropy_threshold(np.array([5] + [0] * (BINS - 1)), 3.0) == 3.0

@@ -1,0 +1,36 @@
+"""Progress on the terminal."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+
+def test_uncounted_progress_is_shown_in_percent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from trtpoets.cli import terminal
+    from trtpoets.core import console
+    from trtpoets.core.progress import PARTS
+
+    monkeypatch.setattr(console, "_REPORT_SECONDS", -1.0)
+    with terminal.progress_display() as progress:
+        for task, total in (("build x", PARTS), ("photos", 40), ("files", 1000)):
+            progress(task, total // 4, total)
+            progress(task, total, total)
+    thousand = ["files: 250 of 1,000", "files: 1,000"]  # equals PARTS, but is a count of files
+    lines = [line.partition(" in ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["build x: 25%", "build x: done", "photos: 10 of 40", "photos: 40", *thousand]
+
+
+def test_rates_below_one_per_second_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trtpoets.core import console
+
+    clock, lines = iter([0.0, 28.0, 0.0, 2.0]), list[str]()
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    show = console.progress_lines(lines.append)
+    for task, total in (("methods", 6), ("photos", 200)):
+        show(task, 0, total)
+        show(task, total, total)
+    assert lines == ["methods: 6 in 28.0 s\n", "photos: 200 in 2.0 s, 100/s\n"]

@@ -1,0 +1,310 @@
+"""The runner of engines, on the fake GPU: batches, threads, failures, and what it frees."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes.engine import expected_scores, paper_engine
+from tests.fakes.gpu import TICK, CudaError, FakeDriver, FakeGpu, nothing_left
+from tests.support.tiny import tiny_photos, tiny_spec
+from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
+from trtpoets.core.types import Engine, Flavour
+from trtpoets.device.build.engine_card import platform_name
+from trtpoets.device.runners import open_runner
+from trtpoets.device.runners.base import TimedRunner
+from trtpoets.device.runners.trt import TensorRtRunner, _finite
+
+
+def test_nothing_is_allocated_and_little_is_called_for_a_batch(gpu: FakeGpu, tmp_path: Path) -> None:
+    with open_runner(paper_engine(tmp_path)) as runner:
+        runner.infer(tiny_photos(4))
+        runner.infer(tiny_photos(4))
+        gpu.journal.clear()
+        runner.infer(tiny_photos(4))
+        assert gpu.journal == ["push driver", "launch", "synchronize", "pop driver"]
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(8, [8]), (9, [8, 1]), (20, [8, 8, 4]), (1, [1])])
+def test_large_batches_go_in_pieces(one_context: FakeGpu, tmp_path: Path, count: int, sizes: list[int]) -> None:
+    gpu, photos = one_context, tiny_photos(count)
+    with open_runner(paper_engine(tmp_path)) as runner:
+        gpu.journal.clear()
+        assert np.allclose(runner.infer(photos), expected_scores(photos))
+        assert gpu.journal.count("upload") == len(sizes)
+        shapes = [call for call in gpu.journal if call.startswith("shape")]
+        changes = [size for before, size in zip([8, *sizes], sizes, strict=False) if size != before]
+        assert shapes == [f"shape {size}" for size in changes], "a new runner is set up for its largest batch"
+
+
+def test_small_batches_are_filled_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = FakeGpu(tiny_spec(), batch=(4, 4, 8))
+    gpu.install(monkeypatch)
+    photos = tiny_photos(2)
+    with nothing_left(gpu), open_runner(paper_engine(tmp_path, batch=(4, 4, 8))) as runner:
+        assert np.allclose(runner.infer(photos), expected_scores(photos))
+        assert "shape 4" in gpu.journal
+
+
+def test_timings(gpu: FakeGpu, tmp_path: Path) -> None:
+    photos = tiny_photos(20)
+    runner = open_runner(paper_engine(tmp_path))
+    assert isinstance(runner, TimedRunner)
+    with runner:
+        scores, timing = runner.infer_timed(photos)
+        assert np.allclose(scores, expected_scores(photos))
+        assert (timing.h2d_ms, timing.compute_ms, timing.d2h_ms) == (3 * TICK, 3 * TICK, 3 * TICK), "three pieces"
+        assert timing.device_ms == 9 * TICK and timing.graph is False
+        assert 0 < timing.enqueue_ms < 1000
+    with runner:
+        for graph in (False, True, True):
+            scores, timing = runner.infer_timed(photos[:2])
+            assert timing.graph is graph and timing.compute_ms == TICK
+            assert np.allclose(scores, expected_scores(photos[:2]))
+
+
+def test_two_engines_at_once(gpu: FakeGpu, tmp_path: Path) -> None:
+    """Both on one GPU, used alternately and from threads, left in the order of entering."""
+    first, second = (open_runner(paper_engine(tmp_path / name)) for name in "ab")
+    photos = tiny_photos(5)
+    first.__enter__()
+    with second:
+        for _ in range(3):
+            assert np.allclose(first.infer(photos), expected_scores(photos))
+            assert np.allclose(second.infer(photos[:2]), expected_scores(photos[:2]))
+        with ThreadPoolExecutor(4) as pool:
+            jobs = [pool.submit(runner.infer, photos[:3]) for _ in range(8) for runner in (first, second)]
+            assert all(np.allclose(job.result(), expected_scores(photos[:3])) for job in jobs)
+        first.__exit__(None, None, None)
+        assert np.allclose(second.infer(photos), expected_scores(photos))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(["infer", "timed", "thread", "no run", "no shape"]), st.integers(1, 20))),
+    smallest=st.sampled_from([1, 3]),
+)
+def test_any_order_of_sizes_threads_and_failures(steps: list[tuple[str, int]], smallest: int) -> None:
+    gpu = FakeGpu(tiny_spec(), batch=(smallest, 4, 8))
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        gpu.install(patch)
+        runner = TensorRtRunner(paper_engine(Path(folder), batch=gpu.batch))
+        with nothing_left(gpu), runner, ThreadPoolExecutor(1) as pool:
+            for number, (step, count) in enumerate(steps):
+                photos = tiny_photos(count, seed=number)
+                gpu.fail_execute, gpu.fail_shape = step == "no run", step == "no shape"
+                try:
+                    if step == "thread":
+                        scores = pool.submit(runner.infer, photos).result()
+                    else:
+                        scores = runner.infer_timed(photos)[0] if step == "timed" else runner.infer(photos)
+                except RunFailed:
+                    assert step.startswith("no ")
+                else:
+                    assert np.allclose(scores, expected_scores(photos))
+
+
+def test_leaving_waits_for_a_thread_that_is_asking(
+    gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, leave = threading.Event(), threading.Event()
+    real = gpu.finish
+
+    def slow(stream: int) -> None:
+        asked.set()
+        leave.wait(5)
+        real(stream)
+
+    with ThreadPoolExecutor(1) as pool:
+        with open_runner(paper_engine(tmp_path)) as runner:
+            monkeypatch.setattr(gpu, "finish", slow)
+            job = pool.submit(runner.infer, tiny_photos(2))
+            assert asked.wait(5)
+            threading.Timer(0.05, leave.set).start()
+        assert job.result().shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"tensorrt_version": "10.0.1"}, "was built by tensorrt 10.0.1, but TensorRT 10.3.0 is installed"),
+        ({"platform": "linux-aarch64"}, f"was built for linux-aarch64, but this is {platform_name()}"),
+        ({"targets": ("sm87",)}, "was built for sm87, but this Paper GPU is sm86"),
+        ({"targets": ("sm90+",)}, "was built for sm90+, but this Paper GPU is sm86"),
+        ({"targets": ()}, "was built for an unknown GPU, but this Paper GPU is sm86"),
+    ],
+)
+def test_an_engine_for_elsewhere_is_never_loaded(
+    gpu: FakeGpu, tmp_path: Path, changes: dict[str, Any], text: str
+) -> None:
+    engine = paper_engine(tmp_path, **changes)
+    with pytest.raises(RunFailed) as caught, open_runner(engine):
+        pass
+    assert text in caught.value.message
+    assert caught.value.hint.startswith("build it again on this machine: trtpoets build tiny --force --engines /")
+    assert "new engine" not in gpu.journal
+
+
+@pytest.mark.parametrize(("targets", "runs"), [(("sm80+",), True), (("sm86", "sm89"), True), (("sm120",), False)])
+def test_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, targets: tuple[str, ...], runs: bool) -> None:
+    gpu = FakeGpu(tiny_spec())
+    gpu.install(monkeypatch, rtx=True)
+    runner = open_runner(paper_engine(tmp_path, Flavour.RTX, targets=targets))
+    with nothing_left(gpu):
+        if runs:
+            with runner:
+                runner.infer(tiny_photos(1))
+        else:
+            with pytest.raises(RunFailed, match="was built for sm120"), runner:
+                pass
+
+
+def test_an_engine_that_changed_since_it_was_opened(gpu: FakeGpu, tmp_path: Path) -> None:
+    engine = paper_engine(tmp_path)
+    runner = open_runner(engine)
+    engine.path.write_bytes(b"plan of another network")
+    with pytest.raises(BadArtefact, match="is not the engine that its card describes"), runner:
+        pass
+    engine.path.unlink()
+    with pytest.raises(MissingArtefact, match="is not there"), runner:
+        pass
+    assert gpu.journal == [], "nothing of an unknown engine may reach the GPU"
+
+
+def test_an_engine_that_tensorrt_refuses(gpu: FakeGpu, tmp_path: Path) -> None:
+    engine = paper_engine(tmp_path)
+    engine.path.write_bytes(b"damaged before its card was written")
+    changed = replace(engine.card, engine_sha256=hashlib.sha256(engine.path.read_bytes()).hexdigest())
+    with pytest.raises(RunFailed) as caught, open_runner(Engine(engine.path, changed)):
+        pass
+    assert caught.value.message == (
+        "TensorRT 10.3.0 can't load the engine: Serialization assertion magicTag == kPLAN_MAGIC_TAG failed"
+    )
+
+
+def test_a_card_that_promises_other_batches(gpu: FakeGpu, tmp_path: Path) -> None:
+    with pytest.raises(BadArtefact, match="but its card has"), open_runner(paper_engine(tmp_path, batch=(1, 2, 4))):
+        pass
+
+
+def test_a_full_gpu(gpu: FakeGpu, tmp_path: Path) -> None:
+    gpu.fail_memory = True
+    with pytest.raises(RunFailed, match="the GPU is out of memory"), open_runner(paper_engine(tmp_path)):
+        pass
+
+
+def test_an_enqueue_that_fails(gpu: FakeGpu, tmp_path: Path) -> None:
+    with open_runner(paper_engine(tmp_path)) as runner:
+        gpu.fail_execute = True
+        with pytest.raises(RunFailed, match=r"TensorRT 10\.3\.0 can't run the engine: it gave no reason"):
+            runner.infer(tiny_photos(2))
+        gpu.fail_execute = False
+        other = tiny_photos(2, seed=5)
+        assert np.allclose(runner.infer(other), expected_scores(other)), "the copy of before must not see these photos"
+        gpu.fail_execute = True
+        with ThreadPoolExecutor(1) as pool, pytest.raises(RunFailed):
+            pool.submit(runner.infer, tiny_photos(2)).result()
+
+
+@pytest.mark.parametrize("one", [True, False])
+def test_a_shape_that_is_refused_is_set_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: bool) -> None:
+    gpu, photos = FakeGpu(tiny_spec(), one_context=one), tiny_photos(4)
+    gpu.install(monkeypatch)
+    with nothing_left(gpu):
+        refuse_a_shape(gpu, tmp_path, photos, 4 if one else 2)
+
+
+def refuse_a_shape(gpu: FakeGpu, tmp_path: Path, photos: np.ndarray, again: int) -> None:
+    with open_runner(paper_engine(tmp_path)) as runner:
+        runner.infer(photos)
+        gpu.fail_shape = True
+        with pytest.raises(RunFailed, match=r"rejects the input shape \(2, 16, 16, 3\)"):
+            runner.infer(photos[:2])
+        gpu.fail_shape = False
+        gpu.journal.clear()
+        for count in (2, 4):
+            assert np.allclose(runner.infer(photos[:count]), expected_scores(photos[:count]))
+        assert f"shape {again}" in gpu.journal, "nobody knows what the refused call has left"
+
+
+@pytest.mark.parametrize("call", ["cuCtxPushCurrent_v2", "cuGraphLaunch", "cuStreamSynchronize"])
+def test_everything_is_freed_when_a_replay_breaks(
+    gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def broken(*_: Any) -> int:
+        for queue in gpu.queues.values():
+            queue.waiting.clear()
+        return 700
+
+    with pytest.raises(RunFailed) as caught, open_runner(paper_engine(tmp_path)) as runner:
+        for _ in range(3):
+            runner.infer(tiny_photos(2))
+        monkeypatch.setattr(FakeDriver, call, broken)
+        for slot in runner._resources._slots:  # type: ignore[attr-defined]  # the calls were bound when it was made
+            (shot,) = slot.ready.values()
+            shot._push = broken if "Push" in call else shot._push
+            shot._wait = broken if "Sync" in call else shot._wait
+            shot._lane.queue = broken if "Launch" in call else shot._lane.queue
+        runner.infer(tiny_photos(2))
+    assert caught.value.message.startswith("the GPU failed: ") and "CUDA_ERROR_ILLEGAL_ADDRESS" in caught.value.message
+
+
+@pytest.mark.parametrize("call", ["memcpy_htod_async", "memcpy_dtoh_async", "Stream.synchronize"])
+def test_everything_is_freed_when_the_gpu_breaks(
+    gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
+) -> None:
+    """The first error is reported, whatever fails afterwards because of it."""
+
+    def broken(*args: Any) -> None:
+        del args  # the stream among them would outlive its context in this frame, which pycuda's C++ does not have
+        for queue in gpu.queues.values():
+            queue.waiting.clear()
+        raise CudaError("an illegal memory access was encountered")
+
+    module = sys.modules["pycuda.driver"]
+    with pytest.raises(RunFailed) as caught, TensorRtRunner(paper_engine(tmp_path), graphs=False) as runner:
+        runner.infer(tiny_photos(2))
+        runner.infer(tiny_photos(2))
+        owner = module.Stream if "." in call else module
+        monkeypatch.setattr(owner, call.rpartition(".")[2], broken)
+        runner.infer_timed(tiny_photos(2))
+    assert caught.value.message == "the GPU failed: an illegal memory access was encountered"
+    assert runner.name == "tensorrt-fp16.batch1-4-8" and "may not all be free" not in caplog.text
+
+
+def test_without_a_driver_an_engine_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    from trtpoets.device.gpu import libcuda
+
+    try:
+        libcuda.gpus()
+    except RunFailed:
+        import tensorrt_rtx
+
+        engine = paper_engine(tmp_path, Flavour.RTX, tensorrt_version=tensorrt_rtx.__version__)
+        with pytest.raises(RunFailed, match="NVIDIA driver"), open_runner(engine):
+            pass
+    else:
+        pytest.skip("there is a GPU here")
+
+
+@pytest.mark.parametrize("classes", [3, 9000])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_is_found_wherever_it_is(classes: int, value: float) -> None:
+    scores = np.full((2, classes), 0.5, np.float32)
+    assert _finite(scores)
+    for place in (0, classes - 1, classes):
+        wrong = scores.copy()
+        wrong.reshape(-1)[place] = value
+        assert not _finite(wrong)

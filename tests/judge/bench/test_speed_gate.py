@@ -1,0 +1,119 @@
+"""Gates on speed."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from tests.support.benchmarks import benchmark_document, typed
+from trtpoets.core.errors import BadInput, GateFailed
+from trtpoets.judge.bench.speed_gate import require_limits, require_speed
+
+
+@pytest.mark.parametrize(
+    ("found", "limits", "message"),
+    [
+        (
+            benchmark_document(1, 5.0),
+            {"fail_below": 4.5},
+            "onnxruntime-fp32, the fastest at batch 1, is 3.99 times as fast",
+        ),
+        (
+            benchmark_document(1, 5.0),
+            {"max_p99": 5.1},
+            "the 99th percentile of onnxruntime-fp32, the best at batch 1, may be",
+        ),
+        (
+            benchmark_document(1, 5.0, p99_bound_ms=None, valid=True),
+            {"max_p99": 1.0},
+            "of tensorflow, the best at batch 1",
+        ),
+        (
+            benchmark_document(1, 5.0, baseline=False),
+            {"fail_below": 2.0},
+            "no runner has a ratio to TensorFlow at batch 1",
+        ),
+        (
+            benchmark_document(1, 5.0, baseline=False, valid=False),
+            {"max_p99": 9.0},
+            "no measurement at batch 1 is valid",
+        ),
+        (
+            benchmark_document(1, 5.0, baseline=False, p99_bound_ms=None),
+            {"max_p99": 9.0},
+            "too few inferences at batch 1",
+        ),
+    ],
+)
+def test_gates_that_fail(found: dict[str, Any], limits: dict[str, Any], message: str) -> None:
+    with pytest.raises(GateFailed) as caught:
+        require_speed("flowers", typed(found), **limits)
+    assert message in caught.value.message
+    assert caught.value.hint
+    assert caught.value.exit_code == 3
+
+
+def test_the_gate_names_the_baseline_that_there_was() -> None:
+    values = {**benchmark_document(1, 5.0), "baseline": "onnxruntime-fp32"}
+    with pytest.raises(GateFailed, match="times as fast as onnxruntime-fp32"):
+        require_speed("flowers", typed(values), fail_below=2.0)
+
+
+def test_a_servers_gate() -> None:
+    document = benchmark_document(1, 5.0, valid=False)
+    document["measurements"][0]["valid"] = True
+    document["config"].update(scenario="server", target_qps=50.0)
+    slow = {
+        "scenario": "server",
+        "runner": "tensorflow",
+        "batch": 8,
+        "metric": "p99_ms",
+        "value": 90.0,
+        "valid": False,
+        "reason": "too late",
+    }
+    fast = {**slow, "runner": "onnxruntime-fp32", "value": 12.0, "valid": True, "reason": ""}
+    require_speed("flowers", typed({**document, "outcomes": [slow, fast]}), None, 20.0)
+    with pytest.raises(GateFailed) as caught:
+        require_speed("flowers", typed({**document, "outcomes": [{**slow, "value": None}, slow]}), None, 20.0)
+    assert caught.value.message == (
+        "no runner serves 50 photos a second within 20 ms; the nearest is tensorflow: too late"
+    )
+
+
+def test_gates_that_pass(caplog: pytest.LogCaptureFixture) -> None:
+    document = benchmark_document(1, 5.0)
+    with caplog.at_level(logging.WARNING):
+        require_speed("flowers", typed(document), 3.5, 6.0)
+        require_speed("flowers", typed(benchmark_document(1, 5.0, valid=False)))
+    assert caplog.text == ""
+    for share in (0.9999, 1.0001):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            require_speed("flowers", typed(document), document["measurements"][1]["speedup"] * share)
+        assert "the speed gate is undecided: onnxruntime-fp32 is" in caplog.text
+
+
+@pytest.mark.parametrize("limits", [{"fail_below": float("nan")}, {"fail_below": 0.0}, {"max_p99": float("inf")}])
+def test_invalid_limits_are_refused(limits: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="must be a finite number above 0, not ") as caught:
+        require_limits(**limits)
+    assert caught.value.hint.startswith("--")
+
+
+def test_the_gate_holds_a_p99_to_its_bound() -> None:
+    document = benchmark_document(1, 5.0, p99_ms=4.9, p99_bound_ms=5.4)
+    require_speed("flowers", typed(document), max_p99=5.5)
+    with pytest.raises(GateFailed, match=r"may be 5\.4 ms, more than 5\.2"):
+        require_speed("flowers", typed(document), max_p99=5.2)
+    for row in document["measurements"]:
+        row.update(p99_bound_ms=None, independent_count=331)
+    with pytest.raises(GateFailed, match=r"onnxruntime-fp32|tensorflow") as caught:
+        require_speed("flowers", typed(document), max_p99=40.0)
+    assert "1,400 inferences count as 331 independent ones, 662 are needed" in caught.value.message
+    assert caught.value.hint.startswith("measure for longer: trtpoets bench flowers --seconds ")
+    assert caught.value.hint.endswith(" --max-p99 40")
+    with pytest.raises(GateFailed, match=r"4\.9 ms, more than 4$"):
+        require_speed("flowers", typed({**document, "measurements": document["measurements"][1:]}), max_p99=4.0)

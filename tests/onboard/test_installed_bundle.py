@@ -1,0 +1,83 @@
+"""A bundle on the device: its files are checked before they are used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.board_bundle import Board, paper_bundle
+from tests.support.build_records import record_of
+from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
+from trtpoets.core.types import Precision
+from trtpoets.onboard.installed_bundle import check_bundle_name, engine_in, open_bundle, runner_in
+
+
+def test_every_file_is_checked(bundle: Path) -> None:
+    whole = open_bundle(bundle)
+    for name in [*whole.manifest.files, "manifest.json"]:
+        path = bundle / name
+        content = path.read_bytes()
+        place = len(content) // 2
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(BadArtefact) as caught:
+            open_bundle(bundle)
+        assert path.name in caught.value.message or name == "manifest.json"
+        path.write_bytes(content)
+    open_bundle(bundle)
+
+
+@pytest.mark.parametrize("command", ["build", "selftest", "bench", "classify", "install"])
+def test_every_command_checks_the_manifest(here: Board, bundle: Path, command: str) -> None:
+    (bundle / "labels.txt").write_text("something else\n")
+    result = here.run(bundle, command, *(["photo.jpg"] if command == "classify" else []))
+    assert result.returncode == 1
+    assert "labels.txt was changed or damaged" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["runtime/trtpoets/onboard/commands.py", "manifest.json"])
+def test_a_runtime_that_is_damaged_is_not_started(board: Board, bundle: Path, name: str) -> None:
+    (bundle / name).write_text("{ no Python, and no JSON")
+    result = board.run(bundle, "selftest")
+    assert result.returncode == 1
+    assert result.stderr == f"Error: {bundle / name} was changed or damaged\n  try: copy the bundle here again\n"
+
+
+@pytest.mark.slow
+def test_an_engine_of_another_bundle_is_not_run(here: Board, bundle: Path) -> None:
+    assert here.run(bundle, "build").returncode == 0
+    engine_in(open_bundle(bundle))
+    engine = bundle / "built" / "int8.tensorrt.engine"
+    engine.write_bytes(engine.read_bytes() + b"x")
+    result = here.run(bundle, "selftest")
+    assert "is not the engine that its card describes" in result.stderr
+    assert "trtpoets build built" not in result.stderr
+    record = record_of(bundle)
+    (bundle / "built" / "build.json").write_text(json.dumps({**record, "bundle": "0" * 64}))
+    with pytest.raises(MissingArtefact, match="was built from another bundle"):
+        engine_in(open_bundle(bundle))
+    (bundle / "built" / "build.json").write_text(json.dumps({**record, "engine": "../int8.tensorrt.engine"}))
+    with pytest.raises(BadArtefact, match="names an engine in another folder"):
+        engine_in(open_bundle(bundle))
+    (bundle / "built" / "build.json").write_text("[]")
+    with pytest.raises(BadArtefact, match="is damaged"):
+        engine_in(open_bundle(bundle))
+    assert here.run(bundle, "build").returncode == 0  # whatever it was, a build puts it right
+    assert here.run(bundle, "selftest").returncode == 0
+
+
+def test_names_and_precisions_that_are_not_there(bundle: Path, tmp_path: Path) -> None:
+    result = open_bundle(bundle)
+    check_bundle_name(result, None)
+    check_bundle_name(result, "tiny")
+    with pytest.raises(BadInput, match="this bundle is tiny, not flowers") as wrong:
+        check_bundle_name(result, "flowers")
+    assert wrong.value.hint == "give tiny, or leave the name out"
+    only = open_bundle(paper_bundle(tmp_path / "small" / "tiny-jetson", [Precision.FP16]))
+    with pytest.raises(BadInput, match="this bundle has no int8"):
+        runner_in(only, "onnxruntime", Precision.INT8)
+    with pytest.raises(MissingArtefact, match="has no engine yet"):
+        runner_in(only)
+    with pytest.raises(MissingArtefact, match="is not a bundle"):
+        open_bundle(tmp_path)

@@ -1,0 +1,54 @@
+"""Results on the terminal."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.printed import printed
+from tests.support.report_documents import LABELS, documents, measurement, report_of
+from trtpoets.core.types import BatchRange, OnnxModel, Precision
+from trtpoets.reporting.tables.results import print_json
+
+
+def test_json_on_stdout_is_one_ascii_document(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = OnnxModel(tmp_path / "f\udcff\u00fc.onnx", Precision.INT8, documents()["spec_value"])
+    print_json([model, {"score": np.float32(0.5)}])
+    text = capsys.readouterr().out
+    assert text.isascii()
+    value = json.loads(text)
+    assert (value[0]["precision"], value[0]["path"]) == ("int8", str(model.path))
+    assert value[0]["spec"]["labels"] == list(LABELS)
+    assert value[1] == {"score": 0.5}
+    with pytest.raises(TypeError, match="object has no form in JSON"):
+        print_json(object())
+
+
+def test_the_report_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    content = documents()
+    content["benchmark"]["measurements"].append(measurement("onnxruntime-int8", 8, 3.0, valid=False, reason="wrong"))
+    text = printed(capsys, "report", report_of(content))
+    assert "The classifier is right on 93.3 %" in text
+    row = next(line.split() for line in text.splitlines() if line.startswith("onnxruntime-int8"))
+    assert row[1:3] == ["83.3", "%"]
+    assert "INVALID: onnxruntime-int8 at batch 8: wrong" in text
+    assert "Skipped: measuring rtx-fp16: died of SIGSEGV" in text
+    assert "2.50×" in text
+
+
+def test_markup_in_names_is_only_text(capsys: pytest.CaptureFixture[str]) -> None:
+    content = documents(("[bold]a[/bold]", "[/]", "x" * 200))
+    content["skipped"].append({"what": "[red]", "why": "[/red] \udcff"})
+    report = report_of(content)
+    assert r"Skipped: [red]: [/red] \xff" in printed(capsys, "report", report)
+    print_json(report)
+
+
+def test_an_engine_without_targets_names_its_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    content = documents()
+    content["engines"][0] |= {"targets": [], "compute_capability": "8.6", "batch": asdict(BatchRange())}
+    assert "8.6" in printed(capsys, "report", report_of(content))

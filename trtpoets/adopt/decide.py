@@ -1,0 +1,445 @@
+"""Determines the contract of a classifier file from options, facts and a trial, or stops and lists the candidates.
+
+The order is that of Source: options, the graph, metadata, a quantised sibling, the producer. Certain facts must
+agree with each other, and a trial must not contradict them. Without a certain fact, a trial has to decide. How sure the
+network is of its answers is never used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from trtpoets.adopt.candidates import (
+    PLAIN_GEOMETRIES,
+    candidate_contracts,
+    channel_variants,
+    geometry_candidates,
+    pixel_candidates,
+)
+from trtpoets.adopt.contract import Contract, Geometry, Pixels
+from trtpoets.adopt.contract_options import ContractOptions, fitted, options_for, pixel_options_of
+from trtpoets.adopt.facts import Fact, for_channels, nearly_same, nearly_same_geometry, nearly_same_values
+from trtpoets.adopt.foreign import ForeignModel
+from trtpoets.adopt.trial import FEWEST_PHOTOS, Trial, TrialRow
+from trtpoets.core.errors import BadInput
+from trtpoets.core.formatting import joined, many
+from trtpoets.core.original import Evidence, Source
+from trtpoets.core.shell_commands import command
+from trtpoets.core.types import Resize
+
+_ORDER = list(Source)
+
+_LISTED = 6
+"""Candidates that an error lists."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The contract of a file, how it is known, what the user should check, and the contracts that were considered."""
+
+    contract: Contract
+    evidence: tuple[Evidence, ...]
+    warnings: tuple[str, ...] = ()
+    candidates: tuple[Contract, ...] = ()
+
+
+def decide(
+    foreign: ForeignModel,
+    facts: Sequence[Fact],
+    trial: Trial | None = None,
+    options: ContractOptions | None = None,
+) -> Decision:
+    """Return the contract that options, facts and trial agree on.
+
+    `facts` are those of `known_facts`; `trial` compared the contracts of `candidate_contracts` for the same facts and
+    options. Raises BadInput that lists the candidates, each with its options, if they disagree or decide nothing.
+    """
+    return _Case(foreign, facts, trial, options or ContractOptions()).decision()
+
+
+class _Case:
+    def __init__(
+        self, foreign: ForeignModel, facts: Sequence[Fact], trial: Trial | None, options: ContractOptions
+    ) -> None:
+        self._foreign, self._trial = foreign, trial
+        self._options = fitted(options, foreign)
+        ordered = sorted(facts, key=lambda fact: _ORDER.index(fact.source))
+        self._facts = [
+            fact if fact.pixels is None else replace(fact, pixels=for_channels(fact.pixels, foreign.channels))
+            for fact in ordered
+        ]
+        self._evidence: list[Evidence] = []
+        self._warnings: list[str] = []
+
+    def decision(self) -> Decision:
+        pixels = self._pixels()
+        geometry = self._geometry(pixels)
+        contract = Contract(pixels, geometry)
+        self._add_trial(contract)
+        contracts = candidate_contracts(self._foreign, self._facts, self._options)
+        return Decision(contract, tuple(self._evidence), tuple(self._warnings), contracts)
+
+    # Pixels
+
+    def _pixels(self) -> Pixels:
+        certain = [fact for fact in self._facts if fact.pixels is not None and fact.certain]
+        if self._options.pixels is not None:
+            return self._pixels_of_options(self._options.pixels, certain)
+        if certain:
+            return self._pixels_of_facts(certain)
+        likely = [fact for fact in self._facts if fact.pixels is not None]
+        if self._trial is None:
+            raise self._undecided(self._why_nothing_is_certain(likely), [_pixels_of(fact) for fact in likely])
+        return self._pixels_of_trial(self._trial, likely)
+
+    def _pixels_of_options(self, pixels: Pixels, certain: list[Fact]) -> Pixels:
+        self._evidence.append(Evidence("pixels", Source.OPTION, f"{pixels.text}: stated by {pixel_options_of(pixels)}"))
+        for fact in certain:
+            if not _agrees(fact, pixels):
+                self._warnings.append(f"the options state {pixels.text}, but {fact.evidence.text}")
+        rival = self._better_rival(lambda contract: nearly_same(contract.pixels, pixels))
+        if rival is not None:
+            ours, best = rival
+            self._warnings.append(
+                f"with the pixel values of the options ({ours.contract.text}) {ours.count} of {ours.photos} photos are "
+                f"answered right, significantly fewer than the {best.count} of {best.photos} with {best.contract.text} "
+                f"({options_for(best.contract, self._foreign)})"
+            )
+        return pixels
+
+    def _pixels_of_facts(self, certain: list[Fact]) -> Pixels:
+        first = next((fact for fact in certain if fact.channels_known), certain[0])
+        pixels = _pixels_of(first)
+        for fact in certain:
+            if not _agrees(fact, pixels):
+                raise self._undecided(
+                    f"the sources disagree about the pixel values: {certain[0].evidence.text}; {fact.evidence.text}"
+                    if certain[0] is not fact
+                    else f"the sources disagree about the pixel values: {first.evidence.text}; {fact.evidence.text}",
+                    [_pixels_of(first), _pixels_of(fact)],
+                )
+        self._evidence += [fact.evidence for fact in certain]
+        if not first.channels_known:
+            pixels = self._with_channels(pixels)
+        geometries = self._certain_geometries()
+        rival = self._better_rival(
+            lambda contract: (
+                nearly_same(contract.pixels, pixels)
+                and (not geometries or nearly_same_geometry(contract.geometry, geometries[0]))
+            ),
+            lambda contract: not nearly_same(contract.pixels, pixels),
+        )
+        if rival is not None:
+            ours, best = rival
+            raise self._undecided(
+                f"the photos contradict what is known about the file: {first.evidence.text}; but with "
+                f"{ours.contract.text} {ours.count} of {ours.photos} photos are answered right, significantly fewer "
+                f"than the {best.count} of {best.photos} with {best.contract.text}",
+                [pixels, best.contract.pixels],
+                show_trial=True,
+            )
+        return pixels
+
+    def _with_channels(self, pixels: Pixels) -> Pixels:
+        """Determine the order of the channels for values whose source does not know it."""
+        options = self._options
+        if options.channels is not None:
+            self._evidence.append(Evidence("pixels", Source.OPTION, f"{options.channels.value}: stated by --channels"))
+            return replace(pixels, channels=options.channels)
+        usual, other = channel_variants(pixels)
+        ours, theirs = self._best_row(usual), self._best_row(other)
+        if self._trial is not None and ours is not None and theirs is not None:
+            counts = (
+                f"{usual.channels.value} {ours.count}, {other.channels.value} {theirs.count} of {ours.photos} photos"
+            )
+            if self._trial.is_better(theirs, ours) or self._trial.is_better(ours, theirs):
+                better = other if self._trial.is_better(theirs, ours) else usual
+                self._evidence.append(
+                    Evidence("pixels", Source.TRIAL, f"the channels are {better.channels.value}: {counts}")
+                )
+                return better
+            self._assume(
+                "pixels",
+                f"the photos do not distinguish the order of the channels ({counts}), and {usual.channels.value} is "
+                f"assumed; --channels {other.channels.value} states the other",
+            )
+            return usual
+        self._assume(
+            "pixels",
+            f"nothing states the order of the channels, and {usual.channels.value} is assumed; "
+            f"--channels {other.channels.value} states the other",
+        )
+        return usual
+
+    def _why_nothing_is_certain(self, likely: list[Fact]) -> str:
+        name = self._foreign.path.name
+        if likely:
+            reasons = "; ".join(dict.fromkeys(fact.evidence.text for fact in likely))
+            return f"the pixel values that {name} expects are not certain: {reasons}"
+        return f"nothing states which pixel values {name} expects"
+
+    def _pixels_of_trial(self, trial: Trial, likely: list[Fact]) -> Pixels:
+        best = trial.best
+        if not trial.is_above_chance(best):
+            raise self._undecided(
+                f"no contract gives more right answers than chance: {trial.summary(best)}; the photos or the labels "
+                "may be those of another classifier",
+                [_pixels_of(fact) for fact in likely],
+                show_trial=True,
+            )
+        rivals = self._not_worse(trial, best)
+        confirmed = self._confirmed(trial, likely, best)
+        if rivals and confirmed is None:
+            reason = self._why_nothing_is_certain(likely) if likely else ""
+            raise self._undecided(
+                f"{reason}{'; ' if reason else ''}the photos do not distinguish {best.contract.pixels.text} from "
+                f"{joined([_named(row) for row in rivals])} ({trial.summary(best)}{self._needed(trial, best, rivals)})",
+                [_pixels_of(fact) for fact in likely],
+                show_trial=True,
+            )
+        if confirmed is None:
+            for fact in likely:
+                if not _agrees(fact, best.contract.pixels):
+                    self._warnings.append(f"the photos decided otherwise, but it was likely that {fact.evidence.text}")
+            return best.contract.pixels
+        pixels = _pixels_of(confirmed)
+        self._evidence.append(confirmed.evidence)
+        return pixels
+
+    def _confirmed(self, trial: Trial, likely: list[Fact], best: TrialRow) -> Fact | None:
+        """Return the likely fact that the trial confirms, None if there is none.
+
+        No contract has more right answers, all other likely pixel values have significantly fewer, and there are at
+        least FEWEST_PHOTOS. The correction is for the likely contracts only. If there is one kind of likely values,
+        some other values must have significantly fewer: else the photos show nothing.
+        """
+        if trial.photos < FEWEST_PHOTOS:
+            return None
+        kinds = [_pixels_of(fact) for fact in likely]
+        rows = [row for row in trial.rows if any(nearly_same(row.contract.pixels, kind) for kind in kinds)]
+        for fact in likely:
+            pixels = _pixels_of(fact)
+            row = self._best_row(pixels)
+            if row is None or row.photos < best.photos or row.count < best.count or not fact.channels_known:
+                continue
+            others = [other for other in rows if not nearly_same(other.contract.pixels, pixels)]
+            if others and all(trial.is_better(row, other, rivals=len(rows) - 1) for other in others):
+                return fact
+            rest = [other for other in trial.rows if not nearly_same(other.contract.pixels, pixels)]
+            if not others and any(trial.is_better(row, other) for other in rest):
+                return fact
+        return None
+
+    def _not_worse(self, trial: Trial, best: TrialRow) -> list[TrialRow]:
+        """Return the best row of each other kind of pixel values that is not significantly worse than `best`."""
+        rows: dict[Pixels, TrialRow] = {}
+        for row in trial.rows:
+            other = row.contract.pixels
+            if not nearly_same(other, best.contract.pixels) and not trial.is_better(best, row):
+                rows.setdefault(other, row)
+        return list(rows.values())
+
+    def _needed(self, trial: Trial, best: TrialRow, rivals: list[TrialRow]) -> str:
+        numbers = [trial.photos_needed(best, rival) for rival in rivals]
+        known = [number for number in numbers if number is not None]
+        if len(known) < len(numbers):
+            return "; more photos of this kind may not distinguish them"
+        return f"; about {many(max([*known, trial.photos + 1]), 'photo')} would"
+
+    # Geometry
+
+    def _certain_geometries(self) -> list[Geometry]:
+        if self._options.geometry is not None:
+            return [self._options.geometry]
+        return [fact.geometry for fact in self._facts if fact.geometry is not None and fact.certain]
+
+    def _geometry(self, pixels: Pixels) -> Geometry:
+        stated = self._options.geometry
+        if stated is not None:
+            self._evidence.append(Evidence("resize", Source.OPTION, f"{stated.text}: stated by the options"))
+            return stated
+        facts = [fact for fact in self._facts if fact.geometry is not None]
+        certain = [fact for fact in facts if fact.certain]
+        if certain:
+            return self._geometry_of_facts(certain, pixels)
+        likely = facts[0] if facts else None
+        if self._trial is None:
+            if likely is not None and likely.geometry is not None:
+                self._assume("resize", f"{likely.evidence.text}; this is likely, not certain, and --resize decides")
+                return likely.geometry
+            self._assume(
+                "resize", "nothing states how photos are resized, and stretch is assumed; --resize crop states a crop"
+            )
+            return Geometry(Resize.STRETCH)
+        return self._geometry_of_trial(self._trial, likely, pixels)
+
+    def _geometry_of_facts(self, certain: list[Fact], pixels: Pixels) -> Geometry:
+        first = certain[0]
+        geometry = first.geometry
+        assert geometry is not None
+        for fact in certain[1:]:
+            if fact.geometry is not None and not nearly_same_geometry(fact.geometry, geometry):
+                self._warnings.append(
+                    f"the sources disagree about the resizing, and the first was followed: {first.evidence.text}; "
+                    f"{fact.evidence.text}"
+                )
+        self._evidence.append(replace(first.evidence, about="resize", text=first.evidence.text))
+        rival = self._better_rival(
+            lambda contract: nearly_same(contract.pixels, pixels) and nearly_same_geometry(contract.geometry, geometry),
+            lambda contract: nearly_same(contract.pixels, pixels),
+        )
+        if rival is not None:
+            ours, best = rival
+            raise self._undecided(
+                f"the photos contradict what is known about the resizing: {first.evidence.text}; but with "
+                f"{ours.contract.text} {ours.count} of {ours.photos} photos are answered right, significantly fewer "
+                f"than the {best.count} of {best.photos} with {best.contract.text}",
+                [pixels],
+                show_trial=True,
+                geometries=[geometry, best.contract.geometry],
+            )
+        return geometry
+
+    def _geometry_of_trial(self, trial: Trial, likely: Fact | None, pixels: Pixels) -> Geometry:
+        rows = [row for row in trial.rows if nearly_same(row.contract.pixels, pixels)]
+        if not rows:
+            self._assume("resize", "the resizing was not tried, and stretch is assumed; --resize decides")
+            return Geometry(Resize.STRETCH)
+        best = rows[0]
+        open_rows = [row for row in rows[1:] if not trial.is_better(best, row)]
+        # Of those that the photos do not distinguish: the likely one, else stretch or a whole crop, the most usual.
+        usual = [row for row in [best, *open_rows] if row.contract.geometry in PLAIN_GEOMETRIES]
+        chosen = (usual or [best])[0]
+        if likely is not None and likely.geometry is not None:
+            geometry = likely.geometry
+            same = [row for row in [best, *open_rows] if nearly_same_geometry(row.contract.geometry, geometry)]
+            if same:
+                chosen = same[0]
+                self._evidence.append(replace(likely.evidence, about="resize"))
+        others = [row for row in [best, *open_rows] if row is not chosen]
+        counts = f"{chosen.contract.geometry.text}: {chosen.count} of {chosen.photos}"
+        if not others:
+            self._evidence.append(Evidence("resize", Source.TRIAL, f"{counts}, significantly more than the others"))
+        else:
+            names = joined([f"{row.contract.geometry.text} ({row.count})" for row in others])
+            self._assume(
+                "resize",
+                f"the photos do not distinguish {chosen.contract.geometry.text} ({chosen.count} of {chosen.photos}) "
+                f"from {names}; --resize decides",
+            )
+        return chosen.contract.geometry
+
+    # Trial
+
+    def _best_row(self, pixels: Pixels) -> TrialRow | None:
+        rows = self._trial.rows if self._trial is not None else ()
+        return next((row for row in rows if nearly_same(row.contract.pixels, pixels)), None)
+
+    def _better_rival(
+        self, ours: Callable[[Contract], bool], theirs: Callable[[Contract], bool] = lambda contract: True
+    ) -> tuple[TrialRow, TrialRow] | None:
+        """Return our best row and a row that is significantly better; None if there is none."""
+        if self._trial is None:
+            return None
+        mine = next((row for row in self._trial.rows if ours(row.contract)), None)
+        if mine is None:
+            return None
+        rivals = (row for row in self._trial.rows if not ours(row.contract) and theirs(row.contract))
+        rival = next((row for row in rivals if self._trial.is_better(row, mine)), None)
+        return None if rival is None else (mine, rival)
+
+    def _add_trial(self, contract: Contract) -> None:
+        """Add the result of the trial as evidence, and a warning if it is not better than chance."""
+        trial = self._trial
+        row = self._row_of(contract)
+        if trial is None or row is None:
+            return
+        self._evidence.append(Evidence("pixels", Source.TRIAL, trial.summary(row)))
+        if not trial.is_above_chance(row):
+            self._warnings.append(
+                f"with {row.contract.text} only {row.count} of {row.photos} photos are answered right, no more than "
+                "by chance: check the labels, and that the photos show the classes of this classifier"
+            )
+
+    def _row_of(self, contract: Contract) -> TrialRow | None:
+        """Return the row of a contract, or that of the same pixel values with the most right answers."""
+        rows = self._trial.rows if self._trial is not None else ()
+        exact = (
+            row
+            for row in rows
+            if nearly_same(row.contract.pixels, contract.pixels)
+            and nearly_same_geometry(row.contract.geometry, contract.geometry)
+        )
+        return next(exact, None) or self._best_row(contract.pixels)
+
+    def _assume(self, about: str, text: str) -> None:
+        self._evidence.append(Evidence(about, Source.ASSUMED, text))
+        self._warnings.append(text)
+
+    # Errors
+
+    def _undecided(
+        self,
+        reason: str,
+        first: Iterable[Pixels],
+        *,
+        show_trial: bool = False,
+        geometries: Sequence[Geometry] = (),
+    ) -> BadInput:
+        contracts = self._listed(list(first), list(geometries))
+        entries = [self._entry(contract) for contract in contracts[:_LISTED]]
+        more = len(contracts) - len(entries)
+        beyond = f"; and {many(more, 'other')}" if more > 0 else ""
+        photos = "" if show_trial else ", or give labelled photos with --photos to try them"
+        example = options_for(contracts[0], self._foreign).split()
+        return BadInput(
+            f"{reason}. Candidates: {'; '.join(entries)}{beyond}",
+            hint=f"state the right one{photos}: " + command("adopt", self._foreign.path, "--name", "NAME", *example),
+            code="TP9430",
+        )
+
+    def _listed(self, first: list[Pixels], geometries: list[Geometry]) -> list[Contract]:
+        """Return a contract for each kind of pixel values: those in `first`, then in the order of the trial."""
+        usual = [row.contract for row in self._trial.rows] if self._trial is not None else []
+        kinds = [*first, *(contract.pixels for contract in usual)]
+        kinds += pixel_candidates(self._foreign, self._facts, self._options)
+        contracts: list[Contract] = []
+        for pixels in kinds:
+            if any(nearly_same(pixels, contract.pixels) for contract in contracts):
+                continue
+            if geometries:
+                contracts += [Contract(pixels, geometry) for geometry in geometries]
+                if len(first) == 1:
+                    break
+                continue
+            certain = self._certain_geometries()
+            row = self._best_row(pixels)
+            likely = [fact.geometry for fact in self._facts if fact.geometry is not None]
+            tried = [row.contract.geometry] if row is not None else []
+            options = [*certain, *tried, *likely, *geometry_candidates(self._facts, self._options)]
+            contracts.append(Contract(pixels, options[0]))
+        return contracts
+
+    def _entry(self, contract: Contract) -> str:
+        rows = self._trial.rows if self._trial is not None else ()
+        same = (row for row in rows if row.contract == contract)
+        row = next(same, None)
+        count = "" if row is None else f" ({row.count} of {row.photos})"
+        return f"{contract.text}{count}: {options_for(contract, self._foreign)}"
+
+
+def _pixels_of(fact: Fact) -> Pixels:
+    assert fact.pixels is not None
+    return fact.pixels
+
+
+def _agrees(fact: Fact, pixels: Pixels) -> bool:
+    """Whether the values are those of the fact, in any order of the channels if it does not know the order."""
+    if fact.channels_known:
+        return nearly_same(_pixels_of(fact), pixels)
+    return nearly_same_values(_pixels_of(fact), pixels)
+
+
+def _named(row: TrialRow) -> str:
+    return f"{row.contract.pixels.text} ({row.count} of {row.photos})"

@@ -1,0 +1,188 @@
+"""Opens a classifier file of any supported format, and writes it as a classifier of trtpoets.
+
+Everything that depends on the format goes through `LoadedModel` and `fp32_from_classifier`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from trtpoets.adopt.foreign import ForeignModel
+from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier
+from trtpoets.core.errors import BadArtefact, MissingArtefact
+from trtpoets.core.file_kinds import FileKind, kind_of_file, other_kind
+from trtpoets.core.files import atomic_folder
+from trtpoets.core.original import Format
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.reading import NotReadable
+from trtpoets.core.types import Classifier, ModelSpec, OnnxModel
+from trtpoets.device.originals import onnx_or_tflite_network
+
+if TYPE_CHECKING:
+    from trtpoets.adopt.tensorflow.reader import LoadedTensorFlow
+    from trtpoets.device.originals import OriginalNetwork
+
+EXPECTED = "a classifier that trtpoets can adopt (ONNX, TFLite, Keras, SavedModel, frozen TensorFlow graph)"
+
+_TENSORFLOW = {
+    "keras": Format.KERAS,
+    "keras-h5": Format.KERAS,
+    "hdf5": Format.KERAS,
+    "saved-model": Format.SAVED_MODEL,
+    "graph-def": Format.GRAPH_DEF,
+}
+
+
+class LoadedModel(Protocol):
+    """A classifier file that its reader understood."""
+
+    @property
+    def model(self) -> ForeignModel:
+        """What the reader found."""
+
+    def network(self) -> OriginalNetwork:
+        """Return the network as its own framework runs it, not entered yet."""
+
+    def write(self, spec: ModelSpec, folder: Path) -> Classifier:
+        """Write the classifier's folder: model.json, the original, and for TensorFlow's formats saved_model/."""
+
+
+class _FileModel:
+    """An ONNX or TFLite file: its classifier contains the file itself."""
+
+    def __init__(self, model: ForeignModel) -> None:
+        self.model = model
+
+    def network(self) -> OriginalNetwork:
+        model = self.model
+        return onnx_or_tflite_network(model.format, model.path, model.input, model.output)
+
+    def write(self, spec: ModelSpec, folder: Path) -> Classifier:
+        assert spec.original is not None
+        with atomic_folder(folder) as part:
+            write_description(spec, part)
+            copy = part / "original" / spec.original.file
+            copy.parent.mkdir()
+            if self.model.format is Format.ONNX:
+                from trtpoets.core.onnx_load import load_self_contained
+
+                copy.write_bytes(load_self_contained(self.model.path).content)
+            else:
+                shutil.copyfile(self.model.path, copy)
+        return Classifier(folder, spec)
+
+
+class _TensorFlowModel:
+    """A file in one of TensorFlow's formats: its classifier contains the original and a SavedModel."""
+
+    def __init__(self, loaded: LoadedTensorFlow) -> None:
+        self._loaded = loaded
+        self.model = loaded.model
+
+    def network(self) -> OriginalNetwork:
+        from trtpoets.adopt.tensorflow.network import TensorFlowNetwork
+
+        return TensorFlowNetwork(self._loaded)
+
+    def write(self, spec: ModelSpec, folder: Path) -> Classifier:
+        from trtpoets.adopt.tensorflow.wrapping import classifier_from_tensorflow
+
+        assert spec.original is not None
+        with atomic_folder(folder) as part:
+            write_description(spec, part)
+            copy = part / "original" / spec.original.file
+            if self.model.path.is_dir():
+                shutil.copytree(self.model.path, copy)
+            else:
+                copy.parent.mkdir()
+                shutil.copyfile(self.model.path, copy)
+            classifier_from_tensorflow(self._loaded, spec, part)
+        return Classifier(folder, spec)
+
+
+def load_foreign(path: Path, *, allow_code: bool = False) -> LoadedModel:
+    """Read a classifier file or SavedModel folder; the format is detected by its content.
+
+    `allow_code` permits files that contain Python code or operators that use files (Keras Lambda layers).
+    Raises MissingArtefact, or BadArtefact that names what the file is if it cannot be adopted.
+    """
+    kind = _kind(path)
+    if kind.name == "onnx":
+        from trtpoets.adopt.onnx import read_onnx_classifier
+
+        return _FileModel(read_onnx_classifier(path))
+    if kind.name == "tflite":
+        from trtpoets.adopt.tflite import read_tflite_classifier
+
+        return _FileModel(read_tflite_classifier(path))
+    if kind.name in _TENSORFLOW:
+        from trtpoets.adopt.tensorflow.reader import read_tensorflow
+
+        return _TensorFlowModel(read_tensorflow(path, _TENSORFLOW[kind.name], allow_code=allow_code))
+    raise other_kind(path, kind, EXPECTED)
+
+
+def fp32_from_classifier(
+    classifier: Classifier, out: Path, scratch: Path, config: ExportConfig, progress: Progress = silent
+) -> tuple[OnnxModel, Path | None]:
+    """Write fp32.onnx of any classifier.
+
+    For an integer TFLite file, the second result is a file in the folder `scratch` that rounds as the original does,
+    to compare with; fp32.onnx clips where the integers saturate, and does not round.
+    """
+    original = classifier.spec.original
+    if original is None or original.format.is_tensorflow:
+        return onnx_from_classifier(classifier, out, config, progress), None
+    assert classifier.original is not None
+    if original.format is Format.ONNX:
+        from trtpoets.adopt.onnx import fp32_from_onnx
+
+        return fp32_from_onnx(classifier.original, classifier.spec, out, config.opset), None
+    from trtpoets.adopt.onnx import wrap_network
+    from trtpoets.adopt.tflite import network_from_tflite
+
+    rounded, smooth = network_from_tflite(classifier.original, config.opset)
+    rounds = rounded is not smooth
+    model = wrap_network(smooth, "values", "answers", classifier.spec, out, config.opset)
+    if not rounds:
+        return model, None
+    return model, wrap_network(
+        rounded, "values", "answers", classifier.spec, scratch / "rounded.onnx", config.opset
+    ).path
+
+
+def _kind(path: Path) -> FileKind:
+    if path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            from trtpoets.core.file_kinds import kind_named
+
+            return kind_named("saved-model")
+        raise BadArtefact(
+            f"{path} is a folder without saved_model.pb, and {EXPECTED} was expected",
+            hint="give the file of the classifier, or the folder that holds saved_model.pb",
+            code="TP9501",
+        )
+    try:
+        kind = kind_of_file(path)
+    except FileNotFoundError as error:
+        raise MissingArtefact(f"{path} does not exist", hint="check the path", code="TP9502") from error
+    except NotReadable as error:
+        raise BadArtefact(error.message, hint=error.hint, code="TP9503") from error
+    except OSError as error:
+        raise BadArtefact(
+            f"{path} can't be read: {error.strerror}", hint="check its permissions", code="TP9504"
+        ) from error
+    if kind is None:
+        raise BadArtefact(
+            f"{path} is not {EXPECTED}, and its kind is unknown",
+            hint="export the network to ONNX with the program that wrote it",
+            code="TP9505",
+        )
+    return kind
+
+
+def write_description(spec: ModelSpec, folder: Path) -> None:
+    """Write model.json into a classifier's folder."""
+    (folder / "model.json").write_text(spec.to_json() + "\n", encoding="utf-8", errors="surrogateescape")

@@ -1,0 +1,188 @@
+"""Cuts a GraphDef to one image input and one output: bypasses what only training needs, and decoders of photos."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from trtpoets.adopt.foreign import FixedPixels
+from trtpoets.adopt.tensorflow.convertible import clear_notes
+from trtpoets.adopt.tensorflow.execution import shape_of
+from trtpoets.adopt.tensorflow.graph import (
+    Graph,
+    ancestors,
+    data_inputs,
+    node_of,
+    pruned,
+    replaced_by_placeholder,
+)
+from trtpoets.adopt.tensorflow.leading import formula, pixels_of, scaling_after
+from trtpoets.adopt.tensorflow.operators import require_harmless_graph
+from trtpoets.core.errors import BadArtefact
+from trtpoets.core.original import Evidence, Source
+
+_DECODERS = ("DecodeJpeg", "DecodeImage", "DecodePng", "DecodeBmp", "DecodeAndCropJpeg", "DecodeWebP", "DecodeGif")
+_STRING, _FLOAT, _BOOL = 7, 1, 10
+"""TensorFlow's numbers of types (types.proto)."""
+
+_LOOPS = ("While", "StatelessWhile", "Enter", "RefEnter", "LoopCond", "NextIteration", "For", "TensorArrayV3")
+_TRAINING = re.compile(r"(^|[/_])(is_?train\w*|phase(_train)?|train_phase|training|learning_phase|train_mode)$", re.I)
+_KEPT = re.compile(r"(^|[/_])(keep_?prob\w*|dropout_keep\w*)$", re.I)
+_DROPPED = re.compile(r"(^|[/_])(drop_?out(_rate|_prob)?|drop_?rate)$", re.I)
+
+EXPORT_PIXELS = "export it with an input of pixels, float32 [None, height, width, 3]"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A graph with one input of pixels. `shape` is that of the input, `fixed` what a removed decoder determined."""
+
+    graph: Graph
+    shape: list[int | None]
+    fixed: FixedPixels | None = None
+
+
+def cut_to_image(definition: Any, output: str, source: str, allow_code: bool) -> Cut:
+    """Return the part of a GraphDef from its image input to `output`, a tensor such as "softmax:0".
+
+    Raises BadArtefact if it has no image input, several inputs, loops, or operators that reach beyond the network.
+    """
+    definition = pruned(definition, [output])
+    clear_notes(definition)
+    _bypass_defaults(definition)
+    _set_training_inputs(definition)
+    definition = pruned(definition, [output])
+    if not allow_code:
+        require_harmless_graph(definition, source)
+    fixed = None
+    placeholders = [node for node in definition.node if node.op == "Placeholder"]
+    texts = [node for node in placeholders if node.attr["dtype"].type == _STRING]
+    if len(placeholders) == 1 and texts:
+        definition, fixed = _without_decoder(definition, output, source)
+        placeholders = [node for node in definition.node if node.op == "Placeholder"]
+    if len(placeholders) != 1:
+        raise _inputs_error(placeholders, source)
+    _require_no_loop(definition, source)
+    name = placeholders[0].name
+    shape = shape_of(definition, f"{name}:0")
+    if shape is None:
+        shape = _assumed_shape(definition, name)
+    return Cut(Graph(definition, name, output), shape, fixed)
+
+
+def _bypass_defaults(definition: Any) -> None:
+    """Make each PlaceholderWithDefault an Identity, or the Placeholder if the graph has no other image input.
+
+    retrain.py of TensorFlow for Poets has one at the features, which it feeds in training.
+    """
+    nodes = {node.name: node for node in definition.node}
+    plain = any(node.op == "Placeholder" and len(node.attr["shape"].shape.dim) == 4 for node in definition.node)
+    for node in definition.node:
+        if node.op != "PlaceholderWithDefault":
+            continue
+        is_image = not plain and len(node.attr["shape"].shape.dim) == 4
+        constant = not any(nodes[name].op == "Placeholder" for name in ancestors(nodes, [node.name]))
+        dtype = node.attr["dtype"].type
+        if is_image and constant:
+            node.op = "Placeholder"
+            del node.input[:]
+            continue
+        node.op = "Identity"
+        node.attr.clear()
+        node.attr["T"].type = dtype
+
+
+def _set_training_inputs(definition: Any) -> None:
+    """Replace inputs for training, such as the share that dropout keeps, by their values at inference."""
+    from tensorflow.python.framework import tensor_util
+
+    for node in definition.node:
+        if node.op != "Placeholder":
+            continue
+        dtype, value = node.attr["dtype"].type, None
+        if dtype == _BOOL and _TRAINING.search(node.name):
+            value = tensor_util.make_tensor_proto(False)
+        elif dtype == _FLOAT and (_KEPT.search(node.name) or _DROPPED.search(node.name)):
+            value = tensor_util.make_tensor_proto(1.0 if _KEPT.search(node.name) else 0.0)
+        if value is not None:
+            node.op = "Const"
+            node.attr.clear()
+            node.attr["dtype"].type = dtype
+            node.attr["value"].tensor.CopyFrom(value)
+
+
+def _without_decoder(definition: Any, output: str, source: str) -> tuple[Any, FixedPixels]:
+    """Replace the decoder of a graph that takes a photo's bytes, and the scaling after it, by an input of pixels."""
+    nodes = {node.name: node for node in definition.node}
+    decoders = [node for node in definition.node if node.op in _DECODERS]
+    scaling = scaling_after(nodes, decoders[0].name) if len(decoders) == 1 else None
+    shape = shape_of(definition, f"{scaling.last}:0") if scaling is not None else None
+    if scaling is None or scaling.last == decoders[0].name or shape is None or len(shape) != 4:
+        raise BadArtefact(
+            f"{source} takes the bytes of photos, and its graph can't be divided after the decoder",
+            hint=EXPORT_PIXELS,
+            code="TP9105",
+        )
+    dtype, image = _type_of(nodes, scaling.last), [*shape[:3], shape[3] or 3]
+    cut = pruned(replaced_by_placeholder(definition, scaling.last, dtype, image), [output])
+    if any(node.op in _DECODERS for node in cut.node):
+        raise BadArtefact(
+            f"{source} takes the bytes of photos, and its graph uses them in more than one place",
+            hint=EXPORT_PIXELS,
+            code="TP9106",
+        )
+    pixels = pixels_of(scaling)
+    text = (
+        f"the graph decodes photos itself ({decoders[0].name}) and computes {formula(scaling)} before "
+        f"{scaling.last}, which is the input now"
+    )
+    return cut, FixedPixels(pixels, Evidence("pixels", Source.GRAPH, text))
+
+
+def _type_of(nodes: dict[str, Any], name: str) -> int:
+    """Return the type of the output of a node that computes, casts or resizes."""
+    node = nodes[name]
+    if node.op == "Cast":
+        return int(node.attr["DstT"].type)
+    if node.op.startswith("Resize") and node.op != "ResizeNearestNeighbor":
+        return _FLOAT
+    return int(node.attr["T"].type)
+
+
+def _assumed_shape(definition: Any, name: str) -> list[int | None]:
+    """Return the shape of an input that declares none, by the convolution that takes it: its weights have channels."""
+    nodes = {node.name: node for node in definition.node}
+    last = scaling_after(nodes, name).last
+    for node in definition.node:
+        if node.op == "Conv2D" and node_of(data_inputs(node)[0]) in (last, name):
+            weights = shape_of(definition, data_inputs(node)[1])
+            if weights is not None and len(weights) == 4:
+                return [None, None, None, weights[2]]
+    return []
+
+
+def _require_no_loop(definition: Any, source: str) -> None:
+    for node in definition.node:
+        if node.op in _LOOPS:
+            raise BadArtefact(
+                f"{source} contains a loop ({node.op} {node.name}), as networks for sequences do; trtpoets takes "
+                "networks without control flow",
+                hint="export the network for one photo, without tf.map_fn, tf.while_loop and recurrent layers",
+                code="TP9107",
+            )
+
+
+def _inputs_error(placeholders: list[Any], source: str) -> BadArtefact:
+    if not placeholders:
+        return BadArtefact(
+            f"{source} has no input (Placeholder) that its output depends on",
+            hint=EXPORT_PIXELS,
+            code="TP9108",
+        )
+    names = ", ".join(node.name for node in placeholders[:6])
+    return BadArtefact(
+        f"{source} has {len(placeholders)} inputs ({names}); a classifier of photos has one",
+        hint=EXPORT_PIXELS,
+        code="TP9109",
+    )

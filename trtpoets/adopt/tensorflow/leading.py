@@ -1,0 +1,187 @@
+"""Finds the pixel values that a TensorFlow graph itself determines: the scaling with which it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trtpoets.adopt.contract import RAW, SIGNED, UNIT, Pixels, Triple
+from trtpoets.adopt.foreign import FixedPixels
+from trtpoets.adopt.tensorflow.graph import Graph, constant_value, consumers_of, data_inputs, node_of
+from trtpoets.core.original import Evidence, Source
+
+_RESIZES = ("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea")
+_UNCHANGED = ("Identity", "StopGradient", "Cast", "ExpandDims", "Squeeze", "Transpose", "Placeholder", "Reshape")
+_CHANNEL_ORDER = ("ReverseV2", "StridedSlice", "GatherV2")
+_TERMS = ("Add", "AddV2", "BiasAdd", "Sub")
+_FACTORS = ("Mul", "RealDiv", "Div")
+_SWAPPED = ("Add", "AddV2", "Mul", "Sub")
+"""Operators whose constant may be the first operand."""
+
+_LARGEST = 6.0
+"""Networks are trained on values of at most this size, unless they take pixels without scaling."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What a graph computes first: `x * scale + offset` by channel, in the nodes `nodes`, of which `last` is the end.
+
+    `resized` says whether it contains a resize.
+    """
+
+    scale: np.ndarray
+    offset: np.ndarray
+    nodes: tuple[str, ...]
+    last: str
+    resized: bool = False
+
+
+def scaling_after(nodes: Mapping[str, Any], start: str) -> Scaling:
+    """Follow the values of the node `start` as long as one node takes them and computes a linear function of them."""
+    consumers = consumers_of(nodes.values())
+    scale, offset = np.ones(1), np.zeros(1)
+    names: list[str] = []
+    current = last = start
+    resized = False
+    for _ in range(len(nodes)):  # a damaged graph may have a cycle
+        users = consumers.get(current, [])
+        if len(users) != 1:
+            break
+        node = users[0]
+        inputs = [node_of(tensor) for tensor in data_inputs(node)]
+        if node.op in (*_TERMS, *_FACTORS):
+            combined = _combined(dict(nodes), node, current, scale, offset)
+            if combined is None:
+                break
+            scale, offset = combined
+            names.append(node.name)
+        elif node.op in _RESIZES and inputs[0] == current:
+            resized = True
+        elif inputs[0] != current or not (
+            node.op in _UNCHANGED or _adds_axis(node) or _reverses_channels(dict(nodes), node)
+        ):
+            break
+        current = last = node.name
+    return Scaling(scale, offset, tuple(names), last, resized)
+
+
+def _combined(
+    nodes: dict[str, Any], node: Any, current: str, scale: np.ndarray, offset: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return scale and offset after a node, or None if its other operand is not a number or one per channel."""
+    inputs = data_inputs(node)
+    at = next(n for n, tensor in enumerate(inputs) if node_of(tensor) == current)
+    if len(inputs) != 2 or (at == 1 and node.op not in _SWAPPED):
+        return None
+    value = constant_value(nodes, inputs[1 - at])
+    if value is None or value.size not in (1, 3) or value.dtype.kind not in "fiu":
+        return None
+    number = value.astype(float).reshape(-1)
+    with np.errstate(all="ignore"):
+        if node.op in ("RealDiv", "Div"):
+            number = 1 / number
+        if node.op in _FACTORS:
+            result = scale * number, offset * number
+        elif node.op == "Sub":
+            result = (scale, offset - number) if at == 0 else (-scale, number - offset)
+        else:
+            result = scale, offset + number
+    return result if np.isfinite(np.concatenate(result)).all() else None
+
+
+def _adds_axis(node: Any) -> bool:
+    """Whether a node is `x[None]` or `x[tf.newaxis, ...]`."""
+    return node.op == "StridedSlice" and node.attr["new_axis_mask"].i == 1 and node.attr["shrink_axis_mask"].i == 0
+
+
+def _reverses_channels(nodes: dict[str, Any], node: Any) -> bool:
+    """Whether a node reverses the order of three channels, the last axis."""
+    if node.op not in _CHANNEL_ORDER:
+        return False
+    values = [constant_value(nodes, tensor) for tensor in data_inputs(node)[1:]]
+    if any(value is None for value in values):
+        return False
+    numbers = [np.asarray(value).reshape(-1).tolist() for value in values]
+    if node.op == "ReverseV2":
+        return numbers[0] in ([-1], [3])
+    if node.op == "GatherV2":
+        return numbers[0] == [2, 1, 0] and numbers[1] in ([-1], [3])
+    return numbers[2][-1] == -1 and set(numbers[2][:-1]) <= {1}
+
+
+def fixed_pixels(graph: Graph, dtype: str) -> FixedPixels | None:
+    """Return the pixel values that a graph determines by its first computations, or by an input of whole numbers."""
+    if np.dtype(dtype).kind in "iu":
+        text = f"the input {graph.input} has the type {dtype}, so the network takes pixels of 0 to 255"
+        return FixedPixels(RAW, Evidence("pixels", Source.GRAPH, text)) if dtype != "int8" else None
+    scaling = scaling_after(graph.nodes, graph.input)
+    pixels = expected_pixels(scaling.scale, scaling.offset) if scaling.nodes else None
+    if pixels is None:
+        return None
+    text = (
+        f"the graph begins with {' and '.join(scaling.nodes)}, which compute {formula(scaling)}, so the network takes "
+        f"pixels of {pixels.name}"
+    )
+    return FixedPixels(pixels, Evidence("pixels", Source.GRAPH, text))
+
+
+def pixels_of(scaling: Scaling) -> Pixels:
+    """Return the values that a scaling makes of pixels of 0 to 255."""
+    return Pixels(_triple(scaling.scale), _triple(scaling.offset), name=formula(scaling))
+
+
+def expected_pixels(scale: np.ndarray, offset: np.ndarray) -> Pixels | None:
+    """Return the pixels that networks scale with these numbers first; None if that is not clear.
+
+    These are pixels of 0..255 if the results are as small as networks need them, or are pixels minus a mean. They are
+    0..1 if `x * 2 - 1` or the division by a standard deviation follows, or a multiplication with 255; -1..1 if these
+    become 0..1 or 0..255.
+    """
+    scale, offset = np.broadcast_arrays(scale, offset)
+    if (scale <= 0).any():
+        return None
+    results = {pixels.name: (low * scale + offset, high * scale + offset) for pixels, low, high in _RANGES}
+
+    def within(name: str, low: float, high: float) -> bool:
+        return bool((results[name][0] >= low).all() and (results[name][1] <= high).all())
+
+    spans = scale * 255
+    if (spans >= 0.5).all() and within(RAW.name, -_LARGEST, _LARGEST):
+        return RAW
+    if np.allclose(scale, 1) and ((offset <= -80) & (offset >= -150)).all():
+        return RAW
+    if np.allclose(scale, 255) or ((scale >= 1.5).all() and within(UNIT.name, -_LARGEST, _LARGEST) and _low(results)):
+        return UNIT
+    for factor in (0.5, 127.5):
+        if np.allclose(scale, factor) and np.allclose(offset, factor, rtol=0.01):
+            return SIGNED
+    return None
+
+
+def _low(results: dict[str, tuple[np.ndarray, np.ndarray]]) -> bool:
+    """Whether 0 becomes negative and 1 positive, as where a mean is subtracted."""
+    low, high = results[UNIT.name]
+    return bool((low < 0).all() and (high > 0).all())
+
+
+_RANGES = ((RAW, 0, 255), (UNIT, 0, 1), (SIGNED, -1, 1))
+
+
+def formula(scaling: Scaling) -> str:
+    """Return like "x * 0.00784 - 1", with three numbers where the channels differ."""
+    offset = _numbers(np.abs(scaling.offset))
+    sign = "-" if (scaling.offset < 0).any() else "+"
+    return f"x * {_numbers(scaling.scale)}" + (f" {sign} {offset}" if np.any(scaling.offset) else "")
+
+
+def _numbers(values: np.ndarray) -> str:
+    texts = [f"{value:.4g}" for value in values.reshape(-1)]
+    return texts[0] if len(set(texts)) == 1 else f"({', '.join(texts)})"
+
+
+def _triple(values: np.ndarray) -> Triple:
+    first, second, third = (float(value) for value in np.broadcast_to(values, 3))
+    return first, second, third

@@ -1,0 +1,24 @@
+"""The precision that quantize recommends: in the card of int8.onnx and in the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trtpoets.core.types import Precision
+from trtpoets.judge.gate import Gate
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The precision to ship, and why."""
+
+    precision: Precision
+    why: str
+
+
+@dataclass(frozen=True)
+class Recommended(Advice):
+    """Advice as far as `photos` validation photos tell, and the gate that it comes from."""
+
+    photos: int = 0
+    gate: Gate | None = None

@@ -1,0 +1,273 @@
+"""Makes a run of a classifier file that another program wrote."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trtpoets.adopt.contract_options import ContractOptions
+from trtpoets.adopt.decide import Decision
+from trtpoets.adopt.facts import Fact
+from trtpoets.adopt.known import size_from_facts
+from trtpoets.adopt.label_match import match_folders
+from trtpoets.adopt.labels import labels_for
+from trtpoets.adopt.loaded import LoadedModel, load_foreign
+from trtpoets.adopt.producers import producer_name
+from trtpoets.adopt.search import facts_about, find_contract
+from trtpoets.adopt.standard_labels import standard_labels
+from trtpoets.convert.onnx_export import ExportConfig
+from trtpoets.core.errors import BadInput
+from trtpoets.core.files import atomic_folder, temporary_folder, write_bytes
+from trtpoets.core.original import Evidence, Original, Source
+from trtpoets.core.paths import user_path
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.serialization import to_json
+from trtpoets.core.types import FULL_WHITE, Classifier, ModelSpec, Photo, Precision, Split, hash_of
+from trtpoets.core.workspace import Workspace, card_of, open_details
+from trtpoets.pipeline.artefacts import ENGINES, classifier_identity, classifier_in, writing
+from trtpoets.pipeline.card_details import ClassifierDetails, ExportDetails
+from trtpoets.pipeline.export import Compared, compared_export, seal_export
+from trtpoets.pipeline.publish import publish, seal_dataset
+from trtpoets.pipeline.recorded_commands import adopt_command
+from trtpoets.train.classifier import load_classifier
+from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
+
+if TYPE_CHECKING:
+    from trtpoets.adopt.trial import Trial
+
+_VERSION = 1
+"""Increase it when the same file and options may give another classifier."""
+
+_ENOUGH = 100
+"""With so many photos, those of the test split take no part in the choice of the contract."""
+
+_PARITY_PHOTOS = 64
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AdoptConfig:
+    """The options of `adopt`.
+
+    `labels` is a file of labels, `contract` what the user says about the preprocessing. `size` is the height and width
+    of the input of a file that accepts any. `allow_code` opens files that contain Python code. `dataset` is how the
+    folder of photos is read; by default 40 % of the photos are for tests, since none are for training.
+    """
+
+    labels: Path | None = None
+    contract: ContractOptions = field(default_factory=ContractOptions)
+    size: int | None = None
+    allow_code: bool = False
+    dataset: DatasetConfig = field(default_factory=lambda: DatasetConfig(validation_percent=20, test_percent=40))
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """An adopted classifier: what was found about its file, and how fp32.onnx compares with it.
+
+    `trial` is None if no photos were tried. `unmatched` are class folders without a label of the classifier.
+    """
+
+    spec: ModelSpec
+    compared: Compared
+    trial: Trial | None = None
+    warnings: tuple[str, ...] = ()
+    unmatched: tuple[str, ...] = ()
+
+
+def adopt(
+    model: Path | str,
+    name: str,
+    *,
+    photos: Path | str | None = None,
+    config: AdoptConfig | None = None,
+    engines: Path | str = ENGINES,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Adoption:
+    """Make a run of a classifier file of another program: ONNX, TFLite, Keras, SavedModel or frozen TensorFlow graph.
+
+    Determines the labels and how the file expects its photos, from the graph, metadata, the producer and, with labelled
+    `photos`, by trying every plausible way. Writes the classifier, model.json with the evidence, and fp32.onnx, whose
+    scores are compared with those of the file in its own framework.
+
+    Raises BadArtefact if the file is no classifier that can be adopted, BadInput if the preprocessing is not certain,
+    with the candidates, and ConversionFailed if the scores differ.
+    """
+    config = config or AdoptConfig()
+    path = user_path(model)
+    space = Workspace(Path(engines), name)
+    with writing(space):
+        loaded = load_foreign(path, allow_code=config.allow_code)
+        foreign = loaded.model
+        facts = facts_about(loaded)
+        size = _size(loaded, facts, config)
+        labels, about_labels = labels_for(foreign, config.labels)
+        dataset: Dataset | None = None
+        unmatched: tuple[str, ...] = ()
+        if photos is not None:
+            dataset = dataset_from_folder(user_path(photos), config.dataset, progress, few=True)
+            if about_labels.source is Source.ASSUMED:
+                labels, about_labels = standard_labels(dataset.labels, len(labels)) or (labels, about_labels)
+            dataset, unmatched = _with_labels(dataset, labels, about_labels)
+        key = hash_of([_VERSION, foreign.sha256, list(labels), dataset and dataset.hash, to_json(config), name])
+        command = adopt_command(space, path, photos, config)
+        known = None if force else _known(space, key)
+        if known is not None:
+            if dataset is not None:
+                seal_dataset(space, dataset, command)
+            return replace(known, unmatched=unmatched)
+        _require_free(space, foreign.sha256, force)
+        tried = _photos_to_try(dataset, labels)
+        search = find_contract(loaded, facts, size, tried, labels, config.contract, progress)
+        decision = search.decision
+        _require_labels_confirmed(about_labels, search.trial, decision)
+        for warning in decision.warnings:
+            _log.warning("%s", warning)
+        white = FULL_WHITE if dataset is None else dataset.white
+        spec = _spec(name, loaded, size, labels, decision, about_labels, white)
+        with temporary_folder() as folder:
+            candidate = loaded.write(spec, folder / "classifier")
+            photos_compared = () if dataset is None else dataset.in_split(Split.TEST)[:_PARITY_PHOTOS]
+            exported, compared = compared_export(
+                candidate, folder / "fp32.onnx", photos_compared, ExportConfig(), progress
+            )
+            publish(
+                space,
+                key,
+                lambda: _copied(candidate, space.classifier),
+                dataset=dataset,
+                command=command,
+                trial=search.trial,
+            )
+            write_bytes(space.onnx(Precision.FP32), exported.path.read_bytes())
+        seal_export(space, ExportConfig().opset, compared)
+        return Adoption(spec, compared, search.trial, decision.warnings, unmatched)
+
+
+def _size(loaded: LoadedModel, facts: Sequence[Fact], config: AdoptConfig) -> tuple[int, int]:
+    """Return the height and width of the input. Raises BadInput if the file and the option contradict each other."""
+    model = loaded.model
+    if model.height and model.width:
+        if config.size not in (None, model.height) or (config.size is not None and model.height != model.width):
+            raise BadInput(
+                f"{model.path} takes photos of {model.height} x {model.width} pixels, not of {config.size}",
+                hint="leave --size out",
+                code="TP9507",
+            )
+        return model.height, model.width
+    if config.size is not None:
+        return config.size, config.size
+    size = size_from_facts(tuple(facts))
+    if size is None:
+        raise BadInput(
+            f"{model.path} accepts photos of any size, so the size that it was trained with is not known",
+            hint="give the height and width in pixels, for example --size 224",
+            code="TP9508",
+        )
+    return size
+
+
+def _with_labels(dataset: Dataset, labels: Sequence[str], about: Evidence) -> tuple[Dataset, tuple[str, ...]]:
+    """Return the dataset with the classifier's labels in place of the class folders' names, and unmatched folders.
+
+    Raises BadInput if no folder has a label, unless the labels themselves are made up.
+    """
+    try:
+        match = match_folders(dataset.labels, labels)
+    except BadInput:
+        if about.source is not Source.ASSUMED:
+            raise
+        _log.warning(
+            "the classifier has no labels, so it is not known which photos it should call what: the photos serve for "
+            "calibration and for comparisons with the original, not for accuracy; --labels FILE names the classes"
+        )
+        return dataset, dataset.labels
+    for warning in match.warnings:
+        _log.warning("%s", warning)
+    for sentence in match.renamed:
+        _log.info("%s", sentence)
+    renamed: Mapping[str, str] = {name: match.labels.get(name, name) for name in dataset.labels}
+    photos = tuple(replace(photo, label=renamed[photo.label]) for photo in dataset.photos)
+    return replace(dataset, labels=tuple(sorted(set(renamed.values()))), photos=photos), tuple(match.unmatched)
+
+
+def _photos_to_try(dataset: Dataset | None, labels: Sequence[str]) -> tuple[Photo, ...]:
+    """Return the photos of known classes for the trial: without the test photos if there are enough others."""
+    if dataset is None:
+        return ()
+    known = [photo for photo in dataset.photos if photo.label in set(labels)]
+    others = [photo for photo in known if photo.split is not Split.TEST]
+    return tuple(others if len(others) >= _ENOUGH else known)
+
+
+def _require_labels_confirmed(about: Evidence, trial: Trial | None, decision: Decision) -> None:
+    """Raise BadInput if labels were assumed from the folders' names and the answers do not confirm them."""
+    if about.source is not Source.ASSUMED or trial is None:
+        return
+    row = next((row for row in trial.rows if row.contract == decision.contract), trial.best)
+    if not trial.is_above_chance(row):
+        raise BadInput(
+            f"{about.text}, but only {row.count} of {row.photos} photos are answered right, no more than by chance",
+            hint="name the classes in the order of the scores, one per line: --labels FILE",
+            code="TP9514",
+        )
+
+
+def _require_free(space: Workspace, sha256: str, force: bool) -> None:
+    """Raise BadInput if the run has another classifier, which would be replaced."""
+    if force or not card_of(space.classifier).is_file():
+        return
+    spec = classifier_in(space).spec
+    if spec.original is None or spec.original.sha256 != sha256:
+        made_of = "trained here" if spec.original is None else f"adopted from {spec.original.file}"
+        raise BadInput(
+            f"the run {space.name} has a classifier that was {made_of}",
+            hint="choose another --name, or replace it with --force",
+            code="TP9509",
+        )
+
+
+def _known(space: Workspace, key: str) -> Adoption | None:
+    """Return the adoption if the run has exactly this classifier and its fp32.onnx."""
+    details = open_details(card_of(space.classifier), ClassifierDetails, key, own=True)
+    exported = open_details(card_of(space.onnx(Precision.FP32)), ExportDetails)
+    if details is None or exported is None or exported.made_from != classifier_identity(space):
+        return None
+    spec = load_classifier(space.classifier).spec
+    return Adoption(spec, Compared(exported.parity, exported.rounded), details.trial)
+
+
+def _spec(
+    name: str,
+    loaded: LoadedModel,
+    size: tuple[int, int],
+    labels: tuple[str, ...],
+    decision: Decision,
+    about_labels: Evidence,
+    white: int,
+) -> ModelSpec:
+    model = loaded.model
+    preprocess = replace(decision.contract.preprocess(*size), white=white)
+    original = Original(
+        format=model.format,
+        file=model.path.name,
+        sha256=model.sha256,
+        producer=producer_name(model),
+        input=model.input,
+        output=model.output,
+        channels=decision.contract.pixels.channels,
+        evidence=(*decision.evidence, about_labels),
+    )
+    return ModelSpec(name, model.path.name, preprocess, labels, model.sha256, original)
+
+
+def _copied(classifier: Classifier, folder: Path) -> Classifier:
+    with atomic_folder(folder) as part:
+        shutil.copytree(classifier.folder, part, dirs_exist_ok=True)
+    return replace(classifier, folder=folder)

@@ -1,0 +1,57 @@
+"""How an adopted classifier's file expects its photos, and how that is known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trtpoets.core.formatting import shown
+from trtpoets.core.original import Source
+
+if TYPE_CHECKING:
+    from trtpoets.core.original import Original
+    from trtpoets.core.types import ModelSpec
+
+SOURCES = {
+    Source.OPTION: "given as an option",
+    Source.GRAPH: "read from the graph",
+    Source.METADATA: "read from metadata",
+    Source.SIBLING: "read from a neighbouring file",
+    Source.PRODUCER: "known of its producer",
+    Source.TRIAL: "found by a trial with photos",
+    Source.ASSUMED: "assumed",
+}
+
+
+def pixels_text(spec: ModelSpec, original: Original) -> str:
+    """Return the formula of the values that the network takes, like "BGR, x - 104, x - 117, x - 124"."""
+    preprocess = spec.preprocess
+    order = original.channels.value.replace("-", " ").upper()
+    number = original.channels.number
+    pairs = list(zip(preprocess.scale[:number], preprocess.offset[:number], strict=True))
+    if order == "BGR":
+        pairs.reverse()
+    texts = [_formula(scale, offset) for scale, offset in pairs]
+    return f"{order}, {texts[0] if len(set(texts)) == 1 else ', '.join(texts)}"
+
+
+def _formula(scale: float, offset: float) -> str:
+    text = "x" if scale == 1 else f"x / {1 / scale:.6g}"
+    return text if offset == 0 else f"{text} {'+' if offset > 0 else '-'} {abs(offset):.6g}"
+
+
+def adoption_rows(spec: ModelSpec) -> list[tuple[str, str]]:
+    """Return (what, value) lines about the original of an adopted classifier; none for another classifier."""
+    original = spec.original
+    if original is None:
+        return []
+    preprocess = spec.preprocess
+    fraction = f", {preprocess.crop_fraction:.3g} of the shorter side" if preprocess.crop_fraction != 1 else ""
+    rows = [
+        ("original file", f"{original.file} ({original.format.value})"),
+        ("producer", original.producer or "unknown"),
+        ("pixel values", pixels_text(spec, original)),
+        ("photos", f"{preprocess.height} x {preprocess.width} pixels, {preprocess.resize.value}{fraction}"),
+        ("output", original.output.answers.value.replace("-", " ")),
+    ]
+    rows += [(f"{item.about}: {SOURCES[item.source]}", item.text) for item in original.evidence]
+    return [(what, shown(value)) for what, value in rows]
