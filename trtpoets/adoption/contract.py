@@ -18,8 +18,8 @@ class Pixels:
     numbers counts.
     """
 
-    scale: Triple
-    offset: Triple
+    scale: tuple[float, float, float]
+    offset: tuple[float, float, float]
     channels: Channels = Channels.RGB
     name: str = ""
 

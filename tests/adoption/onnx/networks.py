@@ -46,11 +46,8 @@ class Foreign:
     def model(
         self, inputs: Sequence[Any], outputs: Sequence[Any], ir_version: int = 8, **metadata: str
     ) -> onnx.ModelProto:
-        """`inputs` and `outputs` are (name, type, shape) or ValueInfoProtos."""
-        values = [
-            [v if hasattr(v, "type") else helper.make_tensor_value_info(*v) for v in vs] for vs in (inputs, outputs)
-        ]
-        graph = helper.make_graph(self.nodes, "main_graph", *values, self.constants)
+        """`inputs` and `outputs` are ValueInfoProtos."""
+        graph = helper.make_graph(self.nodes, "main_graph", list(inputs), list(outputs), self.constants)
         domains = [helper.make_opsetid("", self.opset)]
         domains += [helper.make_opsetid(d, 1) for d in sorted({n.domain for n in self.nodes} - {""})]
         model = helper.make_model(graph, opset_imports=domains, ir_version=ir_version, producer_name="pytorch")

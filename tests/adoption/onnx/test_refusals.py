@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.adoption.onnx.networks import CLASSES, SIDE, Foreign, image, plain, saved, scores
+from tests.adoption.onnx.test_wrap import spec_for
 from tests.core.test_file_kinds import POINTER
 from tests.support.tiny import tiny_onnx
-from trtpoets.adoption.onnx import read_onnx_classifier
+from trtpoets.adoption.onnx import fp32_from_onnx, read_onnx_classifier
 from trtpoets.core.errors import TrtPoetsError
 
 Build = Callable[[Foreign], tuple[Sequence[Any], Sequence[Any]]]
@@ -184,13 +184,15 @@ def test_what_is_no_classifier_is_named(tmp_path: Path, build: Build, expected: 
     assert caught.value.code.startswith("TP92")
 
 
-def test_the_hint_for_several_outputs_extracts_one(tmp_path: Path) -> None:
+def test_the_hint_for_several_outputs_extracts_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net = Foreign()
     path = saved(net.model(*two_heads(net)), tmp_path / "net.onnx")
     with pytest.raises(TrtPoetsError) as caught:
         read_onnx_classifier(path)
-    command = caught.value.hint.partition(": ")[2].replace("python", sys.executable, 1)
-    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    program, option, code = shlex.split(caught.value.hint.partition(": ")[2])
+    assert (program, option) == ("python", "-c")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
     assert read_onnx_classifier(tmp_path / "one.onnx").output.name == "colour"
 
 
@@ -228,15 +230,32 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return plain(tmp_path_factory.mktemp("damaged") / "a.onnx").read_bytes()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(changes=st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), min_size=1, max_size=4))
+_CHANGES = st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), min_size=1, max_size=4)
+_SETTINGS = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@_SETTINGS
+@given(changes=_CHANGES)
 def test_damaged_files_raise_our_errors_only(content: bytes, tmp_path: Path, changes: list[tuple[int, int]]) -> None:
+    read_and_wrap(content, tmp_path, changes)
+
+
+@pytest.mark.slow
+@settings(_SETTINGS, max_examples=1000)
+@given(changes=_CHANGES)
+def test_many_damaged_files(content: bytes, tmp_path: Path, changes: list[tuple[int, int]]) -> None:
+    read_and_wrap(content, tmp_path, changes)
+
+
+def read_and_wrap(content: bytes, tmp_path: Path, changes: list[tuple[int, int]]) -> None:
     damaged = bytearray(content)
     for position, value in changes:
         damaged[position % len(damaged)] = value
     path = tmp_path / "damaged.onnx"
     path.write_bytes(damaged)
     try:
-        read_onnx_classifier(path)
+        foreign = read_onnx_classifier(path)
+        if foreign.channels == 3 and max(foreign.height, foreign.width) <= 4 * SIDE:
+            fp32_from_onnx(foreign, spec_for(foreign), tmp_path / "fp32.onnx")
     except TrtPoetsError as error:
         assert error.hint or error.message

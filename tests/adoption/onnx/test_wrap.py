@@ -319,6 +319,32 @@ def test_labels_and_maps_as_outputs(tmp_path: Path, kind: str) -> None:
     assert largest_difference(path, tmp_path / "fp32.onnx") < 1e-5
 
 
+def test_label_as_the_only_output(tmp_path: Path) -> None:
+    net = Foreign()
+    net.op("ArgMax", net.logits("input"), outputs=["label"], axis=1, keepdims=0)
+    path = saved(net.model([image()], [scores(("N",), "label", np.int64)]), tmp_path / "a.onnx")
+    foreign = read_onnx_classifier(path)
+    assert (foreign.output.answers, foreign.output.size) == (Answers.LOGITS, CLASSES)
+    assert largest_difference(path, tmp_path / "fp32.onnx") < 1e-5
+
+
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_shapes_that_are_computed_become_constants(tmp_path: Path, batch: Any) -> None:
+    """As PyTorch's exporters write x.view(x.shape[0], -1), mean and as_strided."""
+    net = Foreign(18)
+    x = net.op("ReduceMean", "input", net.constant(np.array([2, 3])), keepdims=1, noop_with_empty_axes=1)
+    size = net.op("Gather", net.op("Shape", x, start=0), net.constant(np.array([0])))
+    x = net.op("Reshape", x, net.op("Concat", size, net.constant(np.array([-1])), axis=0), allowzero=1)
+    if batch == 1:
+        x = net.op("Reshape", x, net.constant(np.array([-1])))
+        x = net.op("Gather", x, net.constant(np.arange(3).reshape(1, 3)))
+    net.op("Gemm", x, net.number(net.random.normal(0, 9, (3, CLASSES))), outputs=["output"])
+    path = saved(net.model([image((batch, 3, SIDE, SIDE))], [scores((batch, CLASSES))]), tmp_path / "a.onnx")
+    assert largest_difference(path, tmp_path / "fp32.onnx") < 1e-5
+    operators = {node.op_type for node in onnx.load(tmp_path / "fp32.onnx").graph.node}
+    assert operators <= {"Cast", "Mul", "Transpose", "ReduceMean", "Reshape", "Gemm", "Softmax"}
+
+
 def test_logits_softmax_and_label_together(tmp_path: Path) -> None:
     net = Foreign()
     net.op("Identity", net.logits("input"), outputs=["logits"])

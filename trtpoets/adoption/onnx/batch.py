@@ -31,14 +31,19 @@ def with_dynamic_batch(model: Any, source: object) -> Any:
     computed = any(node.op_type == "Shape" for node in model.graph.node)
     problem = ""
     for change in (_moved, _unchanged) if computed else (_unchanged, _moved):
-        candidate = change(model, size)
-        reason = _problem(candidate, expected)
+        try:
+            candidate = change(model, size)
+        except ConversionFailed as error:
+            reason: str | None = error.message
+        else:
+            reason = _problem(candidate, expected)
         if reason is None:
             return candidate
         problem = reason if change is _moved else problem
+    name = model.graph.input[0].name
     raise ConversionFailed(
         f"the batch of {source} cannot be made dynamic, because its size {size} is fixed inside the graph: {problem}",
-        hint="export it again with a dynamic batch: torch.onnx.export(..., dynamic_axes={'input': {0: 'N'}})",
+        hint=f"export it again with a dynamic batch: torch.onnx.export(..., dynamic_axes={{{name!r}: {{0: 'N'}}}})",
         code="TP9260",
     )
 
@@ -121,7 +126,7 @@ def _problem(model: Any, expected: np.ndarray) -> str | None:
     rows = np.asarray(result, np.float32)
     if rows.size == expected.size and rows.shape[0] == len(images):
         rows = rows.reshape(expected.shape)
-        largest = max(1e-6, float(np.nanmax(np.abs(expected))))
+        largest = float(np.abs(expected[np.isfinite(expected)]).max(initial=1e-6))
         if np.allclose(rows, expected, rtol=0, atol=_TOLERANCE * largest, equal_nan=True):
             return None
     return _first_difference(model, images)

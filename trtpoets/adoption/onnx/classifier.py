@@ -11,7 +11,7 @@ from trtpoets.adoption.onnx.image_input import ImageInput, image_input
 from trtpoets.adoption.onnx.opened import open_onnx
 from trtpoets.adoption.onnx.probe import Prober
 from trtpoets.adoption.onnx.refusals import require_classifier_metadata, require_no_detector, require_supported
-from trtpoets.adoption.onnx.score_output import ScoreOutput, score_output
+from trtpoets.adoption.onnx.score_output import ScoreOutput, before_labels, score_output
 from trtpoets.adoption.onnx.tensors import before, needed_nodes
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.core.onnx_file import metadata_of
@@ -55,9 +55,7 @@ def needed_nodes_of_outputs(view: GraphView) -> list[Any]:
     """Return the nodes that compute what the outputs are made of, without those that make labels of the scores."""
     nodes: dict[int, Any] = {}
     for value in view.graph.output:
-        tensor = value.name
-        for name in before(view, tensor, ("ZipMap", "Normalizer")):
-            tensor = name
+        tensor, _ = before_labels(view, value)
         nodes.update({id(node): node for node in needed_nodes(view, tensor)})
     label_nodes = ("ArrayFeatureExtractor", "LabelEncoder")
     return [node for node in nodes.values() if node.op_type not in label_nodes]

@@ -51,6 +51,7 @@ def open_onnx(path: Path) -> OpenedOnnx:
     try:
         model = onnx.load_model_from_string(loaded.content)
         check_size(model)
+        _require_text(model)
         _require_graph(path, model)
         _require_versions(path, model)
         if model.functions:
@@ -144,6 +145,22 @@ def _replace_image_scalers(model: Any) -> None:
         copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
         del model.graph.node[:]
         model.graph.node.extend(copies)
+
+
+def _require_text(model: Any) -> None:
+    """Raise ValueError if a name is not UTF-8: protobuf returns bytes for it."""
+    texts = [model.producer_name, model.producer_version, model.domain, model.doc_string, model.graph.name]
+    texts += [text for entry in model.metadata_props for text in (entry.key, entry.value)]
+    texts += [entry.domain for entry in model.opset_import]
+    for body in (model.graph, *model.functions):
+        for node in body.node:
+            texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
+            texts += [entry.name for entry in node.attribute]
+    graph = model.graph
+    texts += [value.name for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer)]
+    texts.append(graph.doc_string)
+    if any(isinstance(text, bytes) for text in texts):
+        raise ValueError("it contains text that is not UTF-8")
 
 
 def _require_graph(path: Path, model: Any) -> None:

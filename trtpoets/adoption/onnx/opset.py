@@ -12,7 +12,7 @@ from trtpoets.core.onnx_file import opset_of
 
 _SOFTMAX_OF_ONE_AXIS = 13
 _NEWER_ATTRIBUTES = {
-    "noop_with_empty_axes": 0,
+    "noop_with_empty_axes": None,  # if there are axes
     "antialias": 0,
     "keep_aspect_ratio_policy": b"stretch",
     "saturate": None,
@@ -96,6 +96,8 @@ def _remove_newer_attributes(model: Any, opset: int) -> None:
         known = defs.get_schema(node.op_type, opset).attributes
         for entry in list(node.attribute):
             if entry.name in known or entry.name not in _NEWER_ATTRIBUTES:
+                continue
+            if entry.name == "noop_with_empty_axes" and entry.i and not attribute(node, "axes", ()):
                 continue
             value, neutral = helper.get_attribute_value(entry), _NEWER_ATTRIBUTES[entry.name]
             if neutral is None or value == neutral or (isinstance(value, list) and set(value) == {neutral}):

@@ -72,7 +72,7 @@ def require_supported(path: Path, view: GraphView, nodes: Sequence[Any], skipped
     if loops:
         raise BadArtefact(
             f"{path} contains control flow: {', '.join(loops)}",
-            hint="export it with a fixed input size, and simplify it: python -m onnxsim FILE simple.onnx",
+            hint=f"export it with a fixed input size, and simplify it: python -m onnxsim {quote(path)} simple.onnx",
             code="TP9224",
         )
     recurrent = sorted(set(names) & set(_RECURRENT))

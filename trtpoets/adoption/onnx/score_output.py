@@ -25,6 +25,10 @@ _ENDS = {
 
 _NORMALISING = (*TRANSPARENT, *_ENDS, "Log", "Exp", "QuantizeLinear", "DequantizeLinear", "Normalizer")
 
+_MAPS = ("ZipMap", "Normalizer")
+_LABELS = ("LabelEncoder", "ArgMax", "Cast", "Reshape", "Squeeze", "Identity")
+"""Operators between the scores and an output of labels."""
+
 _LABEL_OPERATORS = (
     *_NORMALISING,
     *("ArgMax", "ArgMin", "TopK", "ReduceMax", "ReduceSum", "Gather", "GatherElements", "GatherND", "Slice", "Equal"),
@@ -54,7 +58,7 @@ def score_output(path: Path, view: GraphView, probe: Probe) -> ScoreOutput:
     names: dict[str, str] = {}  # tensor -> output of the file
     labels: tuple[str, ...] = ()
     for value in view.graph.output:
-        tensor, more = _before_labels(view, value)
+        tensor, more = before_labels(view, value)
         names.setdefault(tensor, value.name)
         labels = labels or more
     values = probe(list(names))
@@ -73,10 +77,19 @@ def score_output(path: Path, view: GraphView, probe: Probe) -> ScoreOutput:
     return ScoreOutput(OriginalOutput(chosen, output.dtype.name, output.shape[1], answers, scale, zero_point), labels)
 
 
-def _before_labels(view: GraphView, value: Any) -> tuple[str, tuple[str, ...]]:
-    """Return the tensor of which a ZipMap or a Normalizer makes an output, and the labels of the ZipMap's maps."""
-    tensor, labels = value.name, ()
-    for name in before(view, value.name, ("ZipMap", "Normalizer")):
+def before_labels(view: GraphView, value: Any) -> tuple[str, tuple[str, ...]]:
+    """Return the tensor of which an output with labels or maps is made, and the labels of the maps if there are any.
+
+    It is the output itself unless that is a sequence, or consists of integers or strings.
+    """
+    from onnx import TensorProto
+
+    kind, labels = value.type, ()
+    is_tensor = kind.WhichOneof("value") == "tensor_type"
+    discrete = is_tensor and kind.tensor_type.elem_type in (TensorProto.INT64, TensorProto.INT32, TensorProto.STRING)
+    operators = (*_MAPS, *(_LABELS if discrete else ()))
+    tensor = value.name
+    for name in before(view, value.name, operators):
         node = view.producer.get(name)
         tensor = name
         if node is not None and node.op_type == "ZipMap":

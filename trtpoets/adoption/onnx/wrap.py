@@ -64,6 +64,8 @@ def wrap_network(
     says what it returns, as real values. The ModelProto is changed.
     Raises ConversionFailed if an operator cannot be converted or if the batch cannot be made dynamic; StorageFailed.
     """
+    from onnx import TensorProto
+
     original = _original(spec)
     layout = layout or original.input.layout
     constants_as_initializers(model)
@@ -72,6 +74,7 @@ def wrap_network(
     model = with_opset(model, opset, original.file)
     _keep_only(model, input_name, output_name)
     to_float32(model)
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
     _fix_size(model, spec, layout, original)
     model = with_dynamic_batch(model, original.file)
     add_photo_nodes(model, spec, original, layout)
