@@ -27,7 +27,7 @@ def parsed(text: str) -> ContractOptions:
     words = shlex.split(text)
     values = {option.removeprefix("--"): value for option, value in zip(words[::2], words[1::2], strict=True)}
     crop = values.pop("crop", None)
-    return contract_options(**values, crop=None if crop is None else float(crop))  # type: ignore[arg-type]
+    return contract_options(**values, crop=None if crop is None else float(crop))
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -38,7 +38,7 @@ def test_options_of_a_contract_state_the_contract(name: str, channels: Channels,
     pixels = Pixels(preset.scale, preset.offset, channels, preset.name)
     options = parsed(options_of(Contract(pixels, geometry)))
     assert options.pixels is not None
-    stated = options.pixels
+    stated: Pixels | None = options.pixels
     if channels.number == 1 and "--channels" not in options_of(Contract(pixels, geometry)):
         stated = fitted(options, foreign_model(channels=1)).pixels
     assert stated is not None

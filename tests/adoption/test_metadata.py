@@ -26,7 +26,7 @@ def facts_of(tmp_path: Path, **files: Any) -> tuple[Pixels | None, Geometry | No
     facts = metadata_facts(foreign_model(tmp_path / "model.onnx"))
     pixels = [fact.pixels for fact in facts if fact.pixels is not None]
     geometry = [fact.geometry for fact in facts if fact.geometry is not None]
-    return (pixels or [None])[0], (geometry or [None])[0], facts
+    return next(iter(pixels), None), next(iter(geometry), None), facts
 
 
 HUGGING_FACE = {"do_normalize": True, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}

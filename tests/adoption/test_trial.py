@@ -173,10 +173,10 @@ def rows(truth: list[int], **right: list[int]) -> Trial:
 
 def test_few_photos_prove_nothing() -> None:
     trial = rows([0, 1] * 5, raw=[1] * 10, unit=[0] * 4 + [1] * 6)
-    assert not trial.is_better(*trial.rows)
+    assert not trial.is_better(trial.rows[0], trial.rows[1])
     assert trial.photos_needed(*trial.rows) is not None
     clear = rows([0, 1] * 10, raw=[1] * 20, unit=[0] * 10 + [1] * 10)
-    assert clear.is_better(*clear.rows)
+    assert clear.is_better(clear.rows[0], clear.rows[1])
     assert rows([0, 1], raw=[1, 0], unit=[1, 0]).photos_needed(*rows([0, 1], raw=[1, 0], unit=[1, 0]).rows) is None
 
 
@@ -186,7 +186,7 @@ def test_one_class_proves_nothing() -> None:
     constant, true = [1] * 95 + [0] * 5, [1] * 60 + [0] * 35 + [1] * 5
     trial = rows(truth, raw=constant, unit=true)
     assert trial.best.contract.pixels is RAW
-    assert not trial.is_better(*trial.rows)
+    assert not trial.is_better(trial.rows[0], trial.rows[1])
     assert not trial.is_above_chance(trial.best)
 
 

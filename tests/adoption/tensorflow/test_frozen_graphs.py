@@ -31,8 +31,11 @@ from trtpoets.core.original import Answers, Channels, Format, Layout, scores_fro
 pytest.importorskip("tensorflow")
 
 
-def read(definition: Any, folder: Path, **options: bool) -> LoadedTensorFlow:
-    return read_tensorflow(written(definition, folder / "graph.pb"), **options)
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+
+
+def read(definition: Any, folder: Path, allow_code: bool = False) -> LoadedTensorFlow:
+    return read_tensorflow(written(definition, folder / "graph.pb"), allow_code=allow_code)
 
 
 def classifier(*first: Any, shape: Any = (None, SIDE, SIDE, 3), name: str = "Placeholder", end: str = "softmax") -> Any:
@@ -102,11 +105,14 @@ def test_a_graph_that_decodes_photos_is_fed_after_its_scaling(tmp_path: Path) ->
     [
         ([lambda v1, x: v1.divide(x, 255.0)], RAW),
         ([lambda v1, x: v1.subtract(v1.multiply(x, 1 / 127.5), 1.0)], RAW),
-        ([lambda v1, x: v1.subtract(x, np.float32([123.7, 116.8, 103.9]))], RAW),
-        ([lambda v1, x: v1.subtract(x[..., ::-1], np.float32([103.9, 116.8, 123.7]))], RAW),
-        ([lambda v1, x: v1.divide(v1.subtract(v1.divide(x, 255.0), np.float32([0.485, 0.456, 0.406])), 0.23)], RAW),
+        ([lambda v1, x: v1.subtract(x, np.array([123.7, 116.8, 103.9], np.float32))], RAW),
+        ([lambda v1, x: v1.subtract(x[..., ::-1], np.array([103.9, 116.8, 123.7], np.float32))], RAW),
+        (
+            [lambda v1, x: v1.divide(v1.subtract(v1.divide(x, 255.0), MEAN), 0.23)],
+            RAW,
+        ),
         ([lambda v1, x: v1.subtract(v1.multiply(x, 2.0), 1.0)], UNIT),
-        ([lambda v1, x: v1.divide(v1.subtract(x, np.float32([0.485, 0.456, 0.406])), 0.23)], UNIT),
+        ([lambda v1, x: v1.divide(v1.subtract(x, MEAN), 0.23)], UNIT),
         ([lambda v1, x: v1.multiply(x, 255.0)], UNIT),
         ([lambda v1, x: v1.multiply(v1.add(x, 1.0), 127.5)], SIGNED),
         ([lambda v1, x: v1.multiply(x, 1.1)], None),

@@ -45,7 +45,9 @@ def test_right_answers_and_the_same_scores_in_onnx(
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
     files = files or sorted((SHARED / "data" / "flowers5").rglob("*.jpg"))[::25]
     size = loaded.model.width, loaded.model.height
-    photos = np.stack([np.asarray(Image.open(file).convert("RGB").resize(size, Image.BILINEAR)) for file in files])
+    photos = np.stack(
+        [np.asarray(Image.open(file).convert("RGB").resize(size, Image.Resampling.BILINEAR)) for file in files]
+    )
     spec = spec_of(loaded, pixels)
     with TensorFlowNetwork(loaded) as network:
         output = network.infer(values_from_photos(photos, spec.preprocess, pixels.channels))

@@ -42,7 +42,9 @@ def model() -> Any:
     """A small network in TensorFlow alone, of which saving takes less time than of a Keras model."""
     tf = tensorflow()
 
-    class Network(tf.Module):  # type: ignore[misc]
+    base: Any = tf.Module
+
+    class Network(base):
         def __init__(self) -> None:
             self.kernel, self.classes = tf.Variable(weights(3, 3, 3, 6)), tf.Variable(weights(6, 3, seed=1))
 
