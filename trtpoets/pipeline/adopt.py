@@ -25,6 +25,7 @@ from trtpoets.core.files import atomic_folder, temporary_folder, write_bytes
 from trtpoets.core.original import Evidence, Original, Source
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.reading import read_bytes
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import FULL_WHITE, Classifier, ModelSpec, Photo, Precision, Split, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_details
@@ -115,7 +116,8 @@ def adopt(
             if about_labels.source is Source.ASSUMED:
                 labels, about_labels = standard_labels(dataset.labels, len(labels)) or (labels, about_labels)
             dataset, unmatched = _with_labels(dataset, labels, about_labels)
-        key = hash_of([_VERSION, foreign.sha256, list(labels), dataset and dataset.hash, to_json(config), name])
+        about = [list(labels), to_json(facts), list(size), dataset and dataset.hash, to_json(config)]
+        key = hash_of([_VERSION, foreign.sha256, about, name])
         command = adopt_command(space, path, photos, config)
         known = None if force else _known(space, key)
         if known is not None:
@@ -145,7 +147,7 @@ def adopt(
                 command=command,
                 trial=search.trial,
             )
-            write_bytes(space.onnx(Precision.FP32), exported.path.read_bytes())
+            write_bytes(space.onnx(Precision.FP32), read_bytes(exported.path))
         seal_export(space, ExportConfig().opset, compared)
         return Adoption(spec, compared, search.trial, decision.warnings, unmatched)
 
