@@ -31,7 +31,7 @@ from trtpoets.pipeline import int8_head
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.int8_advice import recommendation, recommended_precision
 from trtpoets.pipeline.int8_head import _compared_heads, refitted_head
-from trtpoets.pipeline.quantize import _int8, _Made
+from trtpoets.pipeline.quantize import _int8, _Origin
 from trtpoets.reporting.model import Int8Summary, Quantisation, Report
 from trtpoets.reporting.sections.int8_section import int8_section
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
@@ -186,6 +186,19 @@ def test_fp16_is_recommended_if_int8_misses_its_target(
     assert recommended_precision(space) is Precision.FP16
 
 
+def test_fp16_is_recommended_if_little_runs_in_int8(
+    tmp_path: Path, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    space = workspace(tmp_path, photos)
+    wide, narrow = models(space, 0)
+    found = recommendation(space, wide, narrow, share=0.31)
+    assert found.precision is Precision.FP16
+    assert found.why.startswith("only 31% of its multiply-adds run in INT8")
+    assert found.gate is not None
+    assert "INT8 brings little" in caplog.text
+    assert recommendation(space, wide, narrow, share=0.6).precision is Precision.INT8
+
+
 def test_an_undecided_target_is_reported(tmp_path: Path, photos: Path) -> None:
     space = workspace(tmp_path, photos)
     wide, narrow = models(space, 0)
@@ -209,7 +222,15 @@ def test_the_notes_describe_the_final_file(tmp_path: Path, photos: Path) -> None
         dataset = dataset_in(space)
         used = calibration_photos(dataset.photos, rough), dataset.in_split(Split.VALIDATION)
         model = _int8(
-            space, wide, used, rough, config, _Made("", dataset.hash, ""), force=False, progress=silent, refit_head=True
+            space,
+            wide,
+            used,
+            rough,
+            config,
+            _Origin("", dataset.hash, ""),
+            force=False,
+            progress=silent,
+            refit_head=True,
         )
     card = open_card(card_of(model.path))
     assert card is not None

@@ -251,6 +251,37 @@ def test_matrix_products_are_not_fused_by_onnx_runtime(tmp_path: Path) -> None:
     assert unwanted_optimizers(int8.SerializeToString()) == ["WeightBiasQuantization"]
 
 
+def test_variances_stay_in_fp32_and_attention_does_not(photos: list[Photo], tmp_path: Path) -> None:
+    model = saved(TOPOLOGIES["vit_parts"](), tmp_path / "fp32.onnx")
+    _, notes = fp16_from_onnx(model, photos[:8], tmp_path / "fp16.onnx")
+    parts = {f"one_norm1_{part}" for part in ("pow", "variance", "eps", "sqrt")}
+    assert {name for name in notes.kept_fp32 if name.startswith("one_norm1")} == parts
+    assert {name for name in notes.kept_fp32 if "softmax" in name} == {"softmax"}
+    assert notes.max_abs < 0.01
+
+
+def test_a_fixed_batch_counts_once() -> None:
+    for name in ("flat_tokens", "vit", "resnet"):
+        model = TOPOLOGIES[name]()
+        builder = Int8GraphBuilder(model, fixed_ranges(placement_from_onnx(model)))
+        for value in (*model.graph.input, *model.graph.output):  # type: ignore[attr-defined]
+            value.type.tensor_type.shape.dim[0].dim_value = 8
+        fixed = Int8GraphBuilder(model, fixed_ranges(placement_from_onnx(model)))
+        assert (fixed.total, fixed.work) == (builder.total, builder.work)
+        assert fixed.build()[1] == builder.build()[1]
+
+
+def test_the_search_may_return_layers_where_much_can_never_be_int8(photos: list[Photo], tmp_path: Path) -> None:
+    """91 % of the ViT can be INT8: of those, 95 % must remain, not of all."""
+    model = saved(TOPOLOGIES["vit"](), tmp_path / "fp32.onnx")
+    (ranges,) = ranges_from_photos(model, photos[:8], CalibrationConfig(method=Method.MINMAX))
+    config = Int8Config(correct_bias=False, target_db=90, search_photos=2, judged_photos=4, max_float_layers=1)
+    evaluator = Int8Evaluator(model, photos[:8], photos[8:12], config)
+    _, notes = int8_from_onnx(evaluator, ranges, tmp_path / "int8.onnx")
+    assert len(notes.steps) == 1
+    assert 0.91 * 0.95 <= notes.share < 0.91
+
+
 # -- older opsets --------------------------------------------------------------------------------------------------
 
 

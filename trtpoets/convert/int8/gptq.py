@@ -168,7 +168,7 @@ def _inputs(node: Any, data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return a sample of the inputs of a layer with weights of this shape: (G, N, D), D numbers for each output."""
     if node.op_type in MATMULS:
         rows = data.reshape(-1, data.shape[-1])
-        return rows[_sample(len(rows), data.shape[-1])][None]
+        return np.asarray(rows[_sample(len(rows), data.shape[-1])][None])
     groups = int(attribute(node, "group", 1))
     windows = _windows(node, data, shape[2:])
     photos, _, high, wide = windows.shape[:4]

@@ -225,11 +225,11 @@ def _residuals(view: GraphView, convolutions: set[str], depth: Mapping[str, int]
 
 def _same_shape(view: GraphView, first: str, second: str) -> bool:
     """Return whether two tensors have the same shape, as far as it is known; a broadcast Add has no residual input."""
-    shapes = view.shape(first), view.shape(second)
-    if shapes[0] is None or shapes[1] is None:
+    one, two = view.shape(first), view.shape(second)
+    if one is None or two is None:
         return True
-    known = zip(*shapes, strict=False)
-    return len(shapes[0]) == len(shapes[1]) and all(one == other or None in (one, other) for one, other in known)
+    sizes = zip(one, two, strict=False)
+    return len(one) == len(two) and all(size == other or None in (size, other) for size, other in sizes)
 
 
 def _ends_convolution(view: GraphView, tensor: str, quantised: set[str], depth: Mapping[str, int]) -> bool:
