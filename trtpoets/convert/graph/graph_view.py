@@ -64,7 +64,10 @@ class GraphView:
         inputs = (value for value in model.graph.input if value.name not in self.constants)
         for size in (size for value in inputs for size in value.type.tensor_type.shape.dim[:1]):
             size.dim_value = 1
-        return _inferred_types(model)
+        types = _inferred_types(model)
+        names = {name for node in self.nodes if node.op_type in WEIGHTED for name in (*node.input, *node.output)}
+        unknown = sorted(name for name in names - {*self.constants, ""} if not _is_fixed(types.get(name)))
+        return {**types, **_measured_types(self._model, unknown)} if unknown else types
 
     @cached_property
     def batch(self) -> int | None:
@@ -138,7 +141,7 @@ class GraphView:
 
     def is_pointwise_map(self, tensor: str) -> bool:
         """Return whether a tensor is (N, C, 1, 1), so that a convolution of it is a matrix-vector product."""
-        shape = self.shape(tensor)
+        shape = self.shape_for_one_photo(tensor)
         return shape is not None and len(shape) == 4 and shape[2:] == (1, 1)
 
 
@@ -188,6 +191,42 @@ def _inferred_types(model: Any) -> dict[str, TypeProto.Tensor]:
 
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     return {value.name: value.type.tensor_type for value in (*graph.input, *graph.output, *graph.value_info)}
+
+
+def _is_fixed(kind: TypeProto.Tensor | None) -> bool:
+    """Return whether all sizes of a tensor are known."""
+    return kind is not None and kind.HasField("shape") and all(size.HasField("dim_value") for size in kind.shape.dim)
+
+
+def _measured_types(model: Any, tensors: Sequence[str]) -> dict[str, TypeProto.Tensor]:
+    """Return the types of tensors with a black photo as input; none if the network cannot be run.
+
+    Shape inference does not follow sizes through a division, such as the number of windows in a Swin transformer.
+    """
+    from onnx import helper
+
+    from trtpoets.core.onnx_file import open_session
+
+    copy = type(model)()
+    copy.CopyFrom(model)
+    outputs = [value.name for value in model.graph.output]
+    added = [name for name in tensors if name not in outputs]
+    copy.graph.output.extend(helper.make_tensor_value_info(name, 1, None) for name in added)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    values = {}
+    for value in model.graph.input:
+        kind = value.type.tensor_type
+        if value.name not in constants:
+            sizes = [size.dim_value or 1 for size in kind.shape.dim]
+            values[value.name] = np.zeros(sizes, helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    try:
+        arrays = open_session(copy.SerializeToString()).run(added, values)
+    except Exception:  # noqa: BLE001 - any graph may come here, also one that ONNX Runtime cannot run
+        return {}
+    return {
+        name: helper.make_tensor_value_info(name, 1, array.shape).type.tensor_type
+        for name, array in zip(added, arrays, strict=True)
+    }
 
 
 def _per_photo(sizes: Sequence[int | None], batch: int | None) -> int:
