@@ -178,7 +178,7 @@ def test_ranges_of_another_network_or_damaged_ones(
 def test_a_network_without_any_layer_for_int8(photos: list[Photo], tmp_path: Path) -> None:
     net = Network()
     model = saved(net.model(net.conv(net.features, 3, "odd")), tmp_path / "fp32.onnx")
-    with pytest.raises(ConversionFailed, match="no convolution of the network can become INT8: odd: it has too few"):
+    with pytest.raises(ConversionFailed, match="no layer of the network can become INT8: odd: it has too few"):
         int8(model, ranges_from_photos(model, photos, CONFIG)[0], photos, tmp_path / "int8.onnx")
 
 

@@ -187,6 +187,19 @@ def test_fp16_is_recommended_if_int8_misses_its_target(
     assert recommended_precision(space) is Precision.FP16
 
 
+def test_fp16_is_recommended_if_little_runs_in_int8(
+    tmp_path: Path, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    space = workspace(tmp_path, photos)
+    wide, narrow = models(space, 0)
+    found = recommendation(space, wide, narrow, share=0.31)
+    assert found.precision is Precision.FP16
+    assert found.why.startswith("only 31% of its multiply-adds run in INT8")
+    assert found.gate is not None
+    assert "INT8 brings little" in caplog.text
+    assert recommendation(space, wide, narrow, share=0.6).precision is Precision.INT8
+
+
 def test_an_undecided_target_is_reported(tmp_path: Path, photos: Path) -> None:
     space = workspace(tmp_path, photos)
     wide, narrow = models(space, 0)

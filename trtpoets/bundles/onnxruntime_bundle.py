@@ -10,8 +10,9 @@ from trtpoets.bundles.bundle_inputs import write_shared
 from trtpoets.bundles.measured import best_row, fastest_precision
 from trtpoets.bundles.vendored_runtime import copy_template, filled, model_words, write_runtime
 from trtpoets.core.files import write_json, write_text
-from trtpoets.core.onnx_file import UNWANTED_OPTIMIZERS
+from trtpoets.core.onnx_file import unwanted_optimizers
 from trtpoets.core.provider_options import PROVIDERS, Providers, batch_range_for, providers_of
+from trtpoets.core.reading import read_bytes
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import BatchRange, Precision
@@ -99,9 +100,15 @@ def _settings(inputs: BundleInputs, provider: str) -> Settings:
         batch=batch,
         session=SessionSettings(intra_op_num_threads=threads),
         config={"session.intra_op.allow_spinning": "1"},
-        disabled_optimizers=tuple(UNWANTED_OPTIMIZERS),
+        disabled_optimizers=_disabled_optimizers(inputs),
         providers={item.value: _providers(inputs, provider, item, batch) for item in inputs.order},
     )
+
+
+def _disabled_optimizers(inputs: BundleInputs) -> tuple[str, ...]:
+    """Return the optimizers that must be off for one of the bundle's files; settings.json has one list for all."""
+    contents = (read_bytes(inputs.model(item).path) for item in inputs.order)
+    return tuple(dict.fromkeys(name for content in contents for name in unwanted_optimizers(content)))
 
 
 def _providers(inputs: BundleInputs, provider: str, precision: Precision, batch: int) -> Providers:

@@ -1,13 +1,14 @@
 """Rewrites an ONNX file for an older TensorRT: lower opset, photos as float32.
 
-Weights, ranges and nodes are unchanged. Only the opset number is lowered, which is valid if every node has the same
-form in the lower opset; ONNX's checker verifies that.
+Weights and ranges are unchanged. Nodes that have another form in the lower opset, or do not exist there, are rewritten
+(`opset_rewrites.py`); ONNX's checker verifies the result.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.convert.opset_rewrites import rewrite_nodes
 from trtpoets.core.errors import BadArtefact, ConversionFailed
 from trtpoets.core.onnx_file import check_onnx, opset_of, write_onnx
 from trtpoets.core.optional import needs
@@ -43,6 +44,7 @@ def onnx_for_older(model: OnnxModel, out: Path, *, opset: int | None = None, flo
 def _lower_opset(proto: Any, opset: int) -> None:
     with needs("train", reason="writing ONNX files"):
         from onnx import helper
+    rewrite_nodes(proto, opset)
     for entry in proto.opset_import:
         if entry.domain in ("", "ai.onnx"):
             entry.version = opset

@@ -34,7 +34,7 @@ FP16_WEIGHT_ERROR = 2.0**-8
 """Weights stay FP32 if rounding them to FP16 causes a larger relative error, as very small values do."""
 
 _IN_FP32 = ("Softmax",)
-"""Operators that always stay FP32: they sum exponentials, and FP32 costs nothing for so few values."""
+"""Operators that stay FP32: they sum exponentials, and FP32 costs nothing for so few values as the scores."""
 
 _SCANNED = 64
 _COMPARED = 32
@@ -132,12 +132,15 @@ def kept_fp32(
 def _kept_fp32(view: GraphView, nodes: Sequence[Any], largest: Mapping[str, float]) -> dict[str, str]:
     limit = FP16_LARGEST / FP16_MARGIN
     kept = {}
+    variances = _variances(view)
     for node in nodes:
         widest = max(
             (name for name in (*node.input, *node.output) if name in largest), key=largest.__getitem__, default=""
         )
-        if node.op_type in _IN_FP32:
+        if node.op_type in _IN_FP32 and not _weighs_values(view, node):
             kept[node.name] = f"{node.op_type} sums exponentials"
+        elif node.name in variances:
+            kept[node.name] = "it computes a variance: squares lose precision and soon exceed the range of FP16"
         elif lacks_fp16(node, view.opset):
             kept[node.name] = f"{node.op_type} has no FP16 version"
         elif widest and largest[widest] > limit:
@@ -147,6 +150,28 @@ def _kept_fp32(view: GraphView, nodes: Sequence[Any], largest: Mapping[str, floa
             if reason:
                 kept[node.name] = reason
     return kept
+
+
+def _weighs_values(view: GraphView, softmax: Any) -> bool:
+    """Return whether a Softmax computes the weights of attention, which a MatMul reads: FP16 suffices for them."""
+    readers = view.readers.get(softmax.output[0], [])
+    return bool(readers) and all(reader.node.op_type == "MatMul" for reader in readers)
+
+
+def _variances(view: GraphView) -> set[str]:
+    """Return the nodes that compute variances, as in a LayerNorm: square, mean, plus epsilon, square root."""
+    found = set()
+    for root in view.nodes:
+        chain = [root]
+        for operators in (("Add",), ("ReduceMean", "GlobalAveragePool"), ("Pow", "Mul")):
+            sources = view.activations(chain[-1])
+            node = view.producer.get(sources[0]) if sources else None
+            if root.op_type != "Sqrt" or node is None or node.op_type not in operators:
+                break
+            chain.append(node)
+        else:
+            found |= {node.name for node in chain}
+    return found
 
 
 def _unfit_weights(view: GraphView, name: str) -> str:

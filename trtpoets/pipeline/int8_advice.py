@@ -33,28 +33,51 @@ _PHOTOS = 1000
 """Maximum number of validation photos to evaluate; it is enough to decide the target."""
 
 
+_LEAST_SHARE = 0.5
+"""Share of the multiply-adds that must run in INT8: with less, conversions between types cost more than INT8 saves."""
+
+
 def advice(
-    space: Workspace, fp32: OnnxModel, int8: OnnxModel, refit_head: bool, progress: Progress = silent
+    space: Workspace,
+    fp32: OnnxModel,
+    int8: OnnxModel,
+    refit_head: bool,
+    progress: Progress = silent,
+    share: float = 1.0,
 ) -> tuple[HeadNotes | None, Recommended]:
     """Refit the head of int8.onnx if `refit_head` is set, and return notes on it (or None) and the recommendation.
 
+    `share` is the share 0..1 of the multiply-adds that run in INT8.
     Refitting may replace the last layer of int8.onnx; the recommendation refers to the resulting file. Call this before
     the card of int8.onnx is sealed.
     """
     head = refitted_head(space, fp32, int8, progress) if refit_head else None
-    return head, recommendation(space, fp32, int8, progress=progress)
+    return head, recommendation(space, fp32, int8, progress=progress, share=share)
 
 
 def recommendation(
-    space: Workspace, fp32: OnnxModel, int8: OnnxModel, target: GateConfig = TARGET, progress: Progress = silent
+    space: Workspace,
+    fp32: OnnxModel,
+    int8: OnnxModel,
+    target: GateConfig = TARGET,
+    progress: Progress = silent,
+    share: float = 1.0,
 ) -> Recommended:
     """Return the precision to ship, the reason, and the gate that it is based on.
 
     FP16 is recommended, with a warning, if INT8 misses `target` on the validation photos: either its confidence
     interval is outside the target, or the measured value is, and there are enough photos for a lossless INT8 to pass.
-    Otherwise INT8 is recommended; `why` says so if there are too few photos to decide.
+    It is recommended too if only a small `share` 0..1 of the multiply-adds runs in INT8. Otherwise INT8 is recommended;
+    `why` says so if there are too few photos to decide.
     """
     photos, gate = gate_on_validation(space, fp32, int8, target, progress)
+    if share < _LEAST_SHARE:
+        why = (
+            f"only {share:.0%} of its multiply-adds run in INT8, and with less than {_LEAST_SHARE:.0%} the conversions "
+            "between types cost more than INT8 saves"
+        )
+        _log.warning("INT8 brings little: %s; use FP16: trtpoets build %s --precision fp16", why, space.name)
+        return Recommended(Precision.FP16, why, photos, gate)
     if gate is None:
         return Recommended(Precision.INT8, "there are no validation photos to compare INT8 with FP32")
     precision, why = _decision(space, gate, photos)

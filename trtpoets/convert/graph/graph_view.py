@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ CONVOLUTIONS = ("Conv", "ConvTranspose")
 MATMULS = ("Gemm", "MatMul")
 WEIGHTED = CONVOLUTIONS + MATMULS
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+
+_SMALL = 4096
+"""Constants with at most this many values may determine shapes; larger ones are weights."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +52,56 @@ class GraphView:
     @cached_property
     def _types(self) -> dict[str, TypeProto.Tensor]:
         # Inferred on first use: most views need no types, and a search creates hundreds of views.
-        import onnx
+        return _inferred_types(_without_weights(self._model))
 
-        graph = onnx.shape_inference.infer_shapes(self._model, data_prop=True).graph
-        return {value.name: value.type.tensor_type for value in (*graph.input, *graph.output, *graph.value_info)}
+    @cached_property
+    def _types_of_one_photo(self) -> dict[str, TypeProto.Tensor]:
+        """The types with a batch of one photo, which fixes all sizes: those after a Reshape to (-1, D) as well."""
+        if self.batch is not None or not self.graph.input:
+            return self._types
+        model = _without_weights(self._model)
+        del model.graph.value_info[:]
+        inputs = (value for value in model.graph.input if value.name not in self.constants)
+        for size in (size for value in inputs for size in value.type.tensor_type.shape.dim[:1]):
+            size.dim_value = 1
+        types = _inferred_types(model)
+        names = {name for node in self.nodes if node.op_type in WEIGHTED for name in (*node.input, *node.output)}
+        unknown = sorted(name for name in names - {*self.constants, ""} if not _is_fixed(types.get(name)))
+        return {**types, **_measured_types(self._model, unknown)} if unknown else types
+
+    @cached_property
+    def batch(self) -> int | None:
+        """The fixed number of photos of the first input; None if it is not fixed."""
+        sizes = [
+            size
+            for value in self.graph.input
+            if value.name not in self.constants
+            for size in value.type.tensor_type.shape.dim[:1]
+        ]
+        return sizes[0].dim_value if sizes and sizes[0].HasField("dim_value") else None
 
     def shape(self, tensor: str) -> tuple[int | None, ...] | None:
         """Return the sizes of a tensor, None for sizes that are not fixed (the batch); None if the shape is unknown."""
+        return self._shape_in(self._types, tensor)
+
+    def _shape_in(self, types: dict[str, TypeProto.Tensor], tensor: str) -> tuple[int | None, ...] | None:
         if tensor in self.constants:
             return tuple(self.constants[tensor].dims)
-        kind = self._types.get(tensor)
+        kind = types.get(tensor)
         if kind is None or not kind.HasField("shape"):
             return None
         return tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+
+    def shape_for_one_photo(self, tensor: str) -> tuple[int | None, ...] | None:
+        """Return the sizes of a tensor for a batch of one photo, or for the fixed batch; None if unknown."""
+        return self._shape_in(self._types_of_one_photo, tensor)
+
+    def rows(self, tensor: str) -> int | None:
+        """Return the number of vectors along the last axis of a tensor for each photo; None if unknown."""
+        shape = self.shape_for_one_photo(tensor)
+        if not shape or None in shape[:-1]:
+            return None
+        return _per_photo(shape[:-1], self.batch)
 
     def is_float(self, tensor: str) -> bool:
         """Return whether a tensor is float32."""
@@ -86,13 +127,21 @@ class GraphView:
             if node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in self.constants
         ]
 
+    def products(self) -> list[Any]:
+        """Return the MatMuls and Gemms whose second factor is computed, as in attention, in graph order."""
+        return [
+            node
+            for node in self.nodes
+            if node.op_type in MATMULS and len(node.input) > 1 and node.input[1] not in self.constants
+        ]
+
     def activations(self, node: Any) -> list[str]:
         """Return the inputs of a node that are computed, not constant."""
         return [name for name in node.input if name and name not in self.constants]
 
     def is_pointwise_map(self, tensor: str) -> bool:
         """Return whether a tensor is (N, C, 1, 1), so that a convolution of it is a matrix-vector product."""
-        shape = self.shape(tensor)
+        shape = self.shape_for_one_photo(tensor)
         return shape is not None and len(shape) == 4 and shape[2:] == (1, 1)
 
 
@@ -117,21 +166,93 @@ def channel_axis(node: Any, weight_rank: int) -> int:
     return weight_rank - 1
 
 
+def _without_weights(model: Any) -> Any:
+    """Return a copy of a ModelProto with large constants as inputs: shape inference needs only their shapes."""
+    from onnx import helper
+
+    light = type(model)()
+    light.ir_version = model.ir_version
+    light.opset_import.extend(model.opset_import)
+    light.functions.extend(model.functions)
+    light.graph.name = model.graph.name
+    for field in ("node", "input", "output", "value_info", "sparse_initializer"):
+        getattr(light.graph, field).extend(getattr(model.graph, field))
+    listed = {value.name for value in model.graph.input}
+    for constant in model.graph.initializer:
+        if int(np.prod(constant.dims, dtype=np.int64)) <= _SMALL:
+            light.graph.initializer.append(constant)
+        elif constant.name not in listed:
+            light.graph.input.append(helper.make_tensor_value_info(constant.name, constant.data_type, constant.dims))
+    return light
+
+
+def _inferred_types(model: Any) -> dict[str, TypeProto.Tensor]:
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    return {value.name: value.type.tensor_type for value in (*graph.input, *graph.output, *graph.value_info)}
+
+
+def _is_fixed(kind: TypeProto.Tensor | None) -> bool:
+    """Return whether all sizes of a tensor are known."""
+    return kind is not None and kind.HasField("shape") and all(size.HasField("dim_value") for size in kind.shape.dim)
+
+
+def _measured_types(model: Any, tensors: Sequence[str]) -> dict[str, TypeProto.Tensor]:
+    """Return the types of tensors with a black photo as input; none if the network cannot be run.
+
+    Shape inference does not follow sizes through a division, such as the number of windows in a Swin transformer.
+    """
+    from onnx import helper
+
+    from trtpoets.core.onnx_file import open_session
+
+    copy = type(model)()
+    copy.CopyFrom(model)
+    outputs = [value.name for value in model.graph.output]
+    added = [name for name in tensors if name not in outputs]
+    copy.graph.output.extend(helper.make_tensor_value_info(name, 1, None) for name in added)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    values = {}
+    for value in model.graph.input:
+        kind = value.type.tensor_type
+        if value.name not in constants:
+            sizes = [size.dim_value or 1 for size in kind.shape.dim]
+            values[value.name] = np.zeros(sizes, helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    try:
+        arrays = open_session(copy.SerializeToString()).run(added, values)
+    except Exception:  # noqa: BLE001 - any graph may come here, also one that ONNX Runtime cannot run
+        return {}
+    return {
+        name: helper.make_tensor_value_info(name, 1, array.shape).type.tensor_type
+        for name, array in zip(added, arrays, strict=True)
+    }
+
+
+def _per_photo(sizes: Sequence[int | None], batch: int | None) -> int:
+    """Return the product of sizes for one photo. A size that is unknown counts as 1."""
+    product = int(np.prod([size or 1 for size in sizes], dtype=np.int64))
+    if not batch:
+        return product
+    first = sizes[0] if sizes else None
+    # With a fixed batch, the first size is a multiple of it, unless the network moved the batch to another axis.
+    return product // batch if first and first % batch == 0 else product // (first or 1)
+
+
 def multiply_adds(view: GraphView, node: Any) -> int:
-    """Return the multiply-adds of a node with weights for one photo; 0 if the shapes are unknown."""
-    weight = view.shape(node.input[1])
-    out = view.shape(node.output[0])
+    """Return the multiply-adds of a convolution or matrix product for one photo; 0 if the shapes are unknown."""
+    weight = view.shape_for_one_photo(node.input[1])
+    out = view.shape_for_one_photo(node.output[0])
     if weight is None or out is None or None in weight:
         return 0
-    # The batch size counts as 1; all other sizes are fixed in the graphs that trtpoets exports.
-    positions = int(np.prod([size or 1 for size in out[1:]], dtype=np.int64))
+    positions = _per_photo(out, view.batch)
     if node.op_type == "Conv":
         return positions * int(np.prod(weight[1:], dtype=np.int64))  # type: ignore[arg-type]
     if node.op_type == "ConvTranspose":
-        source = view.shape(node.input[0])
+        source = view.shape_for_one_photo(node.input[0])
         if source is None:
             return 0
-        spread = int(np.prod([size or 1 for size in source[1:]], dtype=np.int64))
+        spread = _per_photo(source, view.batch)
         return spread * int(np.prod(weight[1:], dtype=np.int64))  # type: ignore[arg-type]
     last = len(weight) == 1 or (node.op_type == "Gemm" and attribute(node, "transB", 0))
     depth = weight[-1] if last else weight[-2]

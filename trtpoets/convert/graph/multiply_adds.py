@@ -82,11 +82,12 @@ def view_of_any(model: Any) -> GraphView:
             node.CopyFrom(_standard(node) or node)
     try:
         view = GraphView(copy)
-        view.shape("")
+        view.shape_for_one_photo("")
     except Exception:  # noqa: BLE001 - shape inference raises any type; without it, only the file's own shapes are used
         view = GraphView(copy)
         values = (*copy.graph.input, *copy.graph.output, *copy.graph.value_info)
-        view.__dict__["_types"] = {value.name: value.type.tensor_type for value in values}
+        types = {value.name: value.type.tensor_type for value in values}
+        view.__dict__.update(_types=types, _types_of_one_photo=types)
     return view
 
 

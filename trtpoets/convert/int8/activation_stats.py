@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.convert.graph.graph_view import GraphView
+from trtpoets.convert.graph.graph_view import MATMULS, GraphView
 from trtpoets.convert.int8.thresholds import BINS
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.images import photo_batches
@@ -103,17 +103,26 @@ def activation_histograms(
     values_per_photo = sum(int(np.prod([size or 1 for size in view.shape(name) or ()])) for name in names)
     at_once = max(1, min(batch_size, _FETCH_BYTES // max(1, 4 * values_per_photo)))
     counts = {name: np.zeros(BINS, np.int64) for name in names}
+    last = {name for name in names if any(reader.node.op_type in MATMULS for reader in view.readers.get(name, ()))}
     session = open_session(with_outputs(model, names).SerializeToString())
     for _, (_, *arrays) in _run_batches(session, photos, preprocess, at_once, progress):
         for name, array in zip(names, arrays, strict=True):
-            dense = array.ndim == 4 and min(array.shape[2:]) > _DENSE
-            values = array[:, :, ::2, ::2] if dense else array
+            values = _sampled(array, channels_last=name in last)
             bins = (np.abs(values).ravel() * np.float32(BINS / tops[name])).astype(np.int32)
             # The highest value lies on the upper edge of the last bin and is counted in that bin.
             batch_counts = np.bincount(bins, minlength=BINS)
             counts[name] += batch_counts[:BINS]
             counts[name][-1] += batch_counts[BINS:].sum()
     return counts
+
+
+def _sampled(array: np.ndarray, channels_last: bool) -> np.ndarray:
+    """Return every second row and column of large feature maps, (N, C, H, W) or (N, H, W, C); other arrays as is."""
+    if array.ndim != 4:
+        return array
+    if channels_last:
+        return array[:, ::2, ::2] if min(array.shape[1:3]) > _DENSE else array
+    return array[:, :, ::2, ::2] if min(array.shape[2:]) > _DENSE else array
 
 
 def _run_batches(

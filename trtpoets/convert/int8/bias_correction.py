@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.convert.graph.graph_view import GraphView, attribute, channel_axis
+from trtpoets.convert.graph.graph_view import CONVOLUTIONS, GraphView, attribute, channel_axis
 from trtpoets.convert.int8.activation_stats import with_outputs
 from trtpoets.convert.int8.fidelity import features_of, sqnr_db
 from trtpoets.convert.int8.segments import LiveTensors, Segment, SegmentRunner, last_needed, split_model
@@ -75,14 +75,19 @@ def bias_shifts(
         if segment.end and _is_quantised(segment) and has_bias(segment.nodes[-1], segment.view):
             runner.advance(clipped_segment, before)
             output = live[segment.tensor]
-            shift = (_channel_means(before[clipped_segment.tensor]) - _channel_means(output)).astype(np.float32)
-            live[segment.tensor] = output + shift.reshape(-1, *[1] * (output.ndim - 2))
+            axis = 1 if segment.nodes[-1].op_type in CONVOLUTIONS else output.ndim - 1
+            means = (_channel_means(array, axis) for array in (before[clipped_segment.tensor], output))
+            shift = np.subtract(*means).astype(np.float32)
+            live[segment.tensor] = output + shift.reshape(-1, *[1] * (output.ndim - 1 - axis))
             shifts[segment.end] = shift
     return shifts
 
 
 def with_shifted_biases(model: Any, shifts: Mapping[str, np.ndarray]) -> Any:
-    """Return a copy of a ModelProto with the bias of each named layer shifted. A convolution without bias gets one."""
+    """Return a copy of a ModelProto with the bias of each named layer shifted. A convolution without bias gets one.
+
+    The bias of a MatMul is the constant of the Add after it.
+    """
     from onnx import numpy_helper
 
     copy = type(model)()
@@ -92,15 +97,16 @@ def with_shifted_biases(model: Any, shifts: Mapping[str, np.ndarray]) -> Any:
         if node.name not in shifts:
             continue
         shift = shifts[node.name]
+        holder, index = bias_of(node, view) or (node, 2)
         name = f"{node.name}.bias"
-        if len(node.input) > 2 and node.input[2]:
-            old = view.array(node.input[2])
-            name = node.input[2] if len(view.readers[node.input[2]]) == 1 else f"{node.name}.own_bias"
+        if len(holder.input) > index and holder.input[index]:
+            old = view.array(holder.input[index])
+            name = holder.input[index] if len(view.readers[holder.input[index]]) == 1 else f"{node.name}.own_bias"
             shift = old.reshape(-1) + shift
         else:
             del node.input[2:]
             node.input.append(name)
-        node.input[2] = name
+        holder.input[index] = name
         constant = numpy_helper.from_array(np.asarray(shift, np.float32), name)
         if name in view.constants:
             view.constants[name].CopyFrom(constant)
@@ -134,12 +140,27 @@ def _is_quantised(segment: Segment) -> bool:
 def has_bias(node: Any, view: GraphView) -> bool:
     """Return whether a layer has a bias of one number per channel, or can be given one."""
     if node.op_type == "MatMul":
-        return False
+        return bias_of(node, view) is not None
     if node.op_type == "Gemm" and attribute(node, "beta", 1.0) != 1.0:
         return False
     if len(node.input) < 3 or not node.input[2]:
         return True
     return node.input[2] in view.constants and view.array(node.input[2]).size == _channels(node, view)
+
+
+def bias_of(node: Any, view: GraphView) -> tuple[Any, int] | None:
+    """Return the node that adds a layer's bias and the index of its input: the Add after a MatMul; None without one."""
+    if node.op_type != "MatMul":
+        return (node, 2) if len(node.input) > 2 and node.input[2] else None
+    readers = view.readers.get(node.output[0], [])
+    if len(readers) != 1 or readers[0].node.op_type != "Add" or node.output[0] in view.outputs:
+        return None
+    index = 1 - readers[0].index
+    name = readers[0].node.input[index]
+    shape = view.shape(name) if name in view.constants else None
+    if shape and int(np.prod(shape)) == shape[-1] == _channels(node, view):  # type: ignore[arg-type]
+        return readers[0].node, index
+    return None
 
 
 def _channels(node: Any, view: GraphView) -> int:
@@ -150,7 +171,7 @@ def _channels(node: Any, view: GraphView) -> int:
     return int(size or 0) * groups
 
 
-def _channel_means(array: np.ndarray) -> np.ndarray:
-    """Return the mean of each channel (axis 1): float64 (channels,)."""
-    others = tuple(axis for axis in range(array.ndim) if axis != 1)
+def _channel_means(array: np.ndarray, axis: int) -> np.ndarray:
+    """Return the mean of each channel: float64 (channels,)."""
+    others = tuple(other for other in range(array.ndim) if other != axis)
     return np.asarray(array.mean(axis=others, dtype=np.float64))

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.convert.graph.graph_view import MATMULS, GraphView
+from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.activation_stats import with_outputs
+from trtpoets.convert.int8.placement import is_matrix_vector
 from trtpoets.core.network_notes import Fidelity
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.types import INPUT_NAME
@@ -18,9 +19,13 @@ HIGHEST_DB = 200.0
 """The SQNR in dB of arrays that are equal. It would be infinite, and JSON has no infinity."""
 
 
+_SCORES = ("Softmax", "LogSoftmax", "Sigmoid")
+"""Operators that compute scores from logits."""
+
+
 @dataclass(frozen=True)
 class NetworkOutputs:
-    """Outputs of a network: `features` float32 (N, F), the last layer's input, and `scores` float32 (N, C)."""
+    """Outputs of a network: `features` float32 (N, F), see `features_of`, and `scores` float32 (N, C)."""
 
     features: np.ndarray
     scores: np.ndarray
@@ -39,10 +44,19 @@ def sqnr_db(reference: np.ndarray, other: np.ndarray) -> float:
 
 
 def features_of(view: GraphView) -> str:
-    """Return the input of the last MatMul or Gemm; without one, the input of the last layer with weights."""
-    weighted = view.weighted()
-    matmuls = [node for node in weighted if node.op_type in MATMULS]
-    return str((matmuls or weighted)[-1].input[0])
+    """Return the input of the last layer with weights, which stays in floating point; otherwise the logits.
+
+    Where the last layer is INT8, as the last convolution of SqueezeNet is, its own error must count as well.
+    """
+    last = view.weighted()[-1]
+    if is_matrix_vector(view, last):
+        return str(last.input[0])
+    tensor = view.outputs[0]
+    while (node := view.producer.get(tensor)) is not None and len(view.activations(node)) == 1:
+        tensor = view.activations(node)[0]
+        if node.op_type in _SCORES:
+            return tensor
+    return str(last.input[0])
 
 
 def outputs_from_onnx(model: Any, features: str, batches: Iterable[np.ndarray]) -> NetworkOutputs:

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.convert.graph.graph_view import GraphView, attribute
-from trtpoets.convert.int8.bias_correction import has_bias, with_shifted_biases
+from trtpoets.convert.graph.graph_view import MATMULS, GraphView, attribute, channel_axis
+from trtpoets.convert.int8.bias_correction import bias_of, has_bias, with_shifted_biases
 from trtpoets.convert.int8.placement import Placement
 from trtpoets.convert.int8.qdq import LEVELS, channel_scales
 from trtpoets.convert.int8.segments import LiveTensors, SegmentRunner, split_model
@@ -43,7 +43,7 @@ _BLOCK = 64
 
 @dataclass(frozen=True)
 class _Layer:
-    """A convolution that reads the tensor `source` and the constant `weights`, both through Q/DQ pairs."""
+    """A layer that reads the tensor `source` and the constant `weights`, both through Q/DQ pairs."""
 
     node: Any
     source: str
@@ -53,14 +53,18 @@ class _Layer:
 def gptq_weights(
     quantised: Any, placement: Placement, photos: np.ndarray, progress: Progress = silent
 ) -> dict[str, np.ndarray]:
-    """Return the rounded weights of the INT8 convolutions of a ModelProto, by name: multiples of the scale, float32.
+    """Return the rounded weights of the INT8 layers of a ModelProto, by name: multiples of the scale, float32.
 
     `photos` are uint8 (N, H, W, 3). Layers are processed in graph order, each on the output of the rounded layers
-    before it. Transposed and very wide convolutions are omitted, which rounds them to the nearest.
+    before it. Transposed convolutions, very wide layers and MatMuls without bias are omitted, which rounds them to the
+    nearest.
     """
     channels = {weight.node: weight.tensor for weight in placement.weights}
     original = GraphView(quantised)
-    zeros = {name: np.zeros(original.array(tensor).shape[0], np.float32) for name, tensor in channels.items()}
+    zeros = {
+        weight.node: np.zeros(original.array(weight.tensor).shape[weight.axis], np.float32)
+        for weight in placement.weights
+    }
     model = with_shifted_biases(
         quantised, {node.name: zeros[node.name] for node in original.nodes if _is_supported(original, node, channels)}
     )
@@ -116,11 +120,19 @@ def gptq(weights: np.ndarray, products: np.ndarray, scales: np.ndarray) -> np.nd
 
 
 def _is_supported(view: GraphView, node: Any, weights: Mapping[str, str]) -> bool:
-    """Return whether a node is an INT8 convolution with its own weights and bias that is not too wide."""
-    if node.op_type != "Conv" or node.name not in weights or not has_bias(node, view):
+    """Return whether a node is an INT8 layer with its own weights and bias that is not too wide."""
+    if node.op_type == "ConvTranspose" or node.name not in weights or not has_bias(node, view):
         return False
-    depth = int(np.prod(view.array(weights[node.name]).shape[1:]))
+    depth = _rows(node, view.array(weights[node.name])).shape[-1]
     return len(view.readers[node.input[1]]) == 1 and depth <= _WIDEST
+
+
+def _rows(node: Any, weights: np.ndarray) -> np.ndarray:
+    """Return weights as (G, R, D): groups, output channels of a group, weights of a channel."""
+    if node.op_type not in MATMULS:
+        groups = int(attribute(node, "group", 1))
+        return weights.reshape(groups, len(weights) // groups, -1)
+    return (weights if channel_axis(node, weights.ndim) == 0 else weights.T)[None]
 
 
 def _round_layer(view: GraphView, layer: _Layer, data: np.ndarray) -> np.ndarray:
@@ -128,30 +140,49 @@ def _round_layer(view: GraphView, layer: _Layer, data: np.ndarray) -> np.ndarray
     from onnx import numpy_helper
 
     exact = view.array(layer.weights)
-    groups = int(attribute(layer.node, "group", 1))
-    rows = exact.reshape(groups, len(exact) // groups, -1).astype(np.float64)
-    means, products = _moments(layer.node, data, exact.shape, groups)
-    rounded = gptq(rows, products, channel_scales(exact, 0).reshape(groups, -1).astype(np.float64))
-    values = rounded.reshape(exact.shape).astype(np.float32)
-    bias = view.array(layer.node.input[2]) + np.einsum("grd,gd->gr", rows - rounded, means).reshape(-1)
-    for name, array in ((layer.weights, values), (layer.node.input[2], bias.astype(np.float32))):
-        view.constants[name].CopyFrom(numpy_helper.from_array(array, name))
+    rows = _rows(layer.node, exact).astype(np.float64)
+    axis = channel_axis(layer.node, exact.ndim)
+    means, products = _moments(_inputs(layer.node, data, exact.shape))
+    rounded = gptq(rows, products, channel_scales(exact, axis).reshape(len(rows), -1).astype(np.float64))
+    # The result has the axes of the rows: those of the weights, but transposed for a MatMul.
+    channels_first = exact.shape if axis == 0 else exact.shape[::-1]
+    values = rounded.astype(np.float32).reshape(channels_first)
+    values = np.ascontiguousarray(values if axis == 0 else values.T)
+    adding, index = bias_of(layer.node, view) or (layer.node, 2)
+    name = adding.input[index]
+    old = view.array(name)
+    bias = old.reshape(-1) + np.einsum("grd,gd->gr", rows - rounded, means).reshape(-1)
+    for constant, array in ((layer.weights, values), (name, bias.astype(np.float32).reshape(old.shape))):
+        view.constants[constant].CopyFrom(numpy_helper.from_array(array, constant))
     return values
 
 
-def _moments(node: Any, data: np.ndarray, shape: tuple[int, ...], groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the means (G, D) of a convolution's inputs and the sums of their centred products (G, D, D), float64."""
-    windows = _windows(node, data, shape[2:])
-    photos, _, high, wide = windows.shape[:4]
-    depth = int(np.prod(shape[1:]))
-    count = min(photos * high * wide, _ROWS, max(1, _NUMBERS // (depth * groups)))
-    chosen = np.sort(np.random.default_rng(0).choice(photos * high * wide, count, replace=False))
-    photo, place = np.divmod(chosen, high * wide)
-    row, column = np.divmod(place, wide)
-    inputs = windows[photo, :, row, column].reshape(count, groups, depth).transpose(1, 0, 2)
+def _moments(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the means (G, D) of inputs (G, N, D) and the sums of their centred products (G, D, D), float64."""
     means = inputs.mean(axis=1, dtype=np.float64)
     centred = inputs - means[:, None].astype(np.float32)
     return means, np.asarray(centred.transpose(0, 2, 1) @ centred, np.float64)
+
+
+def _inputs(node: Any, data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a sample of the inputs of a layer with weights of this shape: (G, N, D), D numbers for each output."""
+    if node.op_type in MATMULS:
+        rows = data.reshape(-1, data.shape[-1])
+        return np.asarray(rows[_sample(len(rows), data.shape[-1])][None])
+    groups = int(attribute(node, "group", 1))
+    windows = _windows(node, data, shape[2:])
+    photos, _, high, wide = windows.shape[:4]
+    depth = int(np.prod(shape[1:]))
+    chosen = _sample(photos * high * wide, depth * groups)
+    photo, place = np.divmod(chosen, high * wide)
+    row, column = np.divmod(place, wide)
+    return np.asarray(windows[photo, :, row, column].reshape(len(chosen), groups, depth).transpose(1, 0, 2))
+
+
+def _sample(count: int, width: int) -> np.ndarray:
+    """Return the indices, ascending, of at most 16384 of `count` positions with `width` numbers each."""
+    most = min(count, _ROWS, max(1, _NUMBERS // width))
+    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
 
 
 def _windows(node: Any, data: np.ndarray, kernel: tuple[int, ...]) -> np.ndarray:

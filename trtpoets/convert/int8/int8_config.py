@@ -14,8 +14,8 @@ class Int8Config:
     Biases are corrected on `correction_photos` training photos, weights are rounded on `rounding_photos`. The result is
     measured on `judged_photos` validation photos. If the SQNR of the features is below `target_db`, or the agreement
     below `target_agreement`, the most sensitive layers are kept in FP32: as few as reach both targets, at most
-    `max_float_layers` (None: no limit), and only while `int8_share` of all multiply-adds stays INT8. The sensitivity
-    analysis uses the first `search_photos` of the validation photos.
+    `max_float_layers` (None: no limit), and only while `int8_share` of all multiply-adds stays INT8; where less can be
+    INT8 at all, `int8_share` of those. The sensitivity analysis uses the first `search_photos` validation photos.
     """
 
     correct_bias: bool = True

@@ -31,17 +31,17 @@ class Int8GraphBuilder:
         limits = {name: (-entry.limit, entry.limit) for name, entry in ranges.equalised.items()}
         self._tensors = {**ranges.tensors, **limits}
         self.work = {node.name: multiply_adds(self.view, node) for node in self.view.weighted()}
-        self.total = sum(self.work.values())
+        self.total = sum(self.work.values()) + sum(multiply_adds(self.view, node) for node in self.view.products())
 
     def build(self, keep_float: Mapping[str, str] | None = None) -> tuple[Any, Placement]:
         """Return the graph with Q/DQ pairs, and their placement. `keep_float` maps layers kept in FP32 to the reason.
 
-        Raises ConversionFailed when no convolution can become INT8.
+        Raises ConversionFailed when no layer can become INT8.
         """
         placement = placement_in(self.view, {**self.always_fp32, **(keep_float or {})})
         if not placement.weights:
             raise ConversionFailed(
-                "no convolution of the network can become INT8: "
+                "no layer of the network can become INT8: "
                 + "; ".join(f"{name}: {reason}" for name, reason in placement.in_float.items()),
                 hint="use FP16: trtpoets quantize NAME --precision fp16",
                 code="TP3026",

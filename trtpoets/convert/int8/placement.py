@@ -2,8 +2,11 @@
 
 TensorRT fuses a convolution, its bias, activation and residual Add into one INT8 kernel if every input of that kernel
 is behind a Q/DQ pair and there is no pair inside it. So pairs are placed before convolutions (data and weights), on the
-residual side of an Add, and around pooling and Concat between INT8 neighbours. Sources: the TensorRT developer guide,
-"Q/DQ Layer-Placement Recommendations"; NVIDIA's quantisation toolkits for TensorFlow and PyTorch.
+residual side of an Add, and around pooling and Concat between INT8 neighbours. An activation may consist of several
+nodes, as x * sigmoid(x) does; the pair goes after all of them. A product of many rows with constant weights gets pairs
+on both factors; a residual Add after it gets none, because such networks (transformers) do not tolerate INT8 there.
+Sources: the TensorRT developer guide, "Q/DQ Layer-Placement Recommendations"; NVIDIA's quantisation toolkits for
+TensorFlow and PyTorch.
 """
 
 from __future__ import annotations
@@ -23,13 +26,28 @@ from trtpoets.convert.graph.graph_view import (
 )
 from trtpoets.core.errors import BadArtefact, ConversionFailed
 
-_FUSED = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Elu", "Tanh", "Softplus"}
-"""One-input operators that TensorRT fuses into the convolution before them."""
+_FUSED = {
+    *("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Elu", "Tanh", "Softplus"),
+    *("Celu", "Erf", "Gelu", "Mish", "PRelu", "Selu", "Softsign", "ThresholdedRelu"),
+}
+"""Activations: operators with one computed input that TensorRT fuses into the convolution before them."""
 
-_SCALED = {"Mul", "Add", "Sub", "Div"}
-"""Operators that are fused too if their other input is constant."""
+_SCALED = {"Mul", "Add", "Sub", "Div", "BatchNormalization"}
+"""Operators that are fused too if their other inputs are constant or come from the same convolution."""
+
+_LARGEST_ACTIVATION = 16
+"""Most nodes of one activation. GELU by tanh, the largest that is known, has nine."""
 
 _POOLS = {"AveragePool", "GlobalAveragePool", "MaxPool"}
+
+_CARRIERS = {
+    *("Concat", "Split", "Slice", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"),
+    *("DepthToSpace", "SpaceToDepth", "Gather"),
+}
+"""Operators that only move values, so that their input and output can share one scale."""
+
+MANY_ROWS = 16
+"""Least number of rows per photo for which a MatMul becomes INT8: the height of a tile of INT8 tensor cores."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +70,8 @@ class QuantisedWeight:
 
 @dataclass(frozen=True)
 class Placement:
-    """The places of Q/DQ pairs. `same_scale` are groups of tensors that share one scale because a Concat joins them.
+    """The places of Q/DQ pairs. `same_scale` are groups of tensors that share one scale because a Concat joins them, or
+    because a Split divides them.
 
     `in_float` maps each convolution, MatMul and Gemm that stays in floating point, by node name, to the reason.
     """
@@ -71,7 +90,8 @@ class Placement:
 def placement_from_onnx(model: Any, keep_float: Mapping[str, str] | None = None) -> Placement:
     """Return where Q/DQ pairs go in a ModelProto. `keep_float` maps nodes that must not become INT8 to the reason.
 
-    Raises BadArtefact if it has pairs already or unnamed nodes, ConversionFailed if it has no convolution.
+    Raises BadArtefact if it has pairs already or unnamed nodes, ConversionFailed if it has neither a convolution nor a
+    product of many rows with constant weights.
     """
     _check(model)
     return placement_in(GraphView(model), keep_float)
@@ -81,18 +101,20 @@ def placement_in(view: GraphView, keep_float: Mapping[str, str] | None = None) -
     """Return the same as `placement_from_onnx`, for a graph that `placement_from_onnx` has checked before."""
     in_float = {**_reasons(view), **(keep_float or {})}
     weighted = view.weighted()
-    convolutions = [node for node in weighted if node.name not in in_float]
-    if not any(node.op_type in CONVOLUTIONS for node in weighted):
+    quantised = [node for node in weighted if node.name not in in_float]
+    if not quantised and not any(node.op_type in CONVOLUTIONS for node in weighted):
         raise ConversionFailed(
-            "the network has no convolution, so no layer can become INT8",
+            "the network has no convolution and no product of many rows with constant weights, so no layer can become "
+            "INT8",
             hint="use FP16: trtpoets quantize NAME --precision fp16",
             code="TP3029",
         )
-    uses = {(node.name, 0) for node in convolutions}
-    uses |= _residuals(view, {node.name for node in convolutions})
-    concats = _joinable(view, uses)
-    uses |= {(node.name, index) for node in concats for index in range(len(node.input))}
-    uses |= _pooled(view, uses)
+    depth = _depths(view)
+    uses = {(node.name, 0) for node in quantised}
+    uses |= _residuals(view, {node.name for node in quantised if node.op_type in CONVOLUTIONS}, depth)
+    joined, groups = _joined(view, uses)
+    uses |= joined
+    uses |= _pooled(view, uses, depth)
     inputs = tuple(
         QuantisedInput(node.name, index, node.input[index])
         for node in view.nodes
@@ -101,10 +123,10 @@ def placement_in(view: GraphView, keep_float: Mapping[str, str] | None = None) -
     )
     weights = tuple(
         QuantisedWeight(node.name, node.input[1], channel_axis(node, len(view.constants[node.input[1]].dims)))
-        for node in convolutions
+        for node in quantised
     )
     names = {node.name for node in weighted}
-    return Placement(inputs, weights, _groups(concats), {name: why for name, why in in_float.items() if name in names})
+    return Placement(inputs, weights, groups, {name: why for name, why in in_float.items() if name in names})
 
 
 def _check(model: Any) -> None:
@@ -128,16 +150,45 @@ def _reasons(view: GraphView) -> dict[str, str]:
     """Return the layers with weights that gain nothing from INT8, and why."""
     reasons = {}
     first = True
+    axes: dict[str, int] = {}
     for node in view.weighted():
-        if node.op_type in MATMULS:
-            # It is little work, limited by memory bandwidth, and its error would reach the scores undamped.
-            reasons[node.name] = "a matrix-vector product for each photo, next to the scores"
+        axis = channel_axis(node, len(view.constants[node.input[1]].dims))
+        if axes.setdefault(node.input[1], axis) != axis:
+            reasons[node.name] = "another layer has the same weights with another output axis"
+        elif node.op_type in MATMULS:
+            reason = _reason_of_product(view, node)
+            if reason:
+                reasons[node.name] = reason
         elif view.is_pointwise_map(node.input[0]):
             reasons[node.name] = "its input has one value per channel: a matrix-vector product for each photo"
         elif not _fits_tensor_cores(view, node, first):
             reasons[node.name] = "it has too few channels, or a number that is no multiple of 8"
         first = False
     return reasons
+
+
+def is_matrix_vector(view: GraphView, node: Any) -> bool:
+    """Return whether a layer with weights multiplies one vector per photo, so that INT8 would not make it faster."""
+    if node.op_type in MATMULS:
+        rows = view.rows(node.input[0])
+        return rows is None or rows == 1
+    return view.is_pointwise_map(node.input[0])
+
+
+def _reason_of_product(view: GraphView, node: Any) -> str:
+    """Return why a MatMul or Gemm with constant weights stays in floating point; empty if it becomes INT8."""
+    if is_matrix_vector(view, node):
+        # It is little work, limited by memory bandwidth, and its error would reach the scores undamped.
+        return "a matrix-vector product for each photo, next to the scores"
+    rows = view.rows(node.input[0]) or 0
+    shape = [int(size) for size in view.constants[node.input[1]].dims]
+    if rows < MANY_ROWS:
+        return f"a product of only {rows} rows for each photo"
+    if len(shape) != 2 or min(shape) < MANY_ROWS or any(size % 8 for size in shape):
+        return "it has too few channels, or a number that is no multiple of 8"
+    if attribute(node, "transA", 0) or attribute(node, "alpha", 1.0) != 1.0:
+        return "it transposes or scales its input"
+    return ""
 
 
 def _fits_tensor_cores(view: GraphView, node: Any, first: bool) -> bool:
@@ -156,14 +207,15 @@ def _fits_tensor_cores(view: GraphView, node: Any, first: bool) -> bool:
     return (out % 8 == 0 or into % 8 == 0) and (first or max(out, into) >= 16) and len(set(kernel)) == 1
 
 
-def _residuals(view: GraphView, quantised: set[str]) -> set[tuple[str, int]]:
+def _residuals(view: GraphView, convolutions: set[str], depth: Mapping[str, int]) -> set[tuple[str, int]]:
     """Return the residual input of each Add that ends an INT8 convolution: (node name, input index)."""
-    depth = _depths(view)
     residuals = set()
     for node in view.nodes:
-        if node.op_type != "Add" or len(view.activations(node)) != 2 or node.input[0] == node.input[1]:
+        if node.op_type not in ("Add", "Sum") or len(node.input) != 2 or len(view.activations(node)) != 2:
             continue
-        ends = [index for index in (0, 1) if _ends_convolution(view, node.input[index], quantised)]
+        if node.input[0] == node.input[1] or not _same_shape(view, *node.input):
+            continue
+        ends = [index for index in (0, 1) if _ends_convolution(view, node.input[index], convolutions, depth)]
         if ends:
             # If both inputs end a convolution, the Add is fused into the longer branch, which is computed last.
             main = max(ends, key=lambda index: (depth[node.input[index]], index))
@@ -171,18 +223,38 @@ def _residuals(view: GraphView, quantised: set[str]) -> set[tuple[str, int]]:
     return residuals
 
 
-def _ends_convolution(view: GraphView, tensor: str, quantised: set[str]) -> bool:
-    """Return whether only fused operators lie between an INT8 convolution and the tensor, each with one reader."""
-    while len(view.readers.get(tensor, [])) == 1 and tensor not in view.outputs:
-        node = view.producer.get(tensor)
-        if node is None:
+def _same_shape(view: GraphView, first: str, second: str) -> bool:
+    """Return whether two tensors have the same shape, as far as it is known; a broadcast Add has no residual input."""
+    one, two = view.shape(first), view.shape(second)
+    if one is None or two is None:
+        return True
+    sizes = zip(one, two, strict=False)
+    return len(one) == len(two) and all(size == other or None in (size, other) for size, other in sizes)
+
+
+def _ends_convolution(view: GraphView, tensor: str, quantised: set[str], depth: Mapping[str, int]) -> bool:
+    """Return whether only one activation lies between an INT8 convolution and the tensor, which has one reader.
+
+    The activation may consist of several nodes, as x * sigmoid(x) does: all that they read is the convolution's output,
+    and nothing outside the activation reads what is inside.
+    """
+    passed: set[str] = set()
+    pending = {tensor}
+    while len(passed) < _LARGEST_ACTIVATION:
+        latest = max(pending, key=lambda name: depth.get(name, 0))
+        readers = {reader.node.name for reader in view.readers.get(latest, [])}
+        alone = len(view.readers.get(latest, [])) == 1 if not passed else readers <= passed
+        node = view.producer.get(latest)
+        if node is None or not alone or latest in view.outputs:
             return False
-        if node.name in quantised:
+        if len(pending) == 1 and node.name in quantised:
             return True
-        computed = view.activations(node)
-        if node.op_type not in _FUSED | _SCALED or len(computed) != 1:
+        if node.op_type not in _FUSED | _SCALED:
             return False
-        tensor = computed[0]
+        passed.add(node.name)
+        pending = (pending - {latest}) | set(view.activations(node))
+        if not pending:
+            return False
     return False
 
 
@@ -195,30 +267,84 @@ def _depths(view: GraphView) -> dict[str, int]:
     return depth
 
 
-def _joinable(view: GraphView, uses: Collection[tuple[str, int]]) -> list[Any]:
-    """Return the Concats that can run in INT8: those whose readers all run in INT8."""
-    joined = {node.name: node for node in view.nodes if node.op_type == "Concat"}
+def _joined(
+    view: GraphView, uses: Collection[tuple[str, int]]
+) -> tuple[set[tuple[str, int]], tuple[tuple[str, ...], ...]]:
+    """Return the inputs of Concats, Splits and the operators next to them that run in INT8, and the groups of tensors.
+
+    All operators that only move values and are connected form a region with one scale. It runs in INT8 if all that it
+    is read by runs in INT8. A region without a Concat or a division gets no pairs: TensorRT moves the pair after it to
+    before it.
+    """
+    carriers = _int8_carriers(view, uses)
+    pairs: set[tuple[str, int]] = set()
+    groups: list[dict[str, None]] = []
+    for node in carriers.values():
+        members = dict.fromkeys([*_carried(node), *node.output])
+        touching = [group for group in groups if not members.keys().isdisjoint(group)]
+        groups = [group for group in groups if group not in touching]
+        for group in touching:
+            members = {**group, **members}
+        groups.append(members)
+    kept = []
+    for group in groups:
+        inside = [node for node in carriers.values() if node.output[0] in group]
+        # Also after a Concat, and before a tensor is divided, so that each of these operators has INT8 on both sides.
+        divided = {name for node in inside for name in _carried(node) if _is_divided(view, node, carriers)}
+        concats = {node.output[0]: node for node in inside if node.op_type == "Concat"}
+        if not concats and not divided:
+            continue
+        kept.append(tuple(group))
+        for node in inside:
+            wanted = node.op_type == "Concat" or node.input[0] in divided or node.input[0] in concats
+            pairs |= {(node.name, index) for index in range(len(_carried(node)))} if wanted else set()
+    return pairs, tuple(kept)
+
+
+def _carried(node: Any) -> list[str]:
+    """Return the inputs whose values an operator moves; the others of a carrier are sizes and positions."""
+    return list(node.input) if node.op_type == "Concat" else list(node.input[:1])
+
+
+def _is_divided(view: GraphView, node: Any, carriers: Mapping[str, Any]) -> bool:
+    """Return whether the input of a carrier is divided: by a Split, or by several Slices."""
+    readers = view.readers.get(node.input[0], [])
+    return node.op_type == "Split" or (len(readers) > 1 and all(reader.node.name in carriers for reader in readers))
+
+
+def _int8_carriers(view: GraphView, uses: Collection[tuple[str, int]]) -> dict[str, Any]:
+    """Return the operators that only move values and whose readers all run in INT8, by name."""
+    carriers = {
+        node.name: node
+        for node in view.nodes
+        if node.op_type in _CARRIERS
+        and all(name not in view.constants for name in _carried(node))
+        and all(name in view.constants for name in node.input[len(_carried(node)) :] if name)
+        and view.is_float(node.output[0])
+    }
 
     def can_read(reader: Reader) -> bool:
         node = reader.node
-        return (node.name, reader.index) in uses or node.op_type in _POOLS or node.name in joined
+        return (node.name, reader.index) in uses or node.op_type in _POOLS or node.name in carriers
 
     changed = True
     while changed:
         excluded = [
             name
-            for name, node in joined.items()
-            if node.output[0] in view.outputs
-            or not all(can_read(reader) for reader in view.readers.get(node.output[0], []))
-            or len(view.activations(node)) < len(node.input)
+            for name, node in carriers.items()
+            if not all(
+                output not in view.outputs and all(map(can_read, view.readers.get(output, [])))
+                for output in node.output
+                if output
+            )
         ]
         for name in excluded:
-            del joined[name]
+            del carriers[name]
         changed = bool(excluded)
-    return list(joined.values())
+    return carriers
 
 
-def _pooled(view: GraphView, uses: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
+def _pooled(view: GraphView, uses: Collection[tuple[str, int]], depth: Mapping[str, int]) -> set[tuple[str, int]]:
     """Return the pools that read INT8: their input is INT8 anyway, or averaging connects two INT8 neighbours.
 
     A MaxPool whose input has no other INT8 reader gets no pair: TensorRT moves the pair after it to before it.
@@ -233,20 +359,9 @@ def _pooled(view: GraphView, uses: Collection[tuple[str, int]]) -> set[tuple[str
             continue
         source = node.input[0]
         between = node.op_type != "MaxPool" and len(view.readers[source]) == 1
-        if source in tensors or (between and (node.output[0] in tensors or _ends_convolution(view, source, quantised))):
+        if source in tensors or (
+            between and (node.output[0] in tensors or _ends_convolution(view, source, quantised, depth))
+        ):
             pooled.add((node.name, 0))
             tensors.add(source)
     return pooled
-
-
-def _groups(concats: list[Any]) -> tuple[tuple[str, ...], ...]:
-    """Return groups of tensors that Concats join. Concats that read each other's output form one group."""
-    groups: list[dict[str, None]] = []
-    for node in concats:
-        members = dict.fromkeys([*node.input, node.output[0]])
-        touching = [group for group in groups if not members.keys().isdisjoint(group)]
-        groups = [group for group in groups if group not in touching]
-        for group in touching:
-            members = {**group, **members}
-        groups.append(members)
-    return tuple(tuple(group) for group in groups)

@@ -72,21 +72,21 @@ def search_ranges(
     equalised = {}
     live: LiveTensors = {INPUT_NAME: search.photos}
     for number, segment in enumerate(segments[:-1]):
-        tensor = segment.tensor
         search.runner.advance(segment, live)
         progress("ranges", number + 1, len(order))
-        tops = {_magnitude(ranges.tensors[tensor]) for ranges in candidates if tensor in ranges.tensors}
-        if tensor not in names or min(tops) <= 0:
-            continue
-        plain = search.best(number, live, sorted(tops))
-        # The candidates hold clipped ranges; the widest of them has the real minimum and maximum.
-        low, high = max((ranges.tensors[tensor] for ranges in candidates), key=_magnitude)
-        tensors[tensor] = (max(low, -plain.limit), min(high, plain.limit))
-        if tensor in factors:
-            top, channel_factors = factors[tensor]
-            scaled = search.best(number, live, [top], channel_factors)
-            if scaled.db >= plain.db + _LEAST_GAIN_DB:
-                equalised[tensor] = Equalised(scaled.limit, tuple(channel_factors.tolist()))
+        for tensor in segment.nodes[-1].output:  # several of a Split
+            tops = {_magnitude(ranges.tensors[tensor]) for ranges in candidates if tensor in ranges.tensors}
+            if tensor not in names or min(tops) <= 0:
+                continue
+            plain = search.best(number, live, tensor, sorted(tops))
+            # The candidates hold clipped ranges; the widest of them has the real minimum and maximum.
+            low, high = max((ranges.tensors[tensor] for ranges in candidates), key=_magnitude)
+            tensors[tensor] = (max(low, -plain.limit), min(high, plain.limit))
+            if tensor in factors:
+                top, channel_factors = factors[tensor]
+                scaled = search.best(number, live, tensor, [top], channel_factors)
+                if scaled.db >= plain.db + _LEAST_GAIN_DB:
+                    equalised[tensor] = Equalised(scaled.limit, tuple(channel_factors.tolist()))
     by_features = replace(candidates[0], method=Method.FEATURES, tensors=tensors)
     if not equalised:
         return (by_features,)
@@ -119,23 +119,25 @@ class _Search:
         self.runner = SegmentRunner()
         self.exact = self._finish(0, {INPUT_NAME: photos})
 
-    def best(self, number: int, live: LiveTensors, tops: Sequence[float], factors: np.ndarray | None = None) -> _Choice:
-        """Return the best threshold for the output of segment `number`; `factors` scale its channels."""
-        choices = [_Choice(top, self._db(number, live, top, factors)) for top in tops]
+    def best(
+        self, number: int, live: LiveTensors, tensor: str, tops: Sequence[float], factors: np.ndarray | None = None
+    ) -> _Choice:
+        """Return the best threshold for a tensor after segment `number`; `factors` scale its channels."""
+        choices = [_Choice(top, self._db(number, live, tensor, top, factors)) for top in tops]
         best = max(choices, key=lambda choice: choice.db)
         for _ in range(_TRIALS):
             narrower = best.limit * _NARROWING
-            choice = _Choice(narrower, self._db(number, live, narrower, factors))
+            choice = _Choice(narrower, self._db(number, live, tensor, narrower, factors))
             if choice.db <= best.db:
                 break
             best = choice
         return best
 
-    def _db(self, number: int, live: LiveTensors, top: float, factors: np.ndarray | None) -> float:
+    def _db(self, number: int, live: LiveTensors, tensor: str, top: float, factors: np.ndarray | None) -> float:
         tensors = dict(live)
-        name, scale = self.segments[number].tensor, np.float32(scale_of(top))
+        scale = np.float32(scale_of(top))
         scales = scale if factors is None else (scale / factors).reshape(1, -1, 1, 1)
-        tensors[name] = np.clip(np.rint(tensors[name] / scales), -LEVELS, LEVELS) * scales
+        tensors[tensor] = np.clip(np.rint(tensors[tensor] / scales), -LEVELS, LEVELS) * scales
         return sqnr_db(self.exact, self._finish(number + 1, tensors))
 
     def _finish(self, number: int, live: LiveTensors) -> np.ndarray:

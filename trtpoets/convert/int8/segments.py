@@ -85,7 +85,7 @@ class SegmentRunner:
 
     def advance(self, segment: Segment, live: LiveTensors) -> None:
         """Run a segment on the tensors in `live`, add its outputs and remove the tensors that are dead after it."""
-        if segment.nodes:
+        if segment.outputs:
             if segment.identity not in self._open:
                 self._open[segment.identity] = open_session(segment.content, one_of_many=True)
             arrays = self._open[segment.identity].run(

@@ -80,8 +80,11 @@ class SensitivitySearch:
         """
         keep: dict[str, str] = {}
         fidelity, among = start, None
+        possible = self._share(keep)
+        # Where less can be INT8 at all, the same proportion of what can be must remain.
+        least_share = limits.least_share * (1.0 if possible >= limits.least_share else possible)
         while not limits.met(fidelity) and (limits.most_layers is None or len(keep) < limits.most_layers):
-            candidates = self._affordable(keep, limits.least_share)
+            candidates = self._affordable(keep, least_share)
             if among is not None:
                 candidates = [name for name in among if name in candidates][:_MEASURED_AGAIN]
             gains = self._gains(keep, candidates, progress)
