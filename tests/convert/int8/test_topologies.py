@@ -163,7 +163,8 @@ def quantised(
     name: str, photos: list[Photo], folder: Path, method: Method, config: Int8Config
 ) -> tuple[OnnxModel, OnnxModel, Int8Notes]:
     model = saved(TOPOLOGIES[name](), folder / "fp32.onnx")
-    calibration, validation = photos[:26], photos[26:]
+    validation = photos[-len(photos) * 3 // 8 :]
+    calibration = photos[: -len(validation)]
     candidates = ranges_from_photos(model, calibration, CalibrationConfig(method=method))
     if method is Method.AUTO:
         candidates = (*candidates, *search_ranges(model, candidates, calibration))
@@ -177,8 +178,8 @@ def quantised(
 def test_quantisation_of_small_networks(
     name: str, layers: tuple[int, int], db: float, photos: list[Photo], tmp_path: Path
 ) -> None:
-    config = Int8Config(rounding_photos=8, correction_photos=8, search_photos=4, max_float_layers=0)
-    _, _, notes = quantised(name, photos, tmp_path, Method.MINMAX, config)
+    config = Int8Config(rounding_photos=6, correction_photos=6, search_photos=2, max_float_layers=0)
+    _, _, notes = quantised(name, photos[:20], tmp_path, Method.MINMAX, config)
     assert (notes.convolutions_int8, notes.products_int8) == layers
     assert notes.share > 0.9
     assert notes.final.features_db > db
@@ -271,6 +272,7 @@ def test_a_fixed_batch_counts_once() -> None:
         assert fixed.build()[1] == builder.build()[1]
 
 
+@pytest.mark.slow
 def test_the_search_may_return_layers_where_much_can_never_be_int8(photos: list[Photo], tmp_path: Path) -> None:
     """91 % of the ViT can be INT8: of those, 95 % must remain, not of all."""
     model = saved(TOPOLOGIES["vit"](), tmp_path / "fp32.onnx")
