@@ -25,7 +25,7 @@ class Topology(Network):
     def whole(self, name: str, values: list[int]) -> str:
         return self.constant(name, np.array(values, np.int64))
 
-    def with_constant(self, kind: str, source: str, name: str, value: np.ndarray) -> str:
+    def with_constant(self, kind: str, source: str, name: str, value: np.ndarray | float) -> str:
         constant = self.constant(f"{name}.1", np.asarray(value, np.float32))
         return self.op(kind, [source, constant], name, self.channels[source])
 

@@ -15,6 +15,7 @@ from trtpoets.convert.int8.calibration import (
 )
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
+from trtpoets.convert.int8.quantised_files import is_quantised
 from trtpoets.convert.int8.quantize_int8 import best_ranges, int8_from_onnx, notes_of_new_head
 from trtpoets.convert.int8.range_histograms import worst_layers
 from trtpoets.convert.int8.range_search import search_ranges
@@ -68,6 +69,12 @@ def quantize(
         raise BadInput("quantize does not write fp32; export does", hint=space.command("export"), code="TP8031")
     with writing(space):
         fp32 = onnx_in(space, Precision.FP32)
+        if is_quantised(check_onnx(fp32.path)):
+            raise BadInput(
+                f"{fp32.path} was quantised before it was adopted: its layers have INT8 pairs already",
+                hint=space.command("build", "--precision", "fp32"),
+                code="TP8054",
+            )
         if not has_dataset(space):
             raise BadInput(
                 f"{name} has no photos to calibrate with",

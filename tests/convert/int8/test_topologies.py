@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -297,7 +298,7 @@ def test_an_older_opset_computes_the_same(name: str, photos: list[Photo], tmp_pa
     np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
-def newer_nodes(kind: str) -> tuple[list[object], list[object]]:
+def newer_nodes(kind: str) -> tuple[list[Any], list[Any]]:
     """Nodes of opset 18 to 23 from x, (2, 8, 4, 4), to y, and their constants."""
     node, constant = helper.make_node, onnx.numpy_helper.from_array
     factors = [constant(np.linspace(0.5, 2, 8, dtype=np.float32), name) for name in ("scale", "bias")]
@@ -425,7 +426,7 @@ def test_weights_with_scales_along_another_axis() -> None:
 def test_operators_on_integers() -> None:
     model = residual_network()
     for kind, name in (("ConvInteger", "c1"), ("ConvInteger", "c2"), ("DynamicQuantizeLinear", "d")):
-        model.graph.node.append(helper.make_node(kind, ["x", "y"], [name], name=name))  # type: ignore[attr-defined]
+        model.graph.node.append(helper.make_node(kind, ["x", "y"], [name], name=name))
     assert is_quantised(model)
     assert unsuitable_quantisation(model) == (
         "TensorRT has no operator ConvInteger, which is used by 2 nodes",
