@@ -318,9 +318,7 @@ def test_an_onnx_file_from_elsewhere(space: Workspace, user: User, monkeypatch: 
     for name in ("foreign.onnx", "Foreign.ONNX"):
         Path(name).write_bytes(foreign.SerializeToString())
         result = user.types("build", name)
-        refused(
-            result, f"{name} was not written by trtpoets: its metadata does not contain the preprocessing", "export"
-        )
+        refused(result, f"{name} was not written by trtpoets: its metadata does not contain the preprocessing", "adopt")
     Path("empty.onnx").touch()
     refused(user.types("build", "empty.onnx"), "empty.onnx is not a valid ONNX file: it is empty", "create it again")
     refused(user.types("build", "gone.onnx"), "gone.onnx is not there", "trtpoets export NAME")

@@ -155,7 +155,8 @@ def model_from_metadata(path: Path, metadata: Mapping[str, str]) -> OnnxModel:
     except (KeyError, ValueError) as error:
         raise BadArtefact(
             f"{path} was not written by trtpoets: its metadata does not contain the preprocessing and the precision",
-            hint=f"if it is a classifier, make a run of it: {command('adopt', path, '--name', 'NAME')}",
+            hint=f"if another program wrote it: {command('adopt', path, '--name', 'NAME')}; if it belongs to a run: "
+            "trtpoets export NAME",
             code="TP1041",
         ) from error
     return OnnxModel(path, precision, ModelSpec.from_json(text, str(path)))

@@ -101,7 +101,7 @@ def adopt(
     with the candidates, and ConversionFailed if the scores differ.
     """
     config = config or AdoptConfig()
-    path = user_path(model)
+    path, folder = user_path(model), None if photos is None else user_path(photos)
     space = Workspace(Path(engines), name)
     with writing(space):
         loaded = load_foreign(path, allow_code=config.allow_code)
@@ -111,8 +111,8 @@ def adopt(
         labels, about_labels = labels_for(foreign, config.labels)
         dataset: Dataset | None = None
         unmatched: tuple[str, ...] = ()
-        if photos is not None:
-            dataset = dataset_from_folder(user_path(photos), config.dataset, progress, few=True)
+        if folder is not None:
+            dataset = dataset_from_folder(folder, config.dataset, progress, few=True)
             if about_labels.source is Source.ASSUMED:
                 labels, about_labels = standard_labels(dataset.labels, len(labels)) or (labels, about_labels)
             dataset, unmatched = _with_labels(dataset, labels, about_labels)

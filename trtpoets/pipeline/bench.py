@@ -12,10 +12,10 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import baseline_of
-from trtpoets.core.types import Classifier, Engine, Skipped, TfliteModel
+from trtpoets.core.types import Classifier, Engine, ModelSpec, Skipped, TfliteModel
 from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.device.runners import Runnable, Way
-from trtpoets.judge.bench.benchmark import BenchConfig, Benchmark, benchmark_from_artefacts
+from trtpoets.judge.bench.benchmark import BASELINE, BenchConfig, Benchmark, benchmark_from_artefacts
 from trtpoets.judge.bench.benchmark_file import benchmark_from_card, read_benchmark, write_benchmark
 from trtpoets.judge.bench.compare import compared
 from trtpoets.judge.bench.speed_gate import require_limits, require_speed
@@ -75,9 +75,9 @@ def bench(
         require_photos(space, photos)
         require_trusted_classifier(artefacts)
         runnable, skipped = _runnable(artefacts)
-        classifier = artefacts[0]
-        assert isinstance(classifier, Classifier)
-        _require_possible(classifier, config)
+        specs = [artefact.spec for artefact in artefacts if isinstance(artefact, Classifier)]
+        for spec in specs:
+            _require_possible(spec, config)
         measured = benchmark_from_artefacts(
             runnable,
             photos,
@@ -85,7 +85,7 @@ def bench(
             progress,
             _ways(runnable, config),
             space.loadgen,
-            baseline_of(classifier.spec).name,
+            baseline_of(specs[0]).name if specs else BASELINE,
         )
         # A photo that changed makes a runner fail in its process.
         if measured.failures or not all(row.valid for row in measured.measurements):
@@ -113,9 +113,9 @@ def _ways(artefacts: Sequence[Runnable], config: BenchConfig) -> dict[int, tuple
     }
 
 
-def _require_possible(classifier: Classifier, config: BenchConfig) -> None:
+def _require_possible(spec: ModelSpec, config: BenchConfig) -> None:
     """Raise BadInput for ways to run the classifier that its original does not have."""
-    original = classifier.spec.original
+    original = spec.original
     if original is None:
         return
     asked = {"--keras": config.keras}
@@ -124,8 +124,7 @@ def _require_possible(classifier: Classifier, config: BenchConfig) -> None:
     option = next((name for name, wanted in asked.items() if wanted), None)
     if option is not None:
         raise BadInput(
-            f"{option} needs a classifier that trtpoets trained, and {classifier.spec.name} was adopted from "
-            f"{original.file}",
+            f"{option} needs a classifier that trtpoets trained, and {spec.name} was adopted from {original.file}",
             hint=f"leave {option} out",
             code="TP8048",
         )

@@ -80,7 +80,9 @@ def load_classifier(folder: Path) -> Classifier:
     Raises MissingArtefact, BadArtefact.
     """
     path = folder / SPEC_FILE
-    _require_file(path)
+    trained = () if (folder / "original").is_dir() else (KERAS_FILE, "saved_model/saved_model.pb")
+    for name in (SPEC_FILE, *trained):
+        _require_file(folder / name)
     try:
         text = read_text(path, errors="surrogateescape")
     except OSError as error:
@@ -90,10 +92,10 @@ def load_classifier(folder: Path) -> Classifier:
     classifier = Classifier(folder, ModelSpec.from_json(text, str(path)))
     original = classifier.spec.original
     if original is None:
-        _require_file(folder / KERAS_FILE)
-    elif classifier.original is None or not classifier.original.exists():
+        return classifier
+    if classifier.original is None or not classifier.original.exists():
         _require_file(folder / "original" / original.file)
-    if original is None or original.format.is_tensorflow:
+    if original.format.is_tensorflow:
         _require_file(classifier.saved_model / "saved_model.pb")
     return classifier
 
