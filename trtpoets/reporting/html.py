@@ -94,7 +94,10 @@ def _visible(value: Any) -> Any:
 def _subtitle(report: Report) -> str:
     labels = [shown(label) for label in report.labels]
     what = joined(labels) if 0 < len(labels) <= 6 else many(len(labels), "class", "classes")
-    return f"Classifies {what}, with the backbone {report.backbone}." if labels else "No classifier yet."
+    if not labels:
+        return "No classifier yet."
+    adopted = report.spec is not None and report.spec.original is not None
+    return f"Classifies {what}, {'adopted from' if adopted else 'with the backbone'} {shown(report.backbone)}."
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def dataset_section(report: Report) -> Section | None:
     hidden = len(counted) - len(few)
     return Section(
         note=f"{many(sum(total), 'photo')} of {many(dataset.classes, 'class', 'classes')}. "
-        "The split of a photo depends on its content. Test photos are not used for training or calibration."
+        f"The split of a photo depends on its content. {_USE_OF_ADOPTED if _is_adopted(report) else _USE}"
         f"{_health(dataset.counts)}",
         caption=f"The {CLASSES} smallest classes; {many(hidden, 'more is', 'more are')} not shown." if hidden else "",
         columns=[("class", TEXT), *((split, NUMBER) for split in splits), ("all", NUMBER)],
@@ -186,9 +186,20 @@ def engines_section(report: Report) -> Section | None:
     )
 
 
+_USE = "Test photos are not used for training or calibration."
+_USE_OF_ADOPTED = (
+    "Test photos are not used for calibration. Where there are fewer than 100 others, they took part in finding the "
+    "preprocessing."
+)
+
+
+def _is_adopted(report: Report) -> bool:
+    return report.spec is not None and report.spec.original is not None
+
+
 def _held_out(report: Report) -> str:
     """Return from what the test photos were held out; it is not known what an adopted classifier was trained on."""
-    if report.spec and report.spec.original:
+    if _is_adopted(report):
         return "held out from calibration; the original may have been trained on them"
     return "held out from training and calibration"
 
