@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.adoption.tensorflow.execution import shapes_of
-from trtpoets.adoption.tensorflow.graph import Graph, attribute, constant_value, data_inputs, final_node, pruned
+from trtpoets.adoption.tensorflow.graph import Graph, Nodes, attribute, constant_value, data_inputs, final_node, pruned
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _MOST_CALLS = 5000
@@ -118,7 +118,7 @@ def _rewrite_groups(definition: Any) -> None:
             _subtract_bias(definition, nodes, node)
 
 
-def _subtract_bias(definition: Any, nodes: dict[str, Any], convolution: Any) -> None:
+def _subtract_bias(definition: Any, nodes: Nodes, convolution: Any) -> None:
     """Replace the BiasAdd after a convolution by a Sub, which TensorFlow does not fuse with it."""
     for node in list(definition.node):
         if node.op == "BiasAdd" and final_node(nodes, data_inputs(node)[0]).name == convolution.name:

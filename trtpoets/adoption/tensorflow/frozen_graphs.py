@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trtpoets.adoption.tensorflow.graph import Graph, consumers_of, data_inputs, final_node, node_of
+from trtpoets.adoption.tensorflow.graph import Graph, Nodes, consumers_of, data_inputs, final_node, node_of
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.optional import needs, tensorflow
 from trtpoets.core.reading import read_bytes
@@ -87,7 +87,7 @@ def _computes(node: Any) -> bool:
     return node.op not in _IGNORED and bool(data_inputs(node))
 
 
-def _final(nodes: dict[str, Any], node: Any) -> Any:
+def _final(nodes: Nodes, node: Any) -> Any:
     return final_node(nodes, f"{node.name}:0")
 
 

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+Nodes = dict[str, Any]
+"""The nodes of a GraphDef (NodeDef) by name."""
+
 PASSING = ("Identity", "StopGradient", "Reshape", "Squeeze", "PreventGradient", "CheckNumerics", "Snapshot")
 """Operators whose output has the values of their first input."""
 
@@ -42,7 +45,7 @@ class Graph:
     output: str
 
     @cached_property
-    def nodes(self) -> dict[str, Any]:
+    def nodes(self) -> Nodes:
         """The nodes by name."""
         return {node.name: node for node in self.definition.node}
 
@@ -70,7 +73,7 @@ def consumers_of(nodes: Iterable[Any]) -> dict[str, list[Any]]:
     return result
 
 
-def final_node(nodes: dict[str, Any], tensor: str) -> Any:
+def final_node(nodes: Nodes, tensor: str) -> Any:
     """Follow a tensor backwards through nodes that only pass or reshape values, or cast them between floats."""
     node = nodes[node_of(tensor)]
     for _ in range(len(nodes)):  # a damaged graph may have a cycle
@@ -85,7 +88,7 @@ def _casts_floats(node: Any) -> bool:
     return node.op == "Cast" and all(attribute(node, key).type in floats for key in ("SrcT", "DstT"))
 
 
-def ancestors(nodes: dict[str, Any], names: Iterable[str]) -> set[str]:
+def ancestors(nodes: Nodes, names: Iterable[str]) -> set[str]:
     """Return the names of these nodes and of all that they need, control inputs included. Raises KeyError."""
     needed: set[str] = set()
     pending = [node_of(name) for name in names]
@@ -114,7 +117,7 @@ _FOLDED = ("Squeeze", "Maximum", "Minimum", "Sqrt", "Rsqrt", "Reshape", "Cast", 
 _FOLDED_PAIRS = ("Add", "AddV2", "Sub", "Mul", "RealDiv", "Div")
 
 
-def constant_value(nodes: dict[str, Any], tensor: str, depth: int = 12) -> np.ndarray | None:
+def constant_value(nodes: Nodes, tensor: str, depth: int = 12) -> np.ndarray | None:
     """Return the value of a tensor that small numpy computations on constants give, or None."""
     from tensorflow.python.framework import tensor_util
 

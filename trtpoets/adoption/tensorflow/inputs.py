@@ -12,6 +12,7 @@ from trtpoets.adoption.tensorflow.convertible import clear_notes
 from trtpoets.adoption.tensorflow.execution import shape_of
 from trtpoets.adoption.tensorflow.graph import (
     Graph,
+    Nodes,
     ancestors,
     attribute,
     data_inputs,
@@ -166,7 +167,7 @@ def _without_decoder(definition: Any, output: str, source: str) -> tuple[Any, Fi
     return cut, FixedPixels(pixels, Evidence("pixels", Source.GRAPH, text))
 
 
-def _type_of(nodes: dict[str, Any], name: str) -> int:
+def _type_of(nodes: Nodes, name: str) -> int:
     """Return the type of the output of a node that computes, casts or resizes."""
     node = nodes[name]
     if node.op == "Cast":

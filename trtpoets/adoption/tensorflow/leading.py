@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,15 @@ import numpy as np
 
 from trtpoets.adoption.contract import RAW, SIGNED, UNIT, Pixels, Triple
 from trtpoets.adoption.foreign import FixedPixels
-from trtpoets.adoption.tensorflow.graph import Graph, attribute, constant_value, consumers_of, data_inputs, node_of
+from trtpoets.adoption.tensorflow.graph import (
+    Graph,
+    Nodes,
+    attribute,
+    constant_value,
+    consumers_of,
+    data_inputs,
+    node_of,
+)
 from trtpoets.core.original import Evidence, Source
 
 _RESIZES = ("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea")
@@ -39,7 +46,7 @@ class Scaling:
     resized: bool = False
 
 
-def scaling_after(nodes: Mapping[str, Any], start: str) -> Scaling:
+def scaling_after(nodes: Nodes, start: str) -> Scaling:
     """Follow the values of the node `start` as long as one node takes them and computes a linear function of them."""
     consumers = consumers_of(nodes.values())
     scale, offset = np.ones(1), np.zeros(1)
@@ -69,7 +76,7 @@ def scaling_after(nodes: Mapping[str, Any], start: str) -> Scaling:
 
 
 def _combined(
-    nodes: dict[str, Any], node: Any, current: str, scale: np.ndarray, offset: np.ndarray
+    nodes: Nodes, node: Any, current: str, scale: np.ndarray, offset: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return scale and offset after a node, or None if its other operand is not a number or one per channel."""
     inputs = data_inputs(node)
@@ -100,7 +107,7 @@ def _adds_axis(node: Any) -> bool:
     return masks == [1, 0]
 
 
-def _reverses_channels(nodes: dict[str, Any], node: Any) -> bool:
+def _reverses_channels(nodes: Nodes, node: Any) -> bool:
     """Whether a node reverses the order of three channels, the last axis."""
     if node.op not in _CHANNEL_ORDER:
         return False
