@@ -173,7 +173,8 @@ def python_program(module: str) -> tuple[str, ...]:
     With the parent's sys.path the child imports the same packages, and nothing from the current folder.
     """
     program = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; main()"
-    return (sys.executable, "-c", program)
+    flags = ("-B",) if sys.dont_write_bytecode else ()
+    return (sys.executable, *flags, "-c", program)
 
 
 def signal_name(number: int) -> str:

@@ -69,7 +69,7 @@ def quantize(
         raise BadInput("quantize does not write fp32; export does", hint=space.command("export"), code="TP8031")
     with writing(space):
         fp32 = onnx_in(space, Precision.FP32)
-        if is_quantised(check_onnx(fp32.path)):
+        if fp32.spec.original is not None and is_quantised(check_onnx(fp32.path)):
             raise BadInput(
                 f"{fp32.path} was quantised before it was adopted: its layers have INT8 pairs already",
                 hint=space.command("build", "--precision", "fp32"),
