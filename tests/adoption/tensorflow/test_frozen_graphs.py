@@ -160,7 +160,7 @@ def test_inputs_of_training_get_their_values_at_inference(tmp_path: Path) -> Non
         v1.nn.softmax(v1.matmul(chosen, weights(6, 3)), name="prob")
 
     definition = graph(build)
-    gc.collect()  # else the branches of the graph that was built are deleted later, and with them those that are read
+    gc.collect()  # the branches of a graph that is deleted must not be those of one that is read
     model = read(definition, tmp_path).model
     assert (model.input.name, model.output.name) == ("x", "prob")
 

@@ -68,25 +68,32 @@ def shapes_of(definition: Any, tensors: Sequence[str]) -> list[list[int | None] 
 
 
 def function_of(graph: Graph) -> Run:
-    """Return a function that runs the graph. Raises RunFailed when it is called and TensorFlow fails."""
+    """Return a function that runs the graph. Raises RunFailed when it is called and TensorFlow fails.
+
+    It runs in a session, which owns the branches of conditions. In eager execution all graphs share them by name, and
+    they vanish with the first graph that is deleted.
+    """
     tf = tensorflow()
-    node = graph.nodes[graph.input]
-    shape = [None if dim.size < 0 else int(dim.size) for dim in node.attr["shape"].shape.dim]
-    compiled = tf.function(
-        lambda value: imported(graph, value),
-        input_signature=[tf.TensorSpec(shape, tf.dtypes.as_dtype(node.attr["dtype"].type))],
-        autograph=False,
-    )
-    return runner(compiled)
+    options = tf.compat.v1.ConfigProto(gpu_options=tf.compat.v1.GPUOptions(allow_growth=True))
+    own = tf.Graph()
+    with own.as_default():
+        (output,) = tf.import_graph_def(graph.definition, return_elements=[graph.output], name="")
+    session = tf.compat.v1.Session(graph=own, config=options)
+    return _numpy_function(lambda values: session.run(output, {f"{graph.input}:0": values}))
 
 
 def runner(function: Callable[[Any], Any]) -> Run:
     """Return a numpy function of a TensorFlow function. It raises RunFailed."""
     tf = tensorflow()
+    return _numpy_function(lambda values: function(tf.constant(values)))
+
+
+def _numpy_function(call: Callable[[np.ndarray], Any]) -> Run:
+    tf = tensorflow()
 
     def run(values: np.ndarray) -> np.ndarray:
         try:
-            return np.asarray(function(tf.constant(values)))
+            return np.asarray(call(values))
         except (ValueError, TypeError, tf.errors.OpError) as error:
             raise RunFailed(
                 f"TensorFlow can't run the network: {first_line(error)}",
