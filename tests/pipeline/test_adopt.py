@@ -112,11 +112,10 @@ def test_without_certainty_nothing_is_written_and_the_candidates_are_listed(mode
 def test_float16_may_round(tmp_path: Path) -> None:
     """A file whose scores are float16 differs from fp32.onnx by its rounding."""
     net = Foreign(13, np.float16)
-    net.op("Softmax", net.logits("input", scale=20.0), outputs=["output"])
-    image_, scores_ = image(dtype=np.float16), scores(dtype=np.float16)
-    path = saved(net.model([image_], [scores_]), tmp_path / "half.onnx")
+    net.op("Identity", net.logits("input", scale=8.0), outputs=["output"])
+    path = saved(net.model([image(dtype=np.float16)], [scores(dtype=np.float16)]), tmp_path / "half.onnx")
     adoption = adopt(path, "half", config=STATED, engines=tmp_path / "engines")
-    assert 1e-5 < adoption.compared.parity.max_abs < 0.01
+    assert 2e-4 < adoption.compared.parity.max_abs < 0.01
 
 
 def test_a_name_in_use_is_refused(adopted: Path, tmp_path: Path) -> None:
