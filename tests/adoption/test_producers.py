@@ -10,9 +10,11 @@ import pytest
 
 from tests.support.foreign import bgr, foreign_model
 from trtpoets.adoption.contract import CAFFE, CIFAR10, IMAGENET, RAW, SIGNED, UNIT, Geometry, Pixels
+from trtpoets.adoption.decide import decide
 from trtpoets.adoption.facts import nearly_same, raw_feed
 from trtpoets.adoption.producer_table import AZURE_MEANS, PRODUCERS, Producer
 from trtpoets.adoption.producers import producer_facts, producer_name, producers_of
+from trtpoets.core.errors import BadInput
 from trtpoets.core.original import Format
 from trtpoets.core.types import Resize
 
@@ -145,3 +147,12 @@ def test_rows_are_complete() -> None:
 def test_raw_is_unchanged_for_integers() -> None:
     foreign = foreign_model(format_=TFLITE, input_name="x_input", dtype="int8", scale=1 / 255, zero_point=-128)
     assert producer_facts(foreign)[0].pixels == raw_feed(foreign.input)
+
+
+def test_an_error_names_a_producer_once() -> None:
+    """The usual values of a producer are one sentence, not one sentence for each of them."""
+    foreign = foreign_model(writer="pytorch 2.1", side=224)
+    with pytest.raises(BadInput) as caught:
+        decide(foreign, producer_facts(foreign))
+    assert caught.value.message.count("PyTorch may have written the file") == 1
+    assert "its files take ImageNet statistics, RGB or 0..1, RGB or -1..1, RGB (" in caught.value.message

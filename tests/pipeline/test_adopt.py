@@ -7,10 +7,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import trtpoets
+from tests.adoption.onnx.networks import Foreign, image, saved, scores
 from tests.support.foreign_onnx import LABELS, colour_classifier, colour_folders
 from tests.support.photos import photo_folder
 from trtpoets.adoption.contract import UNIT
@@ -105,6 +107,15 @@ def test_without_certainty_nothing_is_written_and_the_candidates_are_listed(mode
     assert caught.value.code == "TP9430"
     assert "--preprocess raw" in caught.value.message and "--preprocess 0-1" in caught.value.message
     assert not (tmp_path / "unknown" / "classifier").exists()
+
+
+def test_float16_may_round(tmp_path: Path) -> None:
+    """A file whose scores are float16 differs from fp32.onnx by its rounding."""
+    net = Foreign(13, np.float16)
+    net.op("Identity", net.logits("input", scale=8.0), outputs=["output"])
+    path = saved(net.model([image(dtype=np.float16)], [scores(dtype=np.float16)]), tmp_path / "half.onnx")
+    adoption = adopt(path, "half", config=STATED, engines=tmp_path / "engines")
+    assert 2e-4 < adoption.compared.parity.max_abs < 0.01
 
 
 def test_a_name_in_use_is_refused(adopted: Path, tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ class _Case:
     def _why_nothing_is_certain(self, likely: list[Fact]) -> str:
         name = self._foreign.path.name
         if likely:
-            reasons = "; ".join(dict.fromkeys(fact.evidence.text for fact in likely))
+            reasons = "; ".join(dict.fromkeys(fact.choices or fact.evidence.text for fact in likely))
             return f"the pixel values that {name} expects are not certain: {reasons}"
         return f"nothing states which pixel values {name} expects"
 

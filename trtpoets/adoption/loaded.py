@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from trtpoets.adoption.foreign import ForeignModel
 from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier
+from trtpoets.convert.parity import LIMIT
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.file_kinds import FileKind, kind_of_file, other_kind
 from trtpoets.core.files import atomic_folder
@@ -151,6 +152,20 @@ def fp32_from_classifier(
     return model, wrap_network(
         rounded, "values", "answers", classifier.spec, scratch / "rounded.onnx", config.opset
     ).path
+
+
+def score_tolerance(classifier: Classifier) -> float:
+    """Return by how much the scores of fp32.onnx may differ from the classifier's.
+
+    More than the order of additions causes if an adopted ONNX file computes in float16: its own scores are rounded.
+    """
+    original = classifier.spec.original
+    if original is None or original.format is not Format.ONNX or classifier.original is None:
+        return LIMIT
+    from trtpoets.adoption.onnx.float32 import HALF_TOLERANCE, computes_in_half
+    from trtpoets.adoption.onnx.opened import open_onnx
+
+    return HALF_TOLERANCE if computes_in_half(open_onnx(classifier.original).model) else LIMIT
 
 
 def _kind(path: Path) -> FileKind:

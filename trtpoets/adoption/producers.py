@@ -32,9 +32,12 @@ def producer_facts(foreign: ForeignModel) -> tuple[Fact, ...]:
         start = f"{producer.name} wrote the file ({producer.clue})"
         if not producer.certain:
             start = f"{producer.name} may have written the file ({producer.clue})"
-        for fitting in dict.fromkeys(_pixels_for(foreign, pixels) for pixels in producer.pixels):
+        usual = tuple(dict.fromkeys(_pixels_for(foreign, pixels) for pixels in producer.pixels))
+        texts = " or ".join(pixels.text for pixels in usual)
+        choices = f"{start}; its files take {texts}{producer.note} ({producer.source})" if len(usual) > 1 else ""
+        for fitting in usual:
             text = f"{start}; its files take {fitting.text}{producer.note} ({producer.source})"
-            facts.append(Fact(_evidence("pixels", text), fitting, certain=producer.certain and agree))
+            facts.append(Fact(_evidence("pixels", text), fitting, certain=producer.certain and agree, choices=choices))
         if producer.geometry is not None:
             text = f"{start}; its photos are resized by {producer.geometry.text} ({producer.source})"
             certain = producer.certain and producer.geometry_certain and len(rows) == 1

@@ -54,7 +54,9 @@ def parity_from_scores(
             f"{scores[row, label]:.6g} instead of {reference[row, label]:.6g}; the difference is {parity.max_abs:.2g}, "
             f"at most {limit:.0e} is allowed",
             hint="export again with another --opset; if that does not help, report the network and the versions of "
-            "TensorFlow and tf2onnx",
+            "TensorFlow and tf2onnx"
+            if reference_name == "TensorFlow"
+            else "report the file, and the versions that this shows: trtpoets doctor",
             code="TP3055",
         )
     return parity

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trtpoets.adoption.loaded import fp32_from_classifier
+from trtpoets.adoption.loaded import fp32_from_classifier, score_tolerance
 from trtpoets.convert.onnx_export import ExportConfig
 from trtpoets.convert.parity import LIMIT, parity_from_scores
 from trtpoets.core.files import temporary_folder
@@ -74,14 +74,15 @@ def compared_export(
 ) -> tuple[OnnxModel, Compared]:
     """Write the FP32 ONNX file of a classifier and compare its scores with the classifier's on `photos`.
 
-    Raises ConversionFailed if they differ by more than 1e-4. The file of an adopted integer network does not round: for
-    it, a variant that rounds is compared, whose scores may differ by one quantisation step of the original's output.
+    Raises ConversionFailed if they differ by more than 1e-4, or 0.02 if the adopted file computes in float16. The file
+    of an adopted integer network does not round: for it, a variant that rounds is compared, whose scores may differ by
+    one quantisation step of the original's output.
     """
     original = classifier.spec.original
     with temporary_folder() as folder:
         model, rounding_file = fp32_from_classifier(classifier, out, folder, config, progress)
         if rounding_file is None:
-            return model, Compared(parity_of(classifier, model, photos))
+            return model, Compared(parity_of(classifier, model, photos, score_tolerance(classifier)))
         assert original is not None
         rounding = replace(model, path=rounding_file)
         # A float output has no steps: what is left then is how often values inside the network round otherwise.

@@ -13,6 +13,7 @@ from tests.adoption.onnx.networks import CLASSES, SIDE, Foreign, image, plain, s
 from trtpoets.adoption.contract import CAFFE, IMAGENET, RAW, SIGNED, UNIT, Contract, Geometry, Pixels
 from trtpoets.adoption.foreign import ForeignModel
 from trtpoets.adoption.onnx import fp32_from_onnx, read_onnx_classifier
+from trtpoets.adoption.onnx.float32 import computes_in_half
 from trtpoets.core.errors import ConversionFailed, MissingArtefact, RunFailed
 from trtpoets.core.onnx_file import open_session, opset_of, read_onnx
 from trtpoets.core.original import (
@@ -176,6 +177,19 @@ def test_float16(tmp_path: Path) -> None:
     assert largest_difference(path, tmp_path / "fp32.onnx") < 2e-3
     kinds = {tensor.data_type for tensor in onnx.load(tmp_path / "fp32.onnx").graph.initializer}
     assert kinds <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
+
+
+def test_float16_inside(tmp_path: Path) -> None:
+    """Input and output are float32; only the nodes between them may round, which depends on the processor."""
+    net = Foreign(13, np.float16)
+    half = net.op("Cast", "input", to=onnx.TensorProto.FLOAT16)
+    softmax = net.op("Softmax", net.logits(half))
+    net.op("Cast", softmax, to=onnx.TensorProto.FLOAT, outputs=["output"])
+    path = saved(net.model([image()], [scores()]), tmp_path / "a.onnx")
+    foreign = read_onnx_classifier(path)
+    assert foreign.input.dtype == foreign.output.dtype == "float32"
+    assert computes_in_half(onnx.load(path)) and not computes_in_half(onnx.load(plain(tmp_path / "plain.onnx")))
+    assert largest_difference(path, tmp_path / "fp32.onnx") < 5e-3
 
 
 def test_any_size(tmp_path: Path) -> None:

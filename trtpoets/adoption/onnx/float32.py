@@ -1,8 +1,28 @@
-"""Converts float16, bfloat16 and float64 in an ONNX graph to float32."""
+"""Finds float16, bfloat16 and float64 in an ONNX graph, and converts them to float32."""
 
 from __future__ import annotations
 
 from typing import Any
+
+HALF_TOLERANCE = 0.02
+"""Largest difference of a score from that of a file that computes in float16 or bfloat16, whose results are rounded."""
+
+
+def computes_in_half(model: Any) -> bool:
+    """Whether a ModelProto computes with float16 or bfloat16, whatever the types of its input and output are."""
+    from onnx import TensorProto
+
+    half = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    graph = model.graph
+    return (
+        any(value.type.tensor_type.elem_type in half for value in (*graph.input, *graph.output))
+        or any(tensor.data_type in half for tensor in graph.initializer)
+        or any(
+            entry.t.data_type in half or (entry.name in ("to", "dtype") and entry.i in half)
+            for node in graph.node
+            for entry in node.attribute
+        )
+    )
 
 
 def to_float32(model: Any) -> None:
