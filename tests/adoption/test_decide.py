@@ -195,7 +195,7 @@ def test_the_channels_of_a_fact_about_values() -> None:
     near = trial_of({(bgr(RAW), STRETCH): 38, (RAW, STRETCH): 36})
     decision = decide(FOREIGN, (values,), near)
     assert decision.contract.pixels == RAW
-    assert "do not distinguish the order of the channels (rgb 36, bgr 38 of 40 photos)" in decision.warnings[0]
+    assert "do not distinguish the order of the channels (RGB 36, BGR 38 of 40 photos)" in decision.warnings[0]
 
 
 def test_geometry_is_assumed_without_photos() -> None:

@@ -26,7 +26,7 @@ class Pixels:
     @property
     def text(self) -> str:
         """Like "0..1, RGB"."""
-        return f"{self.name}, {self.channels.value.replace('-', ' ').upper()}"
+        return f"{self.name}, {self.channels.text}"
 
     def same_as(self, other: Pixels) -> bool:
         """Whether both give the same values."""

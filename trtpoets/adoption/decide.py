@@ -157,26 +157,24 @@ class _Case:
         question = "the order of the channels" if usual.channels.number == 3 else "whether grey values are inverted"
         ours, theirs = self._best_row(usual), self._best_row(other)
         if self._trial is not None and ours is not None and theirs is not None:
-            counts = (
-                f"{usual.channels.value} {ours.count}, {other.channels.value} {theirs.count} of {ours.photos} photos"
-            )
+            counts = f"{usual.channels.text} {ours.count}, {other.channels.text} {theirs.count} of {ours.photos} photos"
             both = [row for row in self._trial.rows if nearly_same_values(row.contract.pixels, pixels)]
             is_other = self._trial.is_better(theirs, ours, rivals=len(both) - 1)
             if is_other or self._trial.is_better(ours, theirs, rivals=len(both) - 1):
                 better = other if is_other else usual
                 self._evidence.append(
-                    Evidence("pixels", Source.TRIAL, f"the channels are {better.channels.value}: {counts}")
+                    Evidence("pixels", Source.TRIAL, f"the channels are {better.channels.text}: {counts}")
                 )
                 return better
             self._assume(
                 "pixels",
-                f"the photos do not distinguish {question} ({counts}), and {usual.channels.value} is assumed; "
+                f"the photos do not distinguish {question} ({counts}), and {usual.channels.text} is assumed; "
                 f"--channels {other.channels.value} states the other",
             )
             return usual
         self._assume(
             "pixels",
-            f"nothing states {question}, and {usual.channels.value} is assumed; --channels {other.channels.value} "
+            f"nothing states {question}, and {usual.channels.text} is assumed; --channels {other.channels.value} "
             "states the other",
         )
         return usual

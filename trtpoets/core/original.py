@@ -47,6 +47,11 @@ class Channels(str, Enum):
         """3 or 1."""
         return 3 if self in (Channels.RGB, Channels.BGR) else 1
 
+    @property
+    def text(self) -> str:
+        """As sentences and tables name them: "RGB", "INVERTED GRAY"."""
+        return self.value.replace("-", " ").upper()
+
 
 class Layout(str, Enum):
     """The order of the axes of a network's input."""

@@ -27,7 +27,7 @@ SOURCES = {
 def pixels_text(spec: ModelSpec, original: Original) -> str:
     """Return the formula of the values that the network takes, like "BGR, x - 104, x - 117, x - 124"."""
     preprocess = spec.preprocess
-    order = original.channels.value.replace("-", " ").upper()
+    order = original.channels.text
     number = original.channels.number
     pairs = list(zip(preprocess.scale[:number], preprocess.offset[:number], strict=True))
     if order == "BGR":
