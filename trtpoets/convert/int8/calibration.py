@@ -145,7 +145,7 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
         )
     if available < config.photos:
         _log.warning(
-            "calibrating with all %d photos of the training split instead of %d: ranges may be too narrow; add at least %d photos",
+            "calibrating with all %d training photos instead of %d: ranges may be too narrow; add at least %d photos",
             available,
             config.photos,
             config.photos - available,

@@ -39,6 +39,10 @@ def comparison_sentence(adoption: Any) -> str:
     return parity_sentence(adoption.spec, adoption.compared.parity, adoption.compared.rounded)
 
 
+def _mark(row: Any, spec: ModelSpec) -> str:
+    return "chosen" if _is_chosen(row, spec) else ""
+
+
 def _is_chosen(row: Any, spec: ModelSpec) -> bool:
     """Return whether a row of the trial has the contract of the classifier."""
     pixels, preprocess = row.contract.pixels, spec.preprocess
