@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from trtpoets.core.original import Channels
 from trtpoets.core.types import Preprocess, Resize
@@ -75,10 +75,6 @@ class Contract:
             self.geometry.resize,
             self.geometry.crop_fraction,
         )
-
-    def with_geometry(self, geometry: Geometry) -> Contract:
-        """Return the same pixels with another geometry."""
-        return replace(self, geometry=geometry)
 
 
 def pixels_from_mean_and_std(mean: Triple, std: Triple, scale: float, channels: Channels, name: str) -> Pixels:

@@ -27,14 +27,6 @@ if TYPE_CHECKING:
 
 EXPECTED = "a classifier that trtpoets can adopt (ONNX, TFLite, Keras, SavedModel, frozen TensorFlow graph)"
 
-_TENSORFLOW = {
-    "keras": Format.KERAS,
-    "keras-h5": Format.KERAS,
-    "hdf5": Format.KERAS,
-    "saved-model": Format.SAVED_MODEL,
-    "graph-def": Format.GRAPH_DEF,
-}
-
 
 class LoadedModel(Protocol):
     """A classifier file that its reader understood."""
@@ -118,10 +110,10 @@ def load_foreign(path: Path, *, allow_code: bool = False) -> LoadedModel:
         from trtpoets.adoption.tflite import read_tflite_classifier
 
         return _FileModel(read_tflite_classifier(path))
-    if kind.name in _TENSORFLOW:
-        from trtpoets.adoption.tensorflow.reader import read_tensorflow
+    from trtpoets.adoption.tensorflow.reader import KINDS, read_tensorflow
 
-        return _TensorFlowModel(read_tensorflow(path, _TENSORFLOW[kind.name], allow_code=allow_code))
+    if kind.name in KINDS:
+        return _TensorFlowModel(read_tensorflow(path, KINDS[kind.name], allow_code=allow_code))
     raise other_kind(path, kind, EXPECTED)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.graph.naming import canonical
 from trtpoets.core.authenticity import require_trusted
-from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingArtefact
+from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingArtefact, first_line
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.onnx_file import LABELS_KEY, PRECISION_KEY, SPEC_KEY, UNWANTED_OPTIMIZERS, write_onnx
@@ -229,8 +229,3 @@ def _quiet(*loggers: str) -> Iterator[None]:
     finally:
         for logger, level in levels:
             logger.setLevel(level)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an exception's message, or its type if it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

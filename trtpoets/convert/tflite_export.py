@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trtpoets.convert.int8.calibration_checks import refuse_changed_photos
-from trtpoets.convert.onnx_export import first_line, serve_signature
+from trtpoets.convert.onnx_export import serve_signature
 from trtpoets.convert.tflite_metadata import METADATA_NAME, metadata_of_spec
 from trtpoets.core.authenticity import require_trusted
-from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingDependency
+from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingDependency, first_line
 from trtpoets.core.images import photo_batches
 from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.optional import native_stderr_to, needs, tensorflow

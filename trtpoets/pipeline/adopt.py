@@ -31,7 +31,7 @@ from trtpoets.core.types import FULL_WHITE, Classifier, ModelSpec, Photo, Precis
 from trtpoets.core.workspace import Workspace, card_of, open_details
 from trtpoets.pipeline.artefacts import ENGINES, classifier_identity, classifier_in, writing
 from trtpoets.pipeline.card_details import ClassifierDetails, ExportDetails
-from trtpoets.pipeline.export import Compared, compared_export, seal_export
+from trtpoets.pipeline.export import Compared, compared_export, parity_photos, seal_export
 from trtpoets.pipeline.publish import publish, seal_dataset
 from trtpoets.pipeline.recorded_commands import adopt_command
 from trtpoets.train.classifier import load_classifier
@@ -45,8 +45,6 @@ _VERSION = 1
 
 _ENOUGH = 100
 """With so many photos, those of the test split take no part in the choice of the contract."""
-
-_PARITY_PHOTOS = 64
 
 _log = logging.getLogger(__name__)
 
@@ -133,11 +131,10 @@ def adopt(
             _log.warning("%s", warning)
         white = FULL_WHITE if dataset is None else dataset.white
         spec = _spec(name, loaded, size, labels, decision, about_labels, white)
-        with temporary_folder() as folder:
-            candidate = loaded.write(spec, folder / "classifier")
-            photos_compared = () if dataset is None else dataset.in_split(Split.TEST)[:_PARITY_PHOTOS]
+        with temporary_folder() as scratch:
+            candidate = loaded.write(spec, scratch / "classifier")
             exported, compared = compared_export(
-                candidate, folder / "fp32.onnx", photos_compared, ExportConfig(), progress
+                candidate, scratch / "fp32.onnx", parity_photos(dataset), ExportConfig(), progress
             )
             publish(
                 space,

@@ -25,6 +25,7 @@ from trtpoets.pipeline.artefacts import ENGINES, classifier_identity, classifier
 from trtpoets.pipeline.card_details import ExportDetails
 from trtpoets.pipeline.photos import verified_photos
 from trtpoets.pipeline.recorded_commands import export_command
+from trtpoets.train.dataset import Dataset
 
 _VERSION = 4
 """Increase it when the same classifier may give another ONNX file."""
@@ -54,7 +55,7 @@ def export(
         if not force and open_card(card_of(out), key) is not None:
             return read_onnx(out)
         classifier = classifier_in(space)
-        photos = parity_photos(space)
+        photos = parity_photos_in(space)
         with verified_photos(space, photos):
             model, compared = compared_export(classifier, out, photos, ExportConfig(opset), progress)
         seal_export(space, opset, compared)
@@ -115,9 +116,14 @@ def parity_of(
     return parity_from_scores(expected, scores, photos, limit, name)
 
 
-def parity_photos(space: Workspace) -> tuple[Photo, ...]:
+def parity_photos(dataset: Dataset | None) -> tuple[Photo, ...]:
+    """Return the test photos that a converted file is compared on; none without a dataset."""
+    return () if dataset is None else dataset.in_split(Split.TEST)[:_PARITY_PHOTOS]
+
+
+def parity_photos_in(space: Workspace) -> tuple[Photo, ...]:
     """Return the test photos of a run that a converted file is compared on; none if the run has no photos."""
-    return dataset_in(space).in_split(Split.TEST)[:_PARITY_PHOTOS] if has_dataset(space) else ()
+    return parity_photos(dataset_in(space) if has_dataset(space) else None)
 
 
 def _patterns(model: OnnxModel | TfliteModel) -> np.ndarray:

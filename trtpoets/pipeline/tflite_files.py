@@ -19,7 +19,7 @@ from trtpoets.judge.gate import GateOutcome, missed, too_few
 from trtpoets.judge.golden import Golden, check_scores_against, golden_from_runners
 from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, dataset_in
 from trtpoets.pipeline.card_details import Judged, TfliteCalibration, TfliteFp32Details, TfliteInt8Details
-from trtpoets.pipeline.export import parity_of, parity_photos
+from trtpoets.pipeline.export import parity_of, parity_photos_in
 from trtpoets.pipeline.golden_photos import golden_in
 from trtpoets.pipeline.int8_advice import gate_on_validation, missed_on_validation
 from trtpoets.pipeline.lineage import onnx_models_in
@@ -129,7 +129,7 @@ def _fp32(space: Workspace, classifier: Classifier, progress: Progress) -> Tflit
     key = hash_of([_VERSION, made_from, Precision.FP32])
     if open_card(card_of(out), key, own=True) is None:
         model = tflite_from_classifier(classifier, Precision.FP32, (), out, progress)
-        photos = parity_photos(space)
+        photos = parity_photos_in(space)
         with verified_photos(space, photos):
             parity = parity_of(classifier, model, photos)
         seal_card(card_of(out), key=key, files=[out], details=TfliteFp32Details(made_from, parity))

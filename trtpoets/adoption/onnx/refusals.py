@@ -13,16 +13,12 @@ import numpy as np
 from trtpoets.adoption.onnx.tensors import before, quantisation
 from trtpoets.convert.graph.graph_view import QUANTISERS, GraphView
 from trtpoets.convert.graph.multiply_adds import operator_name
+from trtpoets.convert.int8.quantised_files import INTEGER_OPERATORS
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.shell_commands import quote
 
 STANDARD = ("", "ai.onnx")
 _CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
-_INTEGER_OPERATORS = (
-    *("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm"),
-    *("QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearGlobalAveragePool", "QLinearAveragePool"),
-    *("QLinearConcat", "QLinearLeakyRelu", "QLinearSoftmax", "QLinearWhere", "DynamicQuantizeMatMul"),
-)
 _RECURRENT = ("LSTM", "GRU", "RNN")
 _TASKS = {
     "detect": "a detector",
@@ -48,7 +44,7 @@ def require_supported(path: Path, view: GraphView, nodes: Sequence[Any], skipped
     `skipped` are tensors at the ends of the graph whose quantisation is removed when it is wrapped.
     """
     names = Counter(node.op_type for node in nodes)
-    integer = sorted(set(names) & set(_INTEGER_OPERATORS))
+    integer = sorted(set(names) & set(INTEGER_OPERATORS))
     if integer:
         raise BadArtefact(
             f"{path} is quantised with {', '.join(integer)}, which TensorRT cannot read",

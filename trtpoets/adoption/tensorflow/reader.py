@@ -36,7 +36,6 @@ KINDS = {
     "keras": Format.KERAS,
     "keras-h5": Format.KERAS,
     "hdf5": Format.KERAS,
-    "zip": Format.KERAS,
     "saved-model": Format.SAVED_MODEL,
     "graph-def": Format.GRAPH_DEF,
 }
@@ -76,7 +75,7 @@ def format_of(path: Path) -> Format | None:
     if path.is_dir():
         return Format.SAVED_MODEL if (path / SAVED_MODEL).is_file() else None
     kind = kind_of_file(path)
-    return None if kind is None or kind.name == "zip" else KINDS.get(kind.name)
+    return None if kind is None else KINDS.get(kind.name)
 
 
 def read_tensorflow(path: Path, format_: Format | None = None, *, allow_code: bool = False) -> LoadedTensorFlow:

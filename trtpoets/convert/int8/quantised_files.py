@@ -16,10 +16,16 @@ from trtpoets.convert.graph.graph_view import QUANTISERS, WEIGHTED, GraphView, a
 
 _INT8 = 3  # TensorProto.INT8
 
-_INTEGER_OPERATORS = (
+INTEGER_OPERATORS = (
     *("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "DynamicQuantizeLinear"),
     *("QLinearAdd", "QLinearMul", "QLinearConcat", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax", "QGemm"),
-    *("QLinearAveragePool", "QLinearGlobalAveragePool", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"),
+    *(
+        "QLinearAveragePool",
+        "QLinearGlobalAveragePool",
+        "MatMulIntegerToFloat",
+        "DynamicQuantizeMatMul",
+        "QLinearWhere",
+    ),
 )
 """Operators on integers that TensorRT does not have."""
 
@@ -29,7 +35,7 @@ _NAMED = 3
 
 def is_quantised(model: Any) -> bool:
     """Return whether a ModelProto has Q/DQ nodes or integer operators."""
-    return any(node.op_type in QUANTISERS + _INTEGER_OPERATORS for node in model.graph.node)
+    return any(node.op_type in QUANTISERS + INTEGER_OPERATORS for node in model.graph.node)
 
 
 def unsuitable_quantisation(model: Any) -> tuple[str, ...]:
@@ -38,7 +44,7 @@ def unsuitable_quantisation(model: Any) -> tuple[str, ...]:
     Each reason names up to three nodes. The remedy for all is the same: quantise the float network.
     """
     view = GraphView(model)
-    operators = Counter(node.op_type for node in view.nodes if node.op_type in _INTEGER_OPERATORS)
+    operators = Counter(node.op_type for node in view.nodes if node.op_type in INTEGER_OPERATORS)
     reasons = [
         f"TensorRT has no operator {name}, which is used by {count:,} node{'s' if count > 1 else ''}"
         for name, count in sorted(operators.items())

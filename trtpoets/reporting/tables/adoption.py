@@ -22,11 +22,7 @@ def adoption_parts(adoption: Any) -> list[tuple[str, list[str], list[tuple[Any, 
         best = trial.rows[:_TRIED]
         chosen = [row for row in trial.rows[_TRIED:] if _is_chosen(row, adoption.spec)]
         rows = [
-            (
-                shown(row.contract.text),
-                f"{row.count} of {row.photos}",
-                "chosen" if _is_chosen(row, adoption.spec) else "",
-            )
+            (shown(row.contract.text), f"{row.count} of {row.photos}", _mark(row, adoption.spec))
             for row in (*best, *chosen)
         ]
         more = f"; the best {_TRIED} of {len(trial.rows)}" if len(trial.rows) > _TRIED else ""
