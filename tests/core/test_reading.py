@@ -112,6 +112,19 @@ def test_other_than_regular_files_are_refused_immediately(
     assert caught.value.hint
 
 
+def test_an_interruption_while_a_file_is_opened_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photo.png").write_bytes(b"content")
+    fdopen = os.fdopen
+
+    def interrupted(handle: int, mode: str) -> None:
+        fdopen(handle, mode).close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fdopen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        open_regular(tmp_path / "photo.png")
+
+
 def test_a_photo_that_is_not_a_regular_file(fifo: Path, tmp_path: Path) -> None:
     (checked,) = checked_files([LabelledFile(fifo, "ant")], lambda *_: None)
     assert checked.reason == "is not a regular file"

@@ -64,10 +64,12 @@ def open_regular(path: Path) -> BinaryIO:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(mode):
             raise _not_regular(path, mode)
-        return cast(BinaryIO, os.fdopen(handle, "rb"))
     except BaseException:
         os.close(handle)
         raise
+    # Not inside the block above: after an interruption the stream may have closed the descriptor already. Closing it
+    # again would replace KeyboardInterrupt by an OSError, or close a file of another thread.
+    return cast(BinaryIO, os.fdopen(handle, "rb"))
 
 
 def read_bytes(path: Path, most: int = LARGEST_NETWORK_FILE) -> bytes:
