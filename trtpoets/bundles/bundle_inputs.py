@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.console import labels_text
 from trtpoets.core.files import write_text
+from trtpoets.core.model_json import write_model_json
 from trtpoets.core.provider_options import shape_text
 from trtpoets.core.types import BatchRange, Engine, ModelSpec, OnnxModel, Precision
 from trtpoets.judge.golden import Golden, write_golden
@@ -58,7 +59,7 @@ class BundleInputs:
 
 def write_shared(inputs: BundleInputs, folder: Path) -> None:
     """Write model.json, labels.txt, the ONNX files, the calibration cache and golden/. Raises StorageFailed."""
-    write_text(folder / "model.json", inputs.spec.to_json() + "\n")
+    write_model_json(inputs.spec, folder)
     write_text(folder / "labels.txt", labels_text(inputs.spec.labels))
     for model in inputs.models:
         shutil.copyfile(model.path, folder / f"{model.precision.value}.onnx")

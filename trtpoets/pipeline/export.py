@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trtpoets.adoption.loaded import fp32_from_classifier, score_tolerance
+from trtpoets.adoption.loaded import fp32_from_classifier
 from trtpoets.convert.onnx_export import ExportConfig
 from trtpoets.convert.parity import LIMIT, parity_from_scores
 from trtpoets.core.files import temporary_folder
@@ -81,11 +81,12 @@ def compared_export(
     """
     original = classifier.spec.original
     with temporary_folder() as folder:
-        model, rounding_file = fp32_from_classifier(classifier, out, folder, config, progress)
-        if rounding_file is None:
-            return model, Compared(parity_of(classifier, model, photos, score_tolerance(classifier)))
+        fp32 = fp32_from_classifier(classifier, out, folder, config, progress)
+        model = fp32.model
+        if fp32.rounding is None:
+            return model, Compared(parity_of(classifier, model, photos, fp32.tolerance))
         assert original is not None
-        rounding = replace(model, path=rounding_file)
+        rounding = replace(model, path=fp32.rounding)
         # A float output has no steps: what is left then is how often values inside the network round otherwise.
         limit = (original.output.scale if original.output.dtype in ("uint8", "int8") else _ROUNDED_LIMIT) + LIMIT
         rounded = parity_of(classifier, rounding, photos, limit)

@@ -10,6 +10,7 @@ import numpy as np
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import atomic_folder
 from trtpoets.core.keras_settings import keras_defaults
+from trtpoets.core.model_json import MODEL_JSON, write_model_json
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.reading import read_text
 from trtpoets.core.storage import error_in_text
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import keras
 
 KERAS_FILE = "classifier.keras"
-SPEC_FILE = "model.json"
 
 
 @keras_defaults()
@@ -49,7 +49,7 @@ def classifier_from_head(
     with atomic_folder(folder) as part:
         model.save(part / KERAS_FILE)
         _save_serving(model, spec, part / "saved_model")
-        (part / SPEC_FILE).write_text(spec.to_json() + "\n", encoding="utf-8", errors="surrogateescape")
+        write_model_json(spec, part)
     return Classifier(folder, spec)
 
 
@@ -79,9 +79,9 @@ def load_classifier(folder: Path) -> Classifier:
 
     Raises MissingArtefact, BadArtefact.
     """
-    path = folder / SPEC_FILE
+    path = folder / MODEL_JSON
     trained = () if (folder / "original").is_dir() else (KERAS_FILE, "saved_model/saved_model.pb")
-    for name in (SPEC_FILE, *trained):
+    for name in (MODEL_JSON, *trained):
         _require_file(folder / name)
     try:
         text = read_text(path, errors="surrogateescape")

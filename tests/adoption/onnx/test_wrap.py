@@ -50,7 +50,7 @@ def largest_difference(path: Path, out: Path, pixels: Pixels = UNIT, count: int 
     """Wrap a file; return the largest difference of its scores from those of the file for random photos."""
     foreign = read_onnx_classifier(path)
     spec = spec_for(foreign, pixels)
-    wrapped = fp32_from_onnx(foreign, spec, out)
+    wrapped, _ = fp32_from_onnx(foreign, spec, out)
     assert read_onnx(out).spec == spec
     size = (spec.preprocess.height, spec.preprocess.width)
     photos = np.random.default_rng(1).integers(0, 256, (count, *size, 3), dtype=np.uint8)

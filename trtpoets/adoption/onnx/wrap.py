@@ -9,7 +9,7 @@ import numpy as np
 
 from trtpoets.adoption.foreign import ForeignModel
 from trtpoets.adoption.onnx.batch import with_dynamic_batch
-from trtpoets.adoption.onnx.float32 import computes_in_half, to_float32
+from trtpoets.adoption.onnx.float32 import HALF_TOLERANCE, computes_in_half, to_float32
 from trtpoets.adoption.onnx.opened import constants_as_initializers, open_onnx
 from trtpoets.adoption.onnx.opset import with_opset
 from trtpoets.adoption.onnx.photo_nodes import add_photo_nodes
@@ -18,6 +18,7 @@ from trtpoets.adoption.onnx.tensors import before, needed_nodes
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.graph.naming import canonical
 from trtpoets.convert.onnx_export import folded, metadata_of_spec
+from trtpoets.convert.parity import LIMIT
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.onnx_file import open_session, write_onnx
 from trtpoets.core.original import Layout, Original, scores_from_output, values_from_photos
@@ -32,10 +33,12 @@ _ROUNDED_TOLERANCE = 0.1
 """Largest differences of a score for random photos, for float32 and for rounded types (float16, integers)."""
 
 
-def fp32_from_onnx(source: Path | ForeignModel, spec: ModelSpec, out: Path, opset: int = 17) -> OnnxModel:
+def fp32_from_onnx(source: Path | ForeignModel, spec: ModelSpec, out: Path, opset: int = 17) -> tuple[OnnxModel, float]:
     """Write fp32.onnx of an ONNX file of another program; `spec.original` describes its input and output.
 
-    External data is embedded. The scores are compared with those of the file on random photos.
+    External data is embedded. The scores are compared with those of the file on random photos. Also returns by how much
+    scores may differ from those of the file: more than the order of additions causes if the file computes in float16,
+    because its own scores are rounded.
     Raises ConversionFailed if an operator cannot be converted, if the batch cannot be made dynamic or if the scores
     differ; BadArtefact, MissingArtefact, StorageFailed.
     """
@@ -46,7 +49,7 @@ def fp32_from_onnx(source: Path | ForeignModel, spec: ModelSpec, out: Path, opse
     output = _without_quantised_ends(model, original)
     wrapped = wrap_network(model, original.input.name, output, spec, out, opset)
     _require_same_scores(path, wrapped, original, exact=not half)
-    return wrapped
+    return wrapped, HALF_TOLERANCE if half else LIMIT
 
 
 def wrap_network(
