@@ -227,7 +227,6 @@ WITHOUT_TESTS: set[str] = {
     "adoption/foreign.py",
     "adoption/known.py",
     "adoption/label_match.py",
-    "adoption/loaded.py",
     "adoption/neighbours.py",
     "adoption/onnx/batch.py",
     "adoption/onnx/batch_axes.py",
