@@ -85,7 +85,7 @@ def _condition(model: Any, node: Any) -> bool | str:
 
 
 def _computed(model: Any, name: str) -> tuple[set[bool], str]:
-    """Return the values that a condition has for inputs of different shapes, and why it can't be computed for others."""
+    """Return the values of a condition for inputs of different shapes, and why it can't be computed for others."""
     results: set[bool] = set()
     problem = "the shape of the input is not known"
     try:
