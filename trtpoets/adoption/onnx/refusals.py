@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from trtpoets.adoption.onnx.branches import CONTROL_FLOW, node_name
 from trtpoets.adoption.onnx.tensors import before, quantisation
 from trtpoets.convert.graph.graph_view import QUANTISERS, GraphView
 from trtpoets.convert.graph.multiply_adds import operator_name
@@ -18,7 +19,6 @@ from trtpoets.core.errors import BadArtefact
 from trtpoets.core.shell_commands import quote
 
 STANDARD = ("", "ai.onnx")
-_CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 _RECURRENT = ("LSTM", "GRU", "RNN")
 _TASKS = {
     "detect": "a detector",
@@ -38,10 +38,13 @@ def require_classifier_metadata(path: Path, metadata: Mapping[str, str]) -> None
         raise BadArtefact(f"{path} is {_TASKS[task]}: its metadata says task={task}", hint=_CLASSIFIER, code="TP9220")
 
 
-def require_supported(path: Path, view: GraphView, nodes: Sequence[Any], skipped: frozenset[str]) -> None:
+def require_supported(
+    path: Path, view: GraphView, nodes: Sequence[Any], skipped: frozenset[str], control_flow: Mapping[str, str]
+) -> None:
     """Raise BadArtefact if the nodes that compute the scores contain what neither trtpoets nor TensorRT can use.
 
-    `skipped` are tensors at the ends of the graph whose quantisation is removed when it is wrapped.
+    `skipped` are tensors at the ends of the graph whose quantisation is removed when it is wrapped. `control_flow`
+    says why nodes of control flow can't be replaced, by their names.
     """
     names = Counter(node.op_type for node in nodes)
     integer = sorted(set(names) & set(INTEGER_OPERATORS))
@@ -64,10 +67,14 @@ def require_supported(path: Path, view: GraphView, nodes: Sequence[Any], skipped
             hint="export it with standard ONNX operators only",
             code="TP9223",
         )
-    loops = sorted(set(names) & set(_CONTROL_FLOW))
+    loops = [node for node in nodes if node.op_type in CONTROL_FLOW]
     if loops:
+        name = node_name(loops[0])
+        reason = control_flow.get(name, "it selects nodes at run time")
+        operators = sorted({node.op_type for node in loops})
         raise BadArtefact(
-            f"{path} contains control flow: {', '.join(loops)}",
+            f"{path} contains control flow: {', '.join(operators)}. {loops[0].op_type} {name} can't be replaced by one "
+            f"branch: {reason}",
             hint=f"export it with a fixed input size, and simplify it: python -m onnxsim {quote(path)} simple.onnx",
             code="TP9224",
         )
