@@ -13,6 +13,7 @@ from typing import Mapping, Sequence
 import numpy as np
 
 from trtpoets.core.errors import BadInput, RunFailed
+from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.types import Precision
 from trtpoets.judge.classes import recall_intervals, recall_of_classes
@@ -44,8 +45,9 @@ class AgreedOn:
 class FileOnAllPhotos:
     """A file of a narrow precision, compared with FP32 on all photos but those in `excluded`. Shares are 0..1.
 
-    `head` says which last layer follows the file's base. `by_use` has the agreement by what the photos were used for,
-    calibration photos included. The other fields are those of `Evaluation`; intervals respect groups and folds.
+    `head` says which last layer follows the file's base. `recall_change` is the recall of each label minus FP32's,
+    where they differ. `by_use` has the agreement by what the photos were used for, with the calibration photos. The
+    other fields are those of `Evaluation`; intervals respect groups and folds.
     """
 
     file: str
@@ -65,6 +67,7 @@ class FileOnAllPhotos:
     comparison: ComparisonSummary
     recall: Mapping[str, float | None]
     recall_intervals: Mapping[str, tuple[float, float] | None]
+    recall_change: Mapping[str, float]
     excluded: tuple[Excluded, ...]
     by_use: Mapping[str, AgreedOn]
 
@@ -95,6 +98,18 @@ class AllPhotos:
     notes: tuple[str, ...] = ()
     files: tuple[FileOnAllPhotos, ...] = ()
     skipped: str | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def agreement_factor(self) -> float:
+        """The factor by which shared training photos enlarge the variance of an agreement."""
+        return variance_factor(self.folds, AGREEMENT_PART)
+
+    def of_runner(self, runner: RunnerId) -> FileOnAllPhotos | None:
+        """Return the result of the file that a runner runs, as it is or built into an engine; None without one."""
+        if runner.precision is None or runner.library is Library.TFLITE:
+            return None
+        name = f"{runner.precision.value}.onnx"
+        return next((item for item in self.files if item.file == name and item.photos), None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +189,9 @@ def _file(item: ScoredFile, reference: np.ndarray, counted: np.ndarray, photos: 
         agrees[chosen], group_of[chosen], variance_factor=variance_factor(folds.count if folds else 0, AGREEMENT_PART)
     )
     change = difference_interval(reference_right[labelled], right[labelled], group_of[labelled]) if total else None
+    recall = recall_of_classes(right[labelled], photos.truth[labelled], photos.labels)
+    before = recall_of_classes(reference_right[labelled], photos.truth[labelled], photos.labels)
+    moved = {label: (after or 0.0) - (before[label] or 0.0) for label, after in recall.items()}
     difference = np.abs(item.scores[chosen].astype(np.float64) - reference[chosen])
     uses = np.where(item.calibration, CALIBRATION, np.asarray(photos.uses))
     out = int((run & item.calibration).sum())
@@ -203,8 +221,9 @@ def _file(item: ScoredFile, reference: np.ndarray, counted: np.ndarray, photos: 
             p_value=equality_test(reference_right[labelled], right[labelled], group_of[labelled]),
             max_abs=float(difference.max()) if difference.size else 0.0,
         ),
-        recall=recall_of_classes(right[labelled], photos.truth[labelled], photos.labels),
+        recall=recall,
         recall_intervals=_recall_intervals(right, labelled, photos),
+        recall_change=dict(sorted(((k, v) for k, v in moved.items() if v), key=lambda item: item[1])),
         excluded=(
             *([Excluded(out, f"{item.file} was calibrated with them")] if out else []),
             *([Excluded(beyond, "the others are enough")] if beyond else []),

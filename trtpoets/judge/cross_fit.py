@@ -36,10 +36,10 @@ MIN_FOLDS = 3
 MIN_PHOTOS = 30
 """With fewer photos nothing is cross-fitted: the heads would differ more than what they measure."""
 
-ACCURACY_PART = 0.5
+ACCURACY_PART = 0.3
 """The part of Nadeau's and Bengio's correction in the intervals of accuracy and recall."""
 
-AGREEMENT_PART = 0.2
+AGREEMENT_PART = 0.1
 """The part of their correction in the intervals of the agreement."""
 
 
