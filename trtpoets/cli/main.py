@@ -296,18 +296,20 @@ def evaluate(
     min_agreement: opt.MinAgreement = None,
     allow_undecided: opt.AllowUndecided = False,
     runners: opt.GateRunners = None,
+    folds: opt.Folds = 10,
     engines: opt.Engines = ENGINES,
     force: opt.Force = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Measure the accuracy of every runner on the test photos."""
+    """Measure the accuracy of every runner on the test photos, and what INT8 costs on all photos."""
+    from trtpoets.judge.cross_fit import CrossFitConfig
     from trtpoets.pipeline.evaluate import evaluate as pipeline_evaluate
     from trtpoets.pipeline.evaluate import require_gate
     from trtpoets.pipeline.stage_options import gate_config
 
-    gate = gate_config(max_drop, min_agreement, runners, allow_undecided)
+    gate, cross = gate_config(max_drop, min_agreement, runners, allow_undecided), CrossFitConfig(folds)
     with progress_display() as progress:
-        evaluation = pipeline_evaluate(name, gate, engines=engines, force=force, progress=progress)
+        evaluation = pipeline_evaluate(name, gate, engines=engines, force=force, progress=progress, cross=cross)
     show_result("evaluation", evaluation, as_json)
     if gate:
         require_gate(name, evaluation, engines)

@@ -336,6 +336,9 @@ GateRunners = Annotated[
     list[str] | None,
     typer.Option("--runner", help="Runner that the gate applies to (repeatable; default: FP16 and INT8)."),
 ]
+Folds = Annotated[
+    int, typer.Option(help="Folds of all photos, each answered by a head trained without it; 0: test photos only.")
+]
 BenchBatches = Annotated[list[int] | None, _shared(shared.BENCH_BATCH, _MEASUREMENT)]
 Seconds = Annotated[float, _shared(shared.SECONDS, _MEASUREMENT)]
 ScenarioOption = Annotated[Scenario | None, _shared(shared.SCENARIO, _MEASUREMENT, show_choices=False)]
