@@ -13,6 +13,7 @@ from tests.adoption.onnx.test_wrap import spec_for
 from trtpoets.adoption.loaded import fp32_from_classifier, load_foreign
 from trtpoets.adoption.onnx import wrap
 from trtpoets.adoption.onnx.float32 import HALF_TOLERANCE
+from trtpoets.adoption.onnx.opened import open_onnx
 from trtpoets.convert.onnx_export import ExportConfig
 from trtpoets.convert.parity import LIMIT
 from trtpoets.core.errors import BadArtefact
@@ -39,7 +40,6 @@ def test_an_onnx_file_is_read_once_for_its_fp32_file_and_tolerance(
 ) -> None:
     classifier = adopted(write(tmp_path / "net.onnx"), tmp_path / "classifier")
     reads: list[Path] = []
-    open_onnx = wrap.open_onnx
 
     def counted(path: Path) -> Any:
         reads.append(path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trtpoets.core.classifier_hints import make_again
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import atomic_folder
 from trtpoets.core.keras_settings import keras_defaults
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import keras
 
 KERAS_FILE = "classifier.keras"
+
+_TRAIN = "train first: trtpoets run PHOTOS --name NAME, or trtpoets pretrained BACKBONE --name NAME"
 
 
 @keras_defaults()
@@ -94,19 +97,15 @@ def load_classifier(folder: Path) -> Classifier:
     if original is None:
         return classifier
     if classifier.original is None or not classifier.original.exists():
-        _require_file(folder / "original" / original.file)
+        _require_file(folder / "original" / original.file, make_again(classifier.spec))
     if original.format.is_tensorflow:
-        _require_file(classifier.saved_model / "saved_model.pb")
+        _require_file(classifier.saved_model / "saved_model.pb", make_again(classifier.spec))
     return classifier
 
 
-def _require_file(path: Path) -> None:
+def _require_file(path: Path, hint: str = _TRAIN) -> None:
     if not path.is_file():
-        raise MissingArtefact(
-            f"{path} does not exist",
-            hint="train first: trtpoets run PHOTOS --name NAME, or trtpoets pretrained BACKBONE --name NAME",
-            code="TP2008",
-        )
+        raise MissingArtefact(f"{path} does not exist", hint=hint, code="TP2008")
 
 
 def _require_same_network(network: Network, spec: ModelSpec) -> None:
