@@ -84,8 +84,8 @@ class Candidate:
     `precision` is "fp32" for TensorFlow too. `p99_bound_ms` is the upper bound of its 99th percentile, with 99 %
     confidence. `count` inferences were timed, which count as `independent_count` independent ones (see Measurement).
     `drop` is the loss of accuracy relative to TensorFlow on `photos` photos in `groups` independent groups, with its
-    95 % interval; a gain is below 0. For INT8 these are all photos outside calibration where they were evaluated and the
-    test photos do not speak against it (`judge.gate`); otherwise the test photos.
+    95 % interval; a gain is below 0. For INT8 these are all photos outside calibration where they were evaluated and
+    the test photos do not speak against it (`judge.gate`); otherwise the test photos.
     """
 
     runner: RunnerId = field(metadata=FLAT)
