@@ -295,7 +295,7 @@ def _runner(
     if all_photos is not None and of_file is not None:
         is_its_runner = evaluation.runner == RunnerId(Library.ONNXRUNTIME, of_file.precision)
         pairs = zip(checks, _checks(of_file, config, all_photos))
-        checks = tuple(own if _vetoes(own, is_its_runner) else other for own, other in pairs)
+        checks = tuple(own if own_photos_decide(own, is_its_runner) else other for own, other in pairs)
     change = {
         label: after - before
         for label, after in evaluation.recall.items()
@@ -316,8 +316,12 @@ def _runner(
     )
 
 
-def _vetoes(own: Check, is_its_runner: bool) -> bool:
-    """Return whether the result on a runner's own test photos counts instead of the file's on all photos."""
+def own_photos_decide(own: Check, is_its_runner: bool) -> bool:
+    """Return whether the result on a runner's own test photos counts instead of the file's on all photos.
+
+    It does where the runner fails on them. It does too where the runner misses the limit on them, unless it is the
+    runner with which the file was compared.
+    """
     return own.outcome is GateOutcome.FAILED or (not is_its_runner and missed(own))
 
 

@@ -10,7 +10,7 @@ from trtpoets.judge.gate import photos_in_groups
 from trtpoets.reporting.sections.section import NUMBER, TEXT, Listing, Row, Section, Value
 
 if TYPE_CHECKING:
-    from trtpoets.judge.all_photos import AllPhotos, FileOnAllPhotos
+    from trtpoets.judge.all_photos import AllPhotos, Excluded, FileOnAllPhotos
     from trtpoets.reporting.model import Report
 
 _CLASSES = 30
@@ -83,7 +83,7 @@ def _estimates(result: AllPhotos) -> str:
     )
 
 
-def _out(result: AllPhotos) -> list[tuple[str, object]]:
+def _out(result: AllPhotos) -> list[tuple[str, Excluded]]:
     entries = [("all", entry) for entry in result.excluded]
     return entries + [(item.file, entry) for item in result.files for entry in item.excluded]
 

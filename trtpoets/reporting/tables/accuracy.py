@@ -60,11 +60,13 @@ def all_photos_parts(result: AllPhotos | None) -> list[Part]:
             f"{result.photos:,}",
             percent(result.accuracy),
             interval(result.accuracy_low, result.accuracy_high),
-            *("–" for _ in range(4)),
+            percent(None),
+            interval(*_UNKNOWN),
         )
     ]
+    changes: list[tuple[Any, ...]] = []
     for item in result.files:
-        change = item.comparison
+        compared = item.comparison
         rows.append(
             (
                 item.file,
@@ -73,10 +75,21 @@ def all_photos_parts(result: AllPhotos | None) -> list[Part]:
                 interval(item.accuracy_low, item.accuracy_high),
                 percent(item.agreement if item.photos else None),
                 interval(item.agreement_low, item.agreement_high),
-                points(change.accuracy_change),
-                point_interval(change.change_low, change.change_high),
             )
         )
-    columns = ["file", "photos>", "accuracy>", "95 %>", "agreement>", "95 %>", "change>", "95 %>"]
-    title = f"All photos, {how}: accuracy, agreement with FP32, and change of accuracy in points"
-    return [(title, columns, rows)]
+        if compared.accuracy_change is not None:
+            changes.append(
+                (
+                    item.file,
+                    points(compared.accuracy_change),
+                    point_interval(compared.change_low, compared.change_high),
+                    compared.only_reference,
+                    compared.only_runner,
+                )
+            )
+    columns = ["file", "photos>", "accuracy>", "95 %>", "agreement>", "95 %>"]
+    parts: list[Part] = [(f"All photos, {how}: accuracy, and agreement with FP32", columns, rows)]
+    if changes:
+        title = "All photos: change of accuracy relative to FP32 in points; right answers lost and won"
+        parts.append((title, ["file", "change>", "95 %>", "lost>", "won>"], changes))
+    return parts
