@@ -122,8 +122,8 @@ def fp32_from_classifier(
 ) -> tuple[OnnxModel, Path | None]:
     """Write fp32.onnx of any classifier.
 
-    For an integer TFLite file, the second result is a file in the folder `scratch` that rounds as the original does,
-    to compare with; fp32.onnx clips where the integers saturate, and does not round.
+    For an integer TFLite file and an ONNX file with Q/DQ pairs, the second result is a file in the folder `scratch`
+    that rounds as the original does, to compare with; fp32.onnx clips where the integers saturate, and does not round.
     """
     original = classifier.spec.original
     if original is None or original.format.is_tensorflow:
@@ -132,7 +132,9 @@ def fp32_from_classifier(
     if original.format is Format.ONNX:
         from trtpoets.adoption.onnx import fp32_from_onnx
 
-        return fp32_from_onnx(classifier.original, classifier.spec, out, config.opset), None
+        pairs = scratch / "rounded.onnx"
+        model = fp32_from_onnx(classifier.original, classifier.spec, out, config.opset, pairs)
+        return model, pairs if pairs.is_file() else None
     from trtpoets.adoption.onnx import wrap_network
     from trtpoets.adoption.tflite import network_from_tflite
 
@@ -158,6 +160,16 @@ def score_tolerance(classifier: Classifier) -> float:
     from trtpoets.adoption.onnx.opened import open_onnx
 
     return HALF_TOLERANCE if computes_in_half(open_onnx(classifier.original).model) else LIMIT
+
+
+def brings_scales(classifier: Classifier) -> bool:
+    """Return whether a classifier is an adopted ONNX file with Q/DQ pairs of its own."""
+    original = classifier.spec.original
+    if original is None or original.format is not Format.ONNX or classifier.original is None:
+        return False
+    from trtpoets.adoption.onnx import has_own_pairs
+
+    return has_own_pairs(classifier.original, original)
 
 
 def _kind(path: Path) -> FileKind:
