@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from trtpoets.adoption.onnx.float32 import computes_in_half
 from trtpoets.convert.int8.quantised_files import unsuitable_quantisation
 from trtpoets.core.errors import ConversionFailed, MissingArtefact, RunFailed
 from trtpoets.core.onnx_file import open_session, opset_of, read_onnx
+from trtpoets.core.onnx_metadata import fixed_batch
 from trtpoets.core.original import (
     Answers,
     Channels,
@@ -65,7 +67,7 @@ def largest_difference(path: Path, out: Path, pixels: Pixels = UNIT, count: int 
     (given,) = session.run(["scores"], {"photos": photos})
     assert given.shape == (count, len(spec.labels))
     np.testing.assert_allclose(given.sum(axis=1), 1, atol=1e-5)
-    assert expected.std(axis=0).max() > 1e-4, "the photos make no difference"
+    assert count == 1 or expected.std(axis=0).max() > 1e-4, "the photos make no difference"
     return float(np.abs(given - expected).max())
 
 
@@ -158,13 +160,51 @@ def test_batch_inside_the_graph_becomes_dynamic(tmp_path: Path, batch: int) -> N
     assert largest_difference(path, tmp_path / "fp32.onnx") < 1e-5
 
 
+def halves(net: Foreign, batch: int) -> str:
+    """The photos of a batch in two halves, each by its own node: the batch can't be derived."""
+    size = net.constant(np.array([batch // 2, batch // 2]))
+    outputs = ["first", "second"]
+    net.op("Split", "input", size, outputs=outputs, axis=0)
+    return net.op("Concat", *(net.op("Abs", name) for name in outputs), axis=0)
+
+
+def first_photo(net: Foreign, batch: int) -> str:
+    """The photo without the axis of the batch, as some exporters write a batch of 1."""
+    photo = net.op("Gather", "input", net.constant(np.array(0)), axis=0)
+    return net.op("Unsqueeze", photo, net.constant(np.array([0])))
+
+
+@pytest.mark.parametrize(("build", "batch"), [(first_photo, 1), (halves, 4), (halves, 64)])
+def test_a_batch_that_cannot_be_made_dynamic_stays_fixed(
+    tmp_path: Path, build: Callable[[Foreign, int], str], batch: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = Foreign()
+    net.op("Identity", net.logits(build(net, batch)), outputs=["output"])
+    path = saved(net.model([image((batch, 3, SIDE, SIDE))], [scores((batch, CLASSES))]), tmp_path / "a.onnx")
+    for count in (1, 5):
+        assert largest_difference(path, tmp_path / "fp32.onnx", count=count) < 1e-5
+    assert fixed_batch(tmp_path / "fp32.onnx") == batch
+    assert f"the batch of a.onnx stays fixed at {batch}, because it cannot be made dynamic" in caplog.text
+    sizes = [value.type.tensor_type.shape.dim[0].dim_value for value in onnx.load(tmp_path / "fp32.onnx").graph.output]
+    assert sizes == [batch]
+
+
+def test_a_batch_of_one_in_a_file_that_claims_any_is_an_error(tmp_path: Path) -> None:
+    net = Foreign()
+    net.op("Identity", net.logits(first_photo(net, 1)), outputs=["output"])
+    path = saved(net.model([image()], [scores()]), tmp_path / "a.onnx")
+    foreign = read_onnx_classifier(path)
+    with pytest.raises(ConversionFailed, match="because its size 1 is fixed inside the graph"):
+        fp32_from_onnx(foreign, spec_for(foreign), tmp_path / "fp32.onnx")
+
+
 def test_batch_that_mixes_photos_is_an_error(tmp_path: Path) -> None:
     net = Foreign()
     x = net.op("Sub", "input", net.op("ReduceMean", "input", axes=[0], keepdims=1))
     net.op("Identity", net.logits(x), outputs=["output"])
     path = saved(net.model([image((4, 3, SIDE, SIDE))], [scores((4, CLASSES))]), tmp_path / "a.onnx")
     foreign = read_onnx_classifier(path)
-    with pytest.raises(ConversionFailed, match=r"batch of a\.onnx cannot be made dynamic"):
+    with pytest.raises(ConversionFailed, match=r"batch of a\.onnx cannot be made dynamic.*depend on the other photos"):
         fp32_from_onnx(foreign, spec_for(foreign), tmp_path / "fp32.onnx")
 
 

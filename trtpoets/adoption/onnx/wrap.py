@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.adoption.foreign import ForeignModel
-from trtpoets.adoption.onnx.batch import with_dynamic_batch
+from trtpoets.adoption.onnx.batch import with_proven_batch
 from trtpoets.adoption.onnx.float32 import computes_in_half, to_float32
 from trtpoets.adoption.onnx.opened import constants_as_initializers, open_onnx
 from trtpoets.adoption.onnx.opset import with_opset
@@ -42,7 +42,7 @@ def fp32_from_onnx(
     External data is embedded. The scores are compared with those of the file on random photos. Of a file with Q/DQ
     pairs, fp32.onnx clips values as the pairs do, and does not round them; the network with its pairs is written to
     `rounded`.
-    Raises ConversionFailed if an operator cannot be converted, if the batch cannot be made dynamic or if the scores
+    Raises ConversionFailed if an operator cannot be converted, if photos of a batch are mixed or if the scores
     differ; BadArtefact, MissingArtefact, StorageFailed.
     """
     path = source if isinstance(source, Path) else source.path
@@ -85,8 +85,8 @@ def wrap_network(
 
     The network takes (N, C, H, W) or (N, H, W, C), by `layout` or else by `spec.original.input`; its height, width and
     batch may be fixed or not. Its values are those of `core/original.values_from_photos`, and `spec.original.output`
-    says what it returns, as real values. The ModelProto is changed.
-    Raises ConversionFailed if an operator cannot be converted or if the batch cannot be made dynamic; StorageFailed.
+    says what it returns, as real values. The ModelProto is changed. A batch that cannot be made dynamic stays fixed.
+    Raises ConversionFailed if an operator cannot be converted or if photos of a batch are mixed; StorageFailed.
     """
     from onnx import TensorProto
 
@@ -100,7 +100,7 @@ def wrap_network(
     to_float32(model)
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
     _fix_size(model, spec, layout, original)
-    model = with_dynamic_batch(model, original.file)
+    model = with_proven_batch(model, original.file)
     add_photo_nodes(model, spec, original, layout)
     add_score_nodes(model, original.output)
     metadata = metadata_of_spec(spec, Precision.FP32)
