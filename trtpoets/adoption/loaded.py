@@ -135,7 +135,10 @@ class Fp32File:
 def fp32_from_classifier(
     classifier: Classifier, out: Path, scratch: Path, config: ExportConfig, progress: Progress = silent
 ) -> Fp32File:
-    """Write fp32.onnx of any classifier; `Fp32File.rounding` is written into the folder `scratch`."""
+    """Write fp32.onnx of any classifier.
+
+    For an integer TFLite file and an ONNX file with Q/DQ pairs, `Fp32File.rounding` is written into `scratch`.
+    """
     original = classifier.spec.original
     if original is None or original.format.is_tensorflow:
         return Fp32File(onnx_from_classifier(classifier, out, config, progress))
@@ -143,7 +146,9 @@ def fp32_from_classifier(
     if original.format is Format.ONNX:
         from trtpoets.adoption.onnx import fp32_from_onnx
 
-        return Fp32File(*fp32_from_onnx(classifier.original, classifier.spec, out, config.opset))
+        pairs = scratch / "rounded.onnx"
+        model, tolerance = fp32_from_onnx(classifier.original, classifier.spec, out, config.opset, pairs)
+        return Fp32File(model, tolerance, pairs if pairs.is_file() else None)
     from trtpoets.adoption.onnx import wrap_network
     from trtpoets.adoption.tflite import network_from_tflite
 
@@ -154,6 +159,16 @@ def fp32_from_classifier(
         return Fp32File(model)
     variant = wrap_network(rounded, "values", "answers", classifier.spec, scratch / "rounded.onnx", config.opset)
     return Fp32File(model, rounding=variant.path)
+
+
+def brings_scales(classifier: Classifier) -> bool:
+    """Return whether a classifier is an adopted ONNX file with Q/DQ pairs of its own."""
+    original = classifier.spec.original
+    if original is None or original.format is not Format.ONNX or classifier.original is None:
+        return False
+    from trtpoets.adoption.onnx import has_own_pairs
+
+    return has_own_pairs(classifier.original, original)
 
 
 def _kind(path: Path) -> FileKind:

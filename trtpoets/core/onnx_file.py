@@ -10,6 +10,7 @@ from typing import Any, Mapping, Sequence
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, TrtPoetsError, first_line
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file, storage_errors
+from trtpoets.core.fixed_batch import FixedBatchSession, fixed_batch_of
 from trtpoets.core.onnx_graph import read_graph
 from trtpoets.core.onnx_load import is_self_contained, load_self_contained
 from trtpoets.core.optional import needs, onnxruntime
@@ -234,6 +235,8 @@ def open_session(
 ) -> Any:
     """An onnxruntime.InferenceSession for a file or a serialised model.
 
+    For a network of trtpoets with a fixed number of photos it is a FixedBatchSession, which takes any number.
+
     `threads` is the number of threads of one operator on the CPU; 0 is ONNX Runtime's default. Sessions that are
     `one_of_many` share one memory arena, have few threads and do not spin between runs. `providers` are names and
     options of execution providers in the order of preference; default: the CPU provider. `as_written` disables graph
@@ -260,7 +263,7 @@ def open_session(
     disabled = unwanted_optimizers(source if isinstance(source, bytes) else _content(Path(source)))
     chosen = [(name, dict(values)) for name, values in providers] or [("CPUExecutionProvider", {})]
     try:
-        return runtime.InferenceSession(
+        session = runtime.InferenceSession(
             source, options, providers=chosen, disabled_optimizers=disabled, enable_fallback=0
         )
     except Exception as error:
@@ -273,3 +276,5 @@ def open_session(
                 code="TP1043",
             ) from error
         raise BadArtefact(f"ONNX Runtime can't open {what}: {reason}", hint="export it again", code="TP1044") from error
+    batch = fixed_batch_of(session)
+    return FixedBatchSession(session, batch) if batch else session

@@ -35,7 +35,7 @@ def read_onnx_classifier(path: Path) -> ForeignModel:
     image = image_input(path, view)
     needed = needed_nodes_of_outputs(view)
     removed = removed_quantisation(view, image.input.name, view.outputs)
-    require_supported(path, view, needed, removed, opened.control_flow)
+    require_supported(path, opened.model, needed, removed, opened.control_flow)
     prober = Prober(path, opened.model, image)
     scores = score_output(path, view, prober)
     return ForeignModel(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.bias_correction import Fp32Reference, bias_shifts, reference_from_onnx
 from trtpoets.convert.int8.calibration import Ranges
 from trtpoets.convert.int8.fidelity import NetworkOutputs, fidelity_from_outputs, outputs_from_onnx
@@ -19,6 +20,7 @@ from trtpoets.convert.int8.placement import Placement
 from trtpoets.convert.int8.segments import SegmentRunner
 from trtpoets.convert.precision import kept_fp32
 from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.fixed_batch import whole_groups
 from trtpoets.core.images import photo_batches
 from trtpoets.core.network_notes import Fidelity
 from trtpoets.core.onnx_external import sha256_of_onnx
@@ -72,7 +74,7 @@ class Int8Evaluator:
     @cached_property
     def search_photos(self) -> np.ndarray:
         """The validation photos for the sensitivity analysis: uint8 (N, H, W, 3)."""
-        return np.concatenate(self._batches)[: self.config.search_photos]
+        return whole_groups(np.concatenate(self._batches)[: self.config.search_photos], self._batch)
 
     @cached_property
     def reference(self) -> Fp32Reference:
@@ -122,7 +124,12 @@ class Int8Evaluator:
         return tuple(photo_batches(self._judged, self.model.spec.preprocess, _BATCH))
 
     def _decoded(self, photos: Sequence[Photo]) -> np.ndarray:
-        return next(photo_batches(photos, self.model.spec.preprocess, len(photos)))
+        return whole_groups(next(photo_batches(photos, self.model.spec.preprocess, len(photos))), self._batch)
+
+    @cached_property
+    def _batch(self) -> int:
+        """The fixed batch of the network; 0 if it takes any number of photos."""
+        return GraphView(self.proto).batch or 0
 
 
 def _hash_of_model(proto: Any) -> bytes:

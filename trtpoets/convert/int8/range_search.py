@@ -23,6 +23,7 @@ from trtpoets.convert.int8.fidelity import features_of, sqnr_db
 from trtpoets.convert.int8.placement import placement_from_onnx
 from trtpoets.convert.int8.qdq import LEVELS, scale_of
 from trtpoets.convert.int8.segments import LiveTensors, Segment, SegmentRunner, split_model
+from trtpoets.core.fixed_batch import whole_groups
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
@@ -67,7 +68,8 @@ def search_ranges(
     features = features_of(view)
     segments = split_model(proto, order, (features,))
     factors = _factors(proto, view, names, photos[PHOTOS:], model.spec.preprocess)
-    search = _Search(segments, features, next(photo_batches(photos[:PHOTOS], model.spec.preprocess, PHOTOS)))
+    searched = whole_groups(next(photo_batches(photos[:PHOTOS], model.spec.preprocess, PHOTOS)), view.batch or 0)
+    search = _Search(segments, features, searched)
     tensors = dict(candidates[0].tensors)
     equalised = {}
     live: LiveTensors = {INPUT_NAME: search.photos}
