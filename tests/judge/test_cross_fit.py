@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trtpoets.core.errors import BadInput
-from trtpoets.judge.cross_fit import MIN_PHOTOS, CrossFitConfig, Folds, folds_of_photos, variance_factor
+from trtpoets.judge.cross_fit import (
+    MIN_PHOTOS,
+    CrossFitConfig,
+    Folds,
+    affordable_folds,
+    folds_of_photos,
+    variance_factor,
+)
 
 
 def sha256s(count: int) -> list[str]:
@@ -127,3 +134,9 @@ def test_the_correction_of_the_variance() -> None:
     assert variance_factor(10, 0) == 1
     assert variance_factor(10, 1) == pytest.approx(2.111, abs=0.001)  # as Nadeau and Bengio
     assert variance_factor(3, 0.5) == 1.75
+
+
+def test_many_classes_have_fewer_folds() -> None:
+    assert [affordable_folds(10, classes) for classes in (2, 40, 50, 100, 1000)] == [10, 10, 8, 4, 3]
+    assert affordable_folds(5, 2) == 5
+    assert folds_of([label for label in range(100) for _ in range(5)]).count == 4

@@ -159,6 +159,28 @@ def test_a_graph_without_a_known_last_layer_is_run_whole(tmp_path: Path, photos:
     assert "the last layer of fp32.onnx is not a dense layer" in str(all_photos_of(space, wide, [], FOUR).skipped)
 
 
+def test_a_file_whose_last_layer_is_not_known(tmp_path: Path, photos: Path) -> None:
+    """Its features come from the function that is given; without one, the file is left out with the reason."""
+    space = workspace(tmp_path, photos)
+    wide, narrow = models(space, 0.05)
+    trained(space)
+    calibrated(space)
+    (expected,) = all_photos_of(space, wide, [narrow], FOUR).files
+    features = features_of_model(narrow, dataset_in(space).photos)
+    proto = check_onnx(narrow.path)
+    GraphView(proto).producer["scores"].op_type = "LogSoftmax"
+    write_onnx(proto, narrow.path)
+    result = all_photos_of(space, wide, [narrow], FOUR)
+    assert result.files == ()
+    assert result.notes == ("int8.onnx was not compared: the graph does not end in a dense layer and a softmax.",)
+
+    def known(model: OnnxModel, shown: Sequence[Photo], progress: Progress) -> np.ndarray:
+        return features if model.path == narrow.path else features_of_model(model, shown, progress)
+
+    (item,) = all_photos_of(space, wide, [narrow], FOUR, features_of=known).files
+    assert (item.agreement, item.head) == (expected.agreement, expected.head)
+
+
 def test_reasons_why_nothing_is_measured(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = workspace(tmp_path, photos)
     wide, narrow = models(space, 0.05)

@@ -18,8 +18,17 @@ from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.types import Precision
 from trtpoets.judge.classes import recall_intervals, recall_of_classes
 from trtpoets.judge.clustered import count_of_groups, difference_interval, equality_test, share_interval
-from trtpoets.judge.cross_fit import ACCURACY_PART, AGREEMENT_PART, CrossFitConfig, Folds, variance_factor
+from trtpoets.judge.cross_fit import (
+    ACCURACY_PART,
+    AGREEMENT_PART,
+    CrossFitConfig,
+    Folds,
+    affordable_folds,
+    variance_factor,
+)
 from trtpoets.judge.evaluation import ComparisonSummary
+
+_FEW_GROUPS = "there are no more independent groups to divide"
 
 CALIBRATION = "calibration"
 """The use of the photos that do not count for a file: those that it was calibrated with."""
@@ -270,7 +279,10 @@ def _notes(photos: PhotosToCount, config: CrossFitConfig) -> tuple[str, ...]:
         return ()
     notes = []
     if folds.count < config.folds:
-        notes.append(f"{folds.count} folds instead of {config.folds}: there are no more independent groups to divide.")
+        classes = len(np.unique(photos.truth))
+        affordable = affordable_folds(config.folds, classes)
+        why = f"more heads of {classes:,} classes would take long" if folds.count == affordable else _FEW_GROUPS
+        notes.append(f"{folds.count} folds instead of {config.folds}: {why}.")
     if folds.always_trained:
         names = ", ".join(repr(photos.labels[label]) for label in folds.always_trained)
         notes.append(f"Nothing is known about {names}: a class needs three independent groups.")

@@ -37,7 +37,10 @@ MIN_FOLDS = 3
 MIN_PHOTOS = 30
 """With fewer photos nothing is cross-fitted: the heads would differ more than what they measure."""
 
-ACCURACY_PART = 0.35
+MAX_OUTPUTS = 400
+"""The most outputs (folds x classes) of all heads: with more classes there are fewer folds, to limit the time."""
+
+ACCURACY_PART = 0.45
 """The part of Nadeau's and Bengio's correction in the intervals of accuracy and recall."""
 
 AGREEMENT_PART = 0.1
@@ -88,7 +91,8 @@ def folds_of_photos(
 
     Groups go, in an order that depends on the seed and on the photos' `sha256` only, to the fold with the fewest photos
     of their most frequent label, and among these to that with the fewest photos. So the order of the photos does not
-    matter, and a class of n groups is in min(n, count) folds. There are no more folds than groups.
+    matter, and a class of n groups is in min(n, count) folds. There are no more folds than groups, and no more than
+    `affordable_folds`.
 
     Returns None if there are fewer than MIN_PHOTOS photos, or if fewer than MIN_FOLDS folds have photos.
     """
@@ -102,7 +106,7 @@ def folds_of_photos(
     if len(truth) < MIN_PHOTOS:
         return None
     members = _members(group_of, sha256, config.seed)
-    count = min(config.folds, len(members))
+    count = min(affordable_folds(config.folds, len(np.unique(truth))), len(members))
     if count < MIN_FOLDS:
         return None
     fold_of = _dealt(truth, members, count)
@@ -114,6 +118,11 @@ def folds_of_photos(
     present = {label: len(_folds_with(truth, fold_of, label)) for label in np.unique(truth).tolist()}
     partial = tuple((label, folds) for label, folds in present.items() if label not in always and folds < len(used))
     return Folds(len(used), fold_of, always, partial)
+
+
+def affordable_folds(folds: int, classes: int) -> int:
+    """Return `folds`, or fewer, but at least MIN_FOLDS, if the heads would have more than MAX_OUTPUTS outputs."""
+    return min(folds, max(MAX_OUTPUTS // max(classes, 1), MIN_FOLDS))
 
 
 def variance_factor(folds: int, part: float) -> float:

@@ -177,9 +177,15 @@ def require_passed(gate: Gate | None, name: str = "NAME", engines: Path = DEFAUL
         again = command("evaluate", name, *_options(gate.config), "--allow-undecided", engines=engines)
         raise GateUndecided(
             f"the gate cannot tell: {'; '.join(unknowns(gate))}",
-            hint=f"evaluate more photos (--test-percent), or accept an undecided gate: {again}",
+            hint=f"{_more_photos(gate)}, or accept an undecided gate: {again}",
             code="TP5042",
         )
+
+
+def _more_photos(gate: Gate) -> str:
+    """Return how to get more photos for the undecided limits."""
+    undecided = [check for result in gate.runners for check in result.checks if check.outcome is GateOutcome.UNKNOWN]
+    return "add photos" if all(check.file for check in undecided) else "evaluate more photos (--test-percent)"
 
 
 def failures(gate: Gate) -> list[str]:

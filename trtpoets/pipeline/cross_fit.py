@@ -17,7 +17,7 @@ photos are those of a file that was chosen without them, and all photos are coun
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -77,22 +77,28 @@ class CrossFit:
     features_of: Features
 
     def scored(self, model: OnnxModel, calibrated: Collection[str], progress: Progress = silent) -> ScoredFile:
-        """Return the scores of a file under the same heads. `calibrated` are the sha256 of its calibration photos."""
-        own_layer = None if self.layer is None else _last_layer(model)
-        if own_layer is None or self.features is None or self.layer is None:
-            scores, head = scores_of_model(model, self.compared, progress), "its own"
-            excluded = set(calibrated)
-        else:
+        """Return the scores of a file under the same heads. `calibrated` are the sha256 of its calibration photos.
+
+        A last layer that `last_layer` does not know, as one with integer weights, counts as that of FP32. Raises what
+        `features_of` raises: ConversionFailed if the features of the file cannot be found.
+        """
+        own_layer = _last_layer(model)
+        refitted = own_layer is not None and self.layer is not None and not _same(own_layer, self.layer)
+        excluded = set(calibrated)
+        if self.heads:
             features = self.features_of(model, self.compared, progress)
-            refitted = not _same(own_layer, self.layer)
-            excluded = set(calibrated)
-            if not self.heads:
-                scores, head = head_scores(Head(own_layer.weights, own_layer.bias), features), "its own"
-                excluded |= {photo.sha256 for photo in self._refit_photos} if refitted else set()
-            elif refitted:
+            if refitted:
                 scores, head = self._refitted_scores(features), "refitted to its base, for each fold"
             else:
                 scores, head = self._scores_of_heads(self.heads, features), "that of FP32, for each fold"
+        else:
+            if own_layer is None or self.layer is None:
+                scores = scores_of_model(model, self.compared, progress)
+            else:
+                features = self.features_of(model, self.compared, progress)
+                scores = head_scores(Head(own_layer.weights, own_layer.bias), features)
+            head = "its own"
+            excluded |= {photo.sha256 for photo in self._refit_photos} if refitted else set()
         every = np.full_like(self.reference, 1 / self.reference.shape[1])
         every[self._compared_rows] = scores
         measured = np.zeros(len(self.photos), bool)
@@ -168,7 +174,15 @@ def all_photos_of(
     fitted = cross_fit(space, fp32, config, progress=progress, features_of=features_of)
     if not isinstance(fitted, CrossFit):
         return fitted
-    return fitted.result([fitted.scored(model, calibrated_photos(space, fitted.dataset), progress) for model in files])
+    calibrated = calibrated_photos(space, fitted.dataset)
+    scored, notes = [], []
+    for model in files:
+        try:
+            scored.append(fitted.scored(model, calibrated, progress))
+        except ConversionFailed as error:
+            notes.append(f"{model.path.name} was not compared: {error.message}.")
+    result = fitted.result(scored)
+    return replace(result, notes=(*result.notes, *notes))
 
 
 def cross_fit(

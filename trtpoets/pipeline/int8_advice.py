@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import OnnxModel, Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_details
@@ -116,10 +117,13 @@ def _compared(
     if not isinstance(fitted, CrossFit):
         _log.info("INT8 is compared with FP32 on validation photos only: %s", fitted.skipped)
         return gate_on_validation(space, fp32, int8, target, progress)
-    file = fitted.scored(int8, calibrated_photos(space, fitted.dataset), progress)
+    try:
+        file = fitted.scored(int8, calibrated_photos(space, fitted.dataset), progress)
+    except ConversionFailed as error:
+        _log.info("INT8 is compared with FP32 on validation photos only: %s", error.message)
+        return gate_on_validation(space, fp32, int8, target, progress)
     result = fitted.result([file])
-    gate = gate_from_all_photos(result, target)
-    return result.files[0].photos, gate
+    return result.files[0].photos, gate_from_all_photos(result, target)
 
 
 def gate_on_validation(
