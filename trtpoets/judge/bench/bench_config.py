@@ -40,8 +40,8 @@ class BenchConfig:
     to one step: loading, warming up, or one round. At most `photos` photos are used, repeatedly. A measurement is not
     valid where other processes use more than the share `max_others` of our cores.
 
-    With `ratio_within` above 0, a batch size ends before its last round when each runner's ratio to the baseline is known
-    to that share (`early_stop.py`). 0 measures all rounds.
+    With `ratio_within` above 0, a batch size ends before its last round when each runner's ratio to the baseline is
+    known to that share (`early_stop.py`). 0 measures all rounds.
 
     `xla` adds TensorFlow compiled by XLA, `keras` adds Keras' `predict`, and `cpu` adds TensorFlow on the CPU on a
     machine where TensorFlow uses a GPU.
