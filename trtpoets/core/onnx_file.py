@@ -17,7 +17,7 @@ from trtpoets.core.optional import needs, onnxruntime
 from trtpoets.core.own_files import write_own
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.shell_commands import command
-from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Int8Form, ModelSpec, OnnxModel, Precision
 from trtpoets.core.verified_files import checked_once
 
 SPEC_KEY = "trtpoets.model"
@@ -28,6 +28,9 @@ PRECISION_KEY = "trtpoets.precision"
 
 CALIBRATION_KEY = "trtpoets.calibration"
 """Metadata key of an INT8 ONNX file: the hash of the calibrated ranges from which its scales were computed."""
+
+FORM_KEY = "trtpoets.form"
+"""Metadata key of an INT8 ONNX file: "cpu" for the form that ONNX Runtime fuses on a CPU; absent for TensorRT's."""
 
 LABELS_KEY = "labels"
 """Metadata key of an ONNX file, for other tools: the labels, one per line."""
@@ -199,13 +202,17 @@ def unwanted_optimizers(content: bytes) -> list[str]:
     Where a MatMul or Gemm is INT8, or a convolution without bias, Q/DQ pairs are not fused: on processors without VNNI,
     ONNX Runtime's INT8 products are added in pairs in 16 bits, which saturate (measured: 28 dB instead of 44 dB for one
     layer). TensorRT adds in 32 bits, as the unfused nodes do in float. Convolutions with a bias are never fused.
+    The CPU form is fused everywhere: its weights are chosen so that no sum saturates.
     """
     if b"DequantizeLinear" not in content:
         return UNWANTED_OPTIMIZERS
     try:
-        nodes = read_graph(content).nodes
+        graph = read_graph(content)
     except ValueError:
         return UNWANTED_OPTIMIZERS
+    if graph.metadata.get(FORM_KEY) == Int8Form.CPU.value:
+        return UNWANTED_OPTIMIZERS
+    nodes = graph.nodes
     dequantized = {name for node in nodes if node.operator == "DequantizeLinear" for name in node.outputs}
     products = (
         node
