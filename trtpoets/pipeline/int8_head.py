@@ -9,6 +9,7 @@ import numpy as np
 
 from trtpoets.convert.graph.last_layer import base_of, last_layer, with_last_layer
 from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos
+from trtpoets.convert.int8.integer_reference import integer_reference
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.labels import label_indices
 from trtpoets.core.onnx_file import check_onnx, write_onnx
@@ -81,11 +82,14 @@ def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: 
 def _features(model: OnnxModel, photos: list[Photo], progress: Progress) -> np.ndarray:
     """Return the input of a graph's last layer for each photo: float32 (N, D).
 
-    They are read from the bottleneck store; for FP32 they are the bottlenecks of the training.
+    They are read from the bottleneck store; for FP32 they are the bottlenecks of the training. INT8 is computed in
+    integers, as TensorRT does.
     """
     spec, proto = model.spec, check_onnx(model.path)
-    base = base_of(proto, FEATURES)
     is_fp32 = model.precision is Precision.FP32
+    base = base_of(proto, FEATURES)
+    if not is_fp32:
+        base = integer_reference(type(proto).FromString(base)).SerializeToString(deterministic=True)
     key = (
         features_key(spec.backbone, spec.weights_id, spec.preprocess)
         if is_fp32

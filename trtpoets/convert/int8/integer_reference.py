@@ -374,8 +374,10 @@ class _Rewriter:
             self.overridable[name] = helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
 
     def _is_last(self, node: Any) -> bool:
-        """Return whether a float layer multiplies one vector per photo, as the last layer does."""
-        return node.input[1] in self.view.constants and self.view.rows(node.input[0]) == 1
+        """Return whether a float layer multiplies a matrix of one vector per photo, as the last layer does."""
+        if node.input[1] not in self.view.constants:
+            return False
+        return node.op_type == "Gemm" or len(self.view.shape(node.input[0]) or ()) == 2
 
     def _in_double(self, node: Any) -> None:
         from onnx import TensorProto
