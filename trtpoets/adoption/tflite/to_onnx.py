@@ -15,6 +15,7 @@ import numpy as np
 
 from trtpoets.adoption.tflite import array_operators as arrays
 from trtpoets.adoption.tflite import layer_operators as layers
+from trtpoets.adoption.tflite import size_operators as sizes
 from trtpoets.adoption.tflite.contents import GIVE_SOURCE, Operator, TfliteContents, is_hybrid, read_contents
 from trtpoets.adoption.tflite.onnx_writer import OnnxWriter
 from trtpoets.adoption.tflite.pixels import pixels_of_input
@@ -54,6 +55,9 @@ _HANDLERS: dict[str, Callable[[OnnxWriter, Operator], None]] = {
     **dict.fromkeys(("SLICE", "STRIDED_SLICE"), arrays.slice_),
     "REVERSE_V2": arrays.reverse,
     "GATHER": arrays.gather,
+    **dict.fromkeys(("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"), sizes.resize),
+    "TILE": sizes.tile,
+    "PACK": sizes.pack,
     "BATCH_MATMUL": arrays.matrix_product,
     **dict.fromkeys(("QUANTIZE", "DEQUANTIZE", "CAST"), arrays.same_values),
 }
