@@ -39,6 +39,7 @@ _IR_VERSION = 8
 _HANDLERS: dict[str, Callable[[OnnxWriter, Operator], None]] = {
     **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), layers.convolution),
     "FULLY_CONNECTED": layers.fully_connected,
+    **dict.fromkeys(("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"), layers.block_operator),
     **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D"), layers.pooling),
     **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"), layers.reduction),
     **dict.fromkeys(("PAD", "PADV2", "MIRROR_PAD"), layers.padding),
