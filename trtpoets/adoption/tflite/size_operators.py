@@ -32,7 +32,8 @@ def resize(writer: OnnxWriter, operator: Operator) -> None:
 def _scale(size: int, before: int) -> np.float32:
     """The factor from which ONNX computes exactly this size, by rounding down."""
     scale = np.float32(size / before)
-    return scale if np.floor(before * scale) == size else np.nextafter(scale, np.float32(np.inf))
+    larger: np.float32 = np.nextafter(scale, np.float32(np.inf))
+    return scale if np.floor(before * scale) == size else larger
 
 
 def tile(writer: OnnxWriter, operator: Operator) -> None:
