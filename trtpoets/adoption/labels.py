@@ -12,6 +12,7 @@ from typing import Any
 from trtpoets.adoption.foreign import ForeignModel
 from trtpoets.adoption.metadata import literal_dict, ultralytics_metadata
 from trtpoets.adoption.neighbours import LARGEST, find_beside, json_value
+from trtpoets.adoption.paddle import FILE, paddle_labels
 from trtpoets.core.errors import BadInput
 from trtpoets.core.formatting import many
 from trtpoets.core.original import Evidence, Source, classes_of
@@ -135,6 +136,9 @@ def _of_metadata(foreign: ForeignModel) -> Iterator[_Found]:
         labels = _labels_of_text(text) if name in named or "label" in name or name == "dict.txt" else None
         if labels:
             yield _Found(labels, f"{name} inside {foreign.path.name}", Source.METADATA)
+    labels = paddle_labels(foreign)
+    if labels:
+        yield _Found(labels, f"label_list in {FILE}", Source.METADATA)
     for key in ("character", "labels", "classes", "class_names", "id2label", "names"):
         value = "" if key == "names" and ultralytics else foreign.clues.metadata.get(key, "")
         labels = _labels_of_text(value)
