@@ -70,7 +70,7 @@ def fixed_pixels(view: GraphView, image: ImageInput) -> FixedPixels | None:
         text = f"{constants}, so it takes pixels {pixels.name}" if pixels else ""
     if pixels is None:
         return None
-    return FixedPixels(replace(pixels, channels=channels), Evidence("pixels", Source.GRAPH, text + order))
+    return FixedPixels(replace(pixels, channels=channels), Evidence("pixels", Source.GRAPH, text + order), bool(order))
 
 
 def _standardised_for_inception(view: GraphView, image: ImageInput) -> bool:
