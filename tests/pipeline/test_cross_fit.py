@@ -229,7 +229,7 @@ def test_the_advice_uses_no_test_photos(tmp_path: Path, photos: Path, monkeypatc
     trained(space)
     calibrated(space)
     shown: set[str] = set()
-    real = module.features_of_model
+    real = features_of_model
 
     def watched(model: OnnxModel, used: Sequence[Photo], progress: Progress = silent) -> np.ndarray:
         shown.update(photo.sha256 for photo in used)
