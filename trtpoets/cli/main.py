@@ -21,7 +21,7 @@ from trtpoets.cli.terminal import (
 )
 from trtpoets.cli.utility_commands import UTILITY_COMMANDS
 from trtpoets.core.program import run_program
-from trtpoets.core.shared_options import BATCH_RANGE, SECONDS, WORKSPACE
+from trtpoets.core.shared_options import SECONDS, WORKSPACE
 from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Precision, Resize
 
@@ -248,7 +248,7 @@ def build(
     precisions: opt.BuildPrecisions = None,
     flavour: opt.FlavourOption = opt.FlavourChoice.AUTO,
     targets: opt.Targets = None,
-    batch: opt.Batch = BATCH_RANGE.default,
+    batch: opt.Batch = None,
     workspace: opt.WorkspaceMib = WORKSPACE.default,
     optimization_level: opt.OptimizationLevel = None,
     version_compatible: opt.VersionCompatible = False,
@@ -270,7 +270,7 @@ def build(
         "precisions": tuple(precisions or Precision),
         "flavour": flavour.flavour,
         "targets": tuple(targets or ()),
-        "batch": batch_range(batch),
+        "batch": None if batch is None else batch_range(batch),
         "workspace_mib": workspace,
         "optimization_level": optimization_level,
         "version_compatible": version_compatible,

@@ -147,7 +147,7 @@ DemoPhotos = Annotated[Path | None, typer.Option("--photos", help="Folder to wri
 Engines = Annotated[Path, typer.Option("--engines", help="Folder that contains the runs.")]
 Json = Annotated[bool, _shared(shared.JSON)]
 Force = Annotated[bool, _shared(shared.FORCE)]
-Batch = Annotated[str, _shared(shared.BATCH_RANGE, _ENGINE)]
+Batch = Annotated[str | None, _shared(shared.BATCH_RANGE, _ENGINE)]
 Targets = Annotated[
     list[str] | None,
     typer.Option(

@@ -306,6 +306,7 @@ class BenchmarkSummary:
     outcomes: tuple[ScenarioOutcome, ...] | None = field(default=None, metadata=OPTIONAL)
     compared: BenchmarkComparison | None = field(default=None, metadata=OPTIONAL)
     machine: Throttling | None = field(default=None, metadata=OPTIONAL)
+    stopped: Mapping[str, int] | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)

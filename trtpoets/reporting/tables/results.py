@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from trtpoets.judge.evaluation import Comparison
     from trtpoets.judge.evaluation_file import Evaluations
     from trtpoets.judge.train_benchmark import TrainBenchmark
-    from trtpoets.reporting.model import EngineEntry, Report
+    from trtpoets.reporting.model import BenchmarkSummary, EngineEntry, Report
 
 _COLUMNS = 80
 _LISTED = 20
@@ -113,7 +113,7 @@ def _report(report: Report) -> list[Any]:
     if report.intervals:
         parts += _parts([*accuracy_parts(report), *all_photos_parts(report.all_photos)])
     if report.benchmarks:
-        parts += [speed_table(report.benchmarks), *_invalid(report.benchmarks)]
+        parts += [speed_table(report.benchmarks), *_stopped(report.benchmark), *_invalid(report.benchmarks)]
     if report.engines:
         parts.append(_engine_rows(map(_engine_entry, report.engines)))
     parts += _skipped(report.skipped)
@@ -165,7 +165,16 @@ def _benchmark(benchmark: Benchmark) -> list[Any]:
 
     rows = benchmark.measurements
     more = _parts(benched_parts(rows, benchmark.outcomes, benchmark.compared))
-    return [speed_table(rows), *_invalid(rows), *more, *_skipped((*benchmark.skipped, *skipped_failures(benchmark)))]
+    skipped = _skipped((*benchmark.skipped, *skipped_failures(benchmark)))
+    return [speed_table(rows), *_stopped(benchmark), *_invalid(rows), *more, *skipped]
+
+
+def _stopped(benchmark: Benchmark | BenchmarkSummary) -> list[str]:
+    from trtpoets.judge.bench.early_stop import stopped_text
+
+    if not benchmark.stopped or not benchmark.config:
+        return []
+    return [f"The benchmark {stopped_text(benchmark.stopped, benchmark.config.ratio_within)}."]
 
 
 def _invalid(rows: Sequence[Measurement]) -> list[str]:
