@@ -16,7 +16,6 @@ from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import OnnxModel, Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_details
-from trtpoets.device.runners import open_runner
 from trtpoets.judge.advice import Advice, Recommended
 from trtpoets.judge.cross_fit import CrossFitConfig
 from trtpoets.judge.evaluation import evaluation_from_scores, scores_from_runner
@@ -35,6 +34,7 @@ from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.cross_fit import CrossFit, calibrated_photos, cross_fit
 from trtpoets.pipeline.int8_head import refitted_head
+from trtpoets.pipeline.runner_access import judged_runner
 from trtpoets.train.near_copies.grouping import groups_of
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def gate_on_validation(
     groups = groups_of(photos, dataset)
     scores = {}
     for model in (wide, narrow):
-        with open_runner(model) as runner:
+        with judged_runner(model) as runner:
             scores[runner.identity] = scores_from_runner(runner, photos, progress=progress)
     (wide_id, reference), (narrow_id, narrow_scores) = scores.items()
     evaluations = (

@@ -40,7 +40,7 @@ from trtpoets.pipeline.recorded_commands import quantize_command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_VERSION = 4
+_VERSION = 5
 """Increase it when the same classifier may give another ONNX file."""
 
 _NOTES_VERSION = 2
