@@ -301,7 +301,7 @@ def evaluate(
     force: opt.Force = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Measure the accuracy of every runner on the test photos, and what INT8 costs on all photos."""
+    """Measure the accuracy of every runner and the cost of INT8."""
     from trtpoets.judge.cross_fit import CrossFitConfig
     from trtpoets.pipeline.evaluate import evaluate as pipeline_evaluate
     from trtpoets.pipeline.evaluate import require_gate

@@ -57,6 +57,9 @@ _PHOTOS = 1000
 """Maximum number of validation photos to evaluate; it is enough to decide the target."""
 
 
+_FEW_CALIBRATION = 64
+"""A number of calibration photos that is still enough for usable ranges."""
+
 _LEAST_SHARE = 0.5
 """Share of the multiply-adds that must run in INT8: with less, conversions between types cost more than INT8 saves."""
 
@@ -202,10 +205,21 @@ def _decision(space: Workspace, gate: Gate, photos: int) -> tuple[Precision, str
     doubts = [too_few(check) for check in checks if _leaves_doubt(check)]
     why = "; ".join([_on_photos(checks, photos), *doubts])
     if doubts:
+        why += _fewer_for_calibration(space, checks, photos)
         _log.warning("INT8 may miss its target: %s; use FP16: trtpoets build %s --precision fp16", why, space.name)
         return Precision.FP16, why
     _log.info("INT8: %s", why)
     return Precision.INT8, why
+
+
+def _fewer_for_calibration(space: Workspace, checks: Sequence[Check], photos: int) -> str:
+    """Return the command that leaves enough photos outside calibration to decide; "" if none does."""
+    needed = [check.photos_needed for check in checks if check.file and _leaves_doubt(check)]
+    freed = len(calibrated_photos(space, dataset_in(space))) - _FEW_CALIBRATION
+    if not needed or any(count is None or count > photos + freed for count in needed):
+        return ""
+    command = space.command("quantize", "--photos", _FEW_CALIBRATION)
+    return f"; calibrating with fewer photos leaves enough of them: {command}"
 
 
 def _leaves_doubt(check: Check) -> bool:
