@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -83,6 +84,15 @@ def test_every_folder_has_its_rule() -> None:
 def test_modules_are_one_thing(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 500, f"{name_of(path)} may have more than one purpose"
     assert ast.get_docstring(tree_of(path)), f"{name_of(path)} does not say what it is"
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    """In the templates of bundles too."""
+    names = Counter(
+        node.name for path in PACKAGE.rglob("*.py") for node in tree_of(path).body if isinstance(node, ast.ClassDef)
+    )
+    several = {name for name, count in names.items() if count > 1}
+    assert several <= {"Layout", "Quantisation", "Source"}, "give the less public one another name"
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if part_of(p) in DEVICE_RUNTIME], ids=name_of)
@@ -227,7 +237,6 @@ WITHOUT_TESTS: set[str] = {
     "adoption/foreign.py",
     "adoption/known.py",
     "adoption/label_match.py",
-    "adoption/loaded.py",
     "adoption/neighbours.py",
     "adoption/onnx/batch.py",
     "adoption/onnx/batch_axes.py",
