@@ -26,6 +26,7 @@ class Int8GraphBuilder:
         factors = {name: np.array(entry.factors, np.float32) for name, entry in ranges.equalised.items()}
         self.model = equalised(model, factors) if factors else model
         self.rounded: Mapping[str, np.ndarray] = {}
+        self._scales: dict[str, np.ndarray] = {}
         self.view = GraphView(self.model)
         self.always_fp32 = _layers_without_range(self.view, placement_from_onnx(self.model), ranges)
         limits = {name: (-entry.limit, entry.limit) for name, entry in ranges.equalised.items()}
@@ -47,7 +48,7 @@ class Int8GraphBuilder:
                 code="TP3026",
             )
         magnitudes = magnitudes_of(placement, self._tensors)
-        return with_qdq(self.model, placement, magnitudes, self.rounded), placement
+        return with_qdq(self.model, placement, magnitudes, self.rounded, self._scales), placement
 
     def build_clipped(self, placement: Placement) -> Any:
         """Return the graph that clips activations where INT8 does, but quantises nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,17 @@ SMALLEST_SCALE = 2.0**-24
 
 
 def with_qdq(
-    model: Any, placement: Placement, magnitudes: Mapping[str, float], rounded: Mapping[str, np.ndarray] | None = None
+    model: Any,
+    placement: Placement,
+    magnitudes: Mapping[str, float],
+    rounded: Mapping[str, np.ndarray] | None = None,
+    scales: MutableMapping[str, np.ndarray] | None = None,
 ) -> Any:
     """Return a copy of a ModelProto with a symmetric INT8 Q/DQ pair at each place of the placement.
 
     `magnitudes` gives, for each computed tensor of the placement, the largest magnitude that INT8 must represent.
     `rounded` are weights, by name, that are multiples of their scale already; they replace the weights of the model,
-    whose scales are kept.
+    whose scales are kept. `scales` keeps the scales of weights for the next version of the same model.
 
     Weights stay FP32 constants with their own pair and one scale per output channel: TensorRT 8.x, 10, 11 and RTX all
     read this form. All quantised readers of a tensor share one pair. Biases stay FP32: TensorRT rejects INT32 biases.
@@ -39,8 +43,11 @@ def with_qdq(
         return _add_pair(copy, nodes, tensor, np.array(scale_of(magnitudes[tensor]), np.float32), None)
 
     def pair_weights(nodes: list[Any], tensor: str) -> str:
-        return _add_pair(copy, nodes, tensor, channel_scales(view.array(tensor), axes[tensor]), axes[tensor])
+        if tensor not in known:
+            known[tensor] = channel_scales(view.array(tensor), axes[tensor])
+        return _add_pair(copy, nodes, tensor, known[tensor], axes[tensor])
 
+    known = {} if scales is None else scales
     axes = {weight.tensor: weight.axis for weight in placement.weights}
     _reroute(copy, [(use.node, use.index, use.tensor) for use in placement.inputs], pair_data)
     _reroute(copy, [(weight.node, 1, weight.tensor) for weight in placement.weights], pair_weights)

@@ -22,7 +22,7 @@ from trtpoets.convert.int8.equalisation import factors_of, pairs_of
 from trtpoets.convert.int8.fidelity import features_of, sqnr_db
 from trtpoets.convert.int8.placement import placement_from_onnx
 from trtpoets.convert.int8.qdq import LEVELS, scale_of
-from trtpoets.convert.int8.segments import LiveTensors, Segment, SegmentRunner, split_model
+from trtpoets.convert.int8.segments import LiveTensors, Segment, SegmentRunner, joined, session_of, split_model
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
@@ -109,6 +109,15 @@ def _factors(
     return factors
 
 
+@dataclass(frozen=True)
+class _Rest:
+    """The session of all segments from `number` on, and the tensors that it reads."""
+
+    number: int
+    inputs: tuple[str, ...]
+    session: Any
+
+
 class _Search:
     """Measures the SQNR of the features when a single tensor is quantised."""
 
@@ -117,6 +126,7 @@ class _Search:
         self.features = features
         self.photos = photos
         self.runner = SegmentRunner()
+        self._rest: _Rest | None = None
         self.exact = self._finish(0, {INPUT_NAME: photos})
 
     def best(
@@ -141,10 +151,18 @@ class _Search:
         return sqnr_db(self.exact, self._finish(number + 1, tensors))
 
     def _finish(self, number: int, live: LiveTensors) -> np.ndarray:
-        """Run the segments from `number` on; return the features."""
-        for segment in self.segments[number:]:
-            self.runner.advance(segment, live)
-        return live[self.features]
+        """Run the segments from `number` on, in one session; return the features.
+
+        All candidates of a tensor share the session, which is opened for the first of them.
+        """
+        if self.features in live:
+            return live[self.features]
+        if self._rest is None or self._rest.number != number:
+            self._rest = None  # closes the session before the next one is opened
+            rest = joined(self.segments[number:], self.features)
+            self._rest = _Rest(number, rest.inputs, session_of(rest))
+        features = self._rest.session.run([self.features], {name: live[name] for name in self._rest.inputs})[0]
+        return np.asarray(features)
 
 
 def _magnitude(span: tuple[float, float]) -> float:
