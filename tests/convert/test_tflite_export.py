@@ -15,7 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.adoption.onnx.networks import plain
+from tests.adoption.onnx.test_wrap import spec_for
 from tests.support.tiny import SIDE, tiny_classifier, tiny_photo_files, tiny_photos, tiny_spec, tiny_tflite
+from trtpoets.adoption.onnx import read_onnx_classifier
 from trtpoets.convert.tflite_export import tflite_from_classifier
 from trtpoets.convert.tflite_metadata import metadata_of_spec
 from trtpoets.core.errors import (
@@ -30,6 +33,7 @@ from trtpoets.core.errors import (
 )
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.optional import tensorflow
+from trtpoets.core.original import Format
 from trtpoets.core.tflite_file import network_in, read_tflite, write_tflite
 from trtpoets.core.types import Classifier, Precision, Preprocess, Split, TfliteModel
 from trtpoets.device.runners import open_runner
@@ -279,6 +283,17 @@ def test_a_tensorflow_without_the_converter(
     monkeypatch.setattr("trtpoets.convert.tflite_export.tensorflow", lambda: SimpleNamespace(__version__="2.30.0"))
     with pytest.raises(MissingDependency, match=r"TensorFlow 2\.30\.0 does not include the TFLite converter"):
         tflite_from_classifier(classifier, FP32, [], tmp_path / "fp32.tflite")
+
+
+def test_int8_of_an_adopted_network_names_what_works(classifier: Classifier, tmp_path: Path) -> None:
+    """It has a SavedModel, but no Keras file of trtpoets; training again would replace it."""
+    adopted = spec_for(read_onnx_classifier(plain(tmp_path / "net.onnx"))).original
+    assert adopted is not None
+    spec = replace(classifier.spec, original=replace(adopted, format=Format.SAVED_MODEL))
+    with pytest.raises(BadArtefact, match=r"Keras cannot load .*classifier\.keras") as caught:
+        tflite_from_classifier(Classifier(tmp_path, spec), INT8, tiny_photo_files(tmp_path), tmp_path / "a")
+    assert "retrain" not in caught.value.hint
+    assert "trtpoets bundle NAME --for tflite --precision fp32" in caught.value.hint
 
 
 def test_a_missing_file_and_one_from_elsewhere(tmp_path: Path, models: dict[Precision, TfliteModel]) -> None:

@@ -128,25 +128,6 @@ def test_unknown_content_is_of_no_kind(content: bytes) -> None:
     assert kind_of_content(content) is None
 
 
-def test_onnx_files_are_told_from_other_protobufs() -> None:
-    onnx = pytest.importorskip("onnx")
-    from onnx import TensorProto, helper, numpy_helper
-
-    graph = helper.make_graph([], "g", [], [])
-    for opsets in ([helper.make_opsetid("", 13)], [helper.make_opsetid("ai.onnx.ml", 3)]):
-        for ir_version in (1, 3, 8, 10):
-            for producer in ("", "pytorch", "tf2onnx"):
-                model = helper.make_model(graph, ir_version=ir_version, producer_name=producer, opset_imports=opsets)
-                kind = kind_of_content(model.SerializeToString())
-                assert kind is not None
-                assert kind.name == "onnx"
-    tensor = numpy_helper.from_array(np.zeros((2, 3), np.float32), "x")
-    kind = kind_of_content(tensor.SerializeToString())
-    assert kind is not None
-    assert kind.name == "onnx-tensor"
-    assert TensorProto.FLOAT == onnx.TensorProto.FLOAT
-
-
 def test_hdf5_of_keras_is_told_by_its_configuration(tmp_path: Path) -> None:
     path = tmp_path / "net.bin"
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(10_000) + b"model_config" + bytes(100))

@@ -76,12 +76,13 @@ def labels_for(foreign: ForeignModel, option: Path | None = None) -> tuple[tuple
             if found.is_for_labels:
                 other_counts.append(found)
             continue
+        fitting, renamed = _distinct(fitting)
         _check(fitting, found.where)
         background = " and the class background before them" if len(fitting) > len(found.labels) else ""
         skipped = "".join(
             f"; {one.where} has {many(len(one.labels), 'label')} and was not used" for one in other_counts
         )
-        return fitting, Evidence("labels", found.source, f"{found.where}{background}{skipped}")
+        return fitting, Evidence("labels", found.source, f"{found.where}{background}{renamed}{skipped}")
     if other_counts:
         raise _other_count(other_counts[0].where, len(other_counts[0].labels), count)
     names = tuple(f"class {number}" for number in range(count))
@@ -118,9 +119,10 @@ def _of_option(option: Path, count: int) -> tuple[tuple[str, ...], Evidence]:
     fitting = _fitted(labels, count)
     if fitting is None:
         raise _other_count(str(option), len(labels), count)
+    fitting, renamed = _distinct(fitting)
     _check(fitting, str(option))
     background = ", and the class background before them" if len(fitting) > len(labels) else ""
-    return fitting, Evidence("labels", Source.OPTION, f"{option.name}, given with --labels{background}")
+    return fitting, Evidence("labels", Source.OPTION, f"{option.name}, given with --labels{background}{renamed}")
 
 
 def _of_metadata(foreign: ForeignModel) -> Iterator[_Found]:
@@ -232,6 +234,24 @@ def _fitted(labels: tuple[str, ...], count: int) -> tuple[str, ...] | None:
 
 _FEWEST_WITH_BACKGROUND = 100
 """Only lists of at least this length are completed with a background class; a shorter one is of another classifier."""
+
+
+_REPEATED_SHARE = 0.01
+"""Up to this share of the labels may be repeated. More repetitions are a mistake in the file."""
+
+
+def _distinct(labels: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """Return different labels, and a text about those that were repeated: "crane" twice is "crane (134)" and so on.
+
+    The usual names of ImageNet's 1,000 classes contain crane, the bird and the machine.
+    """
+    counts = Counter(labels)
+    repeated = [label for label, count in counts.items() if count > 1]
+    if not 0 < len(repeated) <= _REPEATED_SHARE * len(labels):
+        return labels, ""
+    names = tuple(f"{label} ({place})" if counts[label] > 1 else label for place, label in enumerate(labels))
+    renamed = ", ".join(name for name, label in zip(names, labels, strict=True) if counts[label] > 1)
+    return names, f"; repeated names have the number of their class: {renamed}"
 
 
 def _check(labels: Sequence[str], where: str) -> None:

@@ -18,6 +18,7 @@ from trtpoets.convert.int8.calibration_checks import refuse_changed_photos
 from trtpoets.convert.onnx_export import serve_signature
 from trtpoets.convert.tflite_metadata import METADATA_NAME, metadata_of_spec
 from trtpoets.core.authenticity import require_trusted
+from trtpoets.core.classifier_hints import make_again
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingDependency, first_line
 from trtpoets.core.images import photo_batches
 from trtpoets.core.keras_settings import keras_defaults
@@ -43,6 +44,11 @@ PRECISIONS = (Precision.FP32, Precision.INT8)
 """Precisions in which TFLite computes. Its float16 files contain smaller weights, but are computed in float32."""
 
 _STEPS = 2
+
+_ONLY_FP32 = (
+    "INT8 TFLite files are made of classifiers that trtpoets trained; write FP32 only: "
+    "trtpoets bundle NAME --for tflite --precision fp32"
+)
 
 _HEAD = ["FULLY_CONNECTED", "SOFTMAX"]
 """Operators that INT8 keeps in FP32: with a scale of 1/256, scores would not sum to 1, and many labels would tie."""
@@ -153,7 +159,7 @@ def _keras_model(tf: Any, classifier: Classifier) -> tuple[keras.Model, Any]:
     except Exception as error:
         raise BadArtefact(
             f"Keras cannot load {path}: {first_line(error)}",
-            hint="train again: trtpoets retrain PHOTOS --name NAME --force",
+            hint=make_again(classifier.spec) if classifier.spec.original is None else _ONLY_FP32,
             code="TP3060",
         ) from error
     scaling = model.layers[1] if len(model.layers) > 1 else None

@@ -10,13 +10,14 @@ from typing import Any, Iterable, Mapping, Sequence
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, TrtPoetsError, first_line
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file, storage_errors
+from trtpoets.core.fixed_batch import FixedBatchSession, fixed_batch_of
 from trtpoets.core.onnx_graph import read_graph
 from trtpoets.core.onnx_load import is_self_contained, load_self_contained
 from trtpoets.core.optional import needs, onnxruntime
 from trtpoets.core.own_files import write_own
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.shell_commands import command
-from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Int8Form, ModelSpec, OnnxModel, Precision
 from trtpoets.core.verified_files import checked_once
 
 SPEC_KEY = "trtpoets.model"
@@ -27,6 +28,9 @@ PRECISION_KEY = "trtpoets.precision"
 
 CALIBRATION_KEY = "trtpoets.calibration"
 """Metadata key of an INT8 ONNX file: the hash of the calibrated ranges from which its scales were computed."""
+
+FORM_KEY = "trtpoets.form"
+"""Metadata key of an INT8 ONNX file: "cpu" for the form that ONNX Runtime fuses on a CPU; absent for TensorRT's."""
 
 LABELS_KEY = "labels"
 """Metadata key of an ONNX file, for other tools: the labels, one per line."""
@@ -198,14 +202,17 @@ def unwanted_optimizers(content: bytes) -> list[str]:
     Where a MatMul or Gemm is INT8, or a convolution without bias, Q/DQ pairs are not fused: on processors without VNNI,
     ONNX Runtime's INT8 products are added in pairs in 16 bits, which saturate (measured: 28 dB instead of 44 dB for one
     layer). TensorRT adds in 32 bits, as the unfused nodes do in float. Convolutions with a bias are never fused.
+    The CPU form is fused everywhere: its weights are chosen so that no sum saturates.
     """
     if b"DequantizeLinear" not in content:
         return UNWANTED_OPTIMIZERS
     try:
-        nodes = read_graph(content).nodes
+        graph = read_graph(content)
     except ValueError:
         return UNWANTED_OPTIMIZERS
-    return unwanted_optimizers_of((node.operator, node.inputs, node.outputs) for node in nodes)
+    if graph.metadata.get(FORM_KEY) == Int8Form.CPU.value:
+        return UNWANTED_OPTIMIZERS
+    return unwanted_optimizers_of((node.operator, node.inputs, node.outputs) for node in graph.nodes)
 
 
 def unwanted_optimizers_of(nodes: Iterable[tuple[str, Sequence[str], Sequence[str]]]) -> list[str]:
@@ -224,8 +231,9 @@ def unwanted_optimizers_of(nodes: Iterable[tuple[str, Sequence[str], Sequence[st
 def open_model(model: Any, *, one_of_many: bool = False) -> Any:
     """An onnxruntime.InferenceSession for a ModelProto: `open_session` without parsing the serialised graph again."""
     nodes = ((node.op_type, tuple(node.input), tuple(node.output)) for node in model.graph.node)
-    content = model.SerializeToString()
-    return open_session(content, one_of_many=one_of_many, disabled=unwanted_optimizers_of(nodes))
+    is_cpu_form = metadata_of(model).get(FORM_KEY) == Int8Form.CPU.value
+    disabled = UNWANTED_OPTIMIZERS if is_cpu_form else unwanted_optimizers_of(nodes)
+    return open_session(model.SerializeToString(), one_of_many=one_of_many, disabled=disabled)
 
 
 @lru_cache(maxsize=None)
@@ -247,6 +255,8 @@ def open_session(
     disabled: Sequence[str] | None = None,
 ) -> Any:
     """An onnxruntime.InferenceSession for a file or a serialised model.
+
+    For a network of trtpoets with a fixed number of photos it is a FixedBatchSession, which takes any number.
 
     `threads` is the number of threads of one operator on the CPU; 0 is ONNX Runtime's default. Sessions that are
     `one_of_many` share one memory arena, have few threads and do not spin between runs. `providers` are names and
@@ -276,7 +286,7 @@ def open_session(
         disabled = unwanted_optimizers(source if isinstance(source, bytes) else _content(Path(source)))
     chosen = [(name, dict(values)) for name, values in providers] or [("CPUExecutionProvider", {})]
     try:
-        return runtime.InferenceSession(
+        session = runtime.InferenceSession(
             source, options, providers=chosen, disabled_optimizers=list(disabled), enable_fallback=0
         )
     except Exception as error:
@@ -289,3 +299,5 @@ def open_session(
                 code="TP1043",
             ) from error
         raise BadArtefact(f"ONNX Runtime can't open {what}: {reason}", hint="export it again", code="TP1044") from error
+    batch = fixed_batch_of(session)
+    return FixedBatchSession(session, batch) if batch else session

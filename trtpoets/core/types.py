@@ -36,6 +36,13 @@ class Precision(str, Enum):
     INT8 = "int8"
 
 
+class Int8Form(str, Enum):
+    """The form of an INT8 file: which runtime fuses it to integer operators."""
+
+    TENSORRT = "tensorrt"
+    CPU = "cpu"
+
+
 class Flavour(str, Enum):
     """The library that builds and runs an engine."""
 

@@ -69,10 +69,13 @@ class CalibrationRecord(CalibrationConfig):
 
 @dataclass(frozen=True)
 class Int8Details:
-    """The details of int8.onnx. `made_from` is the sha256 of fp32.onnx, `dataset` the hash of the dataset."""
+    """The details of int8.onnx. `made_from` is the sha256 of fp32.onnx, `dataset` the hash of the dataset.
+
+    `calibration` is None for an adopted file that brings its own scales.
+    """
 
     notes: Int8FileNotes
-    calibration: CalibrationRecord
+    calibration: CalibrationRecord | None
     config: Int8Config
     made_from: str
     dataset: str

@@ -14,11 +14,12 @@ import numpy as np
 from trtpoets.core.console import printable
 from trtpoets.core.errors import BadInput, BadPhoto, MissingArtefact, MissingDependency, RunFailed
 from trtpoets.core.images import usable_cores
+from trtpoets.core.onnx_metadata import fixed_batch
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.shell_commands import command
 from trtpoets.core.threads import map_ahead
-from trtpoets.core.types import Engine, Precision
+from trtpoets.core.types import Engine, OnnxModel, Precision
 from trtpoets.core.verified_files import verifying_once
 from trtpoets.core.workspace import Workspace
 from trtpoets.device.build.foreign_engine import engine_from_file
@@ -32,7 +33,7 @@ from trtpoets.pipeline.photo_arguments import STDIN, PhotoSource, photos_from_ar
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trtpoets.core.types import Classifier, OnnxModel
+    from trtpoets.core.types import Classifier
     from trtpoets.device.runners.base import Runner
     from trtpoets.pipeline.lineage import Artefacts
 
@@ -171,8 +172,14 @@ def _best_runner(space: Workspace, stack: ExitStack, trust: bool) -> tuple[Runne
 
 
 def _batch_of(artefact: Classifier | OnnxModel | Engine) -> int:
-    """Return the optimum batch size of an engine, up to a limit; a fixed size for other artefacts."""
-    return min(artefact.card.batch.optimum, _LARGEST_BATCH) if isinstance(artefact, Engine) else _BATCH
+    """Return the optimum batch size of an engine, up to a limit but not below its minimum; a constant for others.
+
+    A network with a fixed batch runs in batches of that size.
+    """
+    if isinstance(artefact, Engine):
+        batch = artefact.card.batch
+        return max(min(batch.optimum, _LARGEST_BATCH), batch.minimum)
+    return (fixed_batch(artefact.path) if isinstance(artefact, OnnxModel) else 0) or _BATCH
 
 
 def _candidates(space: Workspace, artefacts: Artefacts, trust: bool) -> Iterator[Classifier | OnnxModel | Engine]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trtpoets.adoption.loaded import brings_scales, fp32_from_classifier
 from trtpoets.convert.int8.calibration import (
     CalibrationConfig,
     Method,
@@ -15,20 +17,22 @@ from trtpoets.convert.int8.calibration import (
 )
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
+from trtpoets.convert.int8.own_scales import int8_with_own_scales
 from trtpoets.convert.int8.quantised_files import is_quantised
 from trtpoets.convert.int8.quantize_int8 import best_ranges, int8_from_onnx, notes_of_new_head
 from trtpoets.convert.int8.range_histograms import worst_layers
 from trtpoets.convert.int8.range_search import search_ranges
+from trtpoets.convert.onnx_export import ExportConfig
 from trtpoets.convert.precision import fp16_from_onnx
 from trtpoets.core.errors import BadInput
-from trtpoets.core.files import sha256_of_file
-from trtpoets.core.onnx_file import check_onnx, read_onnx
+from trtpoets.core.files import sha256_of_file, temporary_folder
+from trtpoets.core.onnx_file import check_onnx, opset_of, read_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import OnnxModel, Photo, Precision, Split, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, open_details, seal_card
-from trtpoets.pipeline.artefacts import ENGINES, dataset_in, has_dataset, writing
+from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, has_dataset, writing
 from trtpoets.pipeline.card_details import CalibrationRecord, Fp16Details, Int8Details, Int8FileNotes
-from trtpoets.pipeline.int8_advice import advice
+from trtpoets.pipeline.int8_advice import advice, recommendation
 from trtpoets.pipeline.lineage import onnx_in
 from trtpoets.pipeline.photos import photos_command, verified_photos
 from trtpoets.pipeline.recorded_commands import quantize_command
@@ -36,11 +40,16 @@ from trtpoets.pipeline.recorded_commands import quantize_command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_VERSION = 4
+_VERSION = 5
 """Increase it when the same classifier may give another ONNX file."""
 
 _NOTES_VERSION = 2
 """Increase it when the metadata or the notes of int8.onnx change although its network is the same."""
+
+_OWN_SCALES_VERSION = "own scales 1"
+"""Change it when the same adopted file with scales may give another int8.onnx."""
+
+_log = logging.getLogger(__name__)
 
 
 def quantize(
@@ -58,7 +67,8 @@ def quantize(
 
     Activation ranges are measured on training photos; validation photos decide between calibration methods. INT8 is
     compared with FP32 on validation photos, and a warning is logged if FP16 is recommended instead. `refit_head` refits
-    the last layer to the INT8 features and keeps it if validation confirms a gain.
+    the last layer to the INT8 features and keeps it if validation confirms a gain. An adopted ONNX file with symmetric
+    Q/DQ pairs brings its own scales: int8.onnx has exactly these, without calibration and corrections.
 
     Raises BadInput if the run has no photos, because calibration needs real ones.
     """
@@ -72,7 +82,7 @@ def quantize(
         if fp32.spec.original is not None and is_quantised(check_onnx(fp32.path)):
             raise BadInput(
                 f"{fp32.path} was quantised before it was adopted: its layers have INT8 pairs already",
-                hint=space.command("build", "--precision", "fp32"),
+                hint=space.command("export", "--force"),
                 code="TP8054",
             )
         if not has_dataset(space):
@@ -85,10 +95,13 @@ def quantize(
         photos = calibration_photos(dataset.photos, calibration)
         judged = dataset.in_split(Split.VALIDATION)
         origin = _Origin(sha256_of_file(fp32.path), dataset.hash, command)
+        own_scales = brings_scales(classifier_in(space))
         makers = {
             Precision.FP16: lambda: _fp16(space, fp32, photos, origin, force, progress),
-            Precision.INT8: lambda: _int8(
-                space, fp32, (photos, judged), calibration, int8, origin, force, progress, refit_head
+            Precision.INT8: lambda: (
+                _int8_of_file(space, fp32, (photos, judged), int8, origin, force, progress)
+                if own_scales
+                else _int8(space, fp32, (photos, judged), calibration, int8, origin, force, progress, refit_head)
             ),
         }
         with verified_photos(space, (*photos, *judged)):
@@ -162,6 +175,46 @@ def _int8(
             hash=ranges.hash,
             trials=ranges.trials,
         ),
+        config,
+        origin.made_from,
+        origin.dataset,
+        origin.command,
+    )
+    seal_card(card_of(out), key=key, files=[out], details=details)
+    return model
+
+
+def _int8_of_file(
+    space: Workspace,
+    fp32: OnnxModel,
+    photos: tuple[Sequence[Photo], Sequence[Photo]],
+    config: Int8Config,
+    origin: _Origin,
+    force: bool,
+    progress: Progress,
+) -> OnnxModel:
+    """Write int8.onnx with the scales that an adopted file brings. `photos` are (calibration, validation) photos."""
+    out = space.onnx(Precision.INT8)
+    classifier = classifier_in(space)
+    assert classifier.original is not None
+    hashes = [[photo.sha256 for photo in group] for group in photos]
+    key = hash_of([_OWN_SCALES_VERSION, sha256_of_file(fp32.path), hashes, asdict(config)])
+    if not force and open_card(card_of(out), key) is not None:
+        return read_onnx(out)
+    _log.info(
+        "%s brings its own INT8 scales, which are used as they are: nothing is calibrated", classifier.original.name
+    )
+    with temporary_folder() as folder:
+        opset = opset_of(check_onnx(fp32.path))
+        _, rounded = fp32_from_classifier(classifier, folder / "fp32.onnx", folder, ExportConfig(opset))
+        assert rounded is not None
+        network = check_onnx(rounded)
+    evaluator = Int8Evaluator(fp32, *photos, config)
+    model, notes = int8_with_own_scales(evaluator, network, out, progress)
+    recommended = recommendation(space, fp32, model, progress=progress, share=notes.share)
+    details = Int8Details(
+        Int8FileNotes(**vars(notes), recommended=recommended),
+        None,
         config,
         origin.made_from,
         origin.dataset,

@@ -58,7 +58,8 @@ def add_score_nodes(model: Any, output: OriginalOutput) -> None:
         added[-1].output[0] = OUTPUT_NAME
     graph.node.extend(added)
     del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["N", classes_of(output)]))
+    sizes = [view.batch or "N", classes_of(output)]
+    graph.output.append(helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, sizes))
 
 
 def _divided_by_sum(add: Any, values: str, size: int) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from trtpoets.convert.graph.graph_view import MATMULS, GraphView
 from trtpoets.convert.int8.thresholds import BINS
 from trtpoets.core.errors import ConversionFailed
+from trtpoets.core.fixed_batch import fixed_batch_of, whole_groups
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_model
 from trtpoets.core.types import INPUT_NAME, Photo, Preprocess
@@ -130,12 +131,17 @@ def _sampled(array: np.ndarray, channels_last: bool) -> np.ndarray:
 def _run_batches(
     session: Any, photos: Sequence[Photo], preprocess: Preprocess, batch_size: int, progress: PhotosDone
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Run a session on all photos, and yield each batch, uint8 (n, H, W, 3), with the outputs of the session."""
+    """Run a session on all photos, and yield each batch, uint8 (n, H, W, 3), with the outputs of the session.
+
+    A network with a fixed batch runs on batches of that size; if the last one is smaller, photos are repeated in it.
+    """
+    fixed = fixed_batch_of(session)
     done = 0
     progress(0)
-    for batch in photo_batches(photos, preprocess, batch_size):
+    for decoded in photo_batches(photos, preprocess, fixed or batch_size):
+        batch = whole_groups(decoded, fixed)
         yield batch, session.run(None, {INPUT_NAME: batch})
-        done += len(batch)
+        done += len(decoded)
         progress(done)
 
 
@@ -184,7 +190,8 @@ def _not_finite_error(model: Any, batch: np.ndarray) -> ConversionFailed:
     session = open_model(with_outputs(model, inner))
     broken: set[str] = set()
     for photo in range(len(batch)):
-        arrays = session.run(names, {INPUT_NAME: batch[photo : photo + 1]})
+        one = whole_groups(batch[photo : photo + 1], fixed_batch_of(session))
+        arrays = session.run(names, {INPUT_NAME: one})
         broken |= {name for name, array in zip(names, arrays, strict=True) if not np.isfinite(array).all()}
     first = next((name for name in names if name in broken), "the network")
     return ConversionFailed(

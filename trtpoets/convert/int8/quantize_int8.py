@@ -19,6 +19,7 @@ from trtpoets.convert.graph.graph_view import CONVOLUTIONS
 from trtpoets.convert.graph.naming import finished
 from trtpoets.convert.int8.bias_correction import layer_sqnr, with_shifted_biases
 from trtpoets.convert.int8.calibration import Ranges
+from trtpoets.convert.int8.forms import TENSORRT
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.placement import Placement
@@ -102,13 +103,13 @@ def int8_from_onnx(
     limits = SearchLimits(config.target_db, config.target_agreement, config.int8_share, config.max_float_layers)
     search = SensitivitySearch(builder, evaluator.reference, evaluator.search_photos, start.shifts)
     kept_layers = tuple(search.kept_layers(start.fidelity, limits, evaluate, progress))
-    kept_nodes = evaluator.kept_fp32(version.proto, progress)
-    metadata = {
-        **metadata_of_spec(spec, Precision.INT8),
-        CALIBRATION_KEY: ranges.hash,
-        **marked_fp32(list(kept_nodes)),
-    }
-    write_onnx(finished(version.proto.graph, builder.view.opset, metadata), out)
+    metadata = {**metadata_of_spec(spec, Precision.INT8), CALIBRATION_KEY: ranges.hash}
+    kept_nodes: dict[str, str] = {}
+    if evaluator.arithmetic is TENSORRT:  # no runtime computes the float part of the CPU form in FP16
+        kept_nodes = evaluator.kept_fp32(version.proto, progress)
+        metadata.update(marked_fp32(list(kept_nodes)))
+    metadata.update(evaluator.arithmetic.metadata)
+    write_onnx(finished(evaluator.as_file(version.proto).graph, builder.view.opset, metadata), out)
     layers_db = layer_sqnr(builder.model, version.proto, evaluator.search_photos, evaluator.runner)
     notes = _notes(builder, ranges, version, stages, kept_layers, layers_db)
     return OnnxModel(out, Precision.INT8, spec), replace(notes, kept_fp32=kept_nodes)

@@ -88,9 +88,7 @@ class SegmentRunner:
         if segment.outputs:
             if segment.identity not in self._open:
                 self._open[segment.identity] = session_of(segment)
-            arrays = self._open[segment.identity].run(
-                list(segment.outputs), {name: live[name] for name in segment.inputs}
-            )
+            arrays = run_segment(self._open[segment.identity], segment, {name: live[name] for name in segment.inputs})
             live.update(zip(segment.outputs, arrays, strict=True))
         for name in segment.dead:
             live.pop(name, None)
@@ -111,6 +109,30 @@ def joined(segments: Sequence[Segment], wanted: str) -> Segment:
     computed = {name for node in nodes for name in node.output}
     inputs = dict.fromkeys(name for segment in segments for name in segment.inputs if name not in computed)
     return replace(segments[-1], end="", tensor="", inputs=tuple(inputs), outputs=(wanted,), dead=(), nodes=nodes)
+
+
+def run_segment(session: Any, segment: Segment, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Run a segment. Of a network with a fixed batch, each input consists of whole batches along its first axis."""
+    outputs = list(segment.outputs)
+    groups = _groups_in(segment, inputs)
+    if groups == 1:
+        return list(session.run(outputs, dict(inputs)))
+    pieces = [
+        session.run(outputs, {name: np.split(array, groups)[index] for name, array in inputs.items()})
+        for index in range(groups)
+    ]
+    return [np.concatenate(arrays) for arrays in zip(*pieces, strict=True)]
+
+
+def _groups_in(segment: Segment, inputs: Mapping[str, np.ndarray]) -> int:
+    """Return how many batches the inputs of a segment consist of: 1 if the network takes any number of photos."""
+    if segment.view.batch is None:
+        return 1
+    for name, array in inputs.items():
+        shape = segment.view.shape(name)
+        if shape and shape[0]:
+            return len(array) // shape[0]
+    return 1
 
 
 def last_needed(view: GraphView, ends: Sequence[str]) -> dict[str, int]:

@@ -10,11 +10,12 @@ import numpy as np
 
 from trtpoets.core.errors import RunFailed, first_line
 from trtpoets.core.onnx_file import open_session
+from trtpoets.core.onnx_metadata import fixed_batch
 from trtpoets.core.optional import onnxruntime
 from trtpoets.core.provider_options import PROVIDERS, TENSORRT, batch_range_for, engine_cache_folder, providers_of
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.storage import storage_errors
-from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, OnnxModel
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, BatchRange, OnnxModel
 from trtpoets.device.ort_engines import engines_below
 from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 
@@ -24,7 +25,8 @@ class OnnxRuntimeRunner(Synchronous):
 
     `as_written` disables graph optimizations: slower, and INT8 is rounded in other places. `batches` are the expected
     batch sizes, if known: the engine of the TensorRT provider is built for them on entering, and cached in
-    `engine_cache_folder`, so that no later inference builds one. Larger batches run in pieces.
+    `engine_cache_folder`, so that no later inference builds one. Larger batches run in pieces. `content` is a
+    serialised graph with the same input and output that runs instead of the file's: another form of the network.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class OnnxRuntimeRunner(Synchronous):
         provider: str = "cpu",
         as_written: bool = False,
         batches: Sequence[int] = (),
+        content: bytes | None = None,
     ) -> None:
         way = "as-written" if as_written else "" if provider == "cpu" else provider
         self.identity = RunnerId(Library.ONNXRUNTIME, model.precision, way)
@@ -45,6 +48,7 @@ class OnnxRuntimeRunner(Synchronous):
         self._range = batch_range_for(batches)
         self._threads = threads
         self._as_written = as_written
+        self._content = content
         self._session: Any = None
 
     def __enter__(self) -> OnnxRuntimeRunner:
@@ -55,8 +59,12 @@ class OnnxRuntimeRunner(Synchronous):
         their libraries can't be loaded; ONNX Runtime then uses another provider without an error.
         """
         engines = str(_engines()) if self._provider == TENSORRT else ""
+        fixed = fixed_batch(self._model.path) if self._provider == TENSORRT else 0
+        if fixed:
+            self._range = BatchRange(fixed, fixed, fixed)
         providers = providers_of(self._provider, self._model, self._range, engines)
-        session = open_session(self._model.path, self._threads, providers=providers, as_written=self._as_written)
+        graph = self._model.path if self._content is None else self._content
+        session = open_session(graph, self._threads, providers=providers, as_written=self._as_written)
         provider = session.get_providers()[0]
         if provider != self._provider:
             raise RunFailed(

@@ -107,11 +107,11 @@ def speed_table(measurements: Sequence[Measurement]) -> Table:
 
 
 def _report(report: Report) -> list[Any]:
-    from trtpoets.reporting.tables.accuracy import accuracy_parts
+    from trtpoets.reporting.tables.accuracy import accuracy_parts, all_photos_parts
 
     parts: list[Any] = ["\n".join(sentence.text for sentence in report.verdict) or "Nothing was measured yet."]
     if report.intervals:
-        parts += _parts(accuracy_parts(report))
+        parts += _parts([*accuracy_parts(report), *all_photos_parts(report.all_photos)])
     if report.benchmarks:
         parts += [speed_table(report.benchmarks), *_stopped(report.benchmark), *_invalid(report.benchmarks)]
     if report.engines:
@@ -122,10 +122,10 @@ def _report(report: Report) -> list[Any]:
 
 def _evaluation(result: Evaluations) -> list[Any]:
     from trtpoets.reporting.document import accuracies_from_evaluations
-    from trtpoets.reporting.tables.accuracy import accuracy_parts
+    from trtpoets.reporting.tables.accuracy import accuracy_parts, all_photos_parts
 
-    parts: list[Any] = [*_parts(accuracy_parts(accuracies_from_evaluations(result.evaluations))), *_gate(result)]
-    return [*parts, *_skipped(result.skipped)]
+    parts = _parts(accuracy_parts(accuracies_from_evaluations(result.evaluations)))
+    return [*parts, *_parts(all_photos_parts(result.all_photos)), *_gate(result), *_skipped(result.skipped)]
 
 
 def _gate(result: Evaluations) -> list[Any]:
