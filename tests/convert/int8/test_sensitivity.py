@@ -1,6 +1,7 @@
 """The search for layers that must not be INT8."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_the_search_finds_the_sensitive_layer_and_no_other(dozen_photos: list[Ph
     assert bound.steps == (), "no layer is so small"
 
 
-TARGETS = {"target_db": 0.0, "target_agreement": 0.0}
+REACHED = Int8Config(target_db=0.0, target_agreement=0.0)
 """Targets that are reached at once, so that only the promise asks for more."""
 
 
@@ -91,8 +92,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
 def test_the_promise_takes_precedence_over_the_usual_share(
     deep: OnnxModel, dozen_photos: list[Photo], tmp_path: Path
 ) -> None:
-    config = Int8Config(**TARGETS)
-    notes = searched(deep, dozen_photos, tmp_path, config, lambda layers: layers >= 1)
+    notes = searched(deep, dozen_photos, tmp_path, REACHED, lambda layers: layers >= 1)
     assert [kept.layer for kept in notes.steps] == ["one"]
     assert 0.8 <= notes.share < 0.95
     assert [(point.layers, point.share) for point in notes.frontier] == [
@@ -106,17 +106,17 @@ def test_the_promise_takes_precedence_over_the_usual_share(
 
 
 def test_a_promise_that_is_kept_changes_nothing(deep: OnnxModel, dozen_photos: list[Photo], tmp_path: Path) -> None:
-    notes = searched(deep, dozen_photos, tmp_path, Int8Config(**TARGETS), lambda layers: True)
+    notes = searched(deep, dozen_photos, tmp_path, REACHED, lambda layers: True)
     assert notes.steps == () and len(notes.frontier) == 1
 
 
 def test_the_search_ends_where_fp16_is_advised(deep: OnnxModel, dozen_photos: list[Photo], tmp_path: Path) -> None:
-    notes = searched(deep, dozen_photos, tmp_path, Int8Config(**TARGETS), lambda layers: False)
+    notes = searched(deep, dozen_photos, tmp_path, REACHED, lambda layers: False)
     assert notes.share >= 0.8 and notes.steps
 
 
 def test_a_share_that_the_user_sets_takes_precedence(
     deep: OnnxModel, dozen_photos: list[Photo], tmp_path: Path
 ) -> None:
-    config = Int8Config(int8_share=0.9, **TARGETS)
+    config = replace(REACHED, int8_share=0.9)
     assert searched(deep, dozen_photos, tmp_path, config, lambda layers: False).steps == ()

@@ -134,7 +134,8 @@ def test_the_frontier_names_every_mix() -> None:
     )
     assert alt.endswith("2 layers in float: 97.0 % in INT8, 0.60 of FP16's time, 23.4 dB, agreement 98.0 %")
     assert "with 2 layers in float and 97.0 % of the multiply-adds in INT8" in caption
-    assert picture.count("var(--second)") == 1 and not re.search(r"#[0-9a-f]{6}", picture)
+    assert picture.count("var(--second)") == 2, "the circle around the last mix: its shape and its place"
+    assert not re.search(r"#[0-9a-f]{6}", picture)
     content = full()
     content["quantisation"]["int8"]["frontier"] = [point(0, 0.995, 0.56, 26.0)]
     alone = int8_section(report_of(content))
