@@ -10,10 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import ConversionFailed
+from trtpoets.core.network_notes import FrontierPoint
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import OnnxModel, Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_details
 from trtpoets.judge.advice import Advice, Recommended
@@ -60,8 +63,9 @@ _PHOTOS = 1000
 _FEW_CALIBRATION = 64
 """A number of calibration photos that is still enough for usable ranges."""
 
-_LEAST_SHARE = 0.5
-"""Share of the multiply-adds that must run in INT8: with less, conversions between types cost more than INT8 saves."""
+_LEAST_SHARE = 0.8
+"""Share of the multiply-adds that must run in INT8: with less, INT8 saves little, and conversions between types cost
+some of it."""
 
 
 def advice(
@@ -71,15 +75,16 @@ def advice(
     refit_head: bool,
     progress: Progress = silent,
     share: float = 1.0,
+    time: float | None = None,
 ) -> tuple[HeadNotes | None, Recommended]:
     """Refit the head of int8.onnx if `refit_head` is set, and return notes on it (or None) and the recommendation.
 
-    `share` is the share 0..1 of the multiply-adds that run in INT8.
+    `share` is the share 0..1 of the multiply-adds that run in INT8, `time` the estimated time relative to FP16.
     Refitting may replace the last layer of int8.onnx; the recommendation refers to the resulting file. Call this before
     the card of int8.onnx is sealed.
     """
     head = refitted_head(space, fp32, int8, progress) if refit_head else None
-    return head, recommendation(space, fp32, int8, progress=progress, share=share)
+    return head, recommendation(space, fp32, int8, progress=progress, share=share, time=time)
 
 
 def recommendation(
@@ -89,19 +94,18 @@ def recommendation(
     target: GateConfig = TARGET,
     progress: Progress = silent,
     share: float = 1.0,
+    time: float | None = None,
 ) -> Recommended:
     """Return the precision to ship, the reason, and the gate that it is based on.
 
     INT8 is recommended if the agreement is shown to be within `target`, and the measured loss of accuracy is. FP16 is
     recommended, with a warning, if INT8 misses `target`, if the photos are too few to tell (`why` says how many would
-    be enough), or if only a small `share` 0..1 of the multiply-adds runs in INT8.
+    be enough), if less than 80 % of the multiply-adds run in INT8 (`share`, 0..1), or if the estimated `time` relative
+    to FP16 is at least 1.
     """
     photos, gate = _compared(space, fp32, int8, target, progress)
-    if share < _LEAST_SHARE:
-        why = (
-            f"only {share:.0%} of its multiply-adds run in INT8, and with less than {_LEAST_SHARE:.0%} the conversions "
-            "between types cost more than INT8 saves"
-        )
+    why = _little_gain(share, time)
+    if why:
         _log.warning("INT8 brings little: %s; use FP16: trtpoets build %s --precision fp16", why, space.name)
         return Recommended(Precision.FP16, why, photos, gate)
     if gate is None:
@@ -127,6 +131,18 @@ def _compared(
         return gate_on_validation(space, fp32, int8, target, progress)
     result = fitted.result([file])
     return result.files[0].photos, gate_from_all_photos(result, target)
+
+
+def _little_gain(share: float, time: float | None) -> str:
+    """Return why INT8 is hardly faster than FP16; "" if it is faster, as far as is known."""
+    if share < _LEAST_SHARE:
+        return (
+            f"only {share:.0%} of its multiply-adds run in INT8, and with less than {_LEAST_SHARE:.0%} the conversions "
+            "between types cost much of what INT8 saves"
+        )
+    if time is not None and time >= 1:
+        return f"by an estimate its layers take {time:.2f} times as long as in FP16, with the conversions between types"
+    return ""
 
 
 def gate_on_validation(
@@ -166,6 +182,7 @@ class KnownNotes:
 
     recommended: Advice | None = None
     in_float: Mapping[str, str] = field(default_factory=dict)
+    frontier: tuple[FrontierPoint, ...] = ()
 
     @property
     def advised_against(self) -> str:
@@ -183,6 +200,16 @@ def int8_notes(space: Workspace) -> KnownNotes:
     """Return the notes of quantize on int8.onnx; defaults if there is none. Raises BadArtefact."""
     card = open_details(card_of(space.onnx(Precision.INT8)), _NotesOnly)
     return (card and card.notes) or KnownNotes()
+
+
+def with_frontier(name: str, models: Sequence[OnnxModel], engines: Path | str) -> list[dict[str, object]]:
+    """Return the files that quantize wrote as JSON documents; that of int8.onnx has the `frontier` of its search."""
+    space = Workspace(Path(engines), name)
+    documents = [(model.precision, dict(to_json(model))) for model in models]
+    return [
+        {**document, "frontier": to_json(int8_notes(space).frontier)} if precision is Precision.INT8 else document
+        for precision, document in documents
+    ]
 
 
 def missed_on_validation(gate: Gate, photos: int) -> str:

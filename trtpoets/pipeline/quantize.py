@@ -160,7 +160,7 @@ def _int8(
         ranges = _ranges(evaluator, photos[0], calibration, progress)
         seal_card(space.ranges, key=ranges_key, files=[], details=ranges)
     model, notes = int8_from_onnx(evaluator, ranges, out, progress)
-    head, recommended = advice(space, fp32, model, refit_head, progress, notes.share)
+    head, recommended = advice(space, fp32, model, refit_head, progress, notes.share, notes.frontier[-1].time)
     if head is not None and head.kept:  # the file was rewritten with another last layer
         notes = notes_of_new_head(evaluator, notes, model)
     # Histograms of tensors with equalised channels are left out: their ranges refer to the scaled values.
