@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trtpoets.core import shared_options
-from trtpoets.core.shared_options import BATCH_RANGE, JSON, OPTIMIZATION_LEVEL, SharedOption
+from trtpoets.core.shared_options import BATCH_RANGE, OPTIMIZATION_LEVEL, SharedOption
 from trtpoets.core.types import BatchRange
 
 OPTIONS: dict[str, SharedOption[Any]] = {
@@ -34,4 +34,3 @@ def test_defaults_are_within_their_limits() -> None:
 def test_the_help_names_the_default_batch_range_of_engines() -> None:
     default = BatchRange()
     assert f"default: {default.minimum}:{default.optimum}:{default.maximum}," in BATCH_RANGE.help
-    assert JSON.default is False
