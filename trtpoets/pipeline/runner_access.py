@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import MissingDependency, RunFailed
-from trtpoets.core.types import Classifier, Engine, OnnxModel, Skipped, TfliteModel
+from trtpoets.core.types import Classifier, Engine, Int8Form, OnnxModel, Skipped, TfliteModel
 from trtpoets.core.workspace import Workspace
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.ort import gpu_providers
@@ -35,8 +35,12 @@ def with_stale(space: Workspace, skipped: Iterable[Skipped]) -> tuple[Skipped, .
 
 
 def shippable_ways(artefact: Runnable) -> tuple[Way, ...]:
-    """Return the ways to run an artefact: the default one, and for an ONNX file the GPU providers available here."""
-    providers = gpu_providers() if isinstance(artefact, OnnxModel) else []
+    """Return the ways to run an artefact: the default one, and for an ONNX file the GPU providers available here.
+
+    The CPU form of INT8 has no other: GPU providers fuse TensorRT's form.
+    """
+    on_gpu = isinstance(artefact, OnnxModel) and artefact.form is Int8Form.TENSORRT
+    providers = gpu_providers() if on_gpu else []
     return (Way.PLAIN, *(Way(provider) for provider in providers))
 
 
