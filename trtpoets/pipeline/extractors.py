@@ -120,8 +120,8 @@ def scores_of_model(model: OnnxModel, photos: Sequence[Photo], progress: Progres
     graph: Path | bytes = model.path
     key = f"{spec.backbone} scores-{sha256_of_file(model.path)}"
     if model.precision is Precision.INT8:
-        graph = integer_reference(check_onnx(model.path)).SerializeToString(deterministic=True)
-        key = f"{spec.backbone} scores-{hashlib.sha256(graph).hexdigest()}"
+        content: bytes = integer_reference(check_onnx(model.path)).SerializeToString(deterministic=True)
+        graph, key = content, f"{spec.backbone} scores-{hashlib.sha256(content).hexdigest()}"
     extractor = OnnxExtractor(graph, key, len(spec.labels), spec.preprocess, OUTPUT_NAME)
     return bottlenecks_from_photos(photos, extractor, bottleneck_folder(), progress=progress)
 

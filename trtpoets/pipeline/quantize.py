@@ -256,9 +256,9 @@ def _int8_of_file(
     )
     with temporary_folder() as folder:
         opset = opset_of(check_onnx(fp32.path))
-        _, rounded = fp32_from_classifier(classifier, folder / "fp32.onnx", folder, ExportConfig(opset))
-        assert rounded is not None
-        network = check_onnx(rounded)
+        rounding = fp32_from_classifier(classifier, folder / "fp32.onnx", folder, ExportConfig(opset)).rounding
+        assert rounding is not None
+        network = check_onnx(rounding)
     evaluator = Int8Evaluator(fp32, *photos, config)
     model, notes = int8_with_own_scales(evaluator, network, out, progress)
     recommended = recommendation(space, fp32, model, progress=progress, share=notes.share)
