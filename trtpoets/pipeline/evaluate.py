@@ -135,10 +135,11 @@ def _on_all_photos(
 ) -> AllPhotos | None:
     if not cross.folds or not has_dataset(space):
         return None
-    models = {model.precision: model for model in artefacts if isinstance(model, OnnxModel)}
-    int8 = models.get(Precision.INT8)
+    models = [model for model in artefacts if isinstance(model, OnnxModel)]
+    fp32 = next((model for model in models if model.precision is Precision.FP32), None)
+    int8 = [model for model in models if model.precision is Precision.INT8]
     with verified_photos(space, dataset_in(space).photos):
-        result = all_photos_of(space, models.get(Precision.FP32), [int8] if int8 else [], cross, progress)
+        result = all_photos_of(space, fp32, int8, cross, progress)
     if result.skipped:
         _log.warning("evaluated on the test photos only, not on all: %s", result.skipped)
     return result

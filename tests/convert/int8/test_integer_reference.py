@@ -85,7 +85,7 @@ def test_it_agrees_with_the_evaluator_of_onnx() -> None:
     reference = integer_reference(quantised(residual_network()))
     reference.opset_import[0].version = 19  # the evaluator has no older DequantizeLinear
     (exact,) = ReferenceEvaluator(reference).run(["scores"], {INPUT_NAME: PHOTOS})
-    np.testing.assert_allclose(scores(reference), exact, atol=2e-3)
+    np.testing.assert_allclose(scores(reference), np.asarray(exact), atol=2e-3)
 
 
 def test_a_convolution_is_what_integers_give() -> None:

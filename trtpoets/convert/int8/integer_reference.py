@@ -405,7 +405,7 @@ class _Rewriter:
     def _constant(self, name: str, value: np.ndarray | np.generic) -> str:
         from onnx import numpy_helper
 
-        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value) if np.ndim(value) else value, name)
+        self.constants[name] = numpy_helper.from_array(np.array(value, order="C"), name)
         return name
 
 
