@@ -63,15 +63,18 @@ def timed_stages(work: Callable[[], Any]) -> list[tuple[str, float, float]]:
 def measured(command: str, photos: Path) -> dict[str, Any]:
     """Run a command in this process, in the current folder: its stages, and the seconds of the whole command."""
     from trtpoets.pipeline import run as pipeline
+    from trtpoets.pipeline.export import export
+    from trtpoets.pipeline.quantize import quantize
+    from trtpoets.pipeline.retrain import RetrainConfig, retrain
 
     engines = Path("engines")
     if command == "quantize":  # needs a classifier and its fp32.onnx, which are not timed
-        pipeline.retrain(photos, "stages", pipeline.RetrainConfig(backbone="mobilenet_v2"), engines=engines)
-        pipeline.export("stages", engines=engines)
+        retrain(photos, "stages", RetrainConfig(backbone="mobilenet_v2"), engines=engines)
+        export("stages", engines=engines)
     works: dict[str, Callable[[], Any]] = {
         "demo": lambda: pipeline.demo("stages", engines=engines),
         "run": lambda: pipeline.run(photos, "stages", engines=engines),
-        "quantize": lambda: pipeline.quantize("stages", engines=engines),
+        "quantize": lambda: quantize("stages", engines=engines),
     }
     wall, processor = time.perf_counter(), processor_seconds()
     rows = timed_stages(works[command])

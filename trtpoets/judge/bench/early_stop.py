@@ -33,10 +33,10 @@ def _is_within(share: float, baseline: Mapping[int, float], medians: Mapping[int
     both = sorted(baseline.keys() & medians.keys())
     if len(both) < LEAST_ROUNDS:
         return False
-    values = [[of[number] for number in both] for of in (baseline, medians)]
-    if min(min(own) for own in values) <= 0:  # a clock that stood still
+    first, second = ([of[number] for number in both] for of in (baseline, medians))
+    if min(*first, *second) <= 0:  # a clock that stood still
         return False
-    ratio = ratio_of_rounds(*values)
+    ratio = ratio_of_rounds(first, second)
     if ratio.interval is None:
         return False
     low, high = ratio.interval
