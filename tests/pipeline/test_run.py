@@ -273,6 +273,12 @@ def test_an_onnx_file_builds_by_its_path(engines: Path) -> None:
     assert engine.card.targets == ("sm86",)
 
 
+def test_tensorrt_builds_no_cpu_form(finished: Path) -> None:
+    with pytest.raises(BadInput, match="TensorRT has no unsigned activations") as caught:
+        trtpoets.build(str(finished / "small" / "int8.cpu.onnx"), flavour=Flavour.RTX)
+    assert caught.value.hint == f"build TensorRT's form: trtpoets build {finished / 'small' / 'int8.onnx'}"
+
+
 def test_calibration_photos_are_never_test_photos(finished: Path) -> None:
     space = Workspace(finished, "small")
     test = {photo.sha256 for photo in dataset_in(space).in_split(Split.TEST)}
