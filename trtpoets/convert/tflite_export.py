@@ -120,25 +120,12 @@ def _fp32(tf: Any, classifier: Classifier) -> bytes:
 def _int8(tf: Any, classifier: Classifier, photos: Sequence[Photo]) -> bytes:
     """Convert the network to INT8 from the photo to the features."""
     spec = classifier.spec
-    model, scaling = _keras_model(tf, classifier)
-    # An explicit name: it is written to the file, and Keras's default name depends on the models created before.
-    rest = tf.keras.Model(scaling.output, model.output, name="network")
-    # As a 1 x 1 convolution, the scaling of pixels is exact in INT8: a weight per channel and a 32-bit bias.
-    weights = np.broadcast_to(np.asarray(scaling.scale, np.float32), 3).reshape(1, 1, 3, 1)
-    bias = np.broadcast_to(np.asarray(scaling.offset, np.float32), 3)
-
-    def answer(photos: Any) -> dict[str, object]:
-        # The scale of the input is always 1, so that the integer value of a pixel is the pixel.
-        pixels = tf.quantization.fake_quant_with_min_max_args(photos, 0.0, _PIXELS)
-        scaled = tf.nn.depthwise_conv2d(pixels, weights, [1, 1, 1, 1], "VALID") + bias
-        return {OUTPUT_NAME: rest(scaled, training=False)}
+    answer, keep = _of_saved_model(tf, classifier) if spec.original is not None else _of_keras_model(tf, classifier)
 
     def representative() -> Iterator[list[np.ndarray]]:
         for batch in photo_batches(photos, spec.preprocess, 1):
             yield [batch.astype(np.float32)]
 
-    keep = tf.Module()
-    keep.variables_of_model = [variable.value for variable in model.variables]
     converter = _converter(tf, answer, tf.float32, spec, keep)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative
@@ -149,6 +136,63 @@ def _int8(tf: Any, classifier: Classifier, photos: Sequence[Photo]) -> bytes:
             converter=converter, debug_dataset=representative, debug_options=options
         ).get_nondebug_quantized_model()
     return quantised
+
+
+def _of_keras_model(tf: Any, classifier: Classifier) -> tuple[Callable[[Any], dict[str, object]], Any]:
+    """Return the function from float pixels of 0..255 to the scores, and what holds its variables."""
+    model, scaling = _keras_model(tf, classifier)
+    # An explicit name: it is written to the file, and Keras's default name depends on the models created before.
+    rest = tf.keras.Model(scaling.output, model.output, name="network")
+    # As a 1 x 1 convolution, the scaling of pixels is exact in INT8: a weight per channel and a 32-bit bias.
+    weights = np.broadcast_to(np.asarray(scaling.scale, np.float32), 3).reshape(1, 1, 3, 1)
+    bias = np.broadcast_to(np.asarray(scaling.offset, np.float32), 3)
+
+    def answer(photos: Any) -> dict[str, object]:
+        scaled = tf.nn.depthwise_conv2d(_pixels(tf, photos), weights, [1, 1, 1, 1], "VALID") + bias
+        return {OUTPUT_NAME: rest(scaled, training=False)}
+
+    keep = tf.Module()
+    keep.variables_of_model = [variable.value for variable in model.variables]
+    return answer, keep
+
+
+def _of_saved_model(tf: Any, classifier: Classifier) -> tuple[Callable[[Any], dict[str, object]], Any]:
+    """Return the same for an adopted classifier, which has no Keras network: its graph after the cast of photos."""
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    serve = serve_signature(classifier)
+    frozen = convert_variables_to_constants_v2(serve, aggressive_inlining=True)
+    definition = frozen.graph.as_graph_def()
+    scores, photos = frozen.outputs[0].name, {frozen.inputs[0].name.partition(":")[0]}
+
+    def readers(operator: str) -> set[str]:
+        return {node.name for node in definition.node if node.op == operator and node.input[0].split(":")[0] in photos}
+
+    while not readers("Identity") <= photos:
+        photos |= readers("Identity")
+    casts = sorted(readers("Cast"))
+    if not casts:
+        raise ConversionFailed(
+            f"the graph of {classifier.folder} does not begin with the cast of photos to float",
+            hint="--precision fp32",
+            code="TP3067",
+        )
+
+    def answer(pixels: Any) -> dict[str, object]:
+        values = _pixels(tf, pixels)
+        (result,) = tf.graph_util.import_graph_def(
+            definition, input_map={f"{name}:0": values for name in casts}, return_elements=[scores], name="network"
+        )
+        return {OUTPUT_NAME: result}
+
+    keep = tf.Module()
+    keep.loaded = serve.keep_alive
+    return answer, keep
+
+
+def _pixels(tf: Any, photos: Any) -> Any:
+    """Fix the scale of the input at 1, so that the integer value of a pixel is the pixel."""
+    return tf.quantization.fake_quant_with_min_max_args(photos, 0.0, _PIXELS)
 
 
 def _keras_model(tf: Any, classifier: Classifier) -> tuple[keras.Model, Any]:
