@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from trtpoets.core.errors import BadInput
 from trtpoets.judge.cross_fit import (
+    ACCURACY_PART,
+    AGREEMENT_PART,
     MIN_PHOTOS,
     CrossFitConfig,
     Folds,
@@ -132,8 +134,10 @@ def test_labels_groups_and_photos_must_match() -> None:
 def test_the_correction_of_the_variance() -> None:
     assert variance_factor(0, 0.35) == 1
     assert variance_factor(10, 0) == 1
-    assert variance_factor(10, 1) == pytest.approx(2.111, abs=0.001)  # as Nadeau and Bengio
-    assert variance_factor(3, 0.5) == 1.75
+    assert variance_factor(10, 1) == pytest.approx(1 + 10 / 9 * 0.8)  # Nadeau's and Bengio's, times the trained share
+    assert variance_factor(3, 0.5) == 1.25
+    assert variance_factor(10, ACCURACY_PART) == 1.5
+    assert variance_factor(10, AGREEMENT_PART) == pytest.approx(1.11, abs=0.002)
 
 
 def test_many_classes_have_fewer_folds() -> None:

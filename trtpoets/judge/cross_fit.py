@@ -15,7 +15,8 @@ estimator of the variance exists (Bengio and Grandvalet, 2004). Nadeau and Bengi
 variance of the accuracy was 0.7 to 1.4 times that of independent answers for subsets of 123 and 247 solar cells with
 the features of EfficientNet-Lite0 (1.0 to 1.8 times for simulated features), that of the agreement 1.0 to 1.1 times,
 and that of the change 1.0 times, since both answers of a pair come from one head. The intervals therefore take a part
-of that correction: `ACCURACY_PART`, `AGREEMENT_PART`, and none for the change. They are those of photos in groups
+of that correction: `ACCURACY_PART`, `AGREEMENT_PART`, and none for the change, times the share of the photos that a head
+is trained on: with few folds the heads share less. They are those of photos in groups
 (`judge.clustered`), for a number of photos that is smaller by this factor. `benchmarks/coverage.py` simulates their
 coverage.
 """
@@ -40,10 +41,10 @@ MIN_PHOTOS = 30
 MAX_OUTPUTS = 400
 """The most outputs (folds x classes) of all heads: with more classes there are fewer folds, to limit the time."""
 
-ACCURACY_PART = 0.45
+ACCURACY_PART = 0.5625
 """The part of Nadeau's and Bengio's correction in the intervals of accuracy and recall."""
 
-AGREEMENT_PART = 0.1
+AGREEMENT_PART = 0.125
 """The part of their correction in the intervals of the agreement."""
 
 
@@ -128,9 +129,10 @@ def affordable_folds(folds: int, classes: int) -> int:
 def variance_factor(folds: int, part: float) -> float:
     """Return the factor by which shared training photos enlarge the variance of a mean over all photos.
 
-    `part` is the part of Nadeau's and Bengio's correction, 0 to 1. 1 for no folds: then all answers are of one network.
+    Nadeau's and Bengio's correction is folds / (folds - 1); (folds - 2) / folds is the share of the photos that a head
+    is trained on, and `part`, 0 to 1, the part that is taken. 1 for no folds: then all answers are of one network.
     """
-    return 1 + part * folds / (folds - 1) if folds else 1.0
+    return 1 + part * (folds - 2) / (folds - 1) if folds else 1.0
 
 
 def _members(group_of: np.ndarray, sha256: Sequence[str], seed: int) -> list[np.ndarray]:

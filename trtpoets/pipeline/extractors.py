@@ -116,12 +116,13 @@ def scores_of_model(model: OnnxModel, photos: Sequence[Photo], progress: Progres
 
     Raises like `bottlenecks_from_photos`.
     """
-    spec = model.spec
+    spec, proto = model.spec, check_onnx(model.path)
     graph: Path | bytes = model.path
-    key = f"{spec.backbone} scores-{sha256_of_file(model.path)}"
-    if model.precision is Precision.INT8:
-        content: bytes = integer_reference(check_onnx(model.path)).SerializeToString(deterministic=True)
-        graph, key = content, f"{spec.backbone} scores-{hashlib.sha256(content).hexdigest()}"
+    identity = sha256_of_file(model.path)
+    if model.precision is Precision.INT8 and FORM_KEY not in metadata_of(proto):
+        content: bytes = integer_reference(proto).SerializeToString(deterministic=True)
+        graph, identity = content, hashlib.sha256(content).hexdigest()
+    key = f"{spec.backbone} scores-{identity}"
     extractor = OnnxExtractor(graph, key, len(spec.labels), spec.preprocess, OUTPUT_NAME)
     return bottlenecks_from_photos(photos, extractor, bottleneck_folder(), progress=progress)
 
