@@ -9,6 +9,7 @@ import json
 import lzma
 import pickle
 import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -190,3 +191,24 @@ def test_any_bytes_are_accepted(content: bytes) -> None:
 def test_metadata_of_ultralytics_begins_with_its_length(content: bytes) -> None:
     result = ultralytics_metadata(content)
     assert result is None or result[0] == 4 + int.from_bytes(content[:4], "little")
+
+
+def test_the_torchscript_line_suits_old_and_new_versions_of_torch(tmp_path: Path) -> None:
+    # torch 2.14 refuses TorchScript without dynamo=False; torch 2.4 has no such parameter. Fakes stand for both.
+    script = tmp_path / "net script.pt"
+    script.write_bytes(zipped("net/data.pkl", "net/code/__torch__.py", "net/constants.pkl"))
+    kind = kind_of_file(script)
+    assert kind is not None
+    line = kind.remedy_for(script).removeprefix("export it to ONNX: ").partition(", with the size of its photos")[0]
+    fake = (
+        "import types\n"
+        "zeros = lambda *shape: shape\n"
+        "jit = types.SimpleNamespace(load=lambda path: types.SimpleNamespace(eval=lambda: path))\n"
+        "def export(net, args, file, opset_version{more}):\n"
+        "    open(file, 'w').write(f'{{net}} {last}')\n"
+        "onnx = types.SimpleNamespace(export=export)\n"
+    )
+    for more, last, expected in ((", dynamo=True", "{dynamo}", "False"), ("", "old", "old")):
+        (tmp_path / "torch.py").write_text(fake.format(more=more, last=last))
+        subprocess.run(["bash", "-c", line.replace("python3", sys.executable, 1)], check=True, cwd=tmp_path)
+        assert (tmp_path / "net.onnx").read_text() == f"{script} {expected}"

@@ -87,12 +87,12 @@ def test_scores_sum_to_one_for_every_kind_of_answer(answers: Answers, output: np
 def test_integers_have_scale_and_zero_point() -> None:
     facts = OriginalOutput("y", "int8", 2, Answers.PROBABILITIES, scale=1 / 256, zero_point=-128)
     scores = scores_from_output(np.array([[-128, 127], [-64, -64], [-128, -128]], np.int8), facts)
-    np.testing.assert_allclose(scores, [[0, 1], [0.5, 0.5], [0.5, 0.5]])
+    np.testing.assert_allclose(scores, np.array([[0, 1], [0.5, 0.5], [0.5, 0.5]]))
 
 
 def test_a_single_probability_is_that_of_the_second_class() -> None:
     facts = OriginalOutput("y", "float32", 1, Answers.SIGMOID)
-    np.testing.assert_allclose(scores_from_output(np.array([[0.25]], np.float32), facts), [[0.75, 0.25]])
+    np.testing.assert_allclose(scores_from_output(np.array([[0.25]], np.float32), facts), np.array([[0.75, 0.25]]))
     assert (classes_of(facts), classes_of(OriginalOutput("y", "float32", 5, Answers.LOGITS))) == (2, 5)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,9 @@ from tests.support.photos import make_photo
 from trtpoets.core.photo_metadata import jpeg_has_many_scans, lighter_copies, significant_bits, webp_pixels
 
 
-def encoded(kind: str, image: Image.Image | None = None, **options: object) -> bytes:
+def encoded(kind: str, image: Image.Image | None = None, **options: Any) -> bytes:
     stream = io.BytesIO()
-    (image or make_photo(0, 0, (20, 12))).save(stream, kind, **options)  # type: ignore[arg-type]
+    (image or make_photo(0, 0, (20, 12))).save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -78,7 +79,7 @@ def test_progressive_jpegs_have_many_scans() -> None:
 @pytest.mark.parametrize(
     "options", [{}, {"lossless": True}, {"exif": orientation(3)}], ids=["lossy", "lossless", "extended"]
 )
-def test_pixels_of_a_webp_are_those_of_its_header(options: dict[str, object]) -> None:
+def test_pixels_of_a_webp_are_those_of_its_header(options: dict[str, Any]) -> None:
     content = encoded("WEBP", **options)
     assert webp_pixels(content) == 20 * 12
     assert webp_pixels(content[:25]) == webp_pixels(encoded("PNG")) == 0

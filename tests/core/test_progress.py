@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from trtpoets.core.progress import PARTS, is_counted, silent
 
 
@@ -11,13 +13,6 @@ def test_thousandths_are_not_a_thousand_photos() -> None:
     assert not is_counted(PARTS) and is_counted(PARTS + 0), "a number that is computed counts units"
 
 
-def test_silent_progress_shows_nothing(capsys: object) -> None:
-    import sys
-    from io import StringIO
-
-    before, sys.stdout = sys.stdout, StringIO()
-    try:
-        silent("bottlenecks", 1, 2)
-        assert sys.stdout.getvalue() == ""
-    finally:
-        sys.stdout = before
+def test_silent_progress_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    silent("bottlenecks", 1, 2)
+    assert capsys.readouterr() == ("", "")

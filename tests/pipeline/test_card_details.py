@@ -127,10 +127,10 @@ def test_keys_have_the_hashes_that_they_had() -> None:
         "ranges": "fd56ca290e65a7ee2f364f4da05fdad23fc597338fe4e331b8e005590cdcc926",
         "dataset": "4e030d298ddf0ac559edd0861e6990328a0c48fc33c19922df51c5ce59d02137",
         "calibration": "22cb03c5e47a8ced669c27e865c6321a321a19efdcc2e00b294342736aa1a389",
-        "int8": "8f9adcdf9df58e349679a4f95decd9bbfcc93f99d79ba88dc9aaf2d0cf6db9b0",
+        "int8": "ed28a01192b2ff3dd0bea1d9ab19a342ce78163e588e328c77575ca0de7f0d23",
         "head": "5de18e2dbaab6707de45a845d678c76fc504e026bbf325be3fa97c302d37507f",
         "engine": "61112ee97bfccd9e282733ae7ac32896baaf2b26b179002d654260bcb9fec019",
-        "evaluation": "515e370a6f2144802cd17336a4b6323b41f4ba66e2be1446ed535c0b3ad6b326",
+        "evaluation": "cab5db604c6bf505f9d7ce0e20dc0f11eeb7f8f6184318f25e1297c4599dd888",
         "benchmark": "873211b720bdbd9b6e811466955d5b5a5cce44dbf7eff1128d53ececaac7d861",
     }
 
@@ -149,7 +149,7 @@ def test_the_details_of_int8_keep_their_order_and_come_back() -> None:
     details = Int8Details(notes, record, Int8Config(), "m", "d", "c")
     value = to_json(details)
     assert list(value) == ["notes", "calibration", "config", "made_from", "dataset", "command"]
-    assert list(value["notes"])[-5:] == ["before_head", "kept_fp32", "histograms", "head", "recommended"]
+    assert list(value["notes"])[-6:] == ["before_head", "kept_fp32", "frontier", "histograms", "head", "recommended"]
     assert list(value["calibration"]) == [
         *("photos", "method", "percentile", "seed", "batch_size", "asked", "per_class", "hash", "trials")
     ]

@@ -22,7 +22,9 @@ from trtpoets.core.types import OnnxModel, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace, seal_card
 from trtpoets.judge.all_photos import AllPhotos
 from trtpoets.judge.cross_fit import CrossFitConfig
+from trtpoets.judge.gate import GateConfig
 from trtpoets.pipeline import cross_fit as module
+from trtpoets.pipeline import int8_advice
 from trtpoets.pipeline.artefacts import classifier_key, dataset_in
 from trtpoets.pipeline.cross_fit import CrossFit, all_photos_of, calibrated_photos, cross_fit
 from trtpoets.pipeline.extractors import features_of_model
@@ -227,7 +229,7 @@ def test_the_advice_uses_no_test_photos(tmp_path: Path, photos: Path, monkeypatc
     trained(space)
     calibrated(space)
     shown: set[str] = set()
-    real = module.features_of_model
+    real = features_of_model
 
     def watched(model: OnnxModel, used: Sequence[Photo], progress: Progress = silent) -> np.ndarray:
         shown.update(photo.sha256 for photo in used)
@@ -241,3 +243,25 @@ def test_the_advice_uses_no_test_photos(tmp_path: Path, photos: Path, monkeypatc
     assert "photos outside calibration it agrees on" in result.why
     assert result.gate is not None
     assert result.gate.runners[0].checks[0].file == "int8.onnx"
+
+
+def test_fewer_calibration_photos_may_leave_enough(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = workspace(tmp_path, photos)
+    wide, narrow = models(space, 0)
+    narrow.path.write_bytes(wide.path.read_bytes())
+    trained(space)
+    limits = GateConfig(min_agreement=97)  # 125 photos without a change show that, and a ninth more by cross-fitting
+    calibrated(space, 90)
+    result = recommendation(space, wide, narrow, limits)
+    assert result.precision is Precision.FP16
+    assert "calibrating with fewer photos" not in result.why
+    monkeypatch.setattr(int8_advice, "_FEW_CALIBRATION", 10)
+    result = recommendation(space, wide, narrow, limits)
+    assert result.why.endswith(
+        "; calibrating with fewer photos leaves enough of them: trtpoets quantize small --photos 10 --engines "
+        f"{tmp_path}"
+    )
+    calibrated(space, 10)
+    assert recommendation(space, wide, narrow, limits).precision is Precision.INT8

@@ -197,8 +197,12 @@ def test_fp16_is_recommended_if_little_runs_in_int8(
     assert found.why.startswith("only 31% of its multiply-adds run in INT8")
     assert found.gate is not None
     assert "INT8 brings little" in caplog.text
+    assert recommendation(space, wide, narrow, share=0.79).precision is Precision.FP16
+    slow = recommendation(space, wide, narrow, share=0.99, time=1.04)
+    assert slow.precision is Precision.FP16
+    assert slow.why.startswith("by an estimate its layers take 1.04 times as long as in FP16")
     decided = GateConfig(min_agreement=90)  # which 48 photos that all agree can show
-    assert recommendation(space, wide, narrow, decided, share=0.6).precision is Precision.INT8
+    assert recommendation(space, wide, narrow, decided, share=0.81, time=0.9).precision is Precision.INT8
 
 
 def test_an_undecided_target_is_reported(tmp_path: Path, photos: Path) -> None:

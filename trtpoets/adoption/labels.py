@@ -12,6 +12,7 @@ from typing import Any
 from trtpoets.adoption.foreign import ForeignModel
 from trtpoets.adoption.metadata import literal_dict, ultralytics_metadata
 from trtpoets.adoption.neighbours import LARGEST, find_beside, json_value
+from trtpoets.adoption.paddle import FILE, paddle_labels
 from trtpoets.core.errors import BadInput
 from trtpoets.core.formatting import many
 from trtpoets.core.original import Evidence, Source, classes_of
@@ -96,14 +97,8 @@ def labels_of_file(path: Path) -> tuple[str, ...]:
         text = read_text(path, LARGEST)
     except FileNotFoundError as error:
         raise BadInput(f"{path} does not exist", hint="check the path given with --labels", code="TP9440") from error
-    except OSError as error:
-        raise BadInput(
-            f"{path} can't be read: {error.strerror}", hint="check the path given with --labels", code="TP9441"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{path} is not a text file in UTF-8", hint="save the labels as UTF-8, one per line", code="TP9442"
-        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error, "") from error
     labels = _labels_of_text(text)
     if labels is None:
         raise BadInput(
@@ -112,6 +107,18 @@ def labels_of_file(path: Path) -> tuple[str, ...]:
             code="TP9443",
         )
     return labels
+
+
+def _unreadable(path: Path, error: OSError | UnicodeDecodeError, hint: str) -> BadInput:
+    if isinstance(error, OSError):
+        return BadInput(
+            f"{path} can't be read: {error.strerror}",
+            hint=hint or "check the path given with --labels",
+            code="TP9441",
+        )
+    return BadInput(
+        f"{path} is not a text file in UTF-8", hint=hint or "save the labels as UTF-8, one per line", code="TP9442"
+    )
 
 
 def _of_option(option: Path, count: int) -> tuple[tuple[str, ...], Evidence]:
@@ -135,6 +142,9 @@ def _of_metadata(foreign: ForeignModel) -> Iterator[_Found]:
         labels = _labels_of_text(text) if name in named or "label" in name or name == "dict.txt" else None
         if labels:
             yield _Found(labels, f"{name} inside {foreign.path.name}", Source.METADATA)
+    labels = paddle_labels(foreign)
+    if labels:
+        yield _Found(labels, f"label_list in {FILE}", Source.METADATA)
     for key in ("character", "labels", "classes", "class_names", "id2label", "names"):
         value = "" if key == "names" and ultralytics else foreign.clues.metadata.get(key, "")
         labels = _labels_of_text(value)
@@ -146,13 +156,15 @@ def _beside(foreign: ForeignModel) -> Iterator[_Found]:
     stem = foreign.path.stem
     own = [name.format(stem) for name in _OWN]
     for path in find_beside(foreign, [*own, *_NAMES]):
+        is_for_labels = "label" in path.name or path.name in _FOR_LABELS
         try:
             labels = _labels_of_text(read_text(path, LARGEST))
-        except (OSError, UnicodeDecodeError, BadInput):
+        except (OSError, UnicodeDecodeError, BadInput) as error:
+            if is_for_labels and isinstance(error, (OSError, UnicodeDecodeError)):
+                raise _unreadable(path, error, "correct it, or give another file: --labels FILE") from error
             continue
         # A text or settings file of another purpose has no labels, or one line.
         if labels is not None and (len(labels) > 1 or path.name in _NAMES[:6]):
-            is_for_labels = "label" in path.name or path.name in _FOR_LABELS
             yield _Found(labels, f"{path.name} beside the file", Source.METADATA, is_for_labels)
 
 

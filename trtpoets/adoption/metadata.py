@@ -14,6 +14,7 @@ from trtpoets.adoption.contract import RAW, SIGNED, UNIT, Geometry, Pixels, Trip
 from trtpoets.adoption.facts import Fact, is_integer, nearly_same_values, raw_feed
 from trtpoets.adoption.foreign import ForeignModel
 from trtpoets.adoption.neighbours import json_beside, number_of, triple_of
+from trtpoets.adoption.paddle import paddle_facts
 from trtpoets.core.original import Channels, Evidence, Format, Source
 from trtpoets.core.types import LARGEST_SIDE, Resize
 
@@ -32,6 +33,7 @@ def metadata_facts(foreign: ForeignModel) -> tuple[Fact, ...]:
         *_of_ultralytics(foreign),
         *_of_normalization_options(foreign),
         *_of_custom_vision_properties(foreign),
+        *paddle_facts(foreign),
     )
 
 

@@ -213,7 +213,7 @@ def quantize(
     precisions: opt.QuantizePrecisions = None,
     method: opt.Method = None,
     photos: opt.CalibrationPhotos = 256,
-    int8_share: opt.Int8Share = 0.95,
+    int8_share: opt.Int8Share = None,
     max_fp16_layers: opt.MaxFp16Layers = None,
     refit_head: opt.RefitHead = True,
     seed: opt.CalibrationSeed = 0,
@@ -225,6 +225,7 @@ def quantize(
 ) -> None:
     """Write FP16 and calibrated INT8 ONNX files."""
     from trtpoets.pipeline import calibration_cache_export as caches
+    from trtpoets.pipeline.int8_advice import with_frontier
     from trtpoets.pipeline.quantize import quantize as pipeline_quantize
     from trtpoets.pipeline.stage_options import calibration_config, int8_config
 
@@ -239,7 +240,7 @@ def quantize(
         models = pipeline_quantize(name, **config, engines=engines, force=force, progress=progress)
         if calibration_cache is not None:
             caches.calibration_cache(name, calibration_cache, tensorrt=tensorrt, engines=engines)
-    show_result("onnx", models, as_json)
+    show_result("onnx", with_frontier(name, models, engines) if as_json else models, as_json)
 
 
 @app.command()
@@ -301,7 +302,7 @@ def evaluate(
     force: opt.Force = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Measure the accuracy of every runner on the test photos, and what INT8 costs on all photos."""
+    """Measure the accuracy of every runner and the cost of INT8."""
     from trtpoets.judge.cross_fit import CrossFitConfig
     from trtpoets.pipeline.evaluate import evaluate as pipeline_evaluate
     from trtpoets.pipeline.evaluate import require_gate

@@ -59,6 +59,19 @@ class KeptLayer:
 
 
 @dataclass(frozen=True)
+class FrontierPoint:
+    """A mix that the search tried: `layers` are kept in float for accuracy, so that `share` 0..1 remains in INT8.
+
+    `time` is the estimated time of the layers with weights on a GPU, relative to FP16. `fidelity` compares with FP32.
+    """
+
+    layers: int
+    share: float
+    time: float
+    fidelity: Fidelity
+
+
+@dataclass(frozen=True)
 class WorstLayer:
     """An INT8 layer with low SQNR: its SQNR `db` in dB, and the histogram of the `tensor` that it reads.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, TrtPoetsError, first_line
 from trtpoets.core.file_kinds import require_kind
@@ -213,15 +213,28 @@ def unwanted_optimizers(content: bytes) -> list[str]:
         return UNWANTED_OPTIMIZERS
     if graph.metadata.get(FORM_KEY) == Int8Form.CPU.value:
         return UNWANTED_OPTIMIZERS
-    nodes = graph.nodes
-    dequantized = {name for node in nodes if node.operator == "DequantizeLinear" for name in node.outputs}
+    return unwanted_optimizers_of((node.operator, node.inputs, node.outputs) for node in graph.nodes)
+
+
+def unwanted_optimizers_of(nodes: Iterable[tuple[str, Sequence[str], Sequence[str]]]) -> list[str]:
+    """`unwanted_optimizers` for nodes in memory: the operator, inputs and outputs of each."""
+    nodes = list(nodes)
+    dequantized = {name for operator, _, outputs in nodes if operator == "DequantizeLinear" for name in outputs}
     products = (
-        node
-        for node in nodes
-        if node.operator in ("MatMul", "Gemm") or (node.operator == "Conv" and len(node.inputs) < 3)
+        inputs
+        for operator, inputs, _ in nodes
+        if operator in ("MatMul", "Gemm") or (operator == "Conv" and len(inputs) < 3)
     )
-    fused = any(not dequantized.isdisjoint(node.inputs[:1]) for node in products)
+    fused = any(not dequantized.isdisjoint(inputs[:1]) for inputs in products)
     return [*UNWANTED_OPTIMIZERS, _FUSED_INT8] if fused else UNWANTED_OPTIMIZERS
+
+
+def open_model(model: Any, *, one_of_many: bool = False) -> Any:
+    """An onnxruntime.InferenceSession for a ModelProto: `open_session` without parsing the serialised graph again."""
+    nodes = ((node.op_type, tuple(node.input), tuple(node.output)) for node in model.graph.node)
+    is_cpu_form = metadata_of(model).get(FORM_KEY) == Int8Form.CPU.value
+    disabled = UNWANTED_OPTIMIZERS if is_cpu_form else unwanted_optimizers_of(nodes)
+    return open_session(model.SerializeToString(), one_of_many=one_of_many, disabled=disabled)
 
 
 @lru_cache(maxsize=None)
@@ -240,6 +253,7 @@ def open_session(
     one_of_many: bool = False,
     providers: Sequence[tuple[str, Mapping[str, object]]] = (),
     as_written: bool = False,
+    disabled: Sequence[str] | None = None,
 ) -> Any:
     """An onnxruntime.InferenceSession for a file or a serialised model.
 
@@ -248,7 +262,8 @@ def open_session(
     `threads` is the number of threads of one operator on the CPU; 0 is ONNX Runtime's default. Sessions that are
     `one_of_many` share one memory arena, have few threads and do not spin between runs. `providers` are names and
     options of execution providers in the order of preference; default: the CPU provider. `as_written` disables graph
-    optimizations, so that each node is computed by itself and Q/DQ pairs in float.
+    optimizations, so that each node is computed by itself and Q/DQ pairs in float. `disabled` are the optimizers that
+    must not be applied, where the caller knows them; by default the graph is read to find them.
 
     Raises MissingDependency, BadArtefact if ONNX Runtime rejects the model, RunFailed if the first provider is not the
     CPU provider. If a provider fails, onnxruntime_inference_collection.py would print "Falling back to" and continue
@@ -268,11 +283,12 @@ def open_session(
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source = _self_contained(model)
-    disabled = unwanted_optimizers(source if isinstance(source, bytes) else _content(Path(source)))
+    if disabled is None:
+        disabled = unwanted_optimizers(source if isinstance(source, bytes) else _content(Path(source)))
     chosen = [(name, dict(values)) for name, values in providers] or [("CPUExecutionProvider", {})]
     try:
         session = runtime.InferenceSession(
-            source, options, providers=chosen, disabled_optimizers=disabled, enable_fallback=0
+            source, options, providers=chosen, disabled_optimizers=list(disabled), enable_fallback=0
         )
     except Exception as error:
         what = "the graph" if isinstance(model, bytes) else model

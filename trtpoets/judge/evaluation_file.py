@@ -13,7 +13,7 @@ from trtpoets.judge.all_photos import AllPhotos
 from trtpoets.judge.evaluation import Evaluation
 from trtpoets.judge.gate import Gate
 
-VERSION = 4
+VERSION = 5
 """Raise it when the same artefacts and photos may give another evaluation: older files are then not current."""
 
 

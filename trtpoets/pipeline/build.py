@@ -68,7 +68,7 @@ def build(
         timeout_seconds=timeout_seconds,
     )
     with verifying_once() if _is_file(model) else writing(Workspace(Path(engines), model)):
-        jobs = _jobs(model, precisions, configs, engines, batch, write=True)
+        jobs = _jobs(model, precisions, configs, engines, write=True, any_batch=batch is None)
         command = _recorded_command(model, precisions, flavour, jobs[0][1] if jobs else configs[0], engines)
         for onnx, config, _ in jobs:
             require_buildable(onnx, config)
@@ -93,7 +93,7 @@ def plan_build(
     machines = {config.flavour: machine_here(config.flavour) for config in configs}
     plans = []
     with verifying_once():
-        for onnx, config, out in _jobs(model, precisions, configs, engines, batch, write=False):
+        for onnx, config, out in _jobs(model, precisions, configs, engines, write=False, any_batch=batch is None):
             plan = plan_from_onnx(onnx, opset_of(check_onnx(onnx.path)), config, out, machines[config.flavour])
             if not _is_file(model):  # building a run writes the variant first
                 plan = replace(plan, notes=tuple(_VARIANT if note == FP32_REMAINDER else note for note in plan.notes))
@@ -115,13 +115,13 @@ def _jobs(
     precisions: Sequence[Precision],
     configs: Sequence[EngineConfig],
     engines: Path | str,
-    batch: BatchRange | None,
     *,
     write: bool,
+    any_batch: bool = False,
 ) -> list[tuple[OnnxModel, EngineConfig, Path]]:
     """Return (ONNX file to build from, configuration, path of the engine) for each ONNX file and configuration.
 
-    Without `batch`, engines of a network with a fixed batch are for exactly that. With `write`, variants of the ONNX
+    With `any_batch`, engines of a network with a fixed batch are for exactly that. With `write`, variants of the ONNX
     files that a library needs are written. A file given by path is built unchanged.
     """
     space = None if _is_file(model) else Workspace(Path(engines), model)
@@ -141,7 +141,7 @@ def _jobs(
         )
         for asked in configs
         for onnx in models
-        for config in (replace(asked, batch=batch_for(onnx, batch)),)
+        for config in (replace(asked, batch=batch_for(onnx, None if any_batch else asked.batch)),)
     ]
 
 

@@ -11,6 +11,7 @@ from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.quantize_int8 import Int8Notes
 from trtpoets.convert.precision import Fp16Notes
+from trtpoets.convert.tflite_int8 import TfliteNotes
 from trtpoets.core.network_notes import Fidelity, Parity, WorstLayer
 from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.training import TrainingDetails
@@ -122,12 +123,16 @@ class Judged:
 
 @dataclass(frozen=True)
 class TfliteInt8Details:
-    """The details of int8.tflite. `classifier` identifies the classifier, `dataset` is the hash of the dataset."""
+    """The details of int8.tflite. `classifier` identifies the classifier, `dataset` is the hash of the dataset.
+
+    `notes` say how it was quantised; None if TensorFlow's converter calibrated it.
+    """
 
     classifier: str
     dataset: str
     calibration: TfliteCalibration
     judged: Judged
+    notes: TfliteNotes | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)

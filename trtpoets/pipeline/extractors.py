@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trtpoets.convert.graph.last_layer import base_of, last_layer
+from trtpoets.convert.int8.integer_reference import integer_reference
 from trtpoets.convert.onnx_export import onnx_from_network
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import usable_cores
-from trtpoets.core.onnx_file import check_onnx, open_session
+from trtpoets.core.onnx_file import FORM_KEY, check_onnx, metadata_of, open_session
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.own_files import require_no_link
 from trtpoets.core.paths import cache_root
@@ -93,11 +94,14 @@ def features_of_model(model: OnnxModel, photos: Sequence[Photo], progress: Progr
     """Return the input of a graph's last layer for each photo: float32 (N, D).
 
     They are read from the bottleneck store, and only missing ones are computed; for FP32 they are the bottlenecks of
-    the training. Raises ConversionFailed like `last_layer`, and like `bottlenecks_from_photos`.
+    the training. INT8 in TensorRT's form is computed in integers (`integer_reference`). Raises ConversionFailed like
+    `last_layer`, and like `bottlenecks_from_photos`.
     """
     spec, proto = model.spec, check_onnx(model.path)
     base = base_of(proto, FEATURES)
     is_fp32 = model.precision is Precision.FP32
+    if model.precision is Precision.INT8 and FORM_KEY not in metadata_of(proto):
+        base = integer_reference(type(proto).FromString(base)).SerializeToString(deterministic=True)
     key = (
         features_key(spec.backbone, spec.weights_id, spec.preprocess)
         if is_fp32
@@ -113,8 +117,12 @@ def scores_of_model(model: OnnxModel, photos: Sequence[Photo], progress: Progres
     Raises like `bottlenecks_from_photos`.
     """
     spec = model.spec
+    graph: Path | bytes = model.path
     key = f"{spec.backbone} scores-{sha256_of_file(model.path)}"
-    extractor = OnnxExtractor(model.path, key, len(spec.labels), spec.preprocess, OUTPUT_NAME)
+    if model.precision is Precision.INT8:
+        content: bytes = integer_reference(check_onnx(model.path)).SerializeToString(deterministic=True)
+        graph, key = content, f"{spec.backbone} scores-{hashlib.sha256(content).hexdigest()}"
+    extractor = OnnxExtractor(graph, key, len(spec.labels), spec.preprocess, OUTPUT_NAME)
     return bottlenecks_from_photos(photos, extractor, bottleneck_folder(), progress=progress)
 
 

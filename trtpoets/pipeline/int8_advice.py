@@ -10,13 +10,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import ConversionFailed
+from trtpoets.core.network_notes import FrontierPoint
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Int8Form, OnnxModel, Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_details
-from trtpoets.device.runners import open_runner
 from trtpoets.judge.advice import Advice, Recommended
 from trtpoets.judge.cross_fit import CrossFitConfig
 from trtpoets.judge.evaluation import evaluation_from_scores, scores_from_runner
@@ -35,6 +37,7 @@ from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.cross_fit import CrossFit, calibrated_photos, cross_fit
 from trtpoets.pipeline.int8_head import refitted_head
+from trtpoets.pipeline.runner_access import judged_runner
 from trtpoets.train.near_copies.grouping import groups_of
 
 if TYPE_CHECKING:
@@ -57,8 +60,12 @@ _PHOTOS = 1000
 """Maximum number of validation photos to evaluate; it is enough to decide the target."""
 
 
-_LEAST_SHARE = 0.5
-"""Share of the multiply-adds that must run in INT8: with less, conversions between types cost more than INT8 saves."""
+_FEW_CALIBRATION = 64
+"""A number of calibration photos that is still enough for usable ranges."""
+
+_LEAST_SHARE = 0.8
+"""Share of the multiply-adds that must run in INT8: with less, INT8 saves little, and conversions between types cost
+some of it."""
 
 
 _REMEDIES = {
@@ -75,15 +82,16 @@ def advice(
     refit_head: bool,
     progress: Progress = silent,
     share: float = 1.0,
+    time: float | None = None,
 ) -> tuple[HeadNotes | None, Recommended]:
     """Refit the head of int8.onnx if `refit_head` is set, and return notes on it (or None) and the recommendation.
 
-    `share` is the share 0..1 of the multiply-adds that run in INT8.
+    `share` is the share 0..1 of the multiply-adds that run in INT8, `time` the estimated time relative to FP16.
     Refitting may replace the last layer of int8.onnx; the recommendation refers to the resulting file. Call this before
     the card of int8.onnx is sealed.
     """
     head = refitted_head(space, fp32, int8, progress) if refit_head else None
-    return head, recommendation(space, fp32, int8, progress=progress, share=share)
+    return head, recommendation(space, fp32, int8, progress=progress, share=share, time=time)
 
 
 def recommendation(
@@ -93,29 +101,27 @@ def recommendation(
     target: GateConfig = TARGET,
     progress: Progress = silent,
     share: float = 1.0,
+    time: float | None = None,
     instead: Precision = Precision.FP16,
 ) -> Recommended:
     """Return the precision to ship, the reason, and the gate that it is based on.
 
     INT8 is recommended if the agreement is shown to be within `target`, and the measured loss of accuracy is. FP16 is
     recommended, with a warning, if INT8 misses `target`, if the photos are too few to tell (`why` says how many would
-    be enough), or if only a small `share` 0..1 of the multiply-adds runs in INT8. For int8.cpu.onnx, FP32 is what is
-    recommended `instead`: most CPUs have no FP16.
+    be enough), if less than 80 % of the multiply-adds run in INT8 (`share`, 0..1), or if the estimated `time` relative
+    to FP16 is at least 1. For int8.cpu.onnx, FP32 is what is recommended `instead`: most CPUs have no FP16.
     """
     remedy = _REMEDIES[instead].format(space.name)
     photos, gate = _compared(space, fp32, int8, target, progress)
-    if share < _LEAST_SHARE:
-        why = (
-            f"only {share:.0%} of its multiply-adds run in INT8, and with less than {_LEAST_SHARE:.0%} the conversions "
-            "between types cost more than INT8 saves"
-        )
+    why = _little_gain(share, time)
+    if why:
         _log.warning("INT8 brings little: %s; %s", why, remedy)
         return Recommended(instead, why, photos, gate)
     if gate is None:
         why = "there are no photos outside calibration to compare INT8 with FP32"
         _log.warning("%s; %s", why, remedy)
         return Recommended(instead, why)
-    passed, why = _decision(gate, photos, remedy)
+    passed, why = _decision(space, gate, photos, remedy)
     return Recommended(Precision.INT8 if passed else instead, why, photos, gate)
 
 
@@ -136,6 +142,18 @@ def _compared(
     return result.files[0].photos, gate_from_all_photos(result, target)
 
 
+def _little_gain(share: float, time: float | None) -> str:
+    """Return why INT8 is hardly faster than FP16; "" if it is faster, as far as is known."""
+    if share < _LEAST_SHARE:
+        return (
+            f"only {share:.0%} of its multiply-adds run in INT8, and with less than {_LEAST_SHARE:.0%} the conversions "
+            "between types cost much of what INT8 saves"
+        )
+    if time is not None and time >= 1:
+        return f"by an estimate its layers take {time:.2f} times as long as in FP16, with the conversions between types"
+    return ""
+
+
 def gate_on_validation(
     space: Workspace,
     wide: ComparedModel,
@@ -151,7 +169,7 @@ def gate_on_validation(
     groups = groups_of(photos, dataset)
     scores = {}
     for model in (wide, narrow):
-        with open_runner(model) as runner:
+        with judged_runner(model) as runner:
             scores[runner.identity] = scores_from_runner(runner, photos, progress=progress)
     (wide_id, reference), (narrow_id, narrow_scores) = scores.items()
     evaluations = (
@@ -173,6 +191,7 @@ class KnownNotes:
 
     recommended: Advice | None = None
     in_float: Mapping[str, str] = field(default_factory=dict)
+    frontier: tuple[FrontierPoint, ...] = ()
 
     @property
     def advised_against(self) -> str:
@@ -192,6 +211,16 @@ def int8_notes(space: Workspace, form: Int8Form = Int8Form.TENSORRT) -> KnownNot
     return (card and card.notes) or KnownNotes()
 
 
+def with_frontier(name: str, models: Sequence[OnnxModel], engines: Path | str) -> list[dict[str, object]]:
+    """Return the files that quantize wrote as JSON documents; that of int8.onnx has the `frontier` of its search."""
+    space = Workspace(Path(engines), name)
+    documents = [(model.precision, dict(to_json(model))) for model in models]
+    return [
+        {**document, "frontier": to_json(int8_notes(space).frontier)} if precision is Precision.INT8 else document
+        for precision, document in documents
+    ]
+
+
 def missed_on_validation(gate: Gate, photos: int) -> str:
     """Describe by how much a gate on `photos` validation photos was missed; "" if it was not missed."""
     beyond = [check for check in gate.runners[0].checks if missed(check)]
@@ -203,7 +232,7 @@ def _on_photos(checks: Sequence[Check], photos: int) -> str:
     return f"on {photos:,} {kind} it {', and '.join(sentence(check, with_photos=False) for check in checks)}"
 
 
-def _decision(gate: Gate, photos: int, remedy: str) -> tuple[bool, str]:
+def _decision(space: Workspace, gate: Gate, photos: int, remedy: str) -> tuple[bool, str]:
     """Return whether INT8 is recommended, and why. A warning that it is not ends with the remedy."""
     checks = gate.runners[0].checks
     why = missed_on_validation(gate, photos)
@@ -213,10 +242,21 @@ def _decision(gate: Gate, photos: int, remedy: str) -> tuple[bool, str]:
     doubts = [too_few(check) for check in checks if _leaves_doubt(check)]
     why = "; ".join([_on_photos(checks, photos), *doubts])
     if doubts:
+        why += _fewer_for_calibration(space, checks, photos)
         _log.warning("INT8 may miss its target: %s; %s", why, remedy)
         return False, why
     _log.info("INT8: %s", why)
     return True, why
+
+
+def _fewer_for_calibration(space: Workspace, checks: Sequence[Check], photos: int) -> str:
+    """Return the command that leaves enough photos outside calibration to decide; "" if none does."""
+    needed = [check.photos_needed for check in checks if check.file and _leaves_doubt(check)]
+    freed = len(calibrated_photos(space, dataset_in(space))) - _FEW_CALIBRATION
+    if not needed or any(count is None or count > photos + freed for count in needed):
+        return ""
+    command = space.command("quantize", "--photos", _FEW_CALIBRATION)
+    return f"; calibrating with fewer photos leaves enough of them: {command}"
 
 
 def _leaves_doubt(check: Check) -> bool:

@@ -38,7 +38,7 @@ from trtpoets.pipeline.recorded_commands import quantize_command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_VERSION = 4
+_VERSION = 5
 """Increase it when the same classifier may give another ONNX file."""
 
 _NOTES_VERSION = 2
@@ -165,7 +165,7 @@ def _int8(
         ranges = chosen_ranges(evaluator, photos[0], calibration, progress)
         seal_card(space.ranges, key=ranges_key, files=[], details=ranges)
     model, notes = int8_from_onnx(evaluator, ranges, out, progress)
-    head, recommended = advice(space, fp32, model, refit_head, progress, notes.share)
+    head, recommended = advice(space, fp32, model, refit_head, progress, notes.share, notes.frontier[-1].time)
     if head is not None and head.kept:  # the file was rewritten with another last layer
         notes = notes_of_new_head(evaluator, notes, model)
     # Histograms of tensors with equalised channels are left out: their ranges refer to the scaled values.
@@ -256,9 +256,9 @@ def _int8_of_file(
     )
     with temporary_folder() as folder:
         opset = opset_of(check_onnx(fp32.path))
-        _, rounded = fp32_from_classifier(classifier, folder / "fp32.onnx", folder, ExportConfig(opset))
-        assert rounded is not None
-        network = check_onnx(rounded)
+        rounding = fp32_from_classifier(classifier, folder / "fp32.onnx", folder, ExportConfig(opset)).rounding
+        assert rounding is not None
+        network = check_onnx(rounding)
     evaluator = Int8Evaluator(fp32, *photos, config)
     model, notes = int8_with_own_scales(evaluator, network, out, progress)
     recommended = recommendation(space, fp32, model, progress=progress, share=notes.share)

@@ -6,12 +6,14 @@ import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from trtpoets.convert.int8.integer_reference import integer_reference
 from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import MissingDependency, RunFailed
-from trtpoets.core.types import Classifier, Engine, Int8Form, OnnxModel, Skipped, TfliteModel
+from trtpoets.core.onnx_file import check_onnx
+from trtpoets.core.types import Classifier, Engine, Int8Form, OnnxModel, Precision, Skipped, TfliteModel
 from trtpoets.core.workspace import Workspace
 from trtpoets.device.runners import Runnable, Way, open_runner
-from trtpoets.device.runners.ort import gpu_providers
+from trtpoets.device.runners.ort import OnnxRuntimeRunner, gpu_providers
 from trtpoets.pipeline.lineage import stale_in
 
 if TYPE_CHECKING:
@@ -44,9 +46,24 @@ def shippable_ways(artefact: Runnable) -> tuple[Way, ...]:
     return (Way.PLAIN, *(Way(provider) for provider in providers))
 
 
+def judged_runner(artefact: Runnable, way: Way = Way.PLAIN) -> Runner:
+    """Return the runner that judges an artefact, not entered yet.
+
+    ONNX Runtime on the CPU runs int8.onnx in integers, as TensorRT does: its Q/DQ graph is slow, and its answers depend
+    on the session. The runner's name and identity are those of the file.
+    """
+    runner = open_runner(artefact, way=way)
+    if isinstance(runner, OnnxRuntimeRunner) and isinstance(artefact, OnnxModel) and way is Way.PLAIN:
+        if artefact.precision is not Precision.INT8 or artefact.form is Int8Form.CPU:
+            return runner
+        reference = integer_reference(check_onnx(artefact.path))
+        return OnnxRuntimeRunner(artefact, content=reference.SerializeToString())
+    return runner
+
+
 def entered_runner(artefact: Runnable, way: Way, stack: ExitStack) -> Runner | Skipped:
     """Return the artefact's runner, entered in `stack`; Skipped if it needs a GPU or TFLite and that is missing."""
-    runner = open_runner(artefact, way=way)
+    runner = judged_runner(artefact, way)
     try:
         return stack.enter_context(runner)
     except (MissingDependency, RunFailed) as error:

@@ -120,7 +120,7 @@ def calibration_config(photos: int, method: str | None, seed: int) -> Calibratio
     return CalibrationConfig(photos=photos, method=chosen, seed=seed)
 
 
-def int8_config(share: float, max_float_layers: int | None) -> Int8Config:
+def int8_config(share: float | None, max_float_layers: int | None) -> Int8Config:
     """Return the INT8 configuration of `quantize`."""
     return Int8Config(int8_share=share, max_float_layers=max_float_layers)
 

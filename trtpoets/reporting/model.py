@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from trtpoets.core.network_notes import Fidelity, KeptLayer, Parity, WorstLayer
+from trtpoets.core.network_notes import Fidelity, FrontierPoint, KeptLayer, Parity, WorstLayer
 from trtpoets.core.runner_id import TENSORFLOW, RunnerId, baseline_of, baseline_text
 from trtpoets.core.serialization import FLAT, OPTIONAL
 from trtpoets.core.training import Accuracy, HeadConfig, TrainingDetails
@@ -193,6 +193,7 @@ class Int8Summary:
     layers_db: Mapping[str, float] = field(default_factory=dict)
     before_head: Fidelity | None = None
     kept_fp32: Mapping[str, str] = field(default_factory=dict)
+    frontier: tuple[FrontierPoint, ...] = ()
     histograms: tuple[WorstLayer, ...] = ()
     head: HeadNotes | None = field(default=None, metadata=OPTIONAL)
     recommended: Recommended | None = None

@@ -208,6 +208,28 @@ def test_batch_that_mixes_photos_is_an_error(tmp_path: Path) -> None:
         fp32_from_onnx(foreign, spec_for(foreign), tmp_path / "fp32.onnx")
 
 
+def test_one_logit(tmp_path: Path) -> None:
+    """The logit of the second of two classes."""
+    net = Foreign()
+    net.op("Identity", net.logits("input", classes=1), outputs=["output"])
+    path = saved(net.model([image()], [scores(("N", 1))]), tmp_path / "a.onnx")
+    foreign = read_onnx_classifier(path)
+    assert (foreign.output.size, foreign.output.answers) == (1, Answers.LOGITS)
+    assert largest_difference(path, tmp_path / "fp32.onnx") < 1e-5
+
+
+def test_float64(tmp_path: Path) -> None:
+    """Scores prove that a network in float32 is equivalent; ONNX Runtime has no convolution that could prove it."""
+    net = Foreign(13, np.float64)
+    weights = net.number(net.random.normal(0, 0.1, (3 * SIDE * SIDE, CLASSES)))
+    net.op("Softmax", net.op("Gemm", net.op("Flatten", "input"), weights), outputs=["output"])
+    path = saved(net.model([image(dtype=np.float64)], [scores(dtype=np.float64)]), tmp_path / "a.onnx")
+    foreign = read_onnx_classifier(path)
+    assert foreign.input.dtype == foreign.output.dtype == "float64"
+    assert largest_difference(path, tmp_path / "fp32.onnx") < 1e-5
+    assert onnx.TensorProto.DOUBLE not in {t.data_type for t in onnx.load(tmp_path / "fp32.onnx").graph.initializer}
+
+
 def test_float16(tmp_path: Path) -> None:
     dtype = np.float16
     net = Foreign(13, dtype)

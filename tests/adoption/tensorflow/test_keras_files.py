@@ -118,7 +118,6 @@ def test_a_single_sigmoid_and_grey_photos(tmp_path: Path) -> None:
 
 
 def test_a_spec_of_another_network_is_refused(file: Path, tmp_path: Path) -> None:
-
     loaded = read_tensorflow(file)
     spec = spec_of(loaded)
     with pytest.raises(BadInput, match="3 classes, but there are 2 labels"):

@@ -1,14 +1,17 @@
 """The search for layers that must not be INT8."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from onnx import numpy_helper
 
 from tests.support.quantised_networks import minmax
 from tests.support.small_networks import Network, saved
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
-from trtpoets.convert.int8.quantize_int8 import int8_from_onnx
+from trtpoets.convert.int8.quantize_int8 import Int8Notes, int8_from_onnx
 from trtpoets.core.types import OnnxModel, Photo
 
 
@@ -51,3 +54,69 @@ def test_the_search_finds_the_sensitive_layer_and_no_other(dozen_photos: list[Ph
     whole = Int8Config(int8_share=none.share - 1e-6, target_db=25.0)
     _, bound = int8_from_onnx(Int8Evaluator(model, dozen_photos, (), whole), ranges, tmp_path / "bound.onnx")
     assert bound.steps == (), "no layer is so small"
+
+
+REACHED = Int8Config(target_db=0.0, target_agreement=0.0)
+"""Targets that are reached at once, so that only the promise asks for more."""
+
+
+def searched(
+    model: OnnxModel, photos: list[Photo], out: Path, config: Int8Config, promise: Callable[[int], bool]
+) -> Int8Notes:
+    """Quantise with a promise that is kept or not by the number of layers that the search has kept in FP32."""
+    evaluator = Int8Evaluator(model, photos, (), config)
+    asked = iter(range(100))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluator, "is_promise_kept", lambda version: promise(next(asked)))
+        return int8_from_onnx(evaluator, minmax(model, photos), out / "int8.onnx")[1]
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
+    """A sensitive layer with 15 % of the multiply-adds, which is more than usually returns to FP32."""
+    net = Network()
+    stem = net.unary("Relu", net.conv(net.features, 16, "stem", stride=2), "stem_relu")
+    one = net.unary("Relu", net.conv(stem, 32, "one"), "one_relu")
+    two = net.unary("Relu", net.conv(one, 32, "two"), "two_relu")
+    proto = net.model(net.unary("Relu", net.conv(two, 64, "top"), "top_relu"))
+    for tensor in proto.graph.initializer:
+        array = numpy_helper.to_array(tensor).copy()
+        if tensor.name in ("stem.weight", "stem.bias"):
+            array[8:] *= 1e-3
+        if tensor.name == "one.weight":
+            array[:, 8:] *= 1e3
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    return saved(proto, tmp_path_factory.mktemp("deep") / "fp32.onnx")
+
+
+def test_the_promise_takes_precedence_over_the_usual_share(
+    deep: OnnxModel, dozen_photos: list[Photo], tmp_path: Path
+) -> None:
+    notes = searched(deep, dozen_photos, tmp_path, REACHED, lambda layers: layers >= 1)
+    assert [kept.layer for kept in notes.steps] == ["one"]
+    assert 0.8 <= notes.share < 0.95
+    assert [(point.layers, point.share) for point in notes.frontier] == [
+        (0, notes.frontier[0].share),
+        (1, notes.share),
+    ]
+    assert notes.frontier[0].share > 0.95
+    assert notes.frontier[0].time < notes.frontier[1].time
+    assert notes.frontier[-1].fidelity == notes.final
+    assert notes.final.features_db > notes.frontier[0].fidelity.features_db + 3
+
+
+def test_a_promise_that_is_kept_changes_nothing(deep: OnnxModel, dozen_photos: list[Photo], tmp_path: Path) -> None:
+    notes = searched(deep, dozen_photos, tmp_path, REACHED, lambda layers: True)
+    assert notes.steps == () and len(notes.frontier) == 1
+
+
+def test_the_search_ends_where_fp16_is_advised(deep: OnnxModel, dozen_photos: list[Photo], tmp_path: Path) -> None:
+    notes = searched(deep, dozen_photos, tmp_path, REACHED, lambda layers: False)
+    assert notes.share >= 0.8 and notes.steps
+
+
+def test_a_share_that_the_user_sets_takes_precedence(
+    deep: OnnxModel, dozen_photos: list[Photo], tmp_path: Path
+) -> None:
+    config = replace(REACHED, int8_share=0.9)
+    assert searched(deep, dozen_photos, tmp_path, config, lambda layers: False).steps == ()

@@ -29,6 +29,11 @@ def kept(layer: str) -> dict[str, Any]:
     return {"layer": layer, "gain_db": 1.0, "share": 0.99, "fidelity": fidelity(20.0, 0.98)}
 
 
+def point(layers: int, share: float, time: float, decibels: float) -> dict[str, Any]:
+    """A mix that the search tried."""
+    return {"layers": layers, "share": share, "time": time, "fidelity": fidelity(decibels, 0.98)}
+
+
 def seen(layer: str, decibels: float, limit: float, top: float) -> dict[str, Any]:
     """The histogram of what a layer reads, half of it zeros."""
     return {
@@ -52,6 +57,7 @@ def full() -> dict[str, Any]:
         "rounded": 52,
         "final": fidelity(23.4, 1.0),
         "steps": [kept("node 0"), kept("node 1")],
+        "frontier": [point(0, 0.995, 0.56, 18.5), point(1, 0.98, 0.575, 21.0), point(2, 0.97, 0.6, 23.4)],
         "head": {"kept": False, "why": "it answers less often like FP32"},
         "recommended": {"precision": "int8", "why": "on 128 validation photos it agrees"},
         "histograms": [
@@ -117,6 +123,23 @@ def test_the_plot_can_be_read_without_seeing() -> None:
     assert "Hollow" in caption
     assert "currentColor" in picture
     assert not re.search(r"#[0-9a-f]{6}", picture)
+
+
+def test_the_frontier_names_every_mix() -> None:
+    section = int8_section(report_of(full()))
+    assert section is not None
+    picture, alt, caption = section.plots[2]
+    assert alt.startswith(
+        "The mixes that the search tried: 0 layers in float: 99.5 % in INT8, 0.56 of FP16's time, 18.5"
+    )
+    assert alt.endswith("2 layers in float: 97.0 % in INT8, 0.60 of FP16's time, 23.4 dB, agreement 98.0 %")
+    assert "with 2 layers in float and 97.0 % of the multiply-adds in INT8" in caption
+    assert picture.count("var(--second)") == 2, "the circle around the last mix: its shape and its place"
+    assert not re.search(r"#[0-9a-f]{6}", picture)
+    content = full()
+    content["quantisation"]["int8"]["frontier"] = [point(0, 0.995, 0.56, 26.0)]
+    alone = int8_section(report_of(content))
+    assert alone is not None and len(alone.plots) == 2, "a search that kept no layer in float has no frontier"
 
 
 def test_the_histograms_can_be_read_without_seeing() -> None:

@@ -40,7 +40,10 @@ def add_score_nodes(model: Any, output: OriginalOutput) -> None:
     producer = view.producer.get(values)
     if shape is None or len(shape) != 2 or shape[1] != output.size:
         values = add("Reshape", values, np.array([-1, output.size]))
-    if output.answers in (Answers.LOGITS, Answers.LOG_PROBABILITIES):
+    if output.answers is Answers.LOGITS and output.size == 1:
+        positive = add("Sigmoid", values)
+        scores = add("Concat", add("Sub", np.float32(1), positive), positive, axis=1)
+    elif output.answers in (Answers.LOGITS, Answers.LOG_PROBABILITIES):
         if producer is not None and producer.op_type == "LogSoftmax":
             producer.op_type = "Softmax"  # its exponential
             scores = values

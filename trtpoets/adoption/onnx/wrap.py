@@ -230,7 +230,7 @@ def _require_same_scores(path: Path, wrapped: OnnxModel, original: Original, *, 
     session = open_session(wrapped.path, 1)
     (scores,) = session.run([OUTPUT_NAME], {INPUT_NAME: photos})
     difference = float(np.abs(scores - expected).max())
-    exact = exact and original.input.dtype == original.output.dtype == "float32"
+    exact = exact and {original.input.dtype, original.output.dtype} <= {"float32", "float64"}
     if not difference <= (_FLOAT_TOLERANCE if exact else _ROUNDED_TOLERANCE):
         raise ConversionFailed(
             f"the wrapped network of {path} gives other scores than the file: the largest difference for random photos "

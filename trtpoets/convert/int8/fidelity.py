@@ -10,9 +10,10 @@ import numpy as np
 
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.activation_stats import with_outputs
+from trtpoets.convert.int8.integer_reference import integer_reference
 from trtpoets.convert.int8.placement import is_matrix_vector
 from trtpoets.core.network_notes import Fidelity
-from trtpoets.core.onnx_file import open_session
+from trtpoets.core.onnx_file import open_model
 from trtpoets.core.types import INPUT_NAME
 
 HIGHEST_DB = 200.0
@@ -60,8 +61,11 @@ def features_of(view: GraphView) -> str:
 
 
 def outputs_from_onnx(model: Any, features: str, batches: Iterable[np.ndarray]) -> NetworkOutputs:
-    """Run a ModelProto on batches of photos, uint8 (N, H, W, 3). `features` is the name of the feature tensor."""
-    session = open_session(with_outputs(model, [features]).SerializeToString())
+    """Run a ModelProto on batches of photos, uint8 (N, H, W, 3). `features` is the name of the feature tensor.
+
+    A network with Q/DQ pairs is computed in integers, as TensorRT does (integer_reference).
+    """
+    session = open_model(integer_reference(with_outputs(model, [features])))
     feature_rows, score_rows = [], []
     for batch in batches:
         scores, values = session.run(None, {INPUT_NAME: batch})

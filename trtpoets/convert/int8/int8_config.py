@@ -15,7 +15,8 @@ class Int8Config:
     measured on `judged_photos` validation photos. If the SQNR of the features is below `target_db`, or the agreement
     below `target_agreement`, the most sensitive layers are kept in FP32: as few as reach both targets, at most
     `max_float_layers` (None: no limit), and only while `int8_share` of all multiply-adds stays INT8; where less can be
-    INT8 at all, `int8_share` of those. The sensitivity analysis uses the first `search_photos` validation photos.
+    INT8 at all, `int8_share` of those. With None, 95 % stay INT8 unless the promise of promise.py needs more layers in
+    FP32; it takes precedence. The sensitivity analysis uses the first `search_photos` validation photos.
     """
 
     correct_bias: bool = True
@@ -26,7 +27,7 @@ class Int8Config:
     search_photos: int = 16
     target_db: float = 25.5
     target_agreement: float = 0.99
-    int8_share: float = 0.95
+    int8_share: float | None = None
     max_float_layers: int | None = None
 
     def __post_init__(self) -> None:
@@ -34,10 +35,10 @@ class Int8Config:
             raise BadInput(
                 "each number of photos for INT8 must be at least 1", hint="use the default numbers", code="TP3021"
             )
-        if not (0 <= self.int8_share <= 1 and 0 <= self.target_agreement <= 1):
+        share = 1.0 if self.int8_share is None else self.int8_share
+        if not (0 <= share <= 1 and 0 <= self.target_agreement <= 1):
             raise BadInput(
-                f"the INT8 share {self.int8_share:g} and the target agreement {self.target_agreement:g} must lie "
-                "between 0 and 1",
+                f"the INT8 share {share:g} and the target agreement {self.target_agreement:g} must lie between 0 and 1",
                 hint="0.95 is a usual share, 0.99 a usual agreement",
                 code="TP3022",
             )

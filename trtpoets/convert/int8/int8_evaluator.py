@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from trtpoets.convert.int8.gptq import gptq_weights
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.placement import Placement
+from trtpoets.convert.int8.promise import answers_from_scores, is_kept
 from trtpoets.convert.int8.qdq import dequantized
 from trtpoets.convert.int8.segments import SegmentRunner
 from trtpoets.convert.precision import kept_fp32
@@ -32,6 +34,9 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import OnnxModel, Photo
 
 _BATCH = 16
+
+_PROMISE_PHOTOS = 256
+"""At most this many validation photos decide whether the promise is kept while layers are searched."""
 
 
 class Int8Evaluator:
@@ -65,7 +70,9 @@ class Int8Evaluator:
         self.runner = SegmentRunner()
         self._sha256 = sha256_of_onnx(model.path)
         self._photos = list(photos)
-        self._judged = sorted(validation or photos, key=lambda photo: photo.sha256)[: self.config.judged_photos]
+        ordered = sorted(validation or photos, key=lambda photo: photo.sha256)
+        self._judged = ordered[: self.config.judged_photos]
+        self._also_judged = ordered[len(self._judged) : _PROMISE_PHOTOS]
         self._fidelity: dict[bytes, Fidelity] = {}
         self._shifts: dict[bytes, dict[str, np.ndarray]] = {}
 
@@ -105,6 +112,13 @@ class Int8Evaluator:
             self._fidelity[key] = fidelity_from_outputs(self._fp32_outputs, self._outputs_of(self.as_file(version)))
         return self._fidelity[key]
 
+    def is_promise_kept(self, version: Any) -> bool:
+        """Return whether the file of an INT8 version keeps the promise (promise.py) on at most 256 photos."""
+        photos = [*self._judged, *self._also_judged]
+        scores = self._scores_of(self.as_file(version))
+        truth = [photo.label for photo in photos]
+        return is_kept(answers_from_scores(self._fp32_scores, scores, self.model.spec.labels, truth))
+
     def bias_shifts(self, builder: Int8GraphBuilder, version: Any, placement: Placement) -> dict[str, np.ndarray]:
         """Return the bias shift of each layer of an INT8 version, float32 (channels,). Results are cached."""
         key = _hash_of_model(version)
@@ -133,10 +147,22 @@ class Int8Evaluator:
         return self._outputs_of(self._original)
 
     def _outputs_of(self, proto: Any) -> NetworkOutputs:
+        return outputs_from_onnx(proto, self._features_in(proto), self._batches)
+
+    def _features_in(self, proto: Any) -> str:
+        """Return the name of the feature tensor in FP32 or in a file of the form."""
         name = self.reference.feature_name
         computed = {tensor for node in proto.graph.node for tensor in node.output}
         # The CPU form has no tensor before a pair whose range replaces a ReLU.
-        return outputs_from_onnx(proto, name if name in computed else dequantized(name), self._batches)
+        return name if name in computed else dequantized(name)
+
+    @cached_property
+    def _fp32_scores(self) -> np.ndarray:
+        return self._scores_of(self._original)
+
+    def _scores_of(self, proto: Any) -> np.ndarray:
+        more = photo_batches(self._also_judged, self.model.spec.preprocess, _BATCH)
+        return outputs_from_onnx(proto, self._features_in(proto), chain(self._batches, more)).scores
 
     @cached_property
     def _batches(self) -> tuple[np.ndarray, ...]:

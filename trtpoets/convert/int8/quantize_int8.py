@@ -27,7 +27,7 @@ from trtpoets.convert.int8.range_search import search_ranges
 from trtpoets.convert.int8.sensitivity import SearchLimits, SensitivitySearch
 from trtpoets.convert.onnx_export import metadata_of_spec
 from trtpoets.convert.precision import require_fp32
-from trtpoets.core.network_notes import Fidelity, KeptLayer
+from trtpoets.core.network_notes import Fidelity, FrontierPoint, KeptLayer
 from trtpoets.core.onnx_file import CALIBRATION_KEY, check_onnx, write_onnx
 from trtpoets.core.onnx_graph import marked_fp32
 from trtpoets.core.progress import Progress, silent
@@ -43,7 +43,8 @@ class Int8Notes:
     after GPTQ as well (each is kept if it is better), `final` of the written file. `before_head` is `final` before the
     last layer was replaced, None if it was not. `equalised` is the number of equalised tensors, `rounded` the number of
     layers rounded by GPTQ. `steps` are the layers kept in FP32 by the sensitivity analysis; `layers_db` is the SQNR in
-    dB of each layer's output. `kept_fp32` maps each node that must not be converted to FP16 to the reason.
+    dB of each layer's output. `kept_fp32` maps each node that must not be converted to FP16 to the reason. `frontier`
+    has a point for each number of layers that the search kept in FP32, from 0 on; the last is the written file.
     """
 
     convolutions: int
@@ -64,6 +65,7 @@ class Int8Notes:
     layers_db: Mapping[str, float]
     before_head: Fidelity | None = None
     kept_fp32: Mapping[str, str] = field(default_factory=dict)
+    frontier: tuple[FrontierPoint, ...] = ()
 
 
 def chosen_ranges(
@@ -121,7 +123,13 @@ def int8_from_onnx(
 
     limits = SearchLimits(config.target_db, config.target_agreement, config.int8_share, config.max_float_layers)
     search = SensitivitySearch(builder, evaluator.reference, evaluator.search_photos, start.shifts)
-    kept_layers = tuple(search.kept_layers(start.fidelity, limits, evaluate, progress))
+    frontier = [_point(search, builder, version, 0)]
+    kept_layers: list[KeptLayer] = []
+    for kept in search.kept_layers(
+        start.fidelity, limits, evaluate, lambda: evaluator.is_promise_kept(version.proto), progress
+    ):
+        kept_layers.append(kept)
+        frontier.append(_point(search, builder, version, len(kept_layers)))
     metadata = {**metadata_of_spec(spec, Precision.INT8), CALIBRATION_KEY: ranges.hash}
     kept_nodes: dict[str, str] = {}
     if evaluator.arithmetic is TENSORRT:  # no runtime computes the float part of the CPU form in FP16
@@ -130,8 +138,9 @@ def int8_from_onnx(
     metadata.update(evaluator.arithmetic.metadata)
     write_onnx(finished(evaluator.as_file(version.proto).graph, builder.view.opset, metadata), out)
     layers_db = layer_sqnr(builder.model, version.proto, evaluator.search_photos, evaluator.runner)
-    notes = _notes(builder, ranges, version, stages, kept_layers, layers_db)
-    return OnnxModel(out, Precision.INT8, spec, evaluator.arithmetic.form), replace(notes, kept_fp32=kept_nodes)
+    notes = _notes(builder, ranges, version, stages, tuple(kept_layers), layers_db)
+    notes = replace(notes, kept_fp32=kept_nodes, frontier=tuple(frontier))
+    return OnnxModel(out, Precision.INT8, spec, evaluator.arithmetic.form), notes
 
 
 def notes_of_new_head(evaluator: Int8Evaluator, notes: Int8Notes, model: OnnxModel) -> Int8Notes:
@@ -190,6 +199,12 @@ def _build(
     shifts = evaluator.bias_shifts(builder, proto, placement) if correct else {}
     corrected = with_shifted_biases(proto, shifts)
     return _Int8Version(corrected, placement, shifts, evaluator.fidelity(corrected))
+
+
+def _point(search: SensitivitySearch, builder: Int8GraphBuilder, version: _Int8Version, layers: int) -> FrontierPoint:
+    """Return the point of the frontier for a version with so many layers kept in FP32 by the search."""
+    share, time = builder.share(version.placement), search.costs.relative(version.placement)
+    return FrontierPoint(layers, share, time, version.fidelity)
 
 
 def _notes(

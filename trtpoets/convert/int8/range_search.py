@@ -22,7 +22,15 @@ from trtpoets.convert.int8.equalisation import factors_of, pairs_of
 from trtpoets.convert.int8.fidelity import features_of, sqnr_db
 from trtpoets.convert.int8.forms import TENSORRT, Arithmetic
 from trtpoets.convert.int8.grid import Grid, Quantiser
-from trtpoets.convert.int8.segments import LiveTensors, Segment, SegmentRunner, split_model
+from trtpoets.convert.int8.segments import (
+    LiveTensors,
+    Segment,
+    SegmentRunner,
+    joined,
+    run_segment,
+    session_of,
+    split_model,
+)
 from trtpoets.core.fixed_batch import whole_groups
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import check_onnx
@@ -116,6 +124,15 @@ def _factors(
     return factors
 
 
+@dataclass(frozen=True)
+class _Rest:
+    """All segments from `number` on as one segment, and its session."""
+
+    number: int
+    segment: Segment
+    session: Any
+
+
 class _Search:
     """Measures the SQNR of the features when a single tensor is quantised."""
 
@@ -125,6 +142,7 @@ class _Search:
         self.features = features
         self.photos = photos
         self.runner = SegmentRunner()
+        self._rest: _Rest | None = None
         self.exact = self._finish(0, {INPUT_NAME: photos})
 
     def best(
@@ -162,10 +180,18 @@ class _Search:
         return sqnr_db(self.exact, self._finish(number + 1, tensors))
 
     def _finish(self, number: int, live: LiveTensors) -> np.ndarray:
-        """Run the segments from `number` on; return the features."""
-        for segment in self.segments[number:]:
-            self.runner.advance(segment, live)
-        return live[self.features]
+        """Run the segments from `number` on, in one session; return the features.
+
+        All candidates of a tensor share the session, which is opened for the first of them.
+        """
+        if self.features in live:
+            return live[self.features]
+        if self._rest is None or self._rest.number != number:
+            self._rest = None  # closes the session before the next one is opened
+            segment = joined(self.segments[number:], self.features)
+            self._rest = _Rest(number, segment, session_of(segment))
+        rest = self._rest.segment
+        return run_segment(self._rest.session, rest, {name: live[name] for name in rest.inputs})[0]
 
 
 def _magnitude(span: tuple[float, float]) -> float:

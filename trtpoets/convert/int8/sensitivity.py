@@ -2,6 +2,9 @@
 
 A layer's sensitivity is the gain in SQNR of the features, averaged over the photos, when that layer alone returns to
 FP32. The network runs in segments, so that the layers before it are not run again.
+
+The search first keeps nearly all multiply-adds in INT8. If the promise (promise.py) is not kept then, it goes on beyond
+that share, and divides each gain by the time that the layer costs in FP16 (layer_costs.py).
 """
 
 from __future__ import annotations
@@ -15,10 +18,15 @@ import numpy as np
 from trtpoets.convert.int8.bias_correction import Fp32Reference, split_like, with_shifted_biases
 from trtpoets.convert.int8.fidelity import sqnr_db
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
+from trtpoets.convert.int8.layer_costs import LayerCosts
 from trtpoets.convert.int8.segments import LiveTensors, Segment, SegmentRunner
 from trtpoets.core.network_notes import Fidelity, KeptLayer
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.threads import map_ahead
 from trtpoets.core.types import INPUT_NAME
+
+_AT_ONCE = 2
+"""Number of layers that are tried at the same time. Each keeps the activations of all photos in memory."""
 
 _MEASURED_AGAIN = 8
 """After a layer has returned to FP32, the gains of this many of the most sensitive layers are measured again."""
@@ -29,14 +37,27 @@ _CHANCE = 0.05
 _LAYER_COST = 0.01
 """Cost of a layer in FP32 besides its own work, as a share of all work: it splits a chain of INT8 layers."""
 
+_LEAST_TIME = 0.005
+"""Least cost in time of a layer in FP32, as a share of the time of FP16: the estimate is no more precise."""
+
+USUAL_SHARE = 0.95
+"""The share of the multiply-adds that stays INT8 while the promise is kept."""
+
+LEAST_SHARE = 0.8
+"""The share of the multiply-adds below which FP16 is advised anyway, so that the search ends there."""
+
 
 @dataclass(frozen=True)
 class SearchLimits:
-    """Targets and limits of the search. Shares and agreement are 0..1. Gains below `least_gain_db` are ignored."""
+    """Targets and limits of the search. Shares and agreement are 0..1. Gains below `least_gain_db` are ignored.
+
+    The multiply-adds in INT8 stay at least `least_share`; None stands for USUAL_SHARE, and for LEAST_SHARE where the
+    promise needs it.
+    """
 
     target_db: float
     target_agreement: float
-    least_share: float
+    least_share: float | None
     most_layers: int | None
     least_gain_db: float = 0.15
 
@@ -66,29 +87,54 @@ class SensitivitySearch:
         self.photos = photos
         self.shifts = shifts
         self.runner = SegmentRunner()
+        self.costs = LayerCosts(builder.view)
 
     def kept_layers(
         self,
         start: Fidelity,
         limits: SearchLimits,
         evaluate: Callable[[Mapping[str, str]], Fidelity],
+        is_promise_kept: Callable[[], bool],
         progress: Progress = silent,
     ) -> Iterator[KeptLayer]:
-        """Yield layers to keep in FP32, the most sensitive first, until the targets or limits are reached.
+        """Yield layers to keep in FP32, the best first, until the targets or limits are reached.
 
-        `evaluate` returns the fidelity of the corrected network with the given layers in FP32.
+        `evaluate` returns the fidelity of the corrected network with the given layers in FP32; `is_promise_kept` judges
+        the network that was evaluated last, at first that of `start`.
         """
         keep: dict[str, str] = {}
-        fidelity, among = start, None
-        possible = self._share(keep)
+        latest = [start]
+        share = USUAL_SHARE if limits.least_share is None else limits.least_share
+        for layer, gain in self._steps(keep, share, limits, lambda: limits.met(latest[-1]), self._worth, progress):
+            latest.append(evaluate(keep))
+            yield KeptLayer(layer, gain, self._share(keep), latest[-1])
+        if limits.least_share is None:
+            for layer, gain in self._steps(keep, LEAST_SHARE, limits, is_promise_kept, self._worth_by_time, progress):
+                yield KeptLayer(layer, gain, self._share(keep), evaluate(keep))
+
+    def _steps(
+        self,
+        keep: dict[str, str],
+        least_share: float,
+        limits: SearchLimits,
+        is_done: Callable[[], bool],
+        worth_with: Callable[[str, float, Mapping[str, str]], float],
+        progress: Progress,
+    ) -> Iterator[tuple[str, float]]:
+        """Add layers to `keep` one by one, and yield each with its gain in dB, until `is_done` or a limit is reached.
+
+        `worth_with` weighs the gain of a layer by what it costs beside the layers of `keep`.
+        """
+        among: list[str] | None = None
+        possible = self._share({})
         # Where less can be INT8 at all, the same proportion of what can be must remain.
-        least_share = limits.least_share * (1.0 if possible >= limits.least_share else possible)
-        while not limits.met(fidelity) and (limits.most_layers is None or len(keep) < limits.most_layers):
-            candidates = self._affordable(keep, least_share)
+        lowest = least_share * (1.0 if possible >= least_share else possible)
+        while not is_done() and (limits.most_layers is None or len(keep) < limits.most_layers):
+            candidates = self._affordable(keep, lowest)
             if among is not None:
                 candidates = [name for name in among if name in candidates][:_MEASURED_AGAIN]
             gains = self._gains(keep, candidates, progress)
-            worth_of = {name: self._worth(name, gain) for name, gain in gains.items()}
+            worth_of = {name: worth_with(name, gain, keep) for name, gain in gains.items()}
             worth = {name: worth_of[name] for name, gain in gains.items() if gain >= limits.least_gain_db}
             if not worth and among is not None:
                 # None of the remembered layers gains enough any more: measure all layers again before ending.
@@ -101,12 +147,20 @@ class SensitivitySearch:
                 worth_of = {**dict.fromkeys(among, -np.inf), **worth_of}
             among = [name for name in sorted(worth_of, key=worth_of.__getitem__, reverse=True) if name != layer]
             keep[layer] = f"in FP32 it gains {gains[layer]:.1f} dB"
-            fidelity = evaluate(keep)
-            yield KeptLayer(layer, gains[layer], self._share(keep), fidelity)
+            yield layer, gains[layer]
 
-    def _worth(self, layer: str, gain_db: float) -> float:
-        """Return the gain of a layer in FP32, divided by its cost."""
+    def _worth(self, layer: str, gain_db: float, keep: Mapping[str, str]) -> float:
+        """Return the gain of a layer in FP32, divided by its multiply-adds."""
         return gain_db / (_LAYER_COST + self.builder.work[layer] / max(self.builder.total, 1))
+
+    def _worth_by_time(self, layer: str, gain_db: float, keep: Mapping[str, str]) -> float:
+        """Return the gain of a layer in FP32, divided by the time that it costs beside the layers of `keep`."""
+        with_layer, without = (self.relative_time(names) for names in ({**keep, layer: "tried"}, keep))
+        return gain_db / max(with_layer - without, _LEAST_TIME)
+
+    def relative_time(self, keep: Mapping[str, str]) -> float:
+        """Return the estimated time with the layers of `keep` in FP16, relative to the whole network in FP16."""
+        return self.costs.relative(self.builder.build(keep)[1])
 
     def _share(self, keep: Mapping[str, str]) -> float:
         return self.builder.share(self.builder.build(keep)[1])
@@ -127,12 +181,23 @@ class SensitivitySearch:
         """Return the gain in dB of each candidate when it is in FP32 in addition to the layers of `keep`."""
         segments = self._segments(keep)
         live: LiveTensors = {INPUT_NAME: self.photos}
+
+        def starts() -> Iterator[tuple[int, LiveTensors]]:
+            """Run the network once, and yield each candidate's segment with the tensors before it."""
+            for number, segment in enumerate(segments):
+                if segment.end in candidates:
+                    yield number, dict(live)
+                self.runner.advance(segment, live)
+
+        def db_of(start: tuple[int, LiveTensors]) -> tuple[str, float]:
+            number, tensors = start
+            return segments[number].end, self._db_without(segments, number, tensors, keep)
+
         features_db: dict[str, float] = {}
-        for number, segment in enumerate(segments):
-            if segment.end in candidates:
-                features_db[segment.end] = self._db_without(segments, number, live, keep)
-                progress("sensitivity", len(features_db), len(candidates))
-            self.runner.advance(segment, live)
+        # Building a version is Python and running it is not, so that threads overlap the two.
+        for name, db in map_ahead(db_of, starts(), _AT_ONCE, _AT_ONCE):
+            features_db[name] = db
+            progress("sensitivity", len(features_db), len(candidates))
         base = self._db(live)
         return {name: db - base for name, db in features_db.items()}
 

@@ -25,7 +25,8 @@ class OnnxRuntimeRunner(Synchronous):
 
     `as_written` disables graph optimizations: slower, and INT8 is rounded in other places. `batches` are the expected
     batch sizes, if known: the engine of the TensorRT provider is built for them on entering, and cached in
-    `engine_cache_folder`, so that no later inference builds one. Larger batches run in pieces.
+    `engine_cache_folder`, so that no later inference builds one. Larger batches run in pieces. `content` is a
+    serialised graph with the same input and output that runs instead of the file's: another form of the network.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class OnnxRuntimeRunner(Synchronous):
         provider: str = "cpu",
         as_written: bool = False,
         batches: Sequence[int] = (),
+        content: bytes | None = None,
     ) -> None:
         way = "as-written" if as_written else "" if provider == "cpu" else provider
         self.identity = RunnerId(Library.ONNXRUNTIME, model.precision, way, form=model.form)
@@ -46,6 +48,7 @@ class OnnxRuntimeRunner(Synchronous):
         self._range = batch_range_for(batches)
         self._threads = threads
         self._as_written = as_written
+        self._content = content
         self._session: Any = None
 
     def __enter__(self) -> OnnxRuntimeRunner:
@@ -60,7 +63,8 @@ class OnnxRuntimeRunner(Synchronous):
         if fixed:
             self._range = BatchRange(fixed, fixed, fixed)
         providers = providers_of(self._provider, self._model, self._range, engines)
-        session = open_session(self._model.path, self._threads, providers=providers, as_written=self._as_written)
+        graph = self._model.path if self._content is None else self._content
+        session = open_session(graph, self._threads, providers=providers, as_written=self._as_written)
         provider = session.get_providers()[0]
         if provider != self._provider:
             raise RunFailed(

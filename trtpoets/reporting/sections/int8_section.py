@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from trtpoets.core.formatting import joined, many, percent, shown
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.types import Precision
-from trtpoets.reporting.plots import histograms_plot, layers_plot
+from trtpoets.reporting.plots import frontier_plot, histograms_plot, layers_plot
 from trtpoets.reporting.sections.section import NUMBER, TEXT, Listing, Picture, Row, Section, rows_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def int8_section(report: Report) -> Section | None:
         columns=[("", TEXT), ("features, dB", NUMBER), ("scores, dB", NUMBER), ("agreement", NUMBER)],
         caption=_caption(notes),
         rows=rows if len(rows) > 1 else [],
-        plots=[*_plots(notes), *_histograms(notes)],
+        plots=[*_plots(notes), *_histograms(notes), *_frontier(notes)],
         lists=_in_float(notes),
     )
 
@@ -64,7 +64,7 @@ def _weights_and_channels(notes: Int8Summary) -> str:
 
 def _own_scales(report: Report) -> list[str]:
     """Return a sentence about the scales of an adopted file; [] for a classifier that trtpoets trained."""
-    original = report.spec.original
+    original = None if report.spec is None else report.spec.original
     return [] if original is None else [f"Its scales are those of {shown(original.file)}, used as they are."]
 
 
@@ -152,6 +152,25 @@ def _plots(notes: Int8Summary) -> list[Picture]:
     )
     caption = "Higher is closer to FP32; the noise of earlier layers is included. Hollow: layers kept in float."
     return [(layers_plot(list(layers.values()), [name in floats for name in layers]), alt, caption)]
+
+
+def _frontier(notes: Int8Summary) -> list[Picture]:
+    """Return the plot of the mixes that the search tried, from the fastest on; none if it kept no layer in float."""
+    points = notes.frontier
+    if len(points) < 2:
+        return []
+    mixes = [
+        f"{many(point.layers, 'layer')} in float: {percent(point.share)} in INT8, {point.time:.2f} of FP16's time, "
+        f"{_db(point.fidelity.features_db)}, agreement {percent(point.fidelity.agreement)}"
+        for point in points
+    ]
+    alt = f"The mixes that the search tried: {'; '.join(mixes)}"
+    caption = (
+        f"From the fastest mix to the one that was written (circle), with {many(points[-1].layers, 'layer')} in float "
+        f"and {percent(points[-1].share)} of the multiply-adds in INT8. The time is estimated from bytes and "
+        "multiply-adds for a batch on a GPU like NVIDIA's T4; it is not measured."
+    )
+    return [(frontier_plot([(point.time, point.fidelity.features_db) for point in points]), alt, caption)]
 
 
 def _histograms(notes: Int8Summary) -> list[Picture]:

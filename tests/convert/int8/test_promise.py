@@ -1,0 +1,42 @@
+"""What is promised of INT8, and when photos show it."""
+
+import numpy as np
+import pytest
+
+from trtpoets.convert.int8.promise import PairedAnswers, answers_from_scores, can_tell, is_kept
+
+
+@pytest.mark.parametrize(("photos", "tells"), [(0, False), (188, False), (189, True), (1000, True)])
+def test_the_number_of_photos_that_can_tell(photos: int, tells: bool) -> None:
+    assert can_tell(photos) is tells
+
+
+@pytest.mark.parametrize(
+    ("photos", "different", "kept"),
+    [
+        (189, 0, True),
+        (189, 1, False),  # the lower bound of 188 of 189 is 97.1 %
+        (500, 3, True),  # 99.4 %, lower bound 98.25 %
+        (500, 4, False),  # 99.2 %, lower bound 97.96 %
+        (100, 2, True),  # too few for a bound: the measured agreement counts
+        (100, 3, False),
+        (1, 0, True),
+    ],
+)
+def test_the_lower_bound_of_the_agreement(photos: int, different: int, kept: bool) -> None:
+    assert is_kept(PairedAnswers(photos, different)) is kept
+
+
+@pytest.mark.parametrize(
+    ("labelled", "lost", "kept"), [(200, 1, True), (200, 2, False), (199, 5, True), (400, -9, True)]
+)
+def test_the_loss_of_accuracy(labelled: int, lost: int, kept: bool) -> None:
+    assert is_kept(PairedAnswers(1000, 0, labelled, lost)) is kept
+
+
+def test_answers_are_counted_from_scores() -> None:
+    before = np.eye(3, dtype=np.float32)[[0, 1, 2, 2, 0]]
+    after = np.eye(3, dtype=np.float32)[[0, 2, 2, 1, 1]]
+    truth = ["a", "b", "c", "b", "unknown"]
+    assert answers_from_scores(before, after, ("a", "b", "c"), truth) == PairedAnswers(5, 3, labelled=4, lost=0)
+    assert answers_from_scores(before, after, ("a", "b", "c"), ["a", "b", "c", "c", "a"]).lost == 3

@@ -1,0 +1,67 @@
+"""What quantize promises of INT8: it gives FP32's answers, and hardly an answer that is right is lost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LEAST_AGREEMENT = 0.98
+"""At least this share of the photos has the same first label as in FP32."""
+
+MOST_LOST = 0.005
+"""At most this share of the labelled photos is lost: right in FP32 and wrong in INT8, less those that are gained."""
+
+_Z = 1.959964
+"""The lower bound of the agreement is that of a 95 % interval by Wilson (1927), as in the gate of evaluate."""
+
+
+@dataclass(frozen=True)
+class PairedAnswers:
+    """A comparison of answers: of `photos`, `different` have another first label; of `labelled`, `lost` are lost."""
+
+    photos: int
+    different: int
+    labelled: int = 0
+    lost: int = 0
+
+
+def answers_from_scores(
+    reference: np.ndarray, other: np.ndarray, labels: Sequence[str], truth: Sequence[str]
+) -> PairedAnswers:
+    """Compare scores (N, C) of FP32 and of INT8. `labels` names the columns, `truth` is the label of each photo."""
+    before, after = reference.argmax(axis=1), other.argmax(axis=1)
+    number = {label: index for index, label in enumerate(labels)}
+    correct = np.array([number.get(label, -1) for label in truth])
+    labelled = correct >= 0
+    lost = int(((before == correct) & labelled).sum()) - int(((after == correct) & labelled).sum())
+    return PairedAnswers(len(before), int((before != after).sum()), int(labelled.sum()), lost)
+
+
+def can_tell(photos: int) -> bool:
+    """Return whether so many photos, all with the same answer, show that the agreement is high enough."""
+    return _is_shown(photos, 0)
+
+
+def is_kept(answers: PairedAnswers) -> bool:
+    """Return whether the promise is kept on these photos.
+
+    The lower bound of the agreement counts where the photos are enough to show it (from 189), the measured agreement
+    otherwise. The loss counts where one photo is no more than the promised loss (from 200).
+    """
+    if answers.labelled * MOST_LOST >= 1 and answers.lost > MOST_LOST * answers.labelled:
+        return False
+    if can_tell(answers.photos):
+        return _is_shown(answers.photos, answers.different)
+    return answers.different <= (1 - LEAST_AGREEMENT) * answers.photos
+
+
+def _is_shown(photos: int, different: int) -> bool:
+    """Return whether the lower bound of the agreement is high enough."""
+    if photos == 0:
+        return False
+    same, spread = 1 - different / photos, _Z**2 / photos
+    half = _Z * math.sqrt(same * (1 - same) / photos + spread / (4 * photos))
+    return (same + spread / 2 - half) / (1 + spread) >= LEAST_AGREEMENT
