@@ -50,13 +50,14 @@ class Fp16Details:
 class Int8FileNotes(Int8Notes):
     """Int8Notes with what was measured on the file as it is shipped. `head` is None where no head was fitted.
 
-    `islands` are the nodes that ONNX Runtime computes in float between the integer layers of int8.cpu.onnx.
+    `islands` are the nodes that ONNX Runtime computes in float between the integer layers of int8.cpu.onnx;
+    None for int8.onnx.
     """
 
     histograms: tuple[WorstLayer, ...] = ()
     head: HeadNotes | None = field(default=None, metadata=OPTIONAL)
     recommended: Recommended | None = None
-    islands: tuple[str, ...] = ()
+    islands: tuple[str, ...] | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True)
