@@ -168,3 +168,29 @@ def test_a_large_unit_keeps_the_bias_in_float() -> None:
     reference = integer_reference(with_pairs(model, placement, magnitudes))
     operators = {node.name: node.op_type for node in reference.graph.node}
     assert operators["depthwise.sums"] == "ConvInteger" and "depthwise.requantised" not in operators
+
+
+def test_weights_that_are_stored_as_integers_give_the_same() -> None:
+    """As files that another program quantised have them: DequantizeLinear of an int8 constant, without a pair."""
+    pairs = quantised(residual_network())
+    expected = scores(integer_reference(pairs))
+    constants = {tensor.name: tensor for tensor in pairs.graph.initializer}
+    stored = [node for node in pairs.graph.node if node.op_type == "QuantizeLinear" and node.input[0] in constants]
+    for node in stored:
+        exact, scale = (numpy_helper.to_array(constants[name]) for name in node.input[:2])
+        integers = np.clip(np.rint(exact / scale.reshape(-1, *[1] * (exact.ndim - 1))), -128, 127).astype(np.int8)
+        pairs.graph.initializer.append(numpy_helper.from_array(integers, node.output[0]))
+        pairs.graph.node.remove(node)
+    assert stored
+    np.testing.assert_array_equal(scores(integer_reference(pairs)), expected)
+
+
+def test_asymmetric_pairs_stay_as_they_are() -> None:
+    """Another form than TensorRT's: its arithmetic is left to ONNX Runtime."""
+    pairs = quantised(residual_network())
+    for tensor in pairs.graph.initializer:
+        if tensor.name.endswith(".zero_point") and not tensor.dims:
+            tensor.CopyFrom(numpy_helper.from_array(np.int8(3), tensor.name))
+    operators = Counter(node.op_type for node in integer_reference(pairs).graph.node)
+    assert operators["QLinearConv"] == operators["MatMulInteger"] == operators["ConvInteger"] == 0
+    assert operators["QuantizeLinear"] > 0
