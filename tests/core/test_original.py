@@ -84,6 +84,13 @@ def test_scores_sum_to_one_for_every_kind_of_answer(answers: Answers, output: np
     np.testing.assert_allclose(scores, ROWS / 4, atol=1e-4)
 
 
+@pytest.mark.parametrize("output", [[[np.inf, np.inf]], [[np.nan, 0.0]]])
+@pytest.mark.parametrize("answers", [Answers.LOGITS, Answers.PROBABILITIES])
+def test_scores_of_values_that_are_not_finite_are_not_numbers(answers: Answers, output: list[list[float]]) -> None:
+    facts = OriginalOutput("y", "float32", 2, answers)
+    assert np.isnan(scores_from_output(np.array(output, np.float32), facts)).all()
+
+
 def test_integers_have_scale_and_zero_point() -> None:
     facts = OriginalOutput("y", "int8", 2, Answers.PROBABILITIES, scale=1 / 256, zero_point=-128)
     scores = scores_from_output(np.array([[-128, 127], [-64, -64], [-128, -128]], np.int8), facts)

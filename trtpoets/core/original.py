@@ -164,7 +164,15 @@ def stored_values(values: np.ndarray, input_: OriginalInput) -> np.ndarray:
 
 
 def scores_from_output(output: np.ndarray, facts: OriginalOutput) -> np.ndarray:
-    """Return scores, float32 (N, C), rows summing to 1, from what the file returns: (N, size) or (N, size, 1, 1)."""
+    """Return scores, float32 (N, C), rows summing to 1, from what the file returns: (N, size) or (N, size, 1, 1).
+
+    A row with values that are not finite, as a damaged network returns, has scores that are not numbers.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        return _scores(output, facts)
+
+
+def _scores(output: np.ndarray, facts: OriginalOutput) -> np.ndarray:
     values = output.reshape(len(output), facts.size).astype(np.float32)
     if np.dtype(facts.dtype).kind in "iu":
         values = (values - facts.zero_point) * np.float32(facts.scale)
@@ -179,7 +187,7 @@ def scores_from_output(output: np.ndarray, facts: OriginalOutput) -> np.ndarray:
     total = values.sum(axis=1, keepdims=True)
     # Rounded probabilities may all be 0: then no class is preferred.
     uniform = np.float32(1 / values.shape[1])
-    return np.where(total > 0, values / np.where(total > 0, total, 1), uniform).astype(np.float32)
+    return np.where(total <= 0, uniform, values / np.where(total <= 0, 1, total)).astype(np.float32)
 
 
 def classes_of(output: OriginalOutput) -> int:
