@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from trtpoets.core import shared_options
-from trtpoets.core.shared_options import BATCH_RANGE, JSON, OPTIMIZATION_LEVEL, SharedOption
+from trtpoets.core.shared_options import BATCH_RANGE, OPTIMIZATION_LEVEL, SharedOption
 from trtpoets.core.types import BatchRange
 
-OPTIONS = {name: option for name, option in vars(shared_options).items() if isinstance(option, SharedOption)}
+OPTIONS: dict[str, SharedOption[Any]] = {
+    name: option for name, option in vars(shared_options).items() if isinstance(option, SharedOption)
+}
 
 
 def test_options_are_spelled_and_described_alike() -> None:
@@ -18,15 +22,15 @@ def test_options_are_spelled_and_described_alike() -> None:
 
 
 def test_defaults_are_within_their_limits() -> None:
+    checked = 0
     for name, option in OPTIONS.items():
-        for limit in (option.least, option.most):
-            assert limit is None or option.default is None or isinstance(option.default, (int, float)), name
         if option.default is not None and option.least is not None:
             assert option.default >= option.least, name
+            checked += 1
+    assert checked >= 3
     assert (OPTIMIZATION_LEVEL.least, OPTIMIZATION_LEVEL.most) == (0, 5)
 
 
-def test_the_default_batch_range_is_that_of_engines() -> None:
+def test_the_help_names_the_default_batch_range_of_engines() -> None:
     default = BatchRange()
-    assert BATCH_RANGE.default == f"{default.minimum}:{default.optimum}:{default.maximum}"
-    assert JSON.default is False
+    assert f"default: {default.minimum}:{default.optimum}:{default.maximum}," in BATCH_RANGE.help

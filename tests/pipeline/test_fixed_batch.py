@@ -90,10 +90,13 @@ def test_every_precision_has_the_batch_and_the_scores_of_the_original(space: Wor
             np.testing.assert_allclose(runner.infer(photos[:1]), expected[:1], atol=tolerance)
 
 
+INT8 = {"onnxruntime-int8", "onnxruntime-int8-cpu"}
+
+
 def test_evaluate_label_and_report(space: Workspace) -> None:
     result = trtpoets.evaluate("fixed", engines=space.engines)
     accuracies = {entry.runner.name: entry.accuracy for entry in result.evaluations}
-    assert set(accuracies) == {"original", "onnxruntime-fp32", "onnxruntime-fp16", "onnxruntime-int8"}
+    assert set(accuracies) == {"original", "onnxruntime-fp32", "onnxruntime-fp16", *INT8}
     assert accuracies["original"] == accuracies["onnxruntime-fp32"]
     photos = [photo.path for photo in dataset_in(space).photos[:3]]
     assert len(trtpoets.label("fixed", photos, engines=space.engines)) == 3

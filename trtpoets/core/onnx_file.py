@@ -156,6 +156,7 @@ def model_from_metadata(path: Path, metadata: Mapping[str, str]) -> OnnxModel:
     """The OnnxModel of a file with this metadata. Raises BadArtefact if trtpoets did not write the file."""
     try:
         text, precision = metadata[SPEC_KEY], Precision(metadata[PRECISION_KEY])
+        form = Int8Form(metadata.get(FORM_KEY, Int8Form.TENSORRT.value))
     except (KeyError, ValueError) as error:
         raise BadArtefact(
             f"{path} was not written by trtpoets: its metadata does not contain the preprocessing and the precision",
@@ -163,7 +164,7 @@ def model_from_metadata(path: Path, metadata: Mapping[str, str]) -> OnnxModel:
             "trtpoets export NAME",
             code="TP1041",
         ) from error
-    return OnnxModel(path, precision, ModelSpec.from_json(text, str(path)))
+    return OnnxModel(path, precision, ModelSpec.from_json(text, str(path)), form)
 
 
 def _content(path: Path) -> bytes:

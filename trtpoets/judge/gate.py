@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Mapping, Sequence
 
 from trtpoets.core.errors import BadInput, GateFailed, GateUndecided
-from trtpoets.core.runner_id import Library, RunnerId
+from trtpoets.core.runner_id import RunnerId
 from trtpoets.core.serialization import FLAT
 from trtpoets.core.shell_commands import DEFAULT_ENGINES, command, quote
 from trtpoets.core.types import Precision
@@ -145,7 +145,7 @@ def gate_from_all_photos(all_photos: AllPhotos, config: GateConfig) -> Gate | No
     """Check the files of an evaluation over all photos against the limits; None where none was compared."""
     results = tuple(
         RunnerGate(
-            runner=RunnerId(Library.ONNXRUNTIME, item.precision),
+            runner=item.runner,
             outcome=_worst([check.outcome for check in checks]),
             checks=checks,
             only_reference=item.comparison.only_reference,
@@ -299,7 +299,7 @@ def _runner(
     checks = _checks(evaluation, config)
     of_file = all_photos.of_runner(evaluation.runner) if all_photos else None
     if all_photos is not None and of_file is not None:
-        is_its_runner = evaluation.runner == RunnerId(Library.ONNXRUNTIME, of_file.precision)
+        is_its_runner = evaluation.runner == of_file.runner
         pairs = zip(checks, _checks(of_file, config, all_photos))
         checks = tuple(own if own_photos_decide(own, is_its_runner) else other for own, other in pairs)
     change = {

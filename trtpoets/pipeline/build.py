@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.core.errors import MissingDependency
+from trtpoets.core.errors import BadInput, MissingDependency
 from trtpoets.core.onnx_file import check_onnx, opset_of, read_onnx
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.runner_id import engine_file_name
-from trtpoets.core.types import BatchRange, Engine, Flavour, OnnxModel, Precision
+from trtpoets.core.runner_id import engine_file_name, onnx_file_name
+from trtpoets.core.shell_commands import command
+from trtpoets.core.types import BatchRange, Engine, Flavour, Int8Form, OnnxModel, Precision
 from trtpoets.core.verified_files import verifying_once
 from trtpoets.core.workspace import Workspace
 from trtpoets.device.build.build_plan import FP32_REMAINDER, BuildPlan, machine_here, plan_from_onnx
@@ -125,6 +126,13 @@ def _jobs(
     """
     space = None if _is_file(model) else Workspace(Path(engines), model)
     models = [read_onnx(user_path(model))] if space is None else [onnx_in(space, precision) for precision in precisions]
+    for onnx in models:
+        if onnx.form is Int8Form.CPU:
+            raise BadInput(
+                f"{onnx.path} is INT8 for ONNX Runtime on CPUs: TensorRT has no unsigned activations",
+                hint=f"build TensorRT's form: {command('build', onnx.path.with_name(onnx_file_name(Precision.INT8)))}",
+                code="TP8200",
+            )
     return [
         (
             _file_to_build(space, onnx, config, write),

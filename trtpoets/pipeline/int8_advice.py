@@ -17,7 +17,7 @@ from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.network_notes import FrontierPoint
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.serialization import to_json
-from trtpoets.core.types import OnnxModel, Precision, Split, TfliteModel
+from trtpoets.core.types import Int8Form, OnnxModel, Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_details
 from trtpoets.judge.advice import Advice, Recommended
 from trtpoets.judge.cross_fit import CrossFitConfig
@@ -68,6 +68,13 @@ _LEAST_SHARE = 0.8
 some of it."""
 
 
+_REMEDIES = {
+    Precision.FP16: "use FP16: trtpoets build {} --precision fp16",
+    Precision.FP32: "on a CPU use fp32.onnx",
+}
+"""What a warning about INT8 recommends instead."""
+
+
 def advice(
     space: Workspace,
     fp32: OnnxModel,
@@ -95,25 +102,27 @@ def recommendation(
     progress: Progress = silent,
     share: float = 1.0,
     time: float | None = None,
+    instead: Precision = Precision.FP16,
 ) -> Recommended:
     """Return the precision to ship, the reason, and the gate that it is based on.
 
     INT8 is recommended if the agreement is shown to be within `target`, and the measured loss of accuracy is. FP16 is
     recommended, with a warning, if INT8 misses `target`, if the photos are too few to tell (`why` says how many would
     be enough), if less than 80 % of the multiply-adds run in INT8 (`share`, 0..1), or if the estimated `time` relative
-    to FP16 is at least 1.
+    to FP16 is at least 1. For int8.cpu.onnx, FP32 is what is recommended `instead`: most CPUs have no FP16.
     """
+    remedy = _REMEDIES[instead].format(space.name)
     photos, gate = _compared(space, fp32, int8, target, progress)
     why = _little_gain(share, time)
     if why:
-        _log.warning("INT8 brings little: %s; use FP16: trtpoets build %s --precision fp16", why, space.name)
-        return Recommended(Precision.FP16, why, photos, gate)
+        _log.warning("INT8 brings little: %s; %s", why, remedy)
+        return Recommended(instead, why, photos, gate)
     if gate is None:
         why = "there are no photos outside calibration to compare INT8 with FP32"
-        _log.warning("%s; use FP16: trtpoets build %s --precision fp16", why, space.name)
-        return Recommended(Precision.FP16, why)
-    precision, why = _decision(space, gate, photos)
-    return Recommended(precision, why, photos, gate)
+        _log.warning("%s; %s", why, remedy)
+        return Recommended(instead, why)
+    passed, why = _decision(space, gate, photos, remedy)
+    return Recommended(Precision.INT8 if passed else instead, why, photos, gate)
 
 
 def _compared(
@@ -196,9 +205,9 @@ class _NotesOnly:
     notes: KnownNotes | None = None
 
 
-def int8_notes(space: Workspace) -> KnownNotes:
-    """Return the notes of quantize on int8.onnx; defaults if there is none. Raises BadArtefact."""
-    card = open_details(card_of(space.onnx(Precision.INT8)), _NotesOnly)
+def int8_notes(space: Workspace, form: Int8Form = Int8Form.TENSORRT) -> KnownNotes:
+    """Return the notes of quantize on the INT8 file of a form; defaults if there is none. Raises BadArtefact."""
+    card = open_details(card_of(space.onnx(Precision.INT8, form)), _NotesOnly)
     return (card and card.notes) or KnownNotes()
 
 
@@ -223,20 +232,21 @@ def _on_photos(checks: Sequence[Check], photos: int) -> str:
     return f"on {photos:,} {kind} it {', and '.join(sentence(check, with_photos=False) for check in checks)}"
 
 
-def _decision(space: Workspace, gate: Gate, photos: int) -> tuple[Precision, str]:
+def _decision(space: Workspace, gate: Gate, photos: int, remedy: str) -> tuple[bool, str]:
+    """Return whether INT8 is recommended, and why. A warning that it is not ends with the remedy."""
     checks = gate.runners[0].checks
     why = missed_on_validation(gate, photos)
     if why:
-        _log.warning("INT8 misses its target: %s; use FP16: trtpoets build %s --precision fp16", why, space.name)
-        return Precision.FP16, why
+        _log.warning("INT8 misses its target: %s; %s", why, remedy)
+        return False, why
     doubts = [too_few(check) for check in checks if _leaves_doubt(check)]
     why = "; ".join([_on_photos(checks, photos), *doubts])
     if doubts:
         why += _fewer_for_calibration(space, checks, photos)
-        _log.warning("INT8 may miss its target: %s; use FP16: trtpoets build %s --precision fp16", why, space.name)
-        return Precision.FP16, why
+        _log.warning("INT8 may miss its target: %s; %s", why, remedy)
+        return False, why
     _log.info("INT8: %s", why)
-    return Precision.INT8, why
+    return True, why
 
 
 def _fewer_for_calibration(space: Workspace, checks: Sequence[Check], photos: int) -> str:

@@ -19,14 +19,14 @@ from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.shell_commands import command
 from trtpoets.core.threads import map_ahead
-from trtpoets.core.types import Engine, OnnxModel, Precision
+from trtpoets.core.types import Engine, Int8Form, OnnxModel, Precision
 from trtpoets.core.verified_files import verifying_once
 from trtpoets.core.workspace import Workspace
 from trtpoets.device.build.foreign_engine import engine_from_file
 from trtpoets.device.build.plan_header import SUFFIXES
 from trtpoets.device.runners import open_runner
 from trtpoets.pipeline.artefacts import ENGINES, classifier_in
-from trtpoets.pipeline.int8_advice import recommended_precision
+from trtpoets.pipeline.int8_advice import int8_notes, recommended_precision
 from trtpoets.pipeline.lineage import opened
 from trtpoets.pipeline.photo_arguments import STDIN, PhotoSource, photos_from_arguments
 
@@ -183,7 +183,7 @@ def _batch_of(artefact: Classifier | OnnxModel | Engine) -> int:
 
 
 def _candidates(space: Workspace, artefacts: Artefacts, trust: bool) -> Iterator[Classifier | OnnxModel | Engine]:
-    """Yield what to try, in order: engines, fp32.onnx, the TensorFlow classifier.
+    """Yield what to try, in order: engines, int8.cpu.onnx if quantize recommended it, fp32.onnx, the classifier.
 
     Engines come in the order INT8, FP16, FP32, with INT8 last if quantize recommended another precision.
     """
@@ -192,6 +192,9 @@ def _candidates(space: Workspace, artefacts: Artefacts, trust: bool) -> Iterator
         precisions.append(precisions.pop(precisions.index(Precision.INT8)))
     # `sorted` is stable: within a precision, TensorRT engines and engines with default options stay first.
     yield from sorted(artefacts.engines, key=lambda engine: precisions.index(engine.card.precision))
+    advice = int8_notes(space, Int8Form.CPU).recommended
+    if advice is not None and advice.precision is Precision.INT8:
+        yield from (model for model in artefacts.onnx if model.form is Int8Form.CPU)
     yield from (model for model in artefacts.onnx if model.precision is Precision.FP32)
     classifier = classifier_in(space)
     yield replace(classifier, foreign="") if trust else classifier

@@ -205,7 +205,7 @@ def _loss(runner: RunnerId, report: Report, limits: Limits) -> _Loss:
     if own.drop is not None and own.low is not None and own.high is not None:
         failed = GateOutcome.FAILED if own.low > limits.drop else GateOutcome.UNKNOWN
         check = Check("drop", failed, limits.drop, own.drop, own.low, own.high, own.photos, own.groups, None, None)
-        if own_photos_decide(check, runner == RunnerId(Library.ONNXRUNTIME, item.precision)):
+        if own_photos_decide(check, runner == item.runner):
             return own
     drop, low, high = 0.0 - compared.accuracy_change, 0.0 - compared.change_high, 0.0 - compared.change_low
     changed = (compared.only_reference + compared.only_runner) / item.labelled

@@ -66,6 +66,8 @@ def features(model: object, *, as_written: bool = False) -> np.ndarray:
         ("regnet", 12),
         ("nasnet", 17),
         ("leaky_relu", 4),
+        ("mobilenet_v3", 13),
+        ("mobilenet_v3_clip", 13),
     ],
 )
 def test_onnx_runtime_computes_everything_between_layers_in_integers(name: str, layers: int) -> None:

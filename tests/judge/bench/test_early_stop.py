@@ -44,7 +44,7 @@ def test_what_is_not_known() -> None:
     base = medians(8, 0.002, 0)
     assert not ratios_are_within(0.05, base, []), "no ratio"
     assert not ratios_are_within(0.05, {}, [base]), "the baseline failed"
-    assert not ratios_are_within(0.05, base, [medians(7, 0.002, 1)]), "too few rounds"
+    assert not ratios_are_within(0.05, base, [medians(4, 0.002, 1)]), "too few rounds"
     assert not ratios_are_within(0.05, base, [{**base, 3: 0.0}]), "the clock stood still"
     drifting = {number: value * 1.04**number for number, value in base.items()}
     assert not ratios_are_within(0.05, medians(8, 1e-4, 1), [drifting]), "the ratio drifts"
@@ -59,7 +59,7 @@ def test_rounds_are_paired_by_their_number() -> None:
 
 
 def test_looks_are_rare_and_never_after_the_last_round() -> None:
-    assert [done for done in range(1, 21) if is_a_look(done, 20)] == [8, 10, 12, 14, 16, 18]
+    assert [done for done in range(1, 21) if is_a_look(done, 20)] == [10, 12, 14, 16, 18]
 
 
 def test_the_sentence() -> None:
@@ -87,15 +87,15 @@ def test_a_benchmark_stops_at_a_look_and_says_so(
         return len(looked) == 2
 
     monkeypatch.setattr(benchmark, "ratios_are_within", within)
-    config = replace(QUICK, rounds=12, ratio_within=0.05)
+    config = replace(QUICK, rounds=14, ratio_within=0.05)
     got = scripted(monkeypatch, tmp_path, photos, config, fp16="good")
-    assert looked == [8, 10, 8, 10]
-    assert got.stopped == {"1": 10}
+    assert looked == [10, 12, 10, 12]
+    assert got.stopped == {"1": 12}
     assert [(row.batch, len(row.round_p50_ms), row.valid, row.reason) for row in got.measurements] == [
-        (1, 10, True, ""),
-        (4, 12, True, ""),
+        (1, 12, True, ""),
+        (4, 14, True, ""),
     ] * 2
-    assert got.measurements[0].p90_ms is None, "53 of the 64 inferences that a 90th percentile needs"
+    assert got.measurements[0].p90_ms is None, "54 of the 64 inferences that a 90th percentile needs"
     assert got.measurements[1].p90_ms is not None
     assert from_json(Benchmark, json.loads(json.dumps(to_json(got))), "benchmark.json") == got
 

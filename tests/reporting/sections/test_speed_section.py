@@ -86,7 +86,7 @@ def test_invalid_and_missing_numbers_are_reported() -> None:
 def test_percentiles_that_the_count_supports() -> None:
     row = from_json(Measurement, measurement("tensorflow", 1, 10.0), "the row")
     assert percentiles(row) == {50.0: 10.0, 90.0: 11.0}
-    listed = replace(row, quantiles_ms=tuple(float(value) for value in range(101)))
+    listed = replace(row, quantiles_ms=[float(value) for value in range(101)])
     assert percentiles(listed)[5.0] == 5.0 and percentiles(listed)[50.0] == 10.0
 
 

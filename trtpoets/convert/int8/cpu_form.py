@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.convert.graph.graph_view import GraphView, attribute
-from trtpoets.convert.int8.cpu_placement import clips_at_zero
+from trtpoets.convert.int8.cpu_placement import clips_at_zero, end_of
 from trtpoets.convert.int8.grid import UNSIGNED
 from trtpoets.convert.int8.qdq import constant_scale
 from trtpoets.core.types import INPUT_NAME
@@ -56,6 +56,7 @@ def prepared(model: Any) -> Any:
     copy.CopyFrom(model)
     _read_photos_as_integers(copy)
     _replace_channel_maps(copy)
+    _replace_hard_activations(copy)
     return copy
 
 
@@ -217,6 +218,54 @@ def _replace_channel_maps(model: Any) -> None:
         _drop_unused_constants(model)
 
 
+def _replace_hard_activations(model: Any) -> None:
+    """Replace HardSigmoid and HardSwish by operators with integer kernels, and divisions by products.
+
+    HardSigmoid(x) = clip(a x + b, 0, 1) becomes a * clip(x + b / a, 0, 1 / a): the Clip is part of the Add's range.
+    """
+    from onnx import helper
+
+    view = GraphView(model)
+    nodes: list[Any] = []
+
+    def scalar(name: str, value: float) -> str:
+        _set_constant(model, view, name, np.asarray(value))
+        return name
+
+    def gate(node: Any, slope: float, shift: float, result: str) -> list[Any]:
+        stem = node.name
+        bounds = [scalar(f"{stem}.low", 0.0), scalar(f"{stem}.high", 1 / slope)]
+        moved, clipped = f"{stem}/moved:0", f"{stem}/clipped:0"
+        return [
+            helper.make_node("Add", [node.input[0], scalar(f"{stem}.shift", shift / slope)], [moved], f"{stem}/moved"),
+            helper.make_node("Clip", [moved, *bounds], [clipped], f"{stem}/clipped"),
+            helper.make_node("Mul", [clipped, scalar(f"{stem}.slope", slope)], [result], f"{stem}/gate"),
+        ]
+
+    for node in view.nodes:
+        slope, shift = float(attribute(node, "alpha", 0.2)), float(attribute(node, "beta", 0.5))
+        if node.op_type == "HardSigmoid" and slope > 0:
+            nodes += gate(node, slope, shift, node.output[0])
+        elif node.op_type == "HardSwish":
+            nodes += gate(node, 1 / 6, 0.5, f"{node.name}/gate:0")
+            nodes.append(helper.make_node("Mul", [node.input[0], f"{node.name}/gate:0"], node.output, node.name))
+        elif node.op_type == "Div" and _is_number(view, node.input[1]):
+            factor = scalar(f"{node.name}.factor", 1 / float(view.array(node.input[1]).reshape(-1)[0]))
+            nodes.append(helper.make_node("Mul", [node.input[0], factor], node.output, node.name))
+        else:
+            nodes.append(node)
+    if len(nodes) > len(view.nodes) or any(new is not old for new, old in zip(nodes, view.nodes, strict=True)):
+        _replace_nodes(model, nodes)
+        _drop_unused_constants(model)
+
+
+def _is_number(view: GraphView, name: str) -> bool:
+    """Return whether a tensor is a constant that is one number, not 0."""
+    return (
+        name in view.constants and view.is_float(name) and view.array(name).size == 1 and bool(view.array(name).any())
+    )
+
+
 def _channel_chain(view: GraphView, node: Any) -> tuple[list[Any], _Affine, int] | None:
     """Return the chain of maps per channel that starts with a node, their product, and the number of channels."""
     nodes: list[Any] = []
@@ -306,7 +355,7 @@ def _quantise_scalar(model: Any, view: GraphView, node: Any) -> Any:
     from onnx import helper, numpy_helper
 
     constants = [index for index, name in enumerate(node.input) if name in view.constants]
-    readers = [reader.node for reader in view.readers.get(node.output[0], [])]
+    readers = [reader.node for reader in view.readers.get(end_of(view, node.output[0]), [])]
     data = view.activations(node)
     if len(constants) != 1 or view.array(node.input[constants[0]]).size != 1:
         return None

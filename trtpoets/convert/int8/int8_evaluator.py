@@ -113,7 +113,7 @@ class Int8Evaluator:
         return self._fidelity[key]
 
     def is_promise_kept(self, version: Any) -> bool:
-        """Return whether the file of an INT8 version keeps the promise (promise.py) on at most 256 validation photos."""
+        """Return whether the file of an INT8 version keeps the promise (promise.py) on at most 256 photos."""
         photos = [*self._judged, *self._also_judged]
         scores = self._scores_of(self.as_file(version))
         truth = [photo.label for photo in photos]

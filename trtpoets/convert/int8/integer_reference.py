@@ -45,7 +45,7 @@ class _Weights:
     @property
     def floats(self) -> np.ndarray:
         """The values that the pair gives, float32."""
-        return (self.integers * _along(self.scales, self.axis, self.integers.ndim)).astype(np.float32)
+        return np.asarray(self.integers * _along(self.scales, self.axis, self.integers.ndim), np.float32)
 
 
 @dataclass(frozen=True)
@@ -226,10 +226,8 @@ class _Rewriter:
     @staticmethod
     def _fits(weights: _Weights) -> bool:
         """Return whether no sum of products with these weights can reach 2^31, whatever the input."""
-        return int(np.abs(weights.integers.astype(np.int64)).sum()) * 128 < _SUM_LIMIT or (
-            int(np.prod(weights.integers.shape[1:])) * 128 * 128 < _SUM_LIMIT
-            and len(weights.integers) * 128 * 128 < _SUM_LIMIT
-        )
+        channels = weights.integers.shape[weights.axis] if weights.scales.size > 1 else 1
+        return weights.integers.size // channels * 128 * 128 < _SUM_LIMIT
 
     # -- integer operators
 
@@ -288,7 +286,8 @@ class _Rewriter:
 
     def _requantised(self, node: Any) -> _Requantised | None:
         """Return what quantises the output of a convolution again; None where its float values are needed."""
-        tensor, passed = node.output[0], []
+        tensor = node.output[0]
+        passed: list[Any] = []
         low, high = -np.inf, np.inf
         while True:
             readers = self.view.readers.get(tensor, [])

@@ -40,7 +40,7 @@ class OnnxRuntimeRunner(Synchronous):
         content: bytes | None = None,
     ) -> None:
         way = "as-written" if as_written else "" if provider == "cpu" else provider
-        self.identity = RunnerId(Library.ONNXRUNTIME, model.precision, way)
+        self.identity = RunnerId(Library.ONNXRUNTIME, model.precision, way, form=model.form)
         self.name = self.identity.name
         self._provider = PROVIDERS[provider]
         self.spec = model.spec

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Mapping, Sequence
 
-from trtpoets.judge.bench.rounds import ratio_of_rounds
+from trtpoets.judge.bench.rounds import LEAST_ROUNDS, ratio_of_rounds
 
-_LEAST = 8
-"""Rounds of a runner before its ratio is looked at."""
+_LEAST = 10
+"""Rounds of a benchmark before the first look. A runner on a GPU took part in half of them."""
 
 
 def is_a_look(rounds_done: int, rounds: int) -> bool:
@@ -20,25 +20,23 @@ def is_a_look(rounds_done: int, rounds: int) -> bool:
     return _LEAST <= rounds_done < rounds and rounds_done % 2 == 0
 
 
-def ratios_are_within(
-    share: float, baseline: Mapping[int, float], others: Sequence[Mapping[int, float]], least: int = _LEAST
-) -> bool:
+def ratios_are_within(share: float, baseline: Mapping[int, float], others: Sequence[Mapping[int, float]]) -> bool:
     """Return whether the ratio of each of `others` to the baseline is known to `share`, with 95 % confidence each.
 
     The arguments are the median latencies of the rounds, above 0, by the number of the round; a runner may have skipped
-    rounds. A ratio that drifts is not known, nor is one of fewer than `least` rounds. False without other runners.
+    rounds. A ratio that drifts is not known, nor is one of fewer than five rounds. False without other runners.
     """
-    return bool(others) and all(_is_within(share, baseline, medians, least) for medians in others)
+    return bool(others) and all(_is_within(share, baseline, medians) for medians in others)
 
 
-def _is_within(share: float, baseline: Mapping[int, float], medians: Mapping[int, float], least: int) -> bool:
+def _is_within(share: float, baseline: Mapping[int, float], medians: Mapping[int, float]) -> bool:
     both = sorted(baseline.keys() & medians.keys())
-    if len(both) < least:
+    if len(both) < LEAST_ROUNDS:
         return False
-    values = [[of[number] for number in both] for of in (baseline, medians)]
-    if min(min(own) for own in values) <= 0:  # a clock that stood still
+    first, second = ([of[number] for number in both] for of in (baseline, medians))
+    if min(*first, *second) <= 0:  # a clock that stood still
         return False
-    ratio = ratio_of_rounds(*values)
+    ratio = ratio_of_rounds(first, second)
     if ratio.interval is None:
         return False
     low, high = ratio.interval

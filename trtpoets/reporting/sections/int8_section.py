@@ -64,7 +64,7 @@ def _weights_and_channels(notes: Int8Summary) -> str:
 
 def _own_scales(report: Report) -> list[str]:
     """Return a sentence about the scales of an adopted file; [] for a classifier that trtpoets trained."""
-    original = report.spec.original if report.spec else None
+    original = None if report.spec is None else report.spec.original
     return [] if original is None else [f"Its scales are those of {shown(original.file)}, used as they are."]
 
 
