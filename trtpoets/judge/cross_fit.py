@@ -15,9 +15,10 @@ estimator of the variance exists (Bengio and Grandvalet, 2004). Nadeau and Bengi
 variance of the accuracy was 0.7 to 1.4 times that of independent answers for subsets of 123 and 247 solar cells with
 the features of EfficientNet-Lite0 (1.0 to 1.8 times for simulated features), that of the agreement 1.0 to 1.1 times,
 and that of the change 1.0 times, since both answers of a pair come from one head. The intervals therefore take a part
-of that correction: `ACCURACY_PART`, `AGREEMENT_PART`, and none for the change, times the share of the photos that a
-head is trained on: with few folds the heads share less. They are those of photos in groups (`judge.clustered`), for a
-number of photos that is smaller by this factor. `benchmarks/coverage.py` simulates their coverage.
+of that correction, `ACCURACY_PART` and `AGREEMENT_PART`, and none for the change. It is multiplied by the share of the
+photos that a head is trained on, because the heads of few folds share less. The intervals are those of photos in groups
+(`judge.clustered`), for a number of photos that is smaller by this factor. `benchmarks/coverage.py` simulates their
+coverage.
 """
 
 from __future__ import annotations
