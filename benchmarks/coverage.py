@@ -23,12 +23,19 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from trtpoets.judge.clustered import difference_interval, share_interval
+from trtpoets.judge.cross_fit import (
+    ACCURACY_PART,
+    AGREEMENT_PART,
+    CrossFitConfig,
+    folds_of_photos,
+    variance_factor,
+)
 from trtpoets.judge.statistics import Interval, paired_difference, paired_shares, wilson_interval
 
 BOUNDS = (0.93, 0.97)
@@ -225,11 +232,121 @@ def divergence() -> Iterator[Scenario]:
             yield Scenario("change of divergence", f"{copies}; skewed (gamma, shape 4)", (0.0, 0.2), held, 0.2)
 
 
+# -- all photos, by cross-fitted heads ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CrossFitted:
+    """Photos whose heads are cross-fitted: their number, features each, copies in a group, and folds."""
+
+    photos: int
+    width: int
+    copies: int = 1
+    folds: int = 10
+    classes: int = 3
+    ridge: float = 0.1
+
+    def answers(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+        """Draw photos; return the labels, the FP32 and the INT8 answers, the groups (N,), and the number of folds.
+
+        The variances of the features fall like 1 / j, as those of a backbone do; the classes differ in the first ten.
+        INT8 rotates and shifts the features a little, which is the same for all photos, and adds noise.
+        """
+        fixed = np.random.default_rng(self.width)
+        scale = 1 / np.sqrt(1 + np.arange(self.width) / 3)
+        means = np.zeros((self.classes, self.width))
+        means[:, :10] = fixed.normal(size=(self.classes, 10)) * 0.7 * scale[:10]
+        turn = fixed.normal(size=(self.width, self.width)) / np.sqrt(self.width)
+        shift = 0.05 * fixed.normal(size=self.width) * scale
+        count = self.photos // self.copies
+        group_of = np.repeat(np.arange(count), self.copies)
+        truth = rng.integers(0, self.classes, count)[group_of]
+        own = 1.0 if self.copies == 1 else 0.3
+        noise = np.sqrt(1 - own) * rng.normal(size=(count, self.width))[group_of]
+        noise = noise + np.sqrt(own) * rng.normal(size=(len(group_of), self.width))
+        features = means[truth] + noise * scale
+        narrow = features + 0.07 * (features / scale) @ turn * scale + shift
+        narrow += 0.07 * rng.normal(size=features.shape) * scale
+        folds = folds_of_photos(
+            truth, group_of, [f"{number:016x}" for number in rng.permutation(len(truth))], CrossFitConfig(self.folds)
+        )
+        assert folds is not None
+        wide_answers, narrow_answers = np.zeros(len(truth), int), np.zeros(len(truth), int)
+        for fold in range(folds.count):
+            trained, _, answered = folds.rows(fold)
+            middle, deviation = features[trained].mean(axis=0), features[trained].std(axis=0)
+            x, target = (features[trained] - middle) / deviation, np.eye(self.classes)[truth[trained]]
+            kernel = x.T @ x + self.ridge * len(x) * np.eye(self.width)
+            weights = np.linalg.solve(kernel, x.T @ (target - target.mean(axis=0)))
+            for answers, values in ((wide_answers, features), (narrow_answers, narrow)):
+                scores = (values[answered] - middle) / deviation @ weights + target.mean(axis=0)
+                answers[answered] = scores.argmax(axis=1)
+        return truth, wide_answers, narrow_answers, group_of, folds.count
+
+
+@cache
+def expected(setting: CrossFitted) -> tuple[float, float, float]:
+    """Return the expected accuracy of heads, agreement and change, which cross-fitting estimates without bias."""
+    rng = np.random.default_rng(1)
+    means = []
+    for _ in range(400):
+        truth, wide, narrow, _, _ = setting.answers(rng)
+        before, after = np.mean(wide == truth), np.mean(narrow == truth)
+        means.append([before, np.mean(wide == narrow), after - before])
+    accuracy, agreement, change = np.mean(means, axis=0).tolist()
+    return accuracy, agreement, change
+
+
+CROSS_FITTED = {
+    "10 folds; 60 to 600 photos, 40 to 200 features": (
+        CrossFitted(60, 40),
+        CrossFitted(180, 100),
+        CrossFitted(180, 200),
+        CrossFitted(600, 100),
+    ),
+    "3 and 5 folds; 180 photos, 100 features": (
+        CrossFitted(180, 100, folds=3),
+        CrossFitted(180, 100, folds=5),
+    ),
+    "10 folds; 100 groups of 4, 40 features": (CrossFitted(400, 40, copies=4),),
+}
+
+
+def cross_fitted() -> Iterator[Scenario]:
+    """Yield scenarios for the intervals over all photos; heads are ridge regressions.
+
+    The true values are the means of 400 other runs, which `Scenario.truths` cannot hold: it has the places of the
+    settings.
+    """
+    for number, what in enumerate(("accuracy", "agreement", "change")):
+        for assumed, settings in CROSS_FITTED.items():
+
+            def held(
+                rng: np.random.Generator,
+                place: float,
+                settings: tuple[CrossFitted, ...] = settings,
+                number: int = number,
+            ) -> bool:
+                setting = settings[int(place)]
+                truth, wide, narrow, groups, folds = setting.answers(rng)
+                if number == 2:
+                    interval = difference_interval(wide == truth, narrow == truth, groups)
+                else:
+                    hits, part = (wide == truth, ACCURACY_PART) if number == 0 else (wide == narrow, AGREEMENT_PART)
+                    interval = share_interval(hits, groups, variance_factor=variance_factor(folds, part))
+                return holds(interval, expected(setting)[number])
+
+            wide_by_design = settings[0].copies > 1 and number > 0
+            places = tuple(map(float, range(len(settings))))
+            yield Scenario(f"cross-fitted {what}", assumed, places, held, 0.2, wide=wide_by_design)
+
+
 FAMILIES: dict[str, Callable[[], Iterator[Scenario]]] = {
     "accuracy": accuracy,
     "grouped": grouped,
     "difference": difference,
     "divergence": divergence,
+    "cross-fitted": cross_fitted,
 }
 
 

@@ -24,6 +24,7 @@ from multiprocessing import get_context
 import numpy as np
 
 from trtpoets.judge.bench.compare import compared
+from trtpoets.judge.bench.early_stop import is_a_look, ratios_are_within
 from trtpoets.judge.bench.rounds import percentile_bound, ratio_of_rounds, ratio_of_runs
 from trtpoets.judge.statistics import CONFIDENCE, PERCENTILE_CONFIDENCE
 
@@ -95,6 +96,28 @@ def of_rounds(made: Rounds) -> Callable[[np.random.Generator], tuple[bool | None
         return found.interval.low <= other <= found.interval.high, math.log(
             found.interval.high / found.interval.low
         ) / 2
+
+    return trial
+
+
+def of_stopped(made: Rounds) -> Callable[[np.random.Generator], tuple[bool | None, float]]:
+    """Return a trial: as `of_rounds`, for benchmarks that end as soon as the ratio is known to ±5 %."""
+
+    def trial(rng: np.random.Generator) -> tuple[bool | None, float]:
+        base, own = np.exp(made(rng)), np.ones(ROUNDS)
+        rounds = ROUNDS
+        for done in filter(lambda done: is_a_look(done, ROUNDS), range(1, ROUNDS)):
+            first, second = (dict(enumerate(values[:done])) for values in (base, own))
+            if ratios_are_within(0.05, first, [second]):
+                rounds = done
+                break
+        if rounds == ROUNDS:
+            return None, 0.0
+        found = ratio_of_rounds(base[:rounds], own[:rounds])
+        assert found.interval is not None
+        other = float(np.exp(np.median(made(rng)[:rounds])))
+        width = math.log(found.interval.high / found.interval.low) / 2
+        return found.interval.low <= other <= found.interval.high, width
 
     return trial
 
@@ -172,6 +195,11 @@ def scenarios() -> list[Scenario]:
             name, claim = f"a drift by {size:.0%}", "at least" if size < 0.1 else ""
             add(name, claim, lambda rng, drift=drift: NOISE * rng.normal(size=ROUNDS) + drift)
         add("a random walk", "", lambda rng: np.cumsum(NOISE * rng.normal(size=ROUNDS)))
+    for share in (0.0, 0.3, 0.6):
+        name = f"a round keeps {share:.0%} of the last" if share else "independent rounds"
+        rounds = _dependent_rounds(share)
+        claim = "at least" if share < 0.5 else ""
+        made.append(Scenario("stopped early", name, CONFIDENCE, claim, of_stopped(rounds), 4.0))
     for share in (0.0, 0.5):
         name = f"8 rows, a round keeps {share:.0%}" if share else "8 rows, independent rounds"
         made.append(Scenario("all ratios", name, CONFIDENCE, "at least", of_rows(share, False)))
@@ -188,6 +216,10 @@ def scenarios() -> list[Scenario]:
                 )
             )
     return made
+
+
+def _dependent_rounds(share: float) -> Rounds:
+    return lambda rng: NOISE * dependent(rng, between(share), ROUNDS)
 
 
 def _outliers(rng: np.random.Generator) -> np.ndarray:

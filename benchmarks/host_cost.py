@@ -25,7 +25,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.fakes.engine import paper_engine
-from tests.fakes.gpu import FakeDriver, FakeGpu
+from tests.fakes.gpu import FakeGpu
+from tests.fakes.gpu_driver import FakeDriver
 from tests.fakes.tensorrt_runtime import Context
 from tests.support.tiny import tiny_spec
 from trtpoets.device.runners.trt import TensorRtRunner

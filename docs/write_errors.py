@@ -51,8 +51,8 @@ class Error(NamedTuple):
 
 def error_classes() -> dict[str, str]:
     """The names of the error classes, with the first line of each docstring."""
-    tree = ast.parse((PACKAGE / "core" / "errors.py").read_text())
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    trees = [ast.parse((PACKAGE / "core" / name).read_text()) for name in ("errors.py", "reading.py")]
+    classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
     return {node.name: (ast.get_docstring(node) or "").partition("\n")[0] for node in classes}
 
 

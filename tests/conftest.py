@@ -18,6 +18,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before numpy is loaded
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.made_once import common_folder, made_once
 from tests.support.photos import photo_folder
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
     from tests.fakes.gpu import FakeGpu
     from trtpoets.pipeline.run import RunConfig
+
+settings.register_profile("trtpoets", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("trtpoets")  # a busy machine is no fault of a test
 
 ROOT = Path(__file__).parent.parent
 SMALL = "mobilenet_0.25_128"

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -83,6 +84,15 @@ def test_every_folder_has_its_rule() -> None:
 def test_modules_are_one_thing(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 500, f"{name_of(path)} may have more than one purpose"
     assert ast.get_docstring(tree_of(path)), f"{name_of(path)} does not say what it is"
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    """In the templates of bundles too."""
+    names = Counter(
+        node.name for path in PACKAGE.rglob("*.py") for node in tree_of(path).body if isinstance(node, ast.ClassDef)
+    )
+    several = {name for name, count in names.items() if count > 1}
+    assert several <= {"Layout", "Quantisation", "Source"}, "give the less public one another name"
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if part_of(p) in DEVICE_RUNTIME], ids=name_of)
@@ -200,3 +210,120 @@ def test_no_folder_of_tests_is_skipped(request: pytest.FixtureRequest) -> None:
     patterns = request.config.getini("norecursedirs")
     folders = {path.parent for path in Path(__file__).parent.rglob("test_*.py")}
     assert not [folder for folder in folders if any(fnmatch(folder.name, pattern) for pattern in patterns)]
+
+
+def mirrored_test(path: Path) -> Path:
+    """The test file of a module, relative to the repository: trtpoets/core/files.py has tests/core/test_files.py."""
+    inside = path.relative_to(PACKAGE)
+    return Path("tests") / inside.with_name(f"test_{inside.name}")
+
+
+def test_every_module_has_its_test_at_the_mirrored_path() -> None:
+    root = PACKAGE.parent
+    lacking = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in MODULES
+        if path.name != "__init__.py" and not (root / mirrored_test(path)).is_file()
+    }
+    assert lacking <= WITHOUT_TESTS, f"add {mirrored_test(PACKAGE / min(lacking - WITHOUT_TESTS))}"
+    assert lacking >= WITHOUT_TESTS, f"remove from WITHOUT_TESTS: {sorted(WITHOUT_TESTS - lacking)}"
+
+
+WITHOUT_TESTS: set[str] = {
+    "__main__.py",
+    "adoption/candidates.py",
+    "adoption/contract.py",
+    "adoption/facts.py",
+    "adoption/foreign.py",
+    "adoption/known.py",
+    "adoption/label_match.py",
+    "adoption/neighbours.py",
+    "adoption/onnx/batch.py",
+    "adoption/onnx/batch_axes.py",
+    "adoption/onnx/classifier.py",
+    "adoption/onnx/float32.py",
+    "adoption/onnx/image_input.py",
+    "adoption/onnx/opened.py",
+    "adoption/onnx/opset.py",
+    "adoption/onnx/photo_nodes.py",
+    "adoption/onnx/probe.py",
+    "adoption/onnx/score_nodes.py",
+    "adoption/onnx/score_output.py",
+    "adoption/onnx/tensors.py",
+    "adoption/producer_clues.py",
+    "adoption/producer_table.py",
+    "adoption/search.py",
+    "adoption/tensorflow/batches.py",
+    "adoption/tensorflow/convertible.py",
+    "adoption/tensorflow/execution.py",
+    "adoption/tensorflow/graph.py",
+    "adoption/tensorflow/inputs.py",
+    "adoption/tensorflow/keras_config.py",
+    "adoption/tensorflow/keras_network.py",
+    "adoption/tensorflow/leading.py",
+    "adoption/tensorflow/legacy_keras.py",
+    "adoption/tensorflow/legacy_keras_child.py",
+    "adoption/tensorflow/meaning.py",
+    "adoption/tensorflow/network.py",
+    "adoption/tensorflow/operators.py",
+    "adoption/tensorflow/reader.py",
+    "adoption/tensorflow/wrapping.py",
+    "adoption/tflite/array_operators.py",
+    "adoption/tflite/contents.py",
+    "adoption/tflite/layer_operators.py",
+    "adoption/tflite/metadata.py",
+    "adoption/tflite/onnx_writer.py",
+    "bundles/pack.py",
+    "cli/adopt_command.py",
+    "cli/options.py",
+    "cli/utility_commands.py",
+    "convert/fp16_remainder.py",
+    "convert/graph/graph_view.py",
+    "convert/graph/lenient_load.py",
+    "convert/graph/multiply_adds.py",
+    "convert/graph/naming.py",
+    "convert/int8/activation_stats.py",
+    "convert/int8/cpu_placement.py",
+    "convert/int8/forms.py",
+    "convert/int8/fused.py",
+    "convert/int8/int8_config.py",
+    "convert/int8/int8_evaluator.py",
+    "convert/int8/int8_graph.py",
+    "convert/int8/own_scales.py",
+    "convert/int8/qdq.py",
+    "convert/int8/quantised_files.py",
+    "convert/int8/range_search.py",
+    "convert/opset_rewrites.py",
+    "convert/tflite_metadata.py",
+    "device/build/build_messages.py",
+    "device/gpu/prepared_calls.py",
+    "device/runners/original.py",
+    "device/runners/trt_resources.py",
+    "device/tensorrt_session.py",
+    "device/tflite_child.py",
+    "onboard/__main__.py",
+    "onboard/bundle_findings.py",
+    "onboard/golden_check.py",
+    "onboard/result_lines.py",
+    "pipeline/artefacts.py",
+    "pipeline/build.py",
+    "pipeline/calibration_cache_export.py",
+    "pipeline/evaluate.py",
+    "pipeline/extractors.py",
+    "pipeline/golden_photos.py",
+    "pipeline/head_training.py",
+    "pipeline/int8_advice.py",
+    "pipeline/jetson_files.py",
+    "pipeline/near_copies.py",
+    "pipeline/pretrained.py",
+    "pipeline/publish.py",
+    "pipeline/quantize.py",
+    "pipeline/recommend.py",
+    "pipeline/report.py",
+    "pipeline/report_documents.py",
+    "pipeline/result_status.py",
+    "pipeline/retrain.py",
+    "pipeline/stage_options.py",
+    "pipeline/tflite_files.py",
+}
+"""Modules that have no test at the mirrored path yet. This list only becomes shorter."""

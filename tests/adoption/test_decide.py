@@ -169,6 +169,17 @@ def test_a_trial_alone_decides_if_it_is_clear() -> None:
     assert "--resize decides" in decision.warnings[0]
 
 
+def test_likely_values_that_the_photos_refute_are_listed_in_one_warning() -> None:
+    trial = trial_of({(UNIT, STRETCH): 38, (SIGNED, STRETCH): 12, (IMAGENET, STRETCH): 11, (RAW, STRETCH): 9})
+    facts = (likely(SIGNED), likely(IMAGENET), likely(RAW), likely(SIGNED))
+    decision = decide(FOREIGN, facts, trial)
+    assert decision.contract.pixels == UNIT
+    texts = [item.evidence.text for item in facts[:3]]
+    assert [text for text in decision.warnings if "decided otherwise" in text] == [
+        f"the photos decided otherwise, but it was likely that {'; or that '.join(texts)}"
+    ]
+
+
 def test_photos_of_other_classes_decide_nothing() -> None:
     trial = trial_of({(UNIT, STRETCH): 21, (SIGNED, STRETCH): 19}, 40)
     with pytest.raises(BadInput, match="more right answers than chance"):

@@ -195,3 +195,29 @@ def test_photos_of_none_of_the_classes() -> None:
         match_folders(["cat", "dog"], ["rose", "tulip"])
     with pytest.raises(BadInput, match="992 others"):
         match_folders(["cat"], [f"thing {number}" for number in range(1000)])
+
+
+def test_repeated_names_of_imagenet_get_the_number_of_their_class(tmp_path: Path) -> None:
+    # id2label of the config.json of Hugging Face's networks for ImageNet: class 134 is the bird, 517 the machine.
+    names = {str(number): "crane" if number in (134, 517) else f"thing {number}" for number in range(1_000)}
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": names}))
+    labels, evidence = labels_for(foreign_model(tmp_path / "model.onnx", classes=1_000))
+    assert (labels[134], labels[517], labels[135]) == ("crane (134)", "crane (517)", "thing 135")
+    assert evidence.text.endswith("repeated names have the number of their class: crane (134), crane (517)")
+
+
+@pytest.mark.parametrize(("content", "code"), [("gänseblümchen\nrose".encode("latin-1"), "TP9442"), (None, "TP9441")])
+def test_labels_beside_the_file_that_cannot_be_read_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, code: str
+) -> None:
+    # Without them the classes would silently be called class 0, class 1.
+    (tmp_path / "labels.txt").write_bytes(content or b"daisy\nrose")
+    if content is None:
+
+        def refuse(*_: object) -> str:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr("trtpoets.adoption.labels.read_text", refuse)
+    with pytest.raises(BadInput, match="labels") as raised:
+        labels_for(foreign_model(tmp_path / "model.onnx", classes=2))
+    assert raised.value.code == code and "--labels FILE" in raised.value.hint

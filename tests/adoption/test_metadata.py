@@ -71,6 +71,62 @@ def test_preprocessor_config(tmp_path: Path, config: Any, pixels: Pixels, geomet
     assert all(fact.certain and fact.source is Source.METADATA for fact in facts)
 
 
+def _normalised(mean: float, std: float, times: int = 1) -> Pixels:
+    scale, offset = 1 / 255 / std**times, -mean / std**times
+    return Pixels((scale, scale, scale), (offset, offset, offset))
+
+
+@pytest.mark.parametrize(
+    ("config", "pixels", "geometry", "size"),
+    [
+        # The keys that decide, as save_pretrained of transformers 5.24 writes them. What each class does with them was
+        # measured by giving it photos of one colour, and ramps.
+        ({"image_processor_type": "MobileViTImageProcessor", "do_center_crop": True, "do_flip_channel_order": True,
+          "crop_size": {"height": 256, "width": 256}, "do_rescale": True, "do_resize": True, "image_mean": [0.5] * 3,
+          "image_std": [0.5] * 3, "rescale_factor": 1 / 255, "size": {"shortest_edge": 288}},
+         Pixels(UNIT.scale, UNIT.offset, Channels.BGR), Geometry(Resize.CROP, 256 / 288), (256, 256)),
+        ({"image_processor_type": "EfficientNetImageProcessor", "do_center_crop": False, "do_normalize": True,
+          "crop_size": {"height": 289, "width": 289}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+          "include_top": True, "rescale_offset": False, "size": {"height": 346, "width": 346}},
+         _normalised(0.5, 0.5, times=2), Geometry(Resize.STRETCH), (346, 346)),
+        ({"image_processor_type": "LevitImageProcessor", **HUGGING_FACE, "do_center_crop": True,
+          "crop_size": {"height": 224, "width": 224}, "size": {"shortest_edge": 224}},
+         IMAGENET, Geometry(Resize.CROP, 0.875), (224, 224)),
+        ({"image_processor_type": "PoolFormerImageProcessor", **HUGGING_FACE, "do_center_crop": True, "crop_pct": 0.9,
+          "crop_size": {"height": 224, "width": 224}, "size": {"shortest_edge": 224}},
+         IMAGENET, Geometry(Resize.CROP, 0.9), (224, 224)),
+        ({"image_processor_type": "PerceiverImageProcessor", **HUGGING_FACE, "do_center_crop": True,
+          "crop_size": {"height": 256, "width": 256}, "size": {"height": 224, "width": 224}},
+         IMAGENET, Geometry(Resize.CROP, 0.875), (224, 224)),
+        ({"image_processor_type": "ConvNextImageProcessor", **HUGGING_FACE, "crop_pct": 0.875,
+          "size": {"shortest_edge": 224}}, IMAGENET, Geometry(Resize.CROP, 0.875), (224, 224)),
+        ({"image_processor_type": "BitImageProcessor", **HUGGING_FACE, "do_center_crop": True,
+          "crop_size": {"height": 224, "width": 224}, "size": {"shortest_edge": 224}},
+         IMAGENET, Geometry(Resize.CROP), (224, 224)),
+        # Feature extractors of transformers 4.
+        ({"feature_extractor_type": "LevitFeatureExtractor", **HUGGING_FACE, "do_center_crop": True, "size": 224},
+         IMAGENET, Geometry(Resize.CROP, 0.875), None),
+    ],
+)  # fmt: skip
+def test_the_class_of_hugging_face_decides_what_keys_mean(
+    tmp_path: Path, config: Any, pixels: Pixels, geometry: Geometry, size: tuple[int, int] | None
+) -> None:
+    found, resized, facts = facts_of(tmp_path, preprocessor_config__json=config)
+    assert found is not None
+    assert found.same_as(pixels)
+    assert resized == geometry
+    assert size_from_facts(facts) == size
+
+
+@pytest.mark.parametrize("size", [256, {"height": 256, "width": 256}])
+def test_a_stretch_before_the_crop_is_not_certain(tmp_path: Path, size: Any) -> None:
+    config = {"feature_extractor_type": "DeiTFeatureExtractor", **HUGGING_FACE, "do_center_crop": True, "size": size}
+    _, resized, facts = facts_of(tmp_path, preprocessor_config__json={**config, "crop_size": 224})
+    assert resized == Geometry(Resize.CROP, 0.875)
+    fact = next(fact for fact in facts if fact.geometry is not None)
+    assert not fact.certain and "stretched to 256 x 256 pixels and then cropped to 224 x 224" in fact.evidence.text
+
+
 def test_preprocessor_config_of_the_folder_above_onnx(tmp_path: Path) -> None:
     (tmp_path / "onnx").mkdir()
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({**HUGGING_FACE, "size": 224}))
@@ -94,6 +150,21 @@ def test_timm_config(tmp_path: Path) -> None:
     assert size_from_facts(facts) == (240, 240)
     settings["crop_mode"] = "squash"
     assert facts_of(tmp_path, config__json={"pretrained_cfg": settings})[1] == Geometry(Resize.STRETCH)
+
+
+def test_timm_states_another_crop_for_the_larger_size_of_tests(tmp_path: Path) -> None:
+    # resnet10t.c3_in1k, as save_for_hf of timm 1.0.31 writes it
+    settings = {
+        "input_size": [3, 176, 176],
+        "test_input_size": [3, 224, 224],
+        "crop_pct": 0.875,
+        "test_crop_pct": 0.95,
+        "crop_mode": "center",
+    }
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": settings}))
+    for side, share in ((176, 0.875), (224, 0.95)):
+        foreign = foreign_model(tmp_path / "model.onnx", side=side)
+        assert [fact.geometry for fact in metadata_facts(foreign)] == [Geometry(Resize.CROP, share)]
 
 
 @pytest.mark.parametrize(

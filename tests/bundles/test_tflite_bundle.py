@@ -167,7 +167,7 @@ def test_evaluate_skips_tflite_without_an_interpreter(space: Workspace, monkeypa
     def none() -> Any:
         raise MissingDependency("running TFLite files needs ai-edge-litert")
 
-    monkeypatch.setattr("trtpoets.device.runners.tflite._interpreter_kind", none)
+    monkeypatch.setattr("trtpoets.device.runners.tflite.tflite_interpreter", none)
     evaluated = trtpoets.evaluate("tiny", engines=space.engines, force=True)
     assert {one.runner.name for one in evaluated.evaluations}.isdisjoint({"tflite-fp32", "tflite-int8"})
     values = {one.what: one.why for one in evaluated.skipped}

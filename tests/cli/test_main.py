@@ -14,6 +14,7 @@ import typer.main
 
 from trtpoets.cli import main
 from trtpoets.core.errors import BadInput, GateFailed, GateUndecided
+from trtpoets.core.shared_options import BATCH_RANGE
 
 
 def program(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -214,7 +215,8 @@ def test_options_have_the_defaults_of_the_configurations() -> None:
     assert calibration_config(quantize["photos"], quantize["method"], quantize["seed"]) == CalibrationConfig()
     assert defaults("export")["opset"] == ExportConfig().opset
     assert defaults("build")["workspace"] == EngineConfig.workspace_mib
-    assert batch_range(defaults("build")["batch"]) == BatchRange()
+    stated = re.search(r"default: ([0-9:]+), or the network's batch", BATCH_RANGE.help)
+    assert defaults("build")["batch"] is None and stated and batch_range(stated.group(1)) == BatchRange()
     bench = defaults("bench")
     assert bench_config(bench["batches"], bench["seconds"], bench["threads"]) == BenchConfig()
 

@@ -11,9 +11,10 @@ from onnx import TensorProto, numpy_helper
 from tests.support.photos import photo_folder
 from tests.support.small_networks import LABELS, Network, photos_in, residual_network, saved
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
+from trtpoets.convert.int8.grid import SMALLEST_SCALE
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
-from trtpoets.convert.int8.qdq import SMALLEST_SCALE, channel_scales
+from trtpoets.convert.int8.qdq import channel_scales
 from trtpoets.convert.int8.quantize_int8 import Int8Notes, int8_from_onnx
 from trtpoets.convert.precision import fp16_from_onnx
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed

@@ -15,7 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.adoption.tensorflow.networks import keras_model, spec_of
+from tests.adoption.tensorflow.networks import photos as foreign_photos
 from tests.support.tiny import SIDE, tiny_classifier, tiny_photo_files, tiny_photos, tiny_spec, tiny_tflite
+from trtpoets.adoption.contract import SIGNED
+from trtpoets.adoption.tensorflow.network import TensorFlowNetwork
+from trtpoets.adoption.tensorflow.reader import read_tensorflow
+from trtpoets.adoption.tensorflow.wrapping import classifier_from_tensorflow
 from trtpoets.convert.tflite_export import tflite_from_classifier
 from trtpoets.convert.tflite_metadata import metadata_of_spec
 from trtpoets.core.errors import (
@@ -30,6 +36,7 @@ from trtpoets.core.errors import (
 )
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.optional import tensorflow
+from trtpoets.core.original import Channels, scores_from_output, values_from_photos
 from trtpoets.core.tflite_file import network_in, read_tflite, write_tflite
 from trtpoets.core.types import Classifier, Precision, Preprocess, Split, TfliteModel
 from trtpoets.device.runners import open_runner
@@ -74,6 +81,24 @@ def test_scores_are_close_to_tensorflow(
         expected, scores = baseline.infer(photos), runner.infer(photos)
     assert abs(scores - expected).max() < tolerance
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", [FP32, INT8])
+def test_an_adopted_classifier_has_no_keras_network(tmp_path: Path, precision: Precision) -> None:
+    pytest.importorskip("tensorflow")
+    keras_model().save(tmp_path / "net.keras")
+    pixels = replace(SIGNED, channels=Channels.BGR)
+    loaded = read_tensorflow(tmp_path / "net.keras")
+    spec = spec_of(loaded, pixels)
+    adopted = classifier_from_tensorflow(loaded, spec, tmp_path / "classifier")
+    (tmp_path / "classifier" / "model.json").write_text(spec.to_json())
+    files = tiny_photo_files(tmp_path / "photos")
+    network = tflite_from_classifier(adopted, precision, files if precision is INT8 else (), tmp_path / "net.tflite")
+    batch = foreign_photos()
+    with TensorFlowNetwork(loaded) as original, open_runner(network) as runner:
+        values = values_from_photos(batch, spec.preprocess, Channels.BGR)
+        expected = scores_from_output(original.infer(values), loaded.model.output)
+        assert abs(runner.infer(batch) - expected).max() < (0.1 if precision is INT8 else 1e-5)
 
 
 def test_int8_computes_in_integers_from_the_photo_to_the_features(models: dict[Precision, TfliteModel]) -> None:

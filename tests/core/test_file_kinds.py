@@ -9,6 +9,7 @@ import json
 import lzma
 import pickle
 import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -128,25 +129,6 @@ def test_unknown_content_is_of_no_kind(content: bytes) -> None:
     assert kind_of_content(content) is None
 
 
-def test_onnx_files_are_told_from_other_protobufs() -> None:
-    onnx = pytest.importorskip("onnx")
-    from onnx import TensorProto, helper, numpy_helper
-
-    graph = helper.make_graph([], "g", [], [])
-    for opsets in ([helper.make_opsetid("", 13)], [helper.make_opsetid("ai.onnx.ml", 3)]):
-        for ir_version in (1, 3, 8, 10):
-            for producer in ("", "pytorch", "tf2onnx"):
-                model = helper.make_model(graph, ir_version=ir_version, producer_name=producer, opset_imports=opsets)
-                kind = kind_of_content(model.SerializeToString())
-                assert kind is not None
-                assert kind.name == "onnx"
-    tensor = numpy_helper.from_array(np.zeros((2, 3), np.float32), "x")
-    kind = kind_of_content(tensor.SerializeToString())
-    assert kind is not None
-    assert kind.name == "onnx-tensor"
-    assert TensorProto.FLOAT == onnx.TensorProto.FLOAT
-
-
 def test_hdf5_of_keras_is_told_by_its_configuration(tmp_path: Path) -> None:
     path = tmp_path / "net.bin"
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(10_000) + b"model_config" + bytes(100))
@@ -209,3 +191,24 @@ def test_any_bytes_are_accepted(content: bytes) -> None:
 def test_metadata_of_ultralytics_begins_with_its_length(content: bytes) -> None:
     result = ultralytics_metadata(content)
     assert result is None or result[0] == 4 + int.from_bytes(content[:4], "little")
+
+
+def test_the_torchscript_line_suits_old_and_new_versions_of_torch(tmp_path: Path) -> None:
+    # torch 2.14 refuses TorchScript without dynamo=False; torch 2.4 has no such parameter. Fakes stand for both.
+    script = tmp_path / "net script.pt"
+    script.write_bytes(zipped("net/data.pkl", "net/code/__torch__.py", "net/constants.pkl"))
+    kind = kind_of_file(script)
+    assert kind is not None
+    line = kind.remedy_for(script).removeprefix("export it to ONNX: ").partition(", with the size of its photos")[0]
+    fake = (
+        "import types\n"
+        "zeros = lambda *shape: shape\n"
+        "jit = types.SimpleNamespace(load=lambda path: types.SimpleNamespace(eval=lambda: path))\n"
+        "def export(net, args, file, opset_version{more}):\n"
+        "    open(file, 'w').write(f'{{net}} {last}')\n"
+        "onnx = types.SimpleNamespace(export=export)\n"
+    )
+    for more, last, expected in ((", dynamo=True", "{dynamo}", "False"), ("", "old", "old")):
+        (tmp_path / "torch.py").write_text(fake.format(more=more, last=last))
+        subprocess.run(["bash", "-c", line.replace("python3", sys.executable, 1)], check=True, cwd=tmp_path)
+        assert (tmp_path / "net.onnx").read_text() == f"{script} {expected}"

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from tests.support.foreign_onnx import external
 from tests.support.tiny import SIDE, tiny_graph, tiny_photos, tiny_spec
 from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError
 from trtpoets.core.onnx_external import external_files, sha256_of_onnx
@@ -19,18 +20,6 @@ from trtpoets.core.types import INPUT_NAME, BatchRange, Flavour, OnnxModel, Prec
 from trtpoets.device.build import engine as engine_module
 from trtpoets.device.build.engine import engine_key
 from trtpoets.device.build.engine_config import EngineConfig
-
-
-def external(folder: Path, scale: float = 1.0, location: str = "net.onnx.data") -> Path:
-    """A tiny network whose head is `scale` times the usual, every weight in `location`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model = tiny_graph()
-    for tensor in model.graph.initializer:
-        if tensor.name == "fc":
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(scale), "fc"))
-    path = folder / "net.onnx"
-    onnx.save(model, str(path), save_as_external_data=True, location=location, size_threshold=0)
-    return path
 
 
 def relocated(path: Path, location: str) -> Path:
@@ -156,16 +145,6 @@ def test_a_link_and_a_folder_below_are_followed(tmp_path: Path) -> None:
     (path.parent / "link").symlink_to("weights/w.bin")
     for location in ("weights/w.bin", "./weights/w.bin", "link"):
         assert check_onnx(relocated(path, location)) == expected
-
-
-def test_tensors_of_another_size_than_their_shape(tmp_path: Path) -> None:
-    path = external(tmp_path)
-    model = onnx.load(str(path), load_external_data=False)
-    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "w")
-    weights.dims[0] = 800
-    path.write_bytes(model.SerializeToString())
-    with pytest.raises(BadArtefact, match=r"w has 864 bytes in the weights file .* 86,400 are expected for its shape"):
-        check_onnx(path)
 
 
 @pytest.mark.parametrize(("key", "value"), [("offset", "-1"), ("length", "x"), ("offset", "9" * 30)])

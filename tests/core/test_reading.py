@@ -235,7 +235,7 @@ def test_the_program_does_not_wait(fifo: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"Error: {fifo} is a FIFO, but a regular file was expected\n")
+    assert done.stderr.startswith(f"Error: {fifo} is a FIFO, but a regular file was expected [TP1953]\n")
 
 
 OWN_FILES = {

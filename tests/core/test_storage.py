@@ -19,12 +19,11 @@ import pytest
 from tests.fakes.failing_disk import CALLS, ERRORS, failing
 from tests.onboard.update.update_kills import small_bundle
 from tests.train.test_feature_cache import names, opened, rows_of
-from trtpoets.core import locks, program
+from trtpoets.core import program
 from trtpoets.core.errors import Busy, StorageFailed, TrtPoetsError
 from trtpoets.core.files import (
     atomic_file,
     atomic_folder,
-    locked,
     read_json,
     sha256_of_folder,
     sync,
@@ -165,29 +164,6 @@ def test_a_lost_disk_is_no_disk_that_can_not_sync(tmp_path: Path) -> None:
         assert not (tmp_path / "a.json").exists()
         with failing("fsync", number, tmp_path), pytest.raises(OSError, match=os.strerror(number)):
             sync(tmp_path)
-
-
-def test_without_locks_no_temporary_files_are_deleted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Another process may be writing a temporary file."""
-    space = Workspace(tmp_path, "flowers")
-    theirs = space.folder / ".a.json.part-12345678"
-    theirs.parent.mkdir()
-    theirs.write_text("half")
-    locks._warned.clear()
-    with failing("flock", errno.ENOLCK, tmp_path):
-        for _ in range(2):
-            with writing(space):
-                assert theirs.is_file()
-    messages = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(messages) == 1 and "make sure that no other trtpoets process uses flowers meanwhile" in messages[0]
-    with writing(space):
-        assert not theirs.exists()
-
-
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EAGAIN])
-def test_a_lock_that_is_held_elsewhere(number: int, tmp_path: Path) -> None:
-    with failing("flock", number, tmp_path), pytest.raises(Busy):
-        locked(tmp_path / "lock", "flowers").__enter__()
 
 
 def test_a_folder_that_can_not_be_replaced_is_as_it_was(tmp_path: Path) -> None:

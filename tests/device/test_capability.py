@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trtpoets.core.types import Flavour, Precision
-from trtpoets.device.capability import arithmetic_of, fastest, least_capability, opset_ceiling, why_not
+from trtpoets.device.capability import fast_types_of, fastest, least_capability, opset_ceiling, why_not
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from trtpoets.device.capability import arithmetic_of, fastest, least_capability,
 def test_what_a_capability_computes_fast(
     capability: tuple[int, int], fp16: bool, int8: bool, tensor_cores: bool, bf16: bool, fp8: bool
 ) -> None:
-    arithmetic = arithmetic_of(capability)
+    arithmetic = fast_types_of(capability)
     assert (arithmetic.fp16, arithmetic.int8, arithmetic.int8_tensor_cores, arithmetic.bf16, arithmetic.fp8) == (
         *(fp16, int8, tensor_cores),
         *(bf16, fp8),

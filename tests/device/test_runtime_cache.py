@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.engine import paper_engine
-from tests.fakes.gpu import FakeDriver, FakeGpu, nothing_left
+from tests.fakes.gpu import FakeGpu, nothing_left
+from tests.fakes.gpu_driver import FakeDriver
 from tests.fakes.tensorrt_runtime import VERSION
 from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.types import Flavour

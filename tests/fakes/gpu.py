@@ -1,4 +1,7 @@
-"""A fake GPU: libcuda and pycuda, strict about CUDA's documented rules (`tensorrt_runtime.py` has TensorRT).
+"""A fake GPU, strict about CUDA's documented rules.
+
+This module has its state: memory, streams, graphs, contexts, and what may be done with them. `gpu_driver.py` has
+libcuda, `gpu_pycuda.py` pycuda, `tensorrt_runtime.py` TensorRT.
 
 Queued work is done when the stream is waited for, not before. Breaking a rule (a copy from pageable
 memory or from memory that has changed meanwhile, a call in a thread without the context, a graph launched after it was
@@ -13,13 +16,12 @@ Stands for an NVIDIA GPU with its driver. The context rules are compared with th
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -30,50 +32,8 @@ from trtpoets.device.gpu import libcuda
 if TYPE_CHECKING:
     import pytest
 
-DEVICEMAP = 2
-"""CU_MEMHOSTALLOC_DEVICEMAP."""
-
-_ERRORS = {
-    100: b"CUDA_ERROR_NO_DEVICE",
-    101: b"CUDA_ERROR_INVALID_DEVICE",
-    700: b"CUDA_ERROR_ILLEGAL_ADDRESS",
-    708: b"CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE",
-    900: b"CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
-}
-
 TICK = 0.25
 """Milliseconds that one piece of work takes, on the fake GPU's clock."""
-
-
-class CudaError(Exception):
-    """pycuda.driver.Error."""
-
-
-class CudaMemoryError(CudaError):
-    """pycuda.driver.MemoryError."""
-
-
-class Allocation(bytearray):
-    """Pinned memory: the `base` of a pinned array."""
-
-    gpu: FakeGpu
-    flags: int
-    address: int
-
-    def get_device_pointer(self) -> int:
-        self.gpu.current("device pointer")
-        self.gpu.rule(bool(self.flags & DEVICEMAP), "the address of memory that is not mapped")
-        if not self.address:
-            self.address = self.gpu.number()
-            self.gpu.memory[self.address] = np.frombuffer(self, np.uint8)
-            self.gpu.mapped.add(self.address)
-        return self.address
-
-    def free(self) -> None:
-        self.gpu.idle("pinned memory is freed", self.address or id(self))
-        self.gpu.release(self, "pinned")
-        if self.address:
-            del self.gpu.memory[self.address]
 
 
 class Primary:
@@ -271,9 +231,11 @@ class FakeGpu:
 
     def install(self, monkeypatch: pytest.MonkeyPatch, *, rtx: bool = False) -> None:
         """Install the fakes for `import pycuda.driver`, `import tensorrt` and libcuda."""
+        from tests.fakes.gpu_driver import FakeDriver
+        from tests.fakes.gpu_pycuda import fake_pycuda
         from tests.fakes.tensorrt_runtime import fake_tensorrt
 
-        driver_module = _pycuda(self)
+        driver_module = fake_pycuda(self)
         package = ModuleType("pycuda")
         package.driver = driver_module  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "pycuda", package)
@@ -282,331 +244,6 @@ class FakeGpu:
         monkeypatch.setitem(sys.modules, name, fake_tensorrt(self, name, rtx=rtx))
         monkeypatch.setattr(libcuda, "load_driver", lambda: FakeDriver(self))
         monkeypatch.setattr(libcuda, "keeping_gil", lambda driver: driver)
-
-
-class FakeDriver:
-    """libcuda through ctypes: the calls of `libcuda.py`."""
-
-    def __init__(self, gpu: FakeGpu, *, old: bool = False) -> None:
-        self.gpu = gpu
-        # CUDA before 11.4 has the other name, with more arguments; before 11.0, no second version of the flags.
-        setattr(self, "cuGraphInstantiate" if old else "cuGraphInstantiateWithFlags", self._instantiate)
-        second = "" if gpu.cuda < 11000 else "_v2"
-        setattr(self, f"cuDevicePrimaryCtxSetFlags{second}", self._set_flags)
-
-    def cuInit(self, flags: int) -> int:
-        return 0
-
-    def cuGetErrorName(self, code: int, text: Any) -> int:
-        text._obj.value = _ERRORS.get(code)
-        return 0
-
-    def cuDriverGetVersion(self, number: Any) -> int:
-        number._obj.value = self.gpu.cuda
-        return 0
-
-    def cuDeviceGetCount(self, count: Any) -> int:
-        count._obj.value = 1
-        return 0
-
-    def cuDeviceGet(self, device: Any, index: int) -> int:
-        device._obj.value = index
-        return 101 if index else 0
-
-    def cuDeviceGetPCIBusId(self, text: Any, length: int, device: Any) -> int:
-        text.value = b"0000:3B:00.0"
-        return 0
-
-    def cuDeviceGetName(self, name: Any, length: int, device: Any) -> int:
-        name.value = b"Paper GPU"
-        return 0
-
-    def cuDeviceTotalMem_v2(self, memory: Any, device: Any) -> int:
-        memory._obj.value = 8 << 30
-        return 0
-
-    def cuDeviceGetAttribute(self, value: Any, which: int, device: Any) -> int:
-        value._obj.value = {16: 28, 18: int(self.gpu.integrated), 19: 1, 75: 8, 76: 6}[which]
-        return 0
-
-    def cuDevicePrimaryCtxGetState(self, device: ctypes.c_int, flags: Any, active: Any) -> int:
-        self.gpu.rule(isinstance(device, ctypes.c_int), "a device is passed by its index")
-        flags._obj.value, active._obj.value = self.gpu.wait_flags, int(self.gpu.holds > 0)
-        return 0
-
-    def _set_flags(self, device: ctypes.c_int, flags: ctypes.c_uint) -> int:
-        if self.gpu.holds and self.gpu.cuda < 11000:
-            return 708
-        self.gpu.rule(flags.value & 7 in (0, 1, 2, 4), "more than one way to wait")
-        self.gpu.journal.append(f"wait flags {flags.value}")
-        self.gpu.wait_flags = flags.value
-        return 0
-
-    def cuCtxGetCurrent(self, context: Any) -> int:
-        stack = self.gpu.stacks.driver
-        context._obj.value = stack[-1].number if stack else None
-        return 0
-
-    def cuCtxPushCurrent_v2(self, context: ctypes.c_void_p) -> int:
-        primary = self.gpu.primary
-        self.gpu.rule(context.value == primary.number and primary.alive, "a context that is not there is pushed")
-        self.gpu.stacks.driver.append(primary)
-        self.gpu.journal.append("push driver")
-        return 0
-
-    def cuStreamSynchronize(self, stream: ctypes.c_void_p) -> int:
-        self.gpu.finish(self._queue(stream).handle)
-        return 0
-
-    def cuDevicePrimaryCtxRetain(self, context: Any, device: ctypes.c_int) -> int:
-        self.gpu.rule(isinstance(device, ctypes.c_int), "a device is passed by its index")
-        self.gpu.retain()
-        context._obj.value = self.gpu.primary.number
-        return 0
-
-    def cuDevicePrimaryCtxRelease_v2(self, device: Any) -> int:
-        self.gpu.let_go()
-        self.gpu.journal.append("release")
-        return 0
-
-    def cuCtxPopCurrent_v2(self, context: Any) -> int:
-        self.gpu.rule(bool(self.gpu.stacks.driver), "a context is popped off an empty stack")
-        top = self.gpu.stacks.driver[-1:]
-        self.gpu.rule(not top or top[0].alive, "a context is popped after it was released")
-        self.gpu.stacks.driver.pop()
-        self.gpu.journal.append("pop driver")
-        return 0
-
-    def cuStreamBeginCapture_v2(self, stream: ctypes.c_void_p, mode: int) -> int:
-        self.gpu.current("begin capture")
-        self.gpu.rule(mode == 1, "other threads would spoil a capture that is not thread-local")
-        queue = self._queue(stream)
-        self.gpu.rule(not self.gpu.capturing, "a capture is begun within a capture")
-        queue.captured, queue.capturer = [], threading.get_ident()
-        return 0
-
-    def cuStreamEndCapture(self, stream: ctypes.c_void_p, graph: Any) -> int:
-        self.gpu.current("end capture")
-        queue = self._queue(stream)
-        recorded, queue.captured = queue.captured, None
-        self.gpu.rule(recorded is not None, "a capture is ended that was not begun")
-        if self.gpu.fail_capture:
-            return 900
-        graph._obj.value = self._keep(recorded)
-        return 0
-
-    def _instantiate(self, executable: Any, graph: ctypes.c_void_p, *flags: Any) -> int:
-        self.gpu.current("instantiate")
-        executable._obj.value = self._keep(self.gpu.graphs[self._known(graph)])
-        return 0
-
-    def cuGraphDestroy(self, graph: ctypes.c_void_p) -> int:
-        return self._destroy(graph, "graph")
-
-    def cuGraphExecDestroy(self, executable: ctypes.c_void_p) -> int:
-        self.gpu.idle("a graph is freed", executable.value or 0)
-        return self._destroy(executable, "executable")
-
-    def cuGraphLaunch(self, executable: ctypes.c_void_p, stream: ctypes.c_void_p) -> int:
-        known = self._known(executable)
-        work = self.gpu.graphs[known]
-        queue = self._queue(stream)
-        self.gpu.current("launch")
-        self.gpu.rule(queue.captured is None, "a graph is launched into a capture")
-        for item in work:
-            self.gpu.queue(queue, item, "launch", known)
-        return 0
-
-    def _keep(self, work: Any) -> int:
-        handle = self.gpu.number()
-        self.gpu.graphs[handle] = work
-        self.gpu.alive.append(handle)
-        return handle
-
-    def _known(self, handle: ctypes.c_void_p) -> int:
-        self.gpu.rule(handle.value in self.gpu.graphs, "a freed graph is used")
-        assert handle.value is not None
-        return handle.value
-
-    def _destroy(self, handle: ctypes.c_void_p, what: str) -> int:
-        known = self._known(handle)
-        self.gpu.current(f"destroy {what}")
-        self.gpu.alive.remove(known)
-        del self.gpu.graphs[known]
-        return 0
-
-    def _queue(self, stream: ctypes.c_void_p) -> Queue:
-        self.gpu.rule(stream.value in self.gpu.queues, "a stream that is not one of ours")
-        assert stream.value is not None
-        return self.gpu.queues[stream.value]
-
-
-def _pycuda(gpu: FakeGpu) -> Any:
-    module: Any = ModuleType("pycuda.driver")
-
-    class Context:
-        def __init__(self) -> None:
-            self.valid = True
-            self.life = gpu.primary
-            self.thread = threading.get_ident()
-
-        def push(self) -> None:
-            stacks = gpu.stacks
-            if stacks.pycuda:
-                stacks.driver.pop()
-            stacks.driver.append(self.life)
-            stacks.pycuda.append(self)
-            gpu.journal.append("push")
-
-        @staticmethod
-        def pop() -> None:
-            stacks = gpu.stacks
-            if not stacks.pycuda:
-                raise CudaError("context::pop failed: invalid device context - cannot pop non-current context")
-            stacks.driver.pop()
-            stacks.pycuda.pop()
-            if stacks.pycuda:
-                top: Any = stacks.pycuda[-1]
-                stacks.driver.append(top.life)
-            gpu.journal.append("pop")
-
-        def detach(self) -> None:
-            gpu.rule(self.valid, "a context is released twice")
-            gpu.rule(self not in gpu.stacks.pycuda[:-1], "a context is released while it is current")
-            self.valid = False
-            gpu.journal.append("detach")
-            stacks = gpu.stacks
-            if stacks.pycuda[-1:] == [self]:
-                gpu.let_go()
-                gone = self.life.alive or self.life not in stacks.driver
-                gpu.rule(gone, "a context is released while it is on the driver's stack")
-                stacks.pycuda.pop()
-                if stacks.pycuda:
-                    stacks.driver.append(stacks.pycuda[-1].life)
-            elif self.thread == threading.get_ident():
-                stacks.driver.append(self.life)
-                gpu.let_go()
-
-    class Stream:
-        def __init__(self, flags: int) -> None:
-            gpu.rule(flags == 1, "a blocking stream waits for the default stream")
-            gpu.hold(self.__dict__, "stream")  # not the stream itself, which must be able to go
-            self.handle = gpu.number()
-            gpu.queues[self.handle] = Queue(self.handle)
-
-        def synchronize(self) -> None:
-            gpu.finish(self.handle)
-
-        def __del__(self) -> None:
-            if hasattr(self, "handle"):
-                gpu.rule(not gpu.queues[self.handle].waiting, "a stream is freed while work is queued")
-                del gpu.queues[self.handle]
-                gpu.release(self.__dict__, "stream")
-
-    class Device:
-        def __init__(self, index: int) -> None:
-            gpu.rule(index == 0, "there is one GPU")
-
-        def retain_primary_context(self) -> Context:
-            gpu.journal.append("retain")
-            gpu.retain()
-            return Context()
-
-    class Memory:
-        def __init__(self, size: int) -> None:
-            gpu.hold(self, "memory")
-            self.address = gpu.number()
-            gpu.memory[self.address] = np.full(size, 255, np.uint8)
-
-        def __int__(self) -> int:
-            return self.address
-
-        def free(self) -> None:
-            gpu.idle("memory is freed", self.address)
-            gpu.release(self, "memory")
-            del gpu.memory[self.address]
-
-    class Event:
-        def __init__(self) -> None:
-            gpu.hold(self.__dict__, "event")
-            self.at: float | None = None
-
-        def record(self, stream: Stream) -> None:
-            gpu.rule(gpu.queues[stream.handle].captured is None, "an event in a graph has no time")
-            self.at = None
-            gpu.submit(stream.handle, "event", lambda: setattr(self, "at", gpu.clock), id(self), ticks=0)
-
-        def time_since(self, other: Event) -> float:
-            if self.at is None or other.at is None:
-                raise CudaError("cuEventElapsedTime failed: device not ready")
-            return self.at - other.at
-
-        def __del__(self) -> None:
-            gpu.release(self.__dict__, "event")
-
-    def pagelocked_empty(shape: tuple[int, ...], dtype: Any, order: str = "C", mem_flags: int = 0) -> np.ndarray:
-        if gpu.fail_memory:
-            raise CudaMemoryError("cuMemHostAlloc failed: out of memory")
-        allocation = Allocation(int(np.prod(shape)) * np.dtype(dtype).itemsize)
-        allocation.gpu, allocation.flags, allocation.address = gpu, mem_flags, 0
-        gpu.hold(allocation, "pinned")
-        return np.ndarray(shape, dtype, buffer=allocation)
-
-    def owner(array: np.ndarray) -> Any:
-        base: Any = array
-        while isinstance(base, np.ndarray):
-            base = base.base
-        return base
-
-    def pinned_bytes(array: np.ndarray) -> np.ndarray:
-        base = owner(array)
-        gpu.rule(any(base is item for item in gpu.alive), "a copy from or to memory that is not page-locked")
-        gpu.rule(array.flags.c_contiguous, "a copy of memory that is not in one piece")
-        return array.reshape(-1).view(np.uint8)
-
-    def to_device(address: int, source: np.ndarray, stream: Stream) -> None:
-        content = pinned_bytes(source)
-        gpu.at(address, content.size)
-        refuse_captured(stream)
-
-        def begin() -> Job:
-            before = content.copy()
-
-            def copy() -> None:
-                gpu.rule(np.array_equal(content, before), "memory has changed while it was being copied")
-                gpu.at(address, content.size)[:] = pinned_bytes(source)
-
-            return copy
-
-        gpu.submit(stream.handle, "upload", None, id(owner(source)), address, begin=begin)
-
-    def refuse_captured(stream: Stream) -> None:
-        if gpu.fail_captured_copy and gpu.queues[stream.handle].captured is not None:
-            raise CudaError("cuMemcpyAsync failed: operation not permitted when stream is capturing")
-
-    def to_host(target: np.ndarray, address: int, stream: Stream) -> None:
-        content = pinned_bytes(target)
-        gpu.at(address, content.size)
-        refuse_captured(stream)
-
-        def begin() -> Job:
-            content[:] = 255  # not a number as float32: nobody may read it before the stream is waited for
-            return copy
-
-        def copy() -> None:
-            pinned_bytes(target)[:] = gpu.at(address, content.size)
-
-        gpu.submit(stream.handle, "download", None, id(owner(target)), address, begin=begin)
-
-    module.init = lambda: gpu.journal.append("init")
-    module.get_version = lambda: (12, 6, 0)
-    module.Context, module.Device, module.Stream, module.Event = Context, Device, Stream, Event
-    module.Error, module.MemoryError = CudaError, CudaMemoryError
-    module.mem_alloc, module.pagelocked_empty = Memory, pagelocked_empty
-    module.mem_get_info = lambda: (gpu.free_memory, 8 << 30)
-    module.host_alloc_flags = SimpleNamespace(DEVICEMAP=DEVICEMAP)
-    module.memcpy_htod_async, module.memcpy_dtoh_async = to_device, to_host
-    return module
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.all_photos import all_photos
 from tests.support.runner_ids import runner as identity
 from trtpoets.core.errors import BadInput, GateFailed, GateUndecided
 from trtpoets.core.runner_id import TENSORFLOW
@@ -22,6 +23,7 @@ from trtpoets.judge.gate import (
     Gate,
     GateConfig,
     GateOutcome,
+    gate_from_all_photos,
     gate_from_evaluations,
     missed,
     require_passed,
@@ -287,3 +289,58 @@ def test_runners_that_are_not_there() -> None:
     with pytest.raises(BadInput, match="rtx-int8 was not evaluated") as caught:
         gate_from_evaluations(pair, GateConfig(max_drop=1, runners=("rtx-int8",)))
     assert caught.value.hint == "--runner onnxruntime-fp32"
+
+
+def test_all_photos_decide_for_the_runners_of_the_file() -> None:
+    """126 test photos can't tell whether 98 % of the answers stay; 1,500 photos outside calibration can."""
+    few, limits = evaluations(126), GateConfig(min_agreement=98, max_drop=1)
+    assert gate_from_evaluations(few, limits).outcome is GateOutcome.UNKNOWN
+    good, bad = all_photos(2000, calibration=500, changed=4), all_photos(2000, calibration=500, changed=90)
+    gate = gate_from_evaluations(few, limits, good)
+    assert gate.outcome is GateOutcome.PASSED
+    agreement, drop = gate.runners[0].checks
+    assert (agreement.file, agreement.photos, drop.file, drop.photos) == ("int8.onnx", 1500, "int8.onnx", 1500)
+    assert sentence(agreement) == (
+        "agrees on 99.7 % (99.3 to 99.9) on 1,500 photos outside calibration (int8.onnx), 98 are asked for"
+    )
+    assert sentence(agreement, with_photos=False) == "agrees on 99.7 % (99.3 to 99.9), 98 are asked for"
+    assert gate_from_evaluations(few, limits, bad).outcome is GateOutcome.FAILED
+    for other in ("onnxruntime-fp16", "tflite-int8"):  # they run other files
+        (runner,) = gate_from_evaluations(evaluations(126, runner=other), limits, good).runners
+        assert {check.file for check in runner.checks} == {""}
+    assert from_json(Gate, json.loads(json.dumps(to_json(gate))), "x") == gate
+
+
+def test_a_runner_that_fails_on_its_own_photos_fails() -> None:
+    """The file is good, but this runner answers otherwise: an engine, for example, that was built wrongly."""
+    good, limits = all_photos(2000, changed=4), GateConfig(min_agreement=98)
+    for runner in ("onnxruntime-int8", "rtx-int8"):
+        (result,) = gate_from_evaluations(evaluations(126, lost=40, runner=runner), limits, good).runners
+        assert result.outcome is GateOutcome.FAILED
+        assert result.checks[0].file == ""
+    # 8 of 250 answers: the interval contains the limit, the measured value is beyond it.
+    doubtful = [evaluations(250, lost=8, runner=runner) for runner in ("onnxruntime-int8", "rtx-int8")]
+    assert [outcome(found, min_agreement=98) for found in doubtful] == [GateOutcome.UNKNOWN] * 2
+    results = [gate_from_evaluations(found, limits, good).outcome for found in doubtful]
+    assert results == [GateOutcome.PASSED, GateOutcome.UNKNOWN]
+
+
+def test_a_gate_of_all_photos_alone() -> None:
+    limits = GateConfig(min_agreement=98)
+    gate = gate_from_all_photos(all_photos(300, changed=2), limits)
+    assert gate is not None
+    (result,) = gate.runners
+    assert (result.runner.name, result.outcome, result.only_reference) == (
+        "onnxruntime-int8",
+        GateOutcome.UNKNOWN,
+        2,
+    )
+    needed = result.checks[0].photos_needed
+    alone = gate_from_evaluations(evaluations(300, lost=2), limits).runners[0].checks[0].photos_needed
+    assert needed is not None and alone is not None and alone < needed <= 1.2 * alone
+    (text,) = unknowns(gate)
+    assert text == (
+        f"300 photos outside calibration can't tell whether at least 98 % of the answers stay (about {needed} "
+        "independent photos could, as 0.67 % of the answers change): onnxruntime-int8"
+    )
+    assert gate_from_all_photos(all_photos(300, calibration=300), limits) is None

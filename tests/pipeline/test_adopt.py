@@ -118,6 +118,18 @@ def test_float16_may_round(tmp_path: Path) -> None:
     assert 2e-4 < adoption.compared.parity.max_abs < 0.01
 
 
+def test_one_logit_needs_the_labels_of_two_classes(tmp_path: Path) -> None:
+    net = Foreign()
+    net.op("Identity", net.logits("input", classes=1), outputs=["output"])
+    path = saved(net.model([image()], [scores(("N", 1))]), tmp_path / "one.onnx")
+    with pytest.raises(BadInput, match="logit of the second of two classes only if labels name two") as caught:
+        adopt(path, "one", config=STATED, engines=tmp_path / "engines")
+    assert "--labels FILE" in caught.value.hint
+    (tmp_path / "labels.txt").write_text("no\nyes\n")
+    adoption = adopt(path, "one", config=STATED, engines=tmp_path / "engines")
+    assert adoption.spec.labels == ("no", "yes") and adoption.compared.parity.max_abs < 1e-5
+
+
 def test_a_name_in_use_is_refused(adopted: Path, tmp_path: Path) -> None:
     engines = Path(shutil.copytree(adopted, tmp_path / "engines"))
     other = colour_classifier(tmp_path / "other" / "net.onnx", batch="N")

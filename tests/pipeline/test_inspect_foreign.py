@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import trtpoets
 from tests.core.test_file_kinds import KINDS, POINTER
-from tests.core.test_onnx_external import external
+from tests.support.foreign_onnx import external
 from tests.support.fuzz_files import damaged_bytes
 from tests.support.tiny import tiny_graph
 from trtpoets.convert.graph.onnx_facts import WorkFacts, facts_of_onnx

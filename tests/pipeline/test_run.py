@@ -19,13 +19,15 @@ from tests.cli.test_main import call_main
 from tests.conftest import SMALL, small_config
 from tests.support.photos import make_photo
 from trtpoets.convert.int8.calibration import CalibrationConfig
+from trtpoets.convert.int8.fused import float_islands, fused_graph
 from trtpoets.core.errors import BadArtefact, BadInput, Busy, MissingArtefact
-from trtpoets.core.files import locked
+from trtpoets.core.files import locked, sha256_of_file
 from trtpoets.core.serialization import to_json
-from trtpoets.core.types import Engine, Flavour, Precision, Split
-from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
+from trtpoets.core.types import Engine, Flavour, Int8Form, Precision, Split
+from trtpoets.core.workspace import Workspace, card_of, open_card, open_details, seal_card
 from trtpoets.device.build.engine import flavour_available
 from trtpoets.pipeline.artefacts import dataset_in
+from trtpoets.pipeline.card_details import Int8Details
 from trtpoets.pipeline.label import _candidates
 from trtpoets.pipeline.lineage import engines_in, onnx_in, opened
 from trtpoets.train.dataset import dataset_from_folder
@@ -84,6 +86,22 @@ def test_a_run_leaves_everything_that_the_report_promises(finished: Path) -> Non
     assert "bée 🐝" in page
     assert "cow&#39;s" in page or "cow&#x27;s" in page or "cow's" in page
     assert sorted(p.name for p in space.folder.iterdir() if p.name.startswith(".")) == []
+
+
+def test_int8_has_a_form_for_cpus_with_its_own_notes(finished: Path) -> None:
+    space = Workspace(finished, "small")
+    path = space.onnx(Precision.INT8, Int8Form.CPU)
+    model = onnx_in(space, Precision.INT8, Int8Form.CPU)
+    assert (path.name, model.path, model.form) == ("int8.cpu.onnx", path, Int8Form.CPU)
+    assert onnx_in(space, Precision.INT8).form is Int8Form.TENSORRT
+    card = open_details(card_of(path), Int8Details)
+    assert card is not None
+    assert card.made_from == sha256_of_file(space.onnx(Precision.FP32))
+    assert card.notes.islands == ()
+    assert card.notes.recommended is not None
+    assert float_islands(fused_graph(path.read_bytes())) == ()
+    assert path.stat().st_size < 0.6 * space.onnx(Precision.FP32).stat().st_size, "metadata is most of a small file"
+    assert {"onnxruntime-int8", "onnxruntime-int8-cpu"} <= set(report_of(finished)["accuracy"])
 
 
 def test_what_could_not_run_is_named_with_its_reason(finished: Path) -> None:
@@ -253,6 +271,12 @@ def test_an_onnx_file_builds_by_its_path(engines: Path) -> None:
     (engine,) = trtpoets.build(str(engines / "small" / "fp16.onnx"), targets=["sm86"], flavour=Flavour.RTX)
     assert engine.path == engines / "small" / "fp16.rtx.sm86.engine"
     assert engine.card.targets == ("sm86",)
+
+
+def test_tensorrt_builds_no_cpu_form(finished: Path) -> None:
+    with pytest.raises(BadInput, match="TensorRT has no unsigned activations") as caught:
+        trtpoets.build(str(finished / "small" / "int8.cpu.onnx"), flavour=Flavour.RTX)
+    assert caught.value.hint == f"build TensorRT's form: trtpoets build {finished / 'small' / 'int8.onnx'}"
 
 
 def test_calibration_photos_are_never_test_photos(finished: Path) -> None:

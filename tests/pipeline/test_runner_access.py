@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.support.quantised_networks import with_pairs
 from tests.support.small_networks import SIZE, residual_network, saved
 from trtpoets.convert.int8.placement import placement_from_onnx
-from trtpoets.convert.int8.qdq import with_qdq
 from trtpoets.core.types import OnnxModel, Precision
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.base import Runner
@@ -23,7 +23,7 @@ def scores(runner: Runner) -> np.ndarray:
 def test_int8_is_judged_in_integers_under_the_name_of_its_file(tmp_path: Path) -> None:
     network = residual_network()
     placement = placement_from_onnx(network)
-    int8 = saved(with_qdq(network, placement, dict.fromkeys(placement.tensors, 4.0)), tmp_path / "a", Precision.INT8)
+    int8 = saved(with_pairs(network, placement, dict.fromkeys(placement.tensors, 4.0)), tmp_path / "a", Precision.INT8)
     judged, plain = judged_runner(int8), open_runner(int8)
     assert judged.identity == plain.identity
     one_by_one = judged_runner(int8)

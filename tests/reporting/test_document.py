@@ -16,8 +16,6 @@ from trtpoets.core.training import TrainingDetails
 from trtpoets.core.types import Classifier, OnnxModel, Precision
 from trtpoets.judge.bench.benchmark import Benchmark
 from trtpoets.judge.evaluation_file import Evaluations
-from trtpoets.pipeline.label import LabelledPhoto
-from trtpoets.reporting.tables.results import print_table
 
 
 def sentences_about(report: dict[str, Any], about: str) -> list[str]:
@@ -199,25 +197,3 @@ def test_stages_on_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     file.write_bytes(bytes(3 << 20))
     assert "3.0 MiB" in printed(capsys, "onnx", [OnnxModel(file, Precision.FP32, spec)])
     assert printed(capsys, "cache", ()) == "The cache is empty.\n"
-
-
-def test_the_models_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    from trtpoets.train.backbones import BACKBONES
-
-    text = printed(capsys, "models", tuple(BACKBONES.values()))
-    for name, backbone in BACKBONES.items():
-        row = next(line.split() for line in text.splitlines() if line.split()[:1] == [name])
-        assert row[-1] == ("download" if backbone.needs_download else "embedded")
-        assert row[4] == str(backbone.feature_width)
-
-
-def test_a_long_path_above_a_table_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    photo = Path("/") / "a folder" / ("x" * 90) / "photo 1.jpg"
-    answer = LabelledPhoto(photo, "tensorflow", ("ant", "bee"), (0.75, 0.25))
-    print_table("answers", [answer, answer])
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"{photo}  (tensorflow)"
-    assert lines.count(lines[0]) == 2
-    assert lines[1].split() == ["ant", "75.0", "%"]  # no head and no rule over columns without a name
-    assert lines[lines.index(lines[0], 1) - 1] == ""
-    assert max(len(line) for line in lines if line != lines[0]) <= 80

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
-from dataclasses import asdict
 
 import pytest
-from typer.main import get_command
 
 from tests.support.pages import HOSTILE, Reader, read
-from tests.support.report_documents import documents, measurement, report_of, train_benchmark
+from tests.support.report_documents import documents, report_of
 from tests.support.runner_ids import runner
-from trtpoets.cli.main import app
 from trtpoets.core.errors import MissingDependency
-from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import Photo
-from trtpoets.judge.bench.benchmark import BenchConfig
-from trtpoets.judge.evaluation_file import Evaluations
-from trtpoets.judge.gate import GateConfig, gate_from_evaluations
 from trtpoets.reporting.html import page_from_report
-from trtpoets.reporting.sections.provenance import commands_from_report
 
 
 def test_one_file_that_needs_nothing_else(photos: dict[str, Photo]) -> None:
@@ -102,57 +93,6 @@ def test_the_verdict_comes_first_and_every_part_is_there(photos: dict[str, Photo
         place = text.index(part, place)
 
 
-def test_clocks_intervals_and_spreads_are_shown_where_they_were_measured() -> None:
-    content = documents()
-    text = read(content).text
-    assert "Three clocks" not in text
-    assert "round by round" not in text
-    assert "INVALID" not in text
-    content["benchmark"]["measurements"][3] |= {"valid": False, "speedup": None, "reason": "too busy"}
-    text = read(content).text
-    assert "onnxruntime-fp16 8 25.0 INVALID 320" in text
-    assert "Not valid: 1 of 4 measurements onnxruntime-fp16 at batch 8: too busy" in text
-    content = documents()
-    rows = content["benchmark"]["measurements"]
-    rows[1] |= {
-        "speedup_low": 2.4,
-        "speedup_high": 2.6,
-        "p99_ms": 4.9,
-        "quantiles_ms": [3.5 + 0.1 * i for i in range(21)],
-        "end_to_end": {"count": 64, "p50_ms": 7.25, "p90_ms": 8.0, "p99_ms": None},
-        "device": {
-            "count": 64,
-            "p50_ms": 1.5,
-            "p90_ms": 1.6,
-            "p99_ms": None,
-            "h2d_ms": 0.25,
-            "compute_ms": 1.125,
-            "d2h_ms": 0.125,
-            "enqueue_ms": 0.0625,
-            "graph": False,
-        },
-    }
-    reader = read(content)
-    assert "2.50× 2.40–2.60" in reader.text
-    assert "round by round" in reader.text
-    assert "Three clocks, ms (medians)" in reader.text
-    assert "onnxruntime-fp16 1 4.00 7.25 0.25 1.12 0.12 0.06" in reader.text
-    assert "Loading, first inference, peak memory runner" in reader.text
-    assert "onnxruntime-fp16 1 1.00 12.0 321 Mistakes" in reader.text  # no sensor, no GPU: no columns for them
-    rows[1] |= {"joules_per_photo": 0.0021}
-    text = read(content).text
-    assert "peak memory, energy above idle runner" in text
-    assert "onnxruntime-fp16 1 1.00 12.0 321 2.1" in text
-    assert "trtexec before version 11" in reader.text
-    assert "as long as computing" not in reader.text
-    rows[1]["device"] |= {"enqueue_ms": 1.0, "d2h_ms": 1.2}
-    text = read(content).text
-    assert "onnxruntime-fp16 at batch 1: queueing takes about as long as computing; a CUDA graph or a larger" in text
-    assert "onnxruntime-fp16 at batch 1: copying takes as long as computing" in text
-    labels = " ".join(str(figure["aria-label"]) for figure in reader.all("figure")).replace("\u00a0", " ")
-    assert "onnxruntime-fp16 median 4.00 ms, p90 4.40, p99 4.90" in labels
-
-
 def test_what_else_a_benchmark_says_is_shown() -> None:
     content = documents()
     plain = read(content).text
@@ -227,73 +167,6 @@ def test_the_health_of_a_folder_and_how_it_was_trained() -> None:
     assert "trtpoets bench insects --batch 1 --batch 4 --seconds 0.5 --keras --threads 2 trtpoets report" in text
 
 
-def test_the_commands_on_the_page_are_commands() -> None:
-    content = documents()
-    content |= {"opset": 17, "train_benchmark": train_benchmark()}
-    content["train_benchmark"]["config"] = {"learning_rates": [0.001, 0.01]}
-    content["quantisation"]["int8"] |= {
-        "calibration": {"asked": "auto", "photos": 64, "seed": 3, "method": "mse"},
-        "config": {"int8_share": 0.9, "max_float_layers": 4},
-        "head": {"kept": True, "why": "it helps"},
-    }
-    for card in content["engines"]:
-        card |= {"workspace_mib": 512, "optimization_level": 3, "version_compatible": True, "dla_core": 0}
-    evaluations = from_json(Evaluations, content["evaluation"], "x").evaluations
-    config = GateConfig(max_drop=0.5, min_agreement=98, runners=("onnxruntime-fp16",))
-    content["evaluation"]["gate"] = to_json(gate_from_evaluations(evaluations, config))
-    server = BenchConfig(batches=(4,), scenario="server", target_qps=50, max_p99_ms=20, loadgen=True, cpu=True)
-    content["benchmark"]["config"] = asdict(server)
-    commands = commands_from_report(report_of(content))
-    assert commands[1:] == [
-        "trtpoets export insects --opset 17",
-        (
-            "trtpoets quantize insects --precision fp16 --precision int8 --method auto --photos 64 --int8-share 0.9 "
-            "--max-fp16-layers 4 --refit-head --seed 3"
-        ),
-        (
-            "trtpoets build insects --precision fp16 --precision int8 --flavour rtx --batch 1:8:32 --workspace 512 "
-            "--optimization-level 3 --version-compatible --dla 0"
-        ),
-        "trtpoets evaluate insects --max-drop 0.5 --min-agreement 98 --runner onnxruntime-fp16",
-        (
-            "trtpoets bench insects --batch 4 --seconds 2.0 --cpu --scenario server --target-qps 50 --max-p99 20 "
-            "--loadgen --threads 0"
-        ),
-        "trtpoets bench insects --train --learning-rate 0.001 --learning-rate 0.01",
-        "trtpoets report insects",
-    ]
-    there = get_command(app).commands  # type: ignore[attr-defined]
-    for command in commands:
-        words = shlex.split(command)
-        options = {option for parameter in there[words[1]].params for option in parameter.opts}
-        assert {word for word in words if word.startswith("--")} <= options, command
-
-
-def test_learning_rates_beside_each_other() -> None:
-    content = documents()
-    assert "Learning rates" not in read(content).text
-    content["train_benchmark"] = train_benchmark()
-    reader = read(content)
-    text = reader.text.replace("\u00a0", " ")
-    assert "measured with 64 photos: 200 on the CPU (190 to 210) and 2,000 on the GPU (1,900 to 2,100)." in text
-    assert "0.001 has the lowest cross-entropy on the validation photos, 0.500; 0.01 comes within 5 %." in text
-    assert "0.001 cpu 100 80.0 % 0.500 2.0 s" in text
-    assert "1000 cpu – – diverged –" in text
-    assert "training on a GPU TensorFlow finds no GPU on this machine" in text
-    labels = [str(figure["aria-label"]) for figure in reader.all("figure")]
-    assert "validation cross-entropy by learning rate; at the end 0.001 0.500, 0.01 0.500" in labels
-
-
-def test_many_batch_sizes_are_a_click_away() -> None:
-    content = documents()
-    names = ("tensorflow", "onnxruntime-fp32", "rtx-fp16", "tflite-int8")
-    rows = [measurement(name, batch, 1.0 * batch) for batch in (1, 2, 4, 8, 16) for name in names]
-    content["benchmark"]["measurements"] = rows
-    reader = read(content)
-    assert "The other batch sizes" in reader.text
-    assert "photos in a batch" in reader.text
-
-
 def test_changed_answers_are_shown_once(photos: dict[str, Photo]) -> None:
     content = documents(photos=list(photos.values()))
     narrow = content["evaluation"]["evaluations"][-1]
@@ -358,17 +231,6 @@ def test_each_part_may_be_missing(missing: str) -> None:
     content = documents()
     del content[missing]
     assert "Skipped" in read(content).text
-
-
-def test_invalid_and_missing_numbers_are_reported() -> None:
-    content = documents()
-    content["benchmark"]["measurements"] = [
-        measurement("tensorflow", 1, 10.0, 1.0, p99_ms=12.0),
-        measurement("onnxruntime-int8", 1, 2.0, valid=False, reason="wrong: 3 % right", p90_ms=None),
-    ]
-    text = read(content).text
-    assert "Not valid: 1 of 2 measurements onnxruntime-int8 at batch 1: wrong: 3" in text
-    assert "too few inferences were timed for that percentile" in text
 
 
 def test_the_same_report_gives_the_same_page(photos: dict[str, Photo]) -> None:

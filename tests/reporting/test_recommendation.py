@@ -6,12 +6,11 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 import trtpoets
+from tests.support.recommendations import FP16, FP16_8, INT8, TENSORFLOW, chosen_of, measured
 from tests.support.report_documents import documents, measurement, report_of
 from tests.support.runner_ids import runner
 from trtpoets.cli import main
@@ -22,28 +21,9 @@ from trtpoets.core.workspace import Workspace, seal_card
 from trtpoets.judge.bench.benchmark import BenchConfig
 from trtpoets.judge.gate import Check, Gate, GateConfig, GateOutcome, RunnerGate
 from trtpoets.pipeline import result_status
-from trtpoets.reporting.model import Documents, Report, Sentence
+from trtpoets.reporting.model import Documents
 from trtpoets.reporting.near_misses import require_recommended
-from trtpoets.reporting.recommendation import Candidate, Limits, Recommendation, recommendation_from_report
-
-
-def measured(*rows: dict[str, Any]) -> Report:
-    """A report whose benchmark has these rows. INT8 loses 3 of 30 photos, FP16 none."""
-    content = documents()
-    content["benchmark"]["measurements"] = list(rows)
-    return report_of(content)
-
-
-TENSORFLOW = measurement("tensorflow", 1, 10.0, 1.0, p99_ms=12.0, p99_bound_ms=12.5)
-FP16 = measurement("onnxruntime-fp16", 1, 4.0, 2.5, p99_ms=4.6, p99_bound_ms=4.8)
-FP16_8 = measurement("onnxruntime-fp16", 8, 25.0, 2.0, p99_ms=28.0, p99_bound_ms=29.0)
-INT8 = measurement("onnxruntime-int8", 1, 2.0, 5.0, p99_ms=2.4, p99_bound_ms=2.5)
-
-
-def chosen_of(recommendation: Recommendation) -> Candidate:
-    """The candidate that is recommended; fails if there is none."""
-    assert recommendation.chosen is not None
-    return recommendation.chosen
+from trtpoets.reporting.recommendation import Limits, Recommendation, recommendation_from_report
 
 
 def test_the_most_photos_within_the_limits() -> None:
@@ -68,14 +48,6 @@ def test_the_most_photos_within_the_limits() -> None:
     assert "for 10.0 points of accuracy lost (" in loose.sentence
     require_recommended(loose)
     assert from_json(Recommendation, json.loads(json.dumps(to_json(loose), allow_nan=False)), "x") == loose
-
-
-def test_rates_that_noise_explains_are_alike() -> None:
-    slower = measurement("onnxruntime-fp16", 1, 4.0, 2.5)
-    report = measured(slower, measurement("onnxruntime-fp16", 8, 31.2, 2.0))  # 2.5 % more photos/s
-    assert chosen_of(recommendation_from_report(report)).batch == 1
-    report = measured(slower, measurement("onnxruntime-fp16", 8, 30.0, 2.0))  # 6 % more
-    assert chosen_of(recommendation_from_report(report)).batch == 8
 
 
 def test_tensorflow_stays_when_nothing_beats_it() -> None:
@@ -130,35 +102,6 @@ def test_a_tflite_file_is_judged_by_its_own_answers() -> None:
     assert "ship int8.tflite through tflite, one photo" in recommendation.sentence
 
 
-def test_nothing_fits_and_the_nearest_says_what_it_lacks() -> None:
-    recommendation = recommendation_from_report(measured(TENSORFLOW, FP16, INT8), Limits(max_p99=3))
-    assert recommendation.chosen is None
-    assert recommendation.sentence == ""
-    with pytest.raises(GateFailed) as caught:
-        require_recommended(recommendation, "my flowers")
-    assert caught.value.exit_code == 3
-    assert caught.value.message == (
-        "no runner fits; the nearest is onnxruntime-fp16 at batch 1: its p99 is 4.60 ms, 3 are allowed"
-    )
-    assert caught.value.hint == "trtpoets recommend 'my flowers' --max-drop 0.5 --max-p99 4.8"
-    loosened = recommendation_from_report(measured(TENSORFLOW, FP16, INT8), Limits(max_drop=0.5, max_p99=4.8))
-    assert chosen_of(loosened).runner.name == "onnxruntime-fp16"
-
-
-def test_a_p99_that_is_not_known_is_measured_not_guessed() -> None:
-    few = measurement("onnxruntime-fp16", 1, 4.0, 2.5)
-    recommendation = recommendation_from_report(measured(TENSORFLOW, few), Limits(max_p99=5))
-    with pytest.raises(MissingArtefact) as caught:
-        require_recommended(recommendation, "x")
-    assert "200 inferences can't support a p99 (662 could)" in caught.value.message
-    assert caught.value.hint == "trtpoets bench x --batch 1 --seconds 6"
-    # What its p90 rules out needs no p99.
-    recommendation = recommendation_from_report(measured(few), Limits(max_p99=4.1))
-    with pytest.raises(GateFailed, match=r"its p90 is 4\.40 ms, 4\.1 are allowed") as failed:
-        require_recommended(recommendation, "x")
-    assert failed.value.hint == "measure its p99: trtpoets bench x --batch 1 --seconds 6"
-
-
 def test_a_p99_is_held_to_its_bound_and_not_to_its_estimate() -> None:
     recommendation = recommendation_from_report(measured(FP16), Limits(max_p99=4.7))
     with pytest.raises(GateFailed, match=r"its p99 may be 4\.80 ms, 4\.7 are allowed") as caught:
@@ -169,18 +112,6 @@ def test_a_p99_is_held_to_its_bound_and_not_to_its_estimate() -> None:
     with pytest.raises(MissingArtefact, match="700 inferences count as 331 independent ones, 662 are needed") as result:
         require_recommended(recommendation, "x")
     assert result.value.hint == "trtpoets bench x --batch 1 --seconds 7"
-
-
-def test_rates_that_the_rounds_can_not_tell_apart_are_alike() -> None:
-    rng = np.random.default_rng(0)
-    rounds = [float(round_) for round_ in 4.0 * np.exp(rng.normal(0, 0.1, 20))]
-    wide = {**FP16, "round_p50_ms": rounds}
-    two = {**FP16_8, "photos_per_s": 280.0, "round_p50_ms": [8 * round_ / 1.12 for round_ in reversed(rounds)]}
-    chosen = chosen_of(recommendation_from_report(measured(wide, two), Limits()))
-    assert chosen.batch == 1, "12 % more photos/s are noise, where rounds differ by 10 %"
-    two["round_p50_ms"] = [8 * 4.0 / 1.12] * 20
-    wide["round_p50_ms"] = [4.0] * 20
-    assert chosen_of(recommendation_from_report(measured(wide, two), Limits())).batch == 8
 
 
 def test_a_number_that_is_not_valid_is_no_reason() -> None:
@@ -195,17 +126,6 @@ def test_a_number_that_is_not_valid_is_no_reason() -> None:
     recommendation = recommendation_from_report(measured(busy, {**busy, "batch": 8}), Limits(max_p99=1))
     with pytest.raises(MissingArtefact, match=r"too busy \(1 more are undecided\)"):
         require_recommended(recommendation)
-
-
-def test_the_verdict_says_why_nothing_can_be_recommended() -> None:
-    report = measured(
-        {**FP16, "valid": False, "reason": "too busy"}, {**TENSORFLOW, "valid": False, "reason": "too busy"}
-    )
-    assert report.verdict[0] == Sentence(
-        "ship",
-        "Nothing that was measured can be recommended. onnxruntime-fp16 at batch 1: its measurement is not "
-        "valid: too busy.",
-    )
 
 
 def test_quantize_is_listened_to() -> None:
@@ -225,12 +145,6 @@ def test_quantize_is_listened_to() -> None:
     assert chosen_of(strict).precision == "fp16"
     assert strict.rejected[0].lacks[0].text == ("it loses 2 points on 100 validation photos, 1 points are allowed")
     assert chosen_of(recommendation_from_report(report, Limits(max_drop=3))).precision == "int8"
-
-
-def test_nothing_measured() -> None:
-    with pytest.raises(MissingArtefact, match="no runner was both evaluated and benched at batch 3") as caught:
-        require_recommended(recommendation_from_report(measured(FP16), Limits(batches=(3,))), "x")
-    assert caught.value.hint == "trtpoets evaluate x && trtpoets bench x --batch 3"
 
 
 @pytest.mark.parametrize("limits", [{"max_drop": -1}, {"max_drop": 100}, {"max_p99": 0}, {"max_p99": float("inf")}])

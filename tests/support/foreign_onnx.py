@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+
+from tests.support.tiny import tiny_graph
 
 SIDE = 16
 LABELS = ("ant", "bee", "cow", "dog", "eel")
@@ -56,4 +59,16 @@ def colour_classifier(path: Path, labels: tuple[str, ...] = LABELS, batch: str |
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(model.SerializeToString())
     (path.parent / "labels.txt").write_text("\n".join(labels), encoding="utf-8")
+    return path
+
+
+def external(folder: Path, scale: float = 1.0, location: str = "net.onnx.data") -> Path:
+    """A tiny network whose head is `scale` times the usual, every weight in `location`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = tiny_graph()
+    for tensor in model.graph.initializer:
+        if tensor.name == "fc":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(scale), "fc"))
+    path = folder / "net.onnx"
+    onnx.save(model, str(path), save_as_external_data=True, location=location, size_threshold=0)
     return path

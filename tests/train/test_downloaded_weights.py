@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -88,8 +90,9 @@ def test_the_first_download_is_recorded_and_a_changed_one_refused(
 
 def test_the_md5_of_keras_and_the_pinned_sha256_are_checked(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, b"another file")
-    with pytest.raises(BadArtefact, match=f"instead of {MD5_SOURCE.md5}, which Keras publishes"):
+    with pytest.raises(BadArtefact, match=f"instead of {MD5_SOURCE.md5}, which Keras publishes") as caught:
         published_weights(WITH_MD5, MD5_SOURCE)
+    assert "--weights FILE" in caught.value.hint  # deleting a record would not help
     monkeypatch.setattr(
         backbones, "PINNED", MappingProxyType({MD5_SOURCE.file: sha256(b"it"), UNPINNED_SOURCE.file: "0" * 64})
     )
@@ -145,4 +148,45 @@ def test_the_script_that_pins(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_pinned_is_a_sha256_of_a_file_in_the_table() -> None:
     files = {keras_source(row).file for row in BACKBONES.values() if row.needs_download}
     assert set(backbones.PINNED) <= files
-    assert all(len(value) == 64 and set(value) <= set("0123456789abcdef") for value in backbones.PINNED.values())
+    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in backbones.PINNED.values())
+    assert len(set(backbones.PINNED.values())) == len(backbones.PINNED)  # two files are never the same
+
+
+def test_each_md5_of_keras_has_the_right_form_and_one_file() -> None:
+    sources = [keras_source(row) for row in BACKBONES.values() if row.needs_download]
+    assert len({source.file for source in sources}) == len(sources) == 21
+    md5s = [source.md5 for source in sources if source.md5 is not None]
+    assert all(re.fullmatch("[0-9a-f]{32}", value) for value in md5s)
+    assert len(set(md5s)) == len(md5s)
+
+
+def test_the_md5s_are_those_of_the_installed_keras() -> None:
+    """Each MD5 with the 1,000-class layer is in the source of keras.applications."""
+    modules = {"InceptionV3": "inception_v3", "ResNet50": "resnet", "EfficientNetB0": "efficientnet"}
+    installed = importlib.util.find_spec("keras")  # importing it would take seconds
+    assert installed is not None
+    assert installed.origin is not None
+    folder = Path(installed.origin).parent / "src" / "applications"
+    for row in BACKBONES.values():
+        if row.needs_download and (source := keras_source(row)).md5 is not None:
+            text = (folder / f"{modules.get(source.function, 'mobilenet_v3')}.py").read_text(encoding="utf-8")
+            assert source.md5 in text, row.name
+
+
+def test_the_security_model_lists_how_each_download_is_identified() -> None:
+    """The table of docs/explanations/security.md has each backbone that is downloaded, once, in the right row."""
+    text = (Path(__file__).parents[2] / "docs" / "explanations" / "security.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (`.*?) \| (\S.*?) \|$", text.partition("## Downloaded weights")[2], re.MULTILINE))
+    listed = {name: how for names, how in rows.items() for name in re.findall(r"`([^`]+)`", names)}
+    v1 = {name for name in BACKBONES if re.fullmatch(r"mobilenet_[01]\..*", name)}
+    how_v1 = listed.pop("mobilenet_ALPHA_PIXELS")
+    expected = {}
+    for name, row in BACKBONES.items():
+        if row.needs_download:
+            source = keras_source(row)
+            expected[name] = "sha256" if source.sha256 else "MD5" if source.md5 else "first download"
+    assert len(v1) == 16
+    assert {expected.pop(name) for name in v1} == {"first download"}
+    assert "first download" in how_v1
+    assert set(listed) == set(expected)
+    assert all(listed[name].startswith(f"the {how}") for name, how in expected.items())

@@ -206,9 +206,11 @@ class _Case:
                 show_trial=True,
             )
         if confirmed is None:
-            for fact in likely:
-                if not _agrees(fact, best.contract.pixels):
-                    self._warnings.append(f"the photos decided otherwise, but it was likely that {fact.evidence.text}")
+            others = [fact.evidence.text for fact in likely if not _agrees(fact, best.contract.pixels)]
+            if others:
+                self._warnings.append(
+                    f"the photos decided otherwise, but it was likely that {'; or that '.join(dict.fromkeys(others))}"
+                )
             return best.contract.pixels
         pixels = _pixels_of(confirmed)
         self._evidence.append(confirmed.evidence)

@@ -29,11 +29,13 @@ class Clues:
 class FixedPixels:
     """Pixel values that the graph itself determines, such as a Rescaling layer or the scale of an integer input.
 
-    `pixels` are those to give to the input of the network.
+    `pixels` are those to give to the input of the network. `channels_known` says whether the graph also determines the
+    order of their channels.
     """
 
     pixels: Pixels
     evidence: Evidence
+    channels_known: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,4 +26,4 @@ def size_from_facts(facts: tuple[Fact, ...]) -> tuple[int, int] | None:
 def _of_fixed(fixed: FixedPixels) -> Fact:
     pixels = fixed.pixels
     differ = len({*zip(pixels.scale, pixels.offset, strict=True)}) > 1
-    return Fact(fixed.evidence, pixels, channels_known=differ)
+    return Fact(fixed.evidence, pixels, channels_known=differ or fixed.channels_known)

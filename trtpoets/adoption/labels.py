@@ -12,6 +12,7 @@ from typing import Any
 from trtpoets.adoption.foreign import ForeignModel
 from trtpoets.adoption.metadata import literal_dict, ultralytics_metadata
 from trtpoets.adoption.neighbours import LARGEST, find_beside, json_value
+from trtpoets.adoption.paddle import FILE, paddle_labels
 from trtpoets.core.errors import BadInput
 from trtpoets.core.formatting import many
 from trtpoets.core.original import Evidence, Source, classes_of
@@ -76,12 +77,13 @@ def labels_for(foreign: ForeignModel, option: Path | None = None) -> tuple[tuple
             if found.is_for_labels:
                 other_counts.append(found)
             continue
+        fitting, renamed = _distinct(fitting)
         _check(fitting, found.where)
         background = " and the class background before them" if len(fitting) > len(found.labels) else ""
         skipped = "".join(
             f"; {one.where} has {many(len(one.labels), 'label')} and was not used" for one in other_counts
         )
-        return fitting, Evidence("labels", found.source, f"{found.where}{background}{skipped}")
+        return fitting, Evidence("labels", found.source, f"{found.where}{background}{renamed}{skipped}")
     if other_counts:
         raise _other_count(other_counts[0].where, len(other_counts[0].labels), count)
     names = tuple(f"class {number}" for number in range(count))
@@ -95,14 +97,8 @@ def labels_of_file(path: Path) -> tuple[str, ...]:
         text = read_text(path, LARGEST)
     except FileNotFoundError as error:
         raise BadInput(f"{path} does not exist", hint="check the path given with --labels", code="TP9440") from error
-    except OSError as error:
-        raise BadInput(
-            f"{path} can't be read: {error.strerror}", hint="check the path given with --labels", code="TP9441"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{path} is not a text file in UTF-8", hint="save the labels as UTF-8, one per line", code="TP9442"
-        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error, "") from error
     labels = _labels_of_text(text)
     if labels is None:
         raise BadInput(
@@ -113,14 +109,27 @@ def labels_of_file(path: Path) -> tuple[str, ...]:
     return labels
 
 
+def _unreadable(path: Path, error: OSError | UnicodeDecodeError, hint: str) -> BadInput:
+    if isinstance(error, OSError):
+        return BadInput(
+            f"{path} can't be read: {error.strerror}",
+            hint=hint or "check the path given with --labels",
+            code="TP9441",
+        )
+    return BadInput(
+        f"{path} is not a text file in UTF-8", hint=hint or "save the labels as UTF-8, one per line", code="TP9442"
+    )
+
+
 def _of_option(option: Path, count: int) -> tuple[tuple[str, ...], Evidence]:
     labels = labels_of_file(option)
     fitting = _fitted(labels, count)
     if fitting is None:
         raise _other_count(str(option), len(labels), count)
+    fitting, renamed = _distinct(fitting)
     _check(fitting, str(option))
     background = ", and the class background before them" if len(fitting) > len(labels) else ""
-    return fitting, Evidence("labels", Source.OPTION, f"{option.name}, given with --labels{background}")
+    return fitting, Evidence("labels", Source.OPTION, f"{option.name}, given with --labels{background}{renamed}")
 
 
 def _of_metadata(foreign: ForeignModel) -> Iterator[_Found]:
@@ -133,6 +142,9 @@ def _of_metadata(foreign: ForeignModel) -> Iterator[_Found]:
         labels = _labels_of_text(text) if name in named or "label" in name or name == "dict.txt" else None
         if labels:
             yield _Found(labels, f"{name} inside {foreign.path.name}", Source.METADATA)
+    labels = paddle_labels(foreign)
+    if labels:
+        yield _Found(labels, f"label_list in {FILE}", Source.METADATA)
     for key in ("character", "labels", "classes", "class_names", "id2label", "names"):
         value = "" if key == "names" and ultralytics else foreign.clues.metadata.get(key, "")
         labels = _labels_of_text(value)
@@ -144,13 +156,15 @@ def _beside(foreign: ForeignModel) -> Iterator[_Found]:
     stem = foreign.path.stem
     own = [name.format(stem) for name in _OWN]
     for path in find_beside(foreign, [*own, *_NAMES]):
+        is_for_labels = "label" in path.name or path.name in _FOR_LABELS
         try:
             labels = _labels_of_text(read_text(path, LARGEST))
-        except (OSError, UnicodeDecodeError, BadInput):
+        except (OSError, UnicodeDecodeError, BadInput) as error:
+            if is_for_labels and isinstance(error, (OSError, UnicodeDecodeError)):
+                raise _unreadable(path, error, "correct it, or give another file: --labels FILE") from error
             continue
         # A text or settings file of another purpose has no labels, or one line.
         if labels is not None and (len(labels) > 1 or path.name in _NAMES[:6]):
-            is_for_labels = "label" in path.name or path.name in _FOR_LABELS
             yield _Found(labels, f"{path.name} beside the file", Source.METADATA, is_for_labels)
 
 
@@ -232,6 +246,24 @@ def _fitted(labels: tuple[str, ...], count: int) -> tuple[str, ...] | None:
 
 _FEWEST_WITH_BACKGROUND = 100
 """Only lists of at least this length are completed with a background class; a shorter one is of another classifier."""
+
+
+_REPEATED_SHARE = 0.01
+"""Up to this share of the labels may be repeated. More repetitions are a mistake in the file."""
+
+
+def _distinct(labels: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """Return different labels, and a text about those that were repeated: "crane" twice is "crane (134)" and so on.
+
+    The usual names of ImageNet's 1,000 classes contain crane, the bird and the machine.
+    """
+    counts = Counter(labels)
+    repeated = [label for label, count in counts.items() if count > 1]
+    if not 0 < len(repeated) <= _REPEATED_SHARE * len(labels):
+        return labels, ""
+    names = tuple(f"{label} ({place})" if counts[label] > 1 else label for place, label in enumerate(labels))
+    renamed = ", ".join(name for name, label in zip(names, labels, strict=True) if counts[label] > 1)
+    return names, f"; repeated names have the number of their class: {renamed}"
 
 
 def _check(labels: Sequence[str], where: str) -> None:

@@ -6,6 +6,7 @@ Everything that depends on the format goes through `LoadedModel` and `fp32_from_
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,9 +16,10 @@ from trtpoets.convert.parity import LIMIT
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.file_kinds import FileKind, kind_of_file, other_kind
 from trtpoets.core.files import atomic_folder
+from trtpoets.core.model_json import write_model_json
 from trtpoets.core.original import Format
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.reading import NotReadable
+from trtpoets.core.reading import LARGEST_NETWORK_FILE, NotReadable
 from trtpoets.core.types import Classifier, ModelSpec, OnnxModel
 from trtpoets.device.originals import onnx_or_tflite_network
 
@@ -55,7 +57,7 @@ class _FileModel:
     def write(self, spec: ModelSpec, folder: Path) -> Classifier:
         assert spec.original is not None
         with atomic_folder(folder) as part:
-            write_description(spec, part)
+            write_model_json(spec, part)
             copy = part / "original" / spec.original.file
             copy.parent.mkdir()
             if self.model.format is Format.ONNX:
@@ -84,7 +86,7 @@ class _TensorFlowModel:
 
         assert spec.original is not None
         with atomic_folder(folder) as part:
-            write_description(spec, part)
+            write_model_json(spec, part)
             copy = part / "original" / spec.original.file
             if self.model.path.is_dir():
                 shutil.copytree(self.model.path, copy)
@@ -117,22 +119,36 @@ def load_foreign(path: Path, *, allow_code: bool = False) -> LoadedModel:
     raise other_kind(path, kind, EXPECTED)
 
 
+@dataclass(frozen=True)
+class Fp32File:
+    """fp32.onnx of a classifier, and how it is compared with the classifier.
+
+    The scores may differ by `tolerance`. `rounding` is the path of a variant to compare instead, None for most: it
+    rounds as the integers of a TFLite file do, while `model` clips where they saturate and does not round.
+    """
+
+    model: OnnxModel
+    tolerance: float = LIMIT
+    rounding: Path | None = None
+
+
 def fp32_from_classifier(
     classifier: Classifier, out: Path, scratch: Path, config: ExportConfig, progress: Progress = silent
-) -> tuple[OnnxModel, Path | None]:
+) -> Fp32File:
     """Write fp32.onnx of any classifier.
 
-    For an integer TFLite file, the second result is a file in the folder `scratch` that rounds as the original does,
-    to compare with; fp32.onnx clips where the integers saturate, and does not round.
+    For an integer TFLite file and an ONNX file with Q/DQ pairs, `Fp32File.rounding` is written into `scratch`.
     """
     original = classifier.spec.original
     if original is None or original.format.is_tensorflow:
-        return onnx_from_classifier(classifier, out, config, progress), None
+        return Fp32File(onnx_from_classifier(classifier, out, config, progress))
     assert classifier.original is not None
     if original.format is Format.ONNX:
         from trtpoets.adoption.onnx import fp32_from_onnx
 
-        return fp32_from_onnx(classifier.original, classifier.spec, out, config.opset), None
+        pairs = scratch / "rounded.onnx"
+        model, tolerance = fp32_from_onnx(classifier.original, classifier.spec, out, config.opset, pairs)
+        return Fp32File(model, tolerance, pairs if pairs.is_file() else None)
     from trtpoets.adoption.onnx import wrap_network
     from trtpoets.adoption.tflite import network_from_tflite
 
@@ -140,24 +156,19 @@ def fp32_from_classifier(
     rounds = rounded is not smooth
     model = wrap_network(smooth, "values", "answers", classifier.spec, out, config.opset)
     if not rounds:
-        return model, None
-    return model, wrap_network(
-        rounded, "values", "answers", classifier.spec, scratch / "rounded.onnx", config.opset
-    ).path
+        return Fp32File(model)
+    variant = wrap_network(rounded, "values", "answers", classifier.spec, scratch / "rounded.onnx", config.opset)
+    return Fp32File(model, rounding=variant.path)
 
 
-def score_tolerance(classifier: Classifier) -> float:
-    """Return by how much the scores of fp32.onnx may differ from the classifier's.
-
-    More than the order of additions causes if an adopted ONNX file computes in float16: its own scores are rounded.
-    """
+def brings_scales(classifier: Classifier) -> bool:
+    """Return whether a classifier is an adopted ONNX file with Q/DQ pairs of its own."""
     original = classifier.spec.original
     if original is None or original.format is not Format.ONNX or classifier.original is None:
-        return LIMIT
-    from trtpoets.adoption.onnx.float32 import HALF_TOLERANCE, computes_in_half
-    from trtpoets.adoption.onnx.opened import open_onnx
+        return False
+    from trtpoets.adoption.onnx import has_own_pairs
 
-    return HALF_TOLERANCE if computes_in_half(open_onnx(classifier.original).model) else LIMIT
+    return has_own_pairs(classifier.original, original)
 
 
 def _kind(path: Path) -> FileKind:
@@ -172,7 +183,7 @@ def _kind(path: Path) -> FileKind:
             code="TP9501",
         )
     try:
-        kind = kind_of_file(path)
+        kind, size = kind_of_file(path), path.stat().st_size
     except FileNotFoundError as error:
         raise MissingArtefact(f"{path} does not exist", hint="check the path", code="TP9502") from error
     except NotReadable as error:
@@ -182,14 +193,10 @@ def _kind(path: Path) -> FileKind:
             f"{path} can't be read: {error.strerror}", hint="check its permissions", code="TP9504"
         ) from error
     if kind is None:
+        limit = f", more than the {LARGEST_NETWORK_FILE:,} that are read" if size > LARGEST_NETWORK_FILE else ""
         raise BadArtefact(
-            f"{path} is not {EXPECTED}, and its kind is unknown",
+            f"{path} is not {EXPECTED}, and its kind is unknown; it has {size:,} bytes{limit}",
             hint="export the network to ONNX with the program that wrote it",
             code="TP9505",
         )
     return kind
-
-
-def write_description(spec: ModelSpec, folder: Path) -> None:
-    """Write model.json into a classifier's folder."""
-    (folder / "model.json").write_text(spec.to_json() + "\n", encoding="utf-8", errors="surrogateescape")

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
 from typing import Any
 
 from trtpoets.adoption.contract import RAW, SIGNED, UNIT, Geometry, Pixels, Triple, pixels_from_mean_and_std
 from trtpoets.adoption.facts import Fact, is_integer, nearly_same_values, raw_feed
 from trtpoets.adoption.foreign import ForeignModel
 from trtpoets.adoption.neighbours import json_beside, number_of, triple_of
+from trtpoets.adoption.paddle import paddle_facts
 from trtpoets.core.original import Channels, Evidence, Format, Source
 from trtpoets.core.types import LARGEST_SIDE, Resize
 
@@ -31,6 +33,7 @@ def metadata_facts(foreign: ForeignModel) -> tuple[Fact, ...]:
         *_of_ultralytics(foreign),
         *_of_normalization_options(foreign),
         *_of_custom_vision_properties(foreign),
+        *paddle_facts(foreign),
     )
 
 
@@ -104,9 +107,13 @@ def normalised(mean: Any, std: Any, scale: float, channels: Channels = Channels.
         return None
     if any(abs(value) > _LARGEST_MEAN for value in means) or any(not 1e-4 <= value <= 1e4 for value in stds):
         return None
+    pixels = pixels_from_mean_and_std(means, stds, scale, channels, name)
+    if not name and means == (0.0, 0.0, 0.0):
+        plain = (values for values in (RAW, UNIT) if replace(values, channels=channels).same_as(pixels))
+        name = next((values.name for values in plain), "")
     if not name:
         name = f"mean {_text(means)}, std {_text(stds)}" + ("" if scale == 1 else f" of x * {scale:.4g}")
-    return pixels_from_mean_and_std(means, stds, scale, channels, name)
+    return replace(pixels, name=name)
 
 
 def crop_of(kept: float | None, resized: float | None) -> Geometry | None:
@@ -123,17 +130,24 @@ def _of_preprocessor_config(foreign: ForeignModel) -> list[Fact]:
         return []
     source = "preprocessor_config.json of Hugging Face"
     pixels, geometry = _huggingface_pixels(config), _huggingface_geometry(config)
-    size = size_of(config.get("crop_size")) if config.get("do_center_crop") else size_of(config.get("size"))
+    size = _huggingface_size(config)
     facts = []
     if pixels is not None:
         facts.append(Fact(_metadata("pixels", f"{source} states {pixels.text}"), pixels, size=size))
     if geometry is not None:
         facts.append(Fact(_metadata("resize", f"{source} states {geometry.text}"), geometry=geometry, size=size))
+    else:
+        facts += _of_stretch_before_crop(config, source)
     return facts
 
 
+def _huggingface_kind(config: dict[str, Any]) -> str:
+    """Return the class that wrote the settings. Its name decides what keys mean, and what absent ones mean."""
+    return str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
+
+
 def _huggingface_pixels(config: dict[str, Any]) -> Pixels | None:
-    kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
+    kind = _huggingface_kind(config)
     flipped = config.get("do_flip_channel_order", "MobileViT" in kind) is True
     channels = Channels.BGR if flipped else Channels.RGB
     factor: float | None = 1.0
@@ -144,30 +158,83 @@ def _huggingface_pixels(config: dict[str, Any]) -> Pixels | None:
     shift = 1.0 if config.get("rescale_offset") is True or config.get("offset") is True else 0.0
     means: Triple | None = (0.0, 0.0, 0.0)
     stds: Triple | None = (1.0, 1.0, 1.0)
-    if config.get("do_normalize", "image_mean" in config) is True:
+    # MobileViT's never normalises, but lists the mean and std that it inherits.
+    if config.get("do_normalize", "image_mean" in config and "MobileViT" not in kind) is True:
         means, stds = triple_of(config.get("image_mean")), triple_of(config.get("image_std"))
     if means is None or stds is None:
         return None
+    shifted = [mean + shift for mean in means]
+    # EfficientNet's divides by the standard deviation a second time for classifiers (image_processing_efficientnet.py).
+    if config.get("include_top") is True and "EfficientNet" in kind:
+        stds = (stds[0] ** 2, stds[1] ** 2, stds[2] ** 2)
     if flipped:
-        means, stds = means[::-1], stds[::-1]
-    return normalised([mean + shift for mean in means], list(stds), factor, channels)
+        shifted, stds = shifted[::-1], stds[::-1]
+    return normalised(shifted, list(stds), factor, channels)
 
 
 def _huggingface_geometry(config: dict[str, Any]) -> Geometry | None:
+    """Return how photos are resized; None if it is not stated, or not as any Geometry does."""
     if config.get("do_resize", True) is not True:
         return None
+    kind, share = _huggingface_kind(config), number_of(config.get("crop_pct"))
+    size, shorter = config.get("size"), _shorter_side(config)
+    if share and (shorter is not None or "PoolFormer" in kind):  # ConvNeXt: a crop below 384 pixels, then stretch
+        is_stretched = shorter is not None and shorter >= 384 and "PoolFormer" not in kind
+        return Geometry(Resize.STRETCH) if is_stretched else crop_of(share, 1.0)
+    if config.get("do_center_crop", "Levit" in kind or "Perceiver" in kind) is True:
+        return _huggingface_crop(config)
+    return Geometry(Resize.STRETCH) if shorter is None and size_of(size) is not None else None
+
+
+def _huggingface_crop(config: dict[str, Any]) -> Geometry | None:
+    kind, size, kept = _huggingface_kind(config), config.get("size"), size_of(config.get("crop_size"))
+    shorter = _shorter_side(config) or number_of(size)
+    if "Levit" in kind:  # the shorter side is resized to 256/224 of `size`
+        kept = kept or size_of(shorter)
+        return crop_of(min(kept), shorter * 256 / 224) if kept and shorter else None
+    if "Perceiver" in kind:  # cropped before it is resized
+        final = size_of(size)
+        return crop_of(min(final), min(kept)) if kept and final else None
+    stretched = _stretched_before_crop(config)
+    if kept is not None and stretched is not None:
+        return Geometry(Resize.STRETCH) if stretched == kept else None
+    return crop_of(min(kept), shorter) if kept else None
+
+
+def _shorter_side(config: dict[str, Any]) -> float | None:
     size = config.get("size")
-    shorter = number_of(size.get("shortest_edge")) if isinstance(size, dict) else None
-    if config.get("do_center_crop") is True:
-        kept = size_of(config.get("crop_size"))
-        if kept is not None and isinstance(size, dict) and shorter is None:
-            return Geometry(Resize.STRETCH) if size_of(size) == kept else None
-        resized = shorter if isinstance(size, dict) else number_of(size)
-        return None if kept is None else crop_of(min(kept), resized)
-    if shorter is not None:  # ConvNeXt: crop_pct below 384 pixels, stretch from there on
-        share = number_of(config.get("crop_pct"))
-        return Geometry(Resize.STRETCH) if share and shorter >= 384 else crop_of(share, 1.0)
-    return Geometry(Resize.STRETCH) if size_of(size) is not None else None
+    return number_of(size.get("shortest_edge")) if isinstance(size, dict) else None
+
+
+def _huggingface_size(config: dict[str, Any]) -> tuple[int, int] | None:
+    if config.get("do_center_crop") is True and "Perceiver" not in _huggingface_kind(config):
+        return size_of(config.get("crop_size"))
+    shorter = _shorter_side(config)  # with crop_pct: the side after the crop
+    return size_of(shorter if shorter is not None and number_of(config.get("crop_pct")) else config.get("size"))
+
+
+def _stretched_before_crop(config: dict[str, Any]) -> tuple[int, int] | None:
+    """Return the size to which whole photos are stretched before a centre crop, None if they keep their shape."""
+    size = config.get("size")
+    if isinstance(size, dict):
+        return None if "shortest_edge" in size else size_of(size)
+    is_square = any(word in _huggingface_kind(config) for word in ("DeiT", "Beit"))
+    return size_of(size) if is_square else None
+
+
+def _of_stretch_before_crop(config: dict[str, Any], source: str) -> list[Fact]:
+    """DeiT's photos are stretched, then cropped. No Geometry does that; for square photos a crop is the same."""
+    kept, stretched = size_of(config.get("crop_size")), _stretched_before_crop(config)
+    if config.get("do_resize", True) is not True or config.get("do_center_crop") is not True:
+        return []
+    geometry = None if kept is None or stretched is None else crop_of(min(kept), min(stretched))
+    if geometry is None or stretched is None or kept is None:
+        return []
+    text = (
+        f"{source} states that photos are stretched to {stretched[0]} x {stretched[1]} pixels and then cropped to "
+        f"{kept[0]} x {kept[1]}, which is {geometry.text} for square photos, and nearly so for others"
+    )
+    return [Fact(_metadata("resize", text), geometry=geometry, certain=False, size=kept)]
 
 
 def _of_timm_config(foreign: ForeignModel) -> list[Fact]:
@@ -177,20 +244,25 @@ def _of_timm_config(foreign: ForeignModel) -> list[Fact]:
     if not isinstance(settings, dict):
         return []
     source = "pretrained_cfg in config.json of timm"
-    shape = settings.get("input_size")
-    size = size_of(shape[1:]) if isinstance(shape, list) and len(shape) == 3 else None
+    size, test_size = _timm_size(settings.get("input_size")), _timm_size(settings.get("test_input_size"))
+    share = number_of(settings.get("crop_pct"))
+    if test_size is not None and test_size != size and test_size == (foreign.height, foreign.width):
+        size, share = test_size, number_of(settings.get("test_crop_pct")) or share
     facts = []
     pixels = normalised(settings.get("mean"), settings.get("std"), 1 / 255)
     if pixels is not None:
         facts.append(Fact(_metadata("pixels", f"{source} states {pixels.text}"), pixels, size=size))
     mode = settings.get("crop_mode", "center")
-    share = number_of(settings.get("crop_pct"))
     geometry = {"squash": Geometry(Resize.STRETCH), "border": Geometry(Resize.LETTERBOX)}.get(str(mode))
     if geometry is None and mode == "center":
         geometry = crop_of(share, 1.0)
     if geometry is not None:
         facts.append(Fact(_metadata("resize", f"{source} states {geometry.text}"), geometry=geometry, size=size))
     return facts
+
+
+def _timm_size(shape: Any) -> tuple[int, int] | None:
+    return size_of(shape[1:]) if isinstance(shape, list) and len(shape) == 3 else None
 
 
 def _of_image_keys(foreign: ForeignModel) -> list[Fact]:

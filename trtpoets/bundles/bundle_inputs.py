@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.console import labels_text
 from trtpoets.core.files import write_text
+from trtpoets.core.model_json import write_model_json
+from trtpoets.core.onnx_metadata import fixed_batch
 from trtpoets.core.provider_options import shape_text
 from trtpoets.core.types import BatchRange, Engine, ModelSpec, OnnxModel, Precision
 from trtpoets.judge.golden import Golden, write_golden
@@ -45,12 +47,19 @@ class BundleInputs:
         """Return the ONNX file of a precision."""
         return next(model for model in self.models if model.precision is precision)
 
+    @property
+    def fixed_batch(self) -> int:
+        """The number of photos that the network takes; 0 for any number."""
+        return fixed_batch(self.models[0].path)
+
     def shape(self, batch: int) -> str:
         """Return the input shape of a batch in the syntax of trtexec and ONNX Runtime: "photos:8x224x224x3"."""
         return shape_text(self.spec, batch)
 
     def trtexec_shapes(self) -> str:
-        """Return the shape options of trtexec for the default batch sizes of `build`."""
+        """Return the shape options of trtexec for the default batch sizes of `build`; "" for a fixed batch."""
+        if self.fixed_batch:
+            return ""
         default = BatchRange()
         sizes = {"min": default.minimum, "opt": default.optimum, "max": default.maximum}
         return " ".join(f"--{name}Shapes={self.shape(size)}" for name, size in sizes.items())
@@ -58,7 +67,7 @@ class BundleInputs:
 
 def write_shared(inputs: BundleInputs, folder: Path) -> None:
     """Write model.json, labels.txt, the ONNX files, the calibration cache and golden/. Raises StorageFailed."""
-    write_text(folder / "model.json", inputs.spec.to_json() + "\n")
+    write_model_json(inputs.spec, folder)
     write_text(folder / "labels.txt", labels_text(inputs.spec.labels))
     for model in inputs.models:
         shutil.copyfile(model.path, folder / f"{model.precision.value}.onnx")

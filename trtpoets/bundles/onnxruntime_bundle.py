@@ -92,7 +92,7 @@ def settings_from_inputs(inputs: BundleInputs) -> dict[str, Settings]:
 def _settings(inputs: BundleInputs, provider: str) -> Settings:
     precision, why = fastest_precision(inputs, _WAYS[provider], _UNMEASURED[provider])
     best = best_row(inputs, RunnerId(Library.ONNXRUNTIME, precision, _WAYS[provider]))
-    batch = int(best["batch"]) if best else BatchRange().optimum
+    batch = inputs.fixed_batch or (int(best["batch"]) if best else BatchRange().optimum)
     threads = int(inputs.measured["config"]["threads"]) if inputs.measured and best else 0
     return Settings(
         precision=precision,
@@ -113,7 +113,8 @@ def _disabled_optimizers(inputs: BundleInputs) -> tuple[str, ...]:
 
 def _providers(inputs: BundleInputs, provider: str, precision: Precision, batch: int) -> Providers:
     """Return [name, options] of each execution provider; nodes that one does not support run on the next."""
-    return providers_of(PROVIDERS[provider], inputs.model(precision), batch_range_for((batch,)), _BUILT)
+    sizes = BatchRange(batch, batch, batch) if inputs.fixed_batch else batch_range_for((batch,))
+    return providers_of(PROVIDERS[provider], inputs.model(precision), sizes, _BUILT)
 
 
 def _readme(inputs: BundleInputs, settings: Mapping[str, Settings]) -> str:
@@ -121,6 +122,7 @@ def _readme(inputs: BundleInputs, settings: Mapping[str, Settings]) -> str:
     return filled(
         "onnxruntime/README.md",
         **model_words(inputs),
+        batch=str(inputs.fixed_batch or "N"),
         rows="\n".join(rows),
         precisions=", ".join(f"`{item.value}.onnx`" for item in inputs.order),
         built=_BUILT,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.types import Precision
-from trtpoets.judge.gate import NARROW, GateConfig, GateOutcome, gate_from_evaluations
+from trtpoets.judge.gate import NARROW, GateConfig, GateOutcome, RunnerGate, gate_from_evaluations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,9 +44,14 @@ def _failed(evaluation: Evaluations | None) -> dict[Precision, str]:
     if not runners:
         return {}
     usual = GateConfig(_GATE.max_drop, runners=runners)
-    gate = evaluation.gate or gate_from_evaluations(evaluation.evaluations, usual)
+    gate = evaluation.gate or gate_from_evaluations(evaluation.evaluations, usual, evaluation.all_photos)
     return {
-        names[result.runner.name]: "it failed the gate on the test photos"
+        names[result.runner.name]: f"it failed the gate on {'all' if _on_all_photos(result) else 'the test'} photos"
         for result in gate.runners
         if result.runner.name in names and result.outcome is GateOutcome.FAILED
     }
+
+
+def _on_all_photos(result: RunnerGate) -> bool:
+    """Return whether a limit was failed on all photos, not on the test photos."""
+    return any(check.file for check in result.checks if check.outcome is GateOutcome.FAILED)

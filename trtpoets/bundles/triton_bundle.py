@@ -21,6 +21,7 @@ from trtpoets.bundles.trtexec_options import type_options
 from trtpoets.bundles.vendored_runtime import copy_template, filled, model_words, write_runtime
 from trtpoets.core.console import labels_text
 from trtpoets.core.files import sha256_of_file, write_text
+from trtpoets.core.model_json import write_model_json
 from trtpoets.core.runner_id import Library, RunnerId, engine_runner
 from trtpoets.core.shell_commands import quote
 from trtpoets.core.types import BatchRange, Engine, Flavour, Precision
@@ -68,7 +69,7 @@ _UTILISATION = 0.7
 
 def triton_files(inputs: BundleInputs, folder: Path) -> None:
     """Write all files except the manifest into an empty folder. Raises StorageFailed."""
-    write_text(folder / "model.json", inputs.spec.to_json() + "\n")
+    write_model_json(inputs.spec, folder)
     write_text(folder / "labels.txt", labels_text(inputs.spec.labels))
     write_golden(inputs.golden, folder / "golden")
     write_runtime(folder / "runtime" / "trtpoets", inputs.version, ("core",))

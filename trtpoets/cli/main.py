@@ -21,7 +21,7 @@ from trtpoets.cli.terminal import (
 )
 from trtpoets.cli.utility_commands import UTILITY_COMMANDS
 from trtpoets.core.program import run_program
-from trtpoets.core.shared_options import BATCH_RANGE, SECONDS, WORKSPACE
+from trtpoets.core.shared_options import SECONDS, WORKSPACE
 from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Precision, Resize
 
@@ -249,7 +249,7 @@ def build(
     precisions: opt.BuildPrecisions = None,
     flavour: opt.FlavourOption = opt.FlavourChoice.AUTO,
     targets: opt.Targets = None,
-    batch: opt.Batch = BATCH_RANGE.default,
+    batch: opt.Batch = None,
     workspace: opt.WorkspaceMib = WORKSPACE.default,
     optimization_level: opt.OptimizationLevel = None,
     version_compatible: opt.VersionCompatible = False,
@@ -271,7 +271,7 @@ def build(
         "precisions": tuple(precisions or Precision),
         "flavour": flavour.flavour,
         "targets": tuple(targets or ()),
-        "batch": batch_range(batch),
+        "batch": None if batch is None else batch_range(batch),
         "workspace_mib": workspace,
         "optimization_level": optimization_level,
         "version_compatible": version_compatible,
@@ -297,18 +297,20 @@ def evaluate(
     min_agreement: opt.MinAgreement = None,
     allow_undecided: opt.AllowUndecided = False,
     runners: opt.GateRunners = None,
+    folds: opt.Folds = 10,
     engines: opt.Engines = ENGINES,
     force: opt.Force = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Measure the accuracy of every runner on the test photos."""
+    """Measure the accuracy of every runner and the cost of INT8."""
+    from trtpoets.judge.cross_fit import CrossFitConfig
     from trtpoets.pipeline.evaluate import evaluate as pipeline_evaluate
     from trtpoets.pipeline.evaluate import require_gate
     from trtpoets.pipeline.stage_options import gate_config
 
-    gate = gate_config(max_drop, min_agreement, runners, allow_undecided)
+    gate, cross = gate_config(max_drop, min_agreement, runners, allow_undecided), CrossFitConfig(folds)
     with progress_display() as progress:
-        evaluation = pipeline_evaluate(name, gate, engines=engines, force=force, progress=progress)
+        evaluation = pipeline_evaluate(name, gate, engines=engines, force=force, progress=progress, cross=cross)
     show_result("evaluation", evaluation, as_json)
     if gate:
         require_gate(name, evaluation, engines)

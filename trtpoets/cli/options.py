@@ -147,7 +147,7 @@ DemoPhotos = Annotated[Path | None, typer.Option("--photos", help="Folder to wri
 Engines = Annotated[Path, typer.Option("--engines", help="Folder that contains the runs.")]
 Json = Annotated[bool, _shared(shared.JSON)]
 Force = Annotated[bool, _shared(shared.FORCE)]
-Batch = Annotated[str, _shared(shared.BATCH_RANGE, _ENGINE)]
+Batch = Annotated[str | None, _shared(shared.BATCH_RANGE, _ENGINE)]
 Targets = Annotated[
     list[str] | None,
     typer.Option(
@@ -341,6 +341,9 @@ AllowUndecided = Annotated[
 GateRunners = Annotated[
     list[str] | None,
     typer.Option("--runner", help="Runner that the gate applies to (repeatable; default: FP16 and INT8)."),
+]
+Folds = Annotated[
+    int, typer.Option(help="Folds of all photos, each answered by a head trained without it; 0: test photos only.")
 ]
 BenchBatches = Annotated[list[int] | None, _shared(shared.BENCH_BATCH, _MEASUREMENT)]
 Seconds = Annotated[float, _shared(shared.SECONDS, _MEASUREMENT)]

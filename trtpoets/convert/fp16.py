@@ -49,7 +49,8 @@ def with_fp16(model: Any, keep_fp32: Collection[str]) -> Any:
             kept = all(reader.name in keep_fp32 for reader in readers)
             rewriting.add_quantiser(node, _FLOAT if kept else _FLOAT16)
         else:
-            rewriting.add(node, _FLOAT if node.name in keep_fp32 else _FLOAT16)
+            is_fp32 = node.name in keep_fp32 or _makes_fp32(view, node)
+            rewriting.add(node, _FLOAT if is_fp32 else _FLOAT16)
     new_graph = type(copy.graph)()
     new_graph.node.extend(rewriting.nodes)
     new_graph.initializer.extend(rewriting.constants.values())
@@ -57,6 +58,11 @@ def with_fp16(model: Any, keep_fp32: Collection[str]) -> Any:
     copy.graph.node.extend(new_graph.node)
     copy.graph.initializer.extend(new_graph.initializer)
     return copy
+
+
+def _makes_fp32(view: GraphView, node: Any) -> bool:
+    """Whether an attribute of the node, not its inputs, makes the result FP32, as the value of a ConstantOfShape."""
+    return node.op_type != "Cast" and not any(name and view.is_float(name) for name in node.input)
 
 
 class _Rewriting:

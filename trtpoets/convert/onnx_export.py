@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.graph.naming import canonical
 from trtpoets.core.authenticity import require_trusted
+from trtpoets.core.classifier_hints import REPORT, convert_otherwise, make_again
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingArtefact, first_line
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.keras_settings import keras_defaults
@@ -28,6 +29,8 @@ OPSETS = range(13, 19)
 
 _MULTIPLY_PAIRS = ("TransposeOptimizer", "QDQPropagationTransformer")
 """Optimizers of ONNX Runtime that add Q/DQ pairs before and after a Transpose."""
+
+_ANOTHER = "choose another backbone (trtpoets models lists them), or another opset: trtpoets export NAME --opset 15"
 
 _TASK = "export"
 _STEPS = 4
@@ -67,7 +70,8 @@ def onnx_from_classifier(
         (scores,) = serve(photos=photos).values()
         return scores
 
-    _write(answer, size, out, OUTPUT_NAME, config, metadata, progress)
+    hint = convert_otherwise(classifier.spec, _ANOTHER)
+    _write(answer, size, out, OUTPUT_NAME, config, metadata, progress, hint)
     return OnnxModel(out, Precision.FP32, classifier.spec)
 
 
@@ -101,6 +105,7 @@ def onnx_from_network(
         config,
         metadata or {},
         progress,
+        _ANOTHER,
     )
 
 
@@ -112,7 +117,7 @@ def metadata_of_spec(spec: ModelSpec, precision: Precision) -> dict[str, str]:
 def serve_signature(classifier: Classifier) -> Any:
     """Return the `serve` signature. Raises MissingArtefact, BadArtefact if it does not match model.json."""
     folder, spec = classifier.saved_model, classifier.spec
-    hint = "train again: trtpoets retrain PHOTOS --name NAME --force"
+    hint = make_again(spec)
     if not (folder / "saved_model.pb").is_file():
         raise MissingArtefact(f"{folder} does not contain a SavedModel", hint=hint, code="TP3044")
     require_trusted(classifier.folder, classifier.foreign)
@@ -148,8 +153,9 @@ def _write(
     config: ExportConfig,
     metadata: Mapping[str, str],
     progress: Progress,
+    hint: str,
 ) -> None:
-    raw = _converted(network, size, config)
+    raw = _converted(network, size, config, hint)
     progress(_TASK, 2, _STEPS)
     clean = canonical(folded(raw), INPUT_NAME, output_name, metadata)
     progress(_TASK, 3, _STEPS)
@@ -157,8 +163,8 @@ def _write(
     progress(_TASK, 4, _STEPS)
 
 
-def _converted(network: Callable[[Any], Any], size: tuple[int, int], config: ExportConfig) -> Any:
-    """Convert a TensorFlow function of `photos` with tf2onnx; return a ModelProto."""
+def _converted(network: Callable[[Any], Any], size: tuple[int, int], config: ExportConfig, hint: str) -> Any:
+    """Convert a TensorFlow function of `photos` with tf2onnx; return a ModelProto. `hint` is for ConversionFailed."""
     tf = tensorflow()
     with needs("train", reason="exporting to ONNX"):
         import tf2onnx
@@ -171,7 +177,7 @@ def _converted(network: Callable[[Any], Any], size: tuple[int, int], config: Exp
     except Exception as error:
         raise ConversionFailed(
             f"the network cannot be converted to ONNX: {first_line(error)}",
-            hint="choose another backbone (trtpoets models lists them), or another --opset",
+            hint=hint,
             code="TP3048",
         ) from error
     return model
@@ -205,7 +211,7 @@ def folded(model: Any) -> Any:
             if failure is not None:
                 raise failure from error
             raise ConversionFailed(
-                f"ONNX Runtime rejects the exported network: {first_line(error)}", code="TP3049"
+                f"ONNX Runtime rejects the exported network: {first_line(error)}", hint=REPORT, code="TP3049"
             ) from error
         folded = onnx.load(options.optimized_model_filepath)
     nonstandard = sorted(
@@ -213,7 +219,9 @@ def folded(model: Any) -> Any:
     )
     if nonstandard:
         raise ConversionFailed(
-            f"the network needs operators outside the ONNX standard: {', '.join(nonstandard)}", code="TP3050"
+            f"the network needs operators outside the ONNX standard: {', '.join(nonstandard)}",
+            hint="replace their layers by others in the program that defines the network",
+            code="TP3050",
         )
     return folded
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trtpoets.core.classifier_hints import REPORT
 from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.network_notes import Parity
 
@@ -24,10 +25,11 @@ def parity_from_scores(
     photos: Sequence[Photo],
     limit: float = LIMIT,
     reference_name: str = "TensorFlow",
+    hint: str = REPORT,
 ) -> Parity:
     """Compare float32 (N, C) scores with the reference's; row i belongs to `photos[i]`, `photos` may be empty.
 
-    `reference_name` names the reference in errors.
+    `reference_name` names the reference in errors; `hint` says what to do if the scores differ.
 
     Raises ConversionFailed, which names the worst photo, if a score differs by more than `limit` or is not finite;
     BadInput if there is nothing to compare.
@@ -53,10 +55,7 @@ def parity_from_scores(
             f"the exported network differs from {reference_name}: on {where}, score {label} is "
             f"{scores[row, label]:.6g} instead of {reference[row, label]:.6g}; the difference is {parity.max_abs:.2g}, "
             f"at most {limit:.0e} is allowed",
-            hint="export again with another --opset; if that does not help, report the network and the versions of "
-            "TensorFlow and tf2onnx"
-            if reference_name == "TensorFlow"
-            else "report the file, and the versions that this shows: trtpoets doctor",
+            hint=hint,
             code="TP3055",
         )
     return parity

@@ -16,12 +16,14 @@ import numpy as np
 
 from trtpoets.convert.int8.calibration_checks import refuse_changed_photos
 from trtpoets.convert.onnx_export import serve_signature
+from trtpoets.convert.tflite_graph import TfliteGraph
 from trtpoets.convert.tflite_metadata import METADATA_NAME, metadata_of_spec
 from trtpoets.core.authenticity import require_trusted
+from trtpoets.core.classifier_hints import make_again
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingDependency, first_line
 from trtpoets.core.images import photo_batches
 from trtpoets.core.keras_settings import keras_defaults
-from trtpoets.core.optional import native_stderr_to, needs, tensorflow
+from trtpoets.core.optional import native_stderr_to, tensorflow
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.tflite_file import write_tflite
 from trtpoets.core.types import (
@@ -44,7 +46,12 @@ PRECISIONS = (Precision.FP32, Precision.INT8)
 
 _STEPS = 2
 
-_HEAD = ["FULLY_CONNECTED", "SOFTMAX"]
+_ONLY_FP32 = (
+    "INT8 TFLite files are made of classifiers that trtpoets trained; write FP32 only: "
+    "trtpoets bundle NAME --for tflite --precision fp32"
+)
+
+HEAD = ["FULLY_CONNECTED", "SOFTMAX"]
 """Operators that INT8 keeps in FP32: with a scale of 1/256, scores would not sum to 1, and many labels would tie."""
 
 _PIXELS = 255.0
@@ -86,12 +93,12 @@ def tflite_from_classifier(
         network = _fp32(tf, classifier)
         calibration = None
     else:
-        _require_training_photos(photos)
+        require_training_photos(photos)
         network = _int8(tf, classifier, photos)
         calibration = hash_of([photo.sha256 for photo in photos])
     progress(task, 1, _STEPS)
-    described = _described(network, classifier.spec, precision)
-    model = write_tflite(described, classifier.spec, precision, out, calibration)
+    content = described(network, classifier.spec, precision)
+    model = write_tflite(content, classifier.spec, precision, out, calibration)
     progress(task, 2, _STEPS)
     return model
 
@@ -113,6 +120,26 @@ def _fp32(tf: Any, classifier: Classifier) -> bytes:
 def _int8(tf: Any, classifier: Classifier, photos: Sequence[Photo]) -> bytes:
     """Convert the network to INT8 from the photo to the features."""
     spec = classifier.spec
+    answer, keep = _of_saved_model(tf, classifier) if spec.original is not None else _of_keras_model(tf, classifier)
+
+    def representative() -> Iterator[list[np.ndarray]]:
+        for batch in photo_batches(photos, spec.preprocess, 1):
+            yield [batch.astype(np.float32)]
+
+    converter = _converter(tf, answer, tf.float32, spec, keep)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = representative
+    # This is TensorFlow's only way to name operators that stay in FP32.
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=HEAD)
+    with _converting():
+        quantised: bytes = tf.lite.experimental.QuantizationDebugger(
+            converter=converter, debug_dataset=representative, debug_options=options
+        ).get_nondebug_quantized_model()
+    return quantised
+
+
+def _of_keras_model(tf: Any, classifier: Classifier) -> tuple[Callable[[Any], dict[str, object]], Any]:
+    """Return the function from float pixels of 0..255 to the scores, and what holds its variables."""
     model, scaling = _keras_model(tf, classifier)
     # An explicit name: it is written to the file, and Keras's default name depends on the models created before.
     rest = tf.keras.Model(scaling.output, model.output, name="network")
@@ -121,27 +148,51 @@ def _int8(tf: Any, classifier: Classifier, photos: Sequence[Photo]) -> bytes:
     bias = np.broadcast_to(np.asarray(scaling.offset, np.float32), 3)
 
     def answer(photos: Any) -> dict[str, object]:
-        # The scale of the input is always 1, so that the integer value of a pixel is the pixel.
-        pixels = tf.quantization.fake_quant_with_min_max_args(photos, 0.0, _PIXELS)
-        scaled = tf.nn.depthwise_conv2d(pixels, weights, [1, 1, 1, 1], "VALID") + bias
+        scaled = tf.nn.depthwise_conv2d(_pixels(tf, photos), weights, [1, 1, 1, 1], "VALID") + bias
         return {OUTPUT_NAME: rest(scaled, training=False)}
-
-    def representative() -> Iterator[list[np.ndarray]]:
-        for batch in photo_batches(photos, spec.preprocess, 1):
-            yield [batch.astype(np.float32)]
 
     keep = tf.Module()
     keep.variables_of_model = [variable.value for variable in model.variables]
-    converter = _converter(tf, answer, tf.float32, spec, keep)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = representative
-    # This is TensorFlow's only way to name operators that stay in FP32.
-    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=_HEAD)
-    with _converting():
-        quantised: bytes = tf.lite.experimental.QuantizationDebugger(
-            converter=converter, debug_dataset=representative, debug_options=options
-        ).get_nondebug_quantized_model()
-    return quantised
+    return answer, keep
+
+
+def _of_saved_model(tf: Any, classifier: Classifier) -> tuple[Callable[[Any], dict[str, object]], Any]:
+    """Return the same for an adopted classifier, which has no Keras network: its graph after the cast of photos."""
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    serve = serve_signature(classifier)
+    frozen = convert_variables_to_constants_v2(serve, aggressive_inlining=True)
+    definition = frozen.graph.as_graph_def()
+    scores, photos = frozen.outputs[0].name, {frozen.inputs[0].name.partition(":")[0]}
+
+    def readers(operator: str) -> set[str]:
+        return {node.name for node in definition.node if node.op == operator and node.input[0].split(":")[0] in photos}
+
+    while not readers("Identity") <= photos:
+        photos |= readers("Identity")
+    casts = sorted(readers("Cast"))
+    if not casts:
+        raise ConversionFailed(
+            f"the graph of {classifier.folder} does not begin with the cast of photos to float",
+            hint="--precision fp32",
+            code="TP3067",
+        )
+
+    def answer(pixels: Any) -> dict[str, object]:
+        values = _pixels(tf, pixels)
+        (result,) = tf.graph_util.import_graph_def(
+            definition, input_map={f"{name}:0": values for name in casts}, return_elements=[scores], name="network"
+        )
+        return {OUTPUT_NAME: result}
+
+    keep = tf.Module()
+    keep.loaded = serve.keep_alive
+    return answer, keep
+
+
+def _pixels(tf: Any, photos: Any) -> Any:
+    """Fix the scale of the input at 1, so that the integer value of a pixel is the pixel."""
+    return tf.quantization.fake_quant_with_min_max_args(photos, 0.0, _PIXELS)
 
 
 def _keras_model(tf: Any, classifier: Classifier) -> tuple[keras.Model, Any]:
@@ -153,7 +204,7 @@ def _keras_model(tf: Any, classifier: Classifier) -> tuple[keras.Model, Any]:
     except Exception as error:
         raise BadArtefact(
             f"Keras cannot load {path}: {first_line(error)}",
-            hint="train again: trtpoets retrain PHOTOS --name NAME --force",
+            hint=make_again(classifier.spec) if classifier.spec.original is None else _ONLY_FP32,
             code="TP3060",
         ) from error
     scaling = model.layers[1] if len(model.layers) > 1 else None
@@ -191,7 +242,8 @@ def _converting() -> Iterator[None]:
         ) from error
 
 
-def _require_training_photos(photos: Sequence[Photo]) -> None:
+def require_training_photos(photos: Sequence[Photo]) -> None:
+    """Raise BadInput if there are no photos, or others than those of the training split that the dataset has."""
     if not photos:
         raise BadInput(
             "there are no photos for INT8 calibration", hint="--precision fp32 needs no photos", code="TP3063"
@@ -206,13 +258,10 @@ def _require_training_photos(photos: Sequence[Photo]) -> None:
     refuse_changed_photos(photos)
 
 
-def _described(network: bytes, spec: ModelSpec, precision: Precision) -> bytes:
+def described(network: bytes, spec: ModelSpec, precision: Precision) -> bytes:
     """Return the network with a uint8 input, names for its input and output, and TFLite metadata."""
-    with needs("train", reason="writing TFLite's metadata"):
-        import flatbuffers
-        from tensorflow.lite.python import schema_py_generated as schema
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(bytearray(network), 0))
-    (graph,) = model.subgraphs
+    parsed = TfliteGraph(network)
+    schema, model, graph = parsed.schema, parsed.model, parsed.graph
     (input_index,), (output_index,) = graph.inputs, graph.outputs
     photos, scores = graph.tensors[input_index], graph.tensors[output_index]
     if photos.type == schema.TensorType.FLOAT32:
@@ -231,9 +280,7 @@ def _described(network: bytes, spec: ModelSpec, precision: Precision) -> bytes:
     entry = schema.MetadataT()
     entry.name, entry.buffer = METADATA_NAME, len(model.buffers) - 1
     model.metadata = [*(model.metadata or []), entry]
-    builder = flatbuffers.Builder(len(network) + 4096)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    return parsed.content
 
 
 def _set_uint8_input(schema: Any, model: Any, graph: Any, input_index: int) -> None:

@@ -51,12 +51,15 @@ class FileKind:
 _ADOPT = "make a run of it: trtpoets adopt FILE --name NAME"
 _TORCH = (
     "such a file contains weights and runs code when it is opened; export the network to ONNX in the program that "
-    "defines it: net.eval(); torch.onnx.export(net, torch.zeros(1, 3, 224, 224), 'net.onnx', opset_version=17), with "
+    "defines it: net.eval(); torch.onnx.export(net, torch.zeros(1, 3, 224, 224), 'net.onnx', opset_version=18), with "
     "the size of its photos in place of 224; then: trtpoets adopt net.onnx --name NAME"
 )
+# From torch 2.9 on, torch.onnx.export refuses TorchScript unless `dynamo` is False; old versions lack that parameter.
 _TORCHSCRIPT = (
-    'export it to ONNX: python3 -c "import sys, torch; torch.onnx.export(torch.jit.load(sys.argv[1]).eval(), '
-    "torch.zeros(1, 3, 224, 224), 'net.onnx', opset_version=17)\" FILE"
+    'export it to ONNX: python3 -c "import inspect, sys, torch; export = torch.onnx.export; '
+    "older = {'dynamo': False} if 'dynamo' in inspect.signature(export).parameters else {}; "
+    "export(torch.jit.load(sys.argv[1]).eval(), torch.zeros(1, 3, 224, 224), 'net.onnx', opset_version=17, **older)\" "
+    "FILE, with the size of its photos in place of 224; then: trtpoets adopt net.onnx --name NAME"
 )
 _CONVERT = "export the network to ONNX with the framework that wrote it"
 _OTHER_FILE = "check that this is the intended file; to describe any file: trtpoets inspect FILE"

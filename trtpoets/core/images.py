@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Callable, Generator, Iterator, Sequence, TypeV
 
 import numpy as np
 
+from trtpoets.core.decoded_photos import decoded_store
 from trtpoets.core.errors import BadInput, BadPhoto, PhotoChanged
 from trtpoets.core.photo_depth import float_photo, is_wide, wide_photo
 from trtpoets.core.photo_memory import DECODING, FILES, bytes_before_opening, bytes_to_decode, require_decodable
@@ -208,7 +209,8 @@ def photo_batches(
 
     `buffer(n)` returns the array to decode a batch into, such as a runner's `input_buffer`; without it, each batch is a
     new array. Worker threads (0: one per core) decode at most two batches ahead (one with `buffer`) while the caller
-    uses the last one; closing the generator waits for them.
+    uses the last one; closing the generator waits for them. Within one command, photos of a dataset that were decoded
+    before are copied (`decoded_photos.py`).
     Raises BadPhoto at the first photo that can't be used, PhotoChanged at a dataset's photo that was modified.
     """
     if batch_size < 1:
@@ -219,6 +221,7 @@ def photo_batches(
         )
     threads = workers or usable_cores()
     ahead = 2 * batch_size + threads if buffer is None else batch_size
+    store = decoded_store()
     new_buffer = buffer or (lambda count: np.empty((count, preprocess.height, preprocess.width, 3), np.uint8))
 
     def row_places() -> Iterator[tuple[Path | Photo, np.ndarray, int]]:
@@ -229,7 +232,14 @@ def photo_batches(
 
     def decode(place: tuple[Path | Photo, np.ndarray, int]) -> np.ndarray:
         photo, rows, row = place
+        key = store.key(photo, preprocess) if store else None
+        pixels = store.get(key) if store else None
+        if pixels is not None:
+            rows[row] = pixels
+            return rows
         photo_to_array(photo, preprocess, rows[row])
+        if store:
+            store.add(key, rows[row])
         return rows
 
     decoded = map_ahead(decode, row_places(), threads, ahead)

@@ -90,8 +90,10 @@ def require_external(path: Path, content: bytes | None = None) -> tuple[External
     files = external_files(path, content)
     for file in files:
         if file.problem:
-            error = MissingArtefact if file.problem.endswith("is missing") else BadArtefact
-            raise error(f"{path} can't be used: {file.problem}", hint=file.remedy)
+            text = f"{path} can't be used: {file.problem}"
+            if file.problem.endswith("is missing"):
+                raise MissingArtefact(text, hint=file.remedy, code="TP1950")
+            raise BadArtefact(text, hint=file.remedy, code="TP1951")
     total = sum(file.bytes or 0 for file in files)
     if total > LARGEST_NETWORK:
         raise BadArtefact(

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, TrtPoetsError, first_line
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file, storage_errors
+from trtpoets.core.fixed_batch import FixedBatchSession, fixed_batch_of
 from trtpoets.core.onnx_graph import read_graph
 from trtpoets.core.onnx_load import is_self_contained, load_self_contained
 from trtpoets.core.optional import needs, onnxruntime
 from trtpoets.core.own_files import write_own
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.shell_commands import command
-from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Int8Form, ModelSpec, OnnxModel, Precision
 from trtpoets.core.verified_files import checked_once
 
 SPEC_KEY = "trtpoets.model"
@@ -27,6 +28,9 @@ PRECISION_KEY = "trtpoets.precision"
 
 CALIBRATION_KEY = "trtpoets.calibration"
 """Metadata key of an INT8 ONNX file: the hash of the calibrated ranges from which its scales were computed."""
+
+FORM_KEY = "trtpoets.form"
+"""Metadata key of an INT8 ONNX file: "cpu" for the form that ONNX Runtime fuses on a CPU; absent for TensorRT's."""
 
 LABELS_KEY = "labels"
 """Metadata key of an ONNX file, for other tools: the labels, one per line."""
@@ -152,6 +156,7 @@ def model_from_metadata(path: Path, metadata: Mapping[str, str]) -> OnnxModel:
     """The OnnxModel of a file with this metadata. Raises BadArtefact if trtpoets did not write the file."""
     try:
         text, precision = metadata[SPEC_KEY], Precision(metadata[PRECISION_KEY])
+        form = Int8Form(metadata.get(FORM_KEY, Int8Form.TENSORRT.value))
     except (KeyError, ValueError) as error:
         raise BadArtefact(
             f"{path} was not written by trtpoets: its metadata does not contain the preprocessing and the precision",
@@ -159,7 +164,7 @@ def model_from_metadata(path: Path, metadata: Mapping[str, str]) -> OnnxModel:
             "trtpoets export NAME",
             code="TP1041",
         ) from error
-    return OnnxModel(path, precision, ModelSpec.from_json(text, str(path)))
+    return OnnxModel(path, precision, ModelSpec.from_json(text, str(path)), form)
 
 
 def _content(path: Path) -> bytes:
@@ -198,21 +203,38 @@ def unwanted_optimizers(content: bytes) -> list[str]:
     Where a MatMul or Gemm is INT8, or a convolution without bias, Q/DQ pairs are not fused: on processors without VNNI,
     ONNX Runtime's INT8 products are added in pairs in 16 bits, which saturate (measured: 28 dB instead of 44 dB for one
     layer). TensorRT adds in 32 bits, as the unfused nodes do in float. Convolutions with a bias are never fused.
+    The CPU form is fused everywhere: its weights are chosen so that no sum saturates.
     """
     if b"DequantizeLinear" not in content:
         return UNWANTED_OPTIMIZERS
     try:
-        nodes = read_graph(content).nodes
+        graph = read_graph(content)
     except ValueError:
         return UNWANTED_OPTIMIZERS
-    dequantized = {name for node in nodes if node.operator == "DequantizeLinear" for name in node.outputs}
+    if graph.metadata.get(FORM_KEY) == Int8Form.CPU.value:
+        return UNWANTED_OPTIMIZERS
+    return unwanted_optimizers_of((node.operator, node.inputs, node.outputs) for node in graph.nodes)
+
+
+def unwanted_optimizers_of(nodes: Iterable[tuple[str, Sequence[str], Sequence[str]]]) -> list[str]:
+    """`unwanted_optimizers` for nodes in memory: the operator, inputs and outputs of each."""
+    nodes = list(nodes)
+    dequantized = {name for operator, _, outputs in nodes if operator == "DequantizeLinear" for name in outputs}
     products = (
-        node
-        for node in nodes
-        if node.operator in ("MatMul", "Gemm") or (node.operator == "Conv" and len(node.inputs) < 3)
+        inputs
+        for operator, inputs, _ in nodes
+        if operator in ("MatMul", "Gemm") or (operator == "Conv" and len(inputs) < 3)
     )
-    fused = any(not dequantized.isdisjoint(node.inputs[:1]) for node in products)
+    fused = any(not dequantized.isdisjoint(inputs[:1]) for inputs in products)
     return [*UNWANTED_OPTIMIZERS, _FUSED_INT8] if fused else UNWANTED_OPTIMIZERS
+
+
+def open_model(model: Any, *, one_of_many: bool = False) -> Any:
+    """An onnxruntime.InferenceSession for a ModelProto: `open_session` without parsing the serialised graph again."""
+    nodes = ((node.op_type, tuple(node.input), tuple(node.output)) for node in model.graph.node)
+    is_cpu_form = metadata_of(model).get(FORM_KEY) == Int8Form.CPU.value
+    disabled = UNWANTED_OPTIMIZERS if is_cpu_form else unwanted_optimizers_of(nodes)
+    return open_session(model.SerializeToString(), one_of_many=one_of_many, disabled=disabled)
 
 
 @lru_cache(maxsize=None)
@@ -231,13 +253,17 @@ def open_session(
     one_of_many: bool = False,
     providers: Sequence[tuple[str, Mapping[str, object]]] = (),
     as_written: bool = False,
+    disabled: Sequence[str] | None = None,
 ) -> Any:
     """An onnxruntime.InferenceSession for a file or a serialised model.
+
+    For a network of trtpoets with a fixed number of photos it is a FixedBatchSession, which takes any number.
 
     `threads` is the number of threads of one operator on the CPU; 0 is ONNX Runtime's default. Sessions that are
     `one_of_many` share one memory arena, have few threads and do not spin between runs. `providers` are names and
     options of execution providers in the order of preference; default: the CPU provider. `as_written` disables graph
-    optimizations, so that each node is computed by itself and Q/DQ pairs in float.
+    optimizations, so that each node is computed by itself and Q/DQ pairs in float. `disabled` are the optimizers that
+    must not be applied, where the caller knows them; by default the graph is read to find them.
 
     Raises MissingDependency, BadArtefact if ONNX Runtime rejects the model, RunFailed if the first provider is not the
     CPU provider. If a provider fails, onnxruntime_inference_collection.py would print "Falling back to" and continue
@@ -257,11 +283,12 @@ def open_session(
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source = _self_contained(model)
-    disabled = unwanted_optimizers(source if isinstance(source, bytes) else _content(Path(source)))
+    if disabled is None:
+        disabled = unwanted_optimizers(source if isinstance(source, bytes) else _content(Path(source)))
     chosen = [(name, dict(values)) for name, values in providers] or [("CPUExecutionProvider", {})]
     try:
-        return runtime.InferenceSession(
-            source, options, providers=chosen, disabled_optimizers=disabled, enable_fallback=0
+        session = runtime.InferenceSession(
+            source, options, providers=chosen, disabled_optimizers=list(disabled), enable_fallback=0
         )
     except Exception as error:
         what = "the graph" if isinstance(model, bytes) else model
@@ -273,3 +300,5 @@ def open_session(
                 code="TP1043",
             ) from error
         raise BadArtefact(f"ONNX Runtime can't open {what}: {reason}", hint="export it again", code="TP1044") from error
+    batch = fixed_batch_of(session)
+    return FixedBatchSession(session, batch) if batch else session

@@ -62,6 +62,12 @@ def read_header(path: Path) -> OnnxHeader:
     return OnnxHeader(metadata, opset, photos)
 
 
+def fixed_batch(path: Path) -> int:
+    """The number of photos that the network of an ONNX file takes; 0 for any number. Raises as `read_header` does."""
+    photos = read_header(path).photos
+    return (photos[0] or 0) if photos else 0
+
+
 def read_verified_onnx(path: Path) -> OnnxModel:
     """The OnnxModel of a file whose sha256 was verified; the graph is not checked. Raises as `read_header` does."""
     return model_from_metadata(path, read_header(path).metadata)

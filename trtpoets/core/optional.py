@@ -91,3 +91,23 @@ def native_stderr_to(path: str) -> Iterator[None]:
         os.dup2(previous, 2)
         os.close(previous)
         os.close(target)
+
+
+def tflite_interpreter() -> tuple[Any, Any]:
+    """Return the TFLite interpreter's class and its OpResolverType, from ai-edge-litert or else from TensorFlow.
+
+    Raises MissingDependency. A later TensorFlow will not contain the interpreter.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    except ImportError as missing:
+        try:
+            lite = tensorflow().lite
+            return lite.Interpreter, lite.experimental.OpResolverType
+        except (MissingDependency, AttributeError):
+            raise MissingDependency(
+                f"running TFLite files needs ai-edge-litert, but it can't be imported: {missing}",
+                hint="pip install 'trtpoets[tflite]'",
+                code="TP4092",
+            ) from missing
+    return Interpreter, OpResolverType

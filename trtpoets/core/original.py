@@ -63,7 +63,8 @@ class Layout(str, Enum):
 class Answers(str, Enum):
     """What a network returns for each class, and so what makes scores of it (`scores_from_output`).
 
-    SIGMOID are independent probabilities: one per class, or a single one, that of the second class.
+    SIGMOID are independent probabilities: one per class, or a single one, that of the second class. A single one of
+    LOGITS is that of the second class too, before its sigmoid.
     """
 
     PROBABILITIES = "probabilities"
@@ -167,6 +168,8 @@ def scores_from_output(output: np.ndarray, facts: OriginalOutput) -> np.ndarray:
     values = output.reshape(len(output), facts.size).astype(np.float32)
     if np.dtype(facts.dtype).kind in "iu":
         values = (values - facts.zero_point) * np.float32(facts.scale)
+    if facts.answers is Answers.LOGITS and facts.size == 1:
+        values = np.concatenate([np.zeros_like(values), values], axis=1)
     if facts.answers is Answers.LOGITS:
         values = np.exp(values - values.max(axis=1, keepdims=True))
     elif facts.answers is Answers.LOG_PROBABILITIES:
@@ -175,10 +178,10 @@ def scores_from_output(output: np.ndarray, facts: OriginalOutput) -> np.ndarray:
         return np.concatenate([1 - values, values], axis=1)
     total = values.sum(axis=1, keepdims=True)
     # Rounded probabilities may all be 0: then no class is preferred.
-    uniform = np.float32(1 / facts.size)
+    uniform = np.float32(1 / values.shape[1])
     return np.where(total > 0, values / np.where(total > 0, total, 1), uniform).astype(np.float32)
 
 
 def classes_of(output: OriginalOutput) -> int:
-    """Return the number of classes: two for a single probability."""
+    """Return the number of classes: two for a single probability or logit."""
     return 2 if output.size == 1 else output.size

@@ -116,7 +116,9 @@ def _read(stream: BinaryIO, path: Path, count: int) -> bytes:
     try:
         return stream.read(count) or b""
     except BlockingIOError:  # a file of /proc that blocks until there is an event
-        raise NotReadable(f"{path} is not a plain file: it has no data to read now", hint=_COPY) from None
+        raise NotReadable(
+            f"{path} is not a plain file: it has no data to read now", hint=_COPY, code="TP1952"
+        ) from None
 
 
 _COPY = "save its content to a file on a disk, and give that file"
@@ -124,13 +126,14 @@ _COPY = "save its content to a file on a disk, and give that file"
 
 def _not_regular(path: Path, mode: int) -> NotReadable:
     kind = next((words for test, words in _KINDS if test(mode)), "of an unknown kind")
-    return NotReadable(f"{path} is {kind}, but a regular file was expected", hint=_COPY)
+    return NotReadable(f"{path} is {kind}, but a regular file was expected", hint=_COPY, code="TP1953")
 
 
 def _too_large(path: Path, size: int, most: int) -> NotReadable:
     return NotReadable(
         f"{path} has {_mebibytes(size)}, but at most {_mebibytes(most)} are read",
         hint="give the intended file",
+        code="TP1954",
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Iterable, Mapping, Protocol
 
-from trtpoets.core.types import BatchRange, Flavour, ModelSpec, Precision
+from trtpoets.core.types import BatchRange, Flavour, Int8Form, ModelSpec, Precision
 
 DEFAULT_WORKSPACE_MIB = 1024
 """Default of the workspace memory limit for building an engine, in MiB."""
@@ -53,15 +53,19 @@ class RunnerId:
     """The identity of a runner. Different identities have different names.
 
     `precision` is None for the trained classifier. `way` is one of WAYS. `variant` is the result of `engine_variant`,
-    empty for an engine that was built with the default options. Raises ValueError for an invalid way or variant.
+    empty for an engine that was built with the default options. `form` is the form of an INT8 ONNX file. Raises
+    ValueError for an invalid way, variant or form.
     """
 
     library: Library
     precision: Precision | None = None
     way: str = ""
     variant: tuple[str, ...] = ()
+    form: Int8Form = Int8Form.TENSORRT
 
     def __post_init__(self) -> None:
+        if self.form is not Int8Form.TENSORRT and (self.library, self.precision) != _WITH_FORMS:
+            raise ValueError(f"{self.library.value} runs no INT8 file of the form {self.form.value!r}")
         if self.way not in WAYS[self.library]:
             raise ValueError(f"{self.library.value} has no way {self.way!r}")
         if not all(_WORD.fullmatch(word) for word in self.variant):
@@ -69,15 +73,21 @@ class RunnerId:
 
     @property
     def name(self) -> str:
-        """Name in reports and for `--runner`: "tensorflow", "onnxruntime-cuda-int8", "rtx-fp16.sm86.batch1-8-16"."""
+        """Name in reports and for `--runner`: "tensorflow", "onnxruntime-int8-cpu", "rtx-fp16.sm86.batch1-8-16"."""
         precision = self.precision.value if self.precision else ""
+        form = "" if self.form is Int8Form.TENSORRT else self.form.value
         # A word of a variant may contain "-", but never ".".
-        return ".".join(["-".join(filter(None, (self.through, precision))), *self.variant])
+        return ".".join(["-".join(filter(None, (self.through, precision, form))), *self.variant])
 
     @property
     def through(self) -> str:
         """The library and the way, without precision and variant: "onnxruntime-cuda"."""
         return "-".join(filter(None, (self.library.value, self.way)))
+
+    @property
+    def onnx_file(self) -> str:
+        """The name of the ONNX file that it runs, as it is or built into an engine; "" for the trained classifier."""
+        return onnx_file_name(self.precision, self.form) if self.precision else ""
 
     @property
     def is_engine(self) -> bool:
@@ -100,6 +110,7 @@ class RunnerId:
             "precision": self.precision.value if self.precision else None,
             "way": self.way,
             "variant": list(self.variant),
+            **({} if self.form is Int8Form.TENSORRT else {"form": self.form.value}),
         }
 
     @staticmethod
@@ -111,7 +122,23 @@ class RunnerId:
         if "library" not in row:
             return _EARLIER[row["runner"]]
         precision = None if row["precision"] is None else Precision(row["precision"])
-        return RunnerId(Library(row["library"]), precision, str(row["way"]), tuple(row["variant"]))
+        form = Int8Form(row.get("form", Int8Form.TENSORRT.value))
+        return RunnerId(Library(row["library"]), precision, str(row["way"]), tuple(row["variant"]), form)
+
+
+_WITH_FORMS = (Library.ONNXRUNTIME, Precision.INT8)
+"""The library and the precision whose files have several forms."""
+
+
+def runner_of_file(file: str, precision: Precision) -> RunnerId:
+    """Return the runner of an ONNX file of this name on a CPU."""
+    cpu = file == onnx_file_name(precision, Int8Form.CPU)
+    return RunnerId(Library.ONNXRUNTIME, precision, form=Int8Form.CPU if cpu else Int8Form.TENSORRT)
+
+
+def onnx_file_name(precision: Precision, form: Int8Form = Int8Form.TENSORRT) -> str:
+    """Return the name of an ONNX file: "fp32.onnx", "int8.cpu.onnx"."""
+    return ".".join([precision.value, *([] if form is Int8Form.TENSORRT else [form.value]), "onnx"])
 
 
 FAKE = RunnerId(Library.FAKE)

@@ -28,7 +28,11 @@ class SharedOption(Generic[_T]):
     most: float | None = None
 
 
-BATCH_RANGE = SharedOption("--batch", "Batch sizes of the engine: minimum:optimum:maximum.", "1:8:32")
+BATCH_RANGE = SharedOption(
+    "--batch",
+    "Batch sizes of the engine: minimum:optimum:maximum (default: 1:8:32, or the network's batch if that is fixed).",
+    None,
+)
 WORKSPACE = SharedOption("--workspace", "GPU memory that the builder may use, in MiB.", DEFAULT_WORKSPACE_MIB)
 OPTIMIZATION_LEVEL = SharedOption(
     "--optimization-level",

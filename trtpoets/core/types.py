@@ -36,6 +36,13 @@ class Precision(str, Enum):
     INT8 = "int8"
 
 
+class Int8Form(str, Enum):
+    """The form of an INT8 ONNX file, by the runtime that fuses it to integer operators: TensorRT, or ONNX Runtime."""
+
+    TENSORRT = "tensorrt"
+    CPU = "cpu"
+
+
 class Flavour(str, Enum):
     """The library that builds and runs an engine."""
 
@@ -197,11 +204,15 @@ class Classifier:
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """An ONNX file whose graph has the input `photos` and the output `scores`, in one precision."""
+    """An ONNX file whose graph has the input `photos` and the output `scores`, in one precision.
+
+    `form` is the form of an INT8 file; that of other files is TENSORRT, as every runtime runs them.
+    """
 
     path: Path
     precision: Precision
     spec: ModelSpec
+    form: Int8Form = Int8Form.TENSORRT
 
 
 @dataclass(frozen=True)

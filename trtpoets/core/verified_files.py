@@ -15,12 +15,14 @@ from typing import Callable, Iterator, Tuple, TypeVar
 
 _T = TypeVar("_T")
 
-_Stamp = Tuple[int, int, int, int, int]
+Stamp = Tuple[int, int, int, int, int]
+"""The state of a file: device, inode, size, times of change."""
 
 _MOMENT_NS = 50_000_000
 """Longer than the coarsest tick of a Linux kernel's clock, 10 ms; in nanoseconds."""
 
-_results: ContextVar[dict[tuple[str, str, _Stamp], object] | None] = ContextVar("results", default=None)
+_results: ContextVar[dict[tuple[str, str, Stamp], object] | None] = ContextVar("results", default=None)
+_kept: ContextVar[dict[str, object] | None] = ContextVar("kept", default=None)
 
 
 @contextmanager
@@ -29,11 +31,12 @@ def verifying_once() -> Iterator[None]:
     if _results.get() is not None:
         yield
         return
-    token = _results.set({})
+    token, kept = _results.set({}), _kept.set({})
     try:
         yield
     finally:
         _results.reset(token)
+        _kept.reset(kept)
 
 
 def once(what: str, path: Path, work: Callable[[], _T]) -> _T:
@@ -41,16 +44,29 @@ def once(what: str, path: Path, work: Callable[[], _T]) -> _T:
 
     Only immutable results may be kept. What `work` raises is not kept.
     """
-    results, before = _results.get(), _stamp(path)
+    results, before = _results.get(), stamp_of(path)
     if results is None or before is None:
         return work()
     key = (what, str(path), before)
     if key not in results:
         value = work()
-        if _stamp(path) != before:  # it changed while it was read
+        if stamp_of(path) != before:  # it changed while it was read
             return value
         results[key] = value
     return results[key]  # type: ignore[return-value] # put there by a call with this `what`
+
+
+def kept_in_block(name: str, make: Callable[[], _T]) -> _T | None:
+    """Return the object `name` that lives as long as the block, made by `make` on first use; None outside a block.
+
+    Threads that a block starts are outside of it.
+    """
+    kept = _kept.get()
+    if kept is None:
+        return None
+    if name not in kept:
+        kept[name] = make()
+    return kept[name]  # type: ignore[return-value] # made by a call with this `name`
 
 
 def checked_once(what: str, path: Path, read: Callable[[], _T], check: Callable[[_T], None]) -> _T:
@@ -58,9 +74,9 @@ def checked_once(what: str, path: Path, read: Callable[[], _T], check: Callable[
 
     The file is read each time, so that what is returned is what is there now. Raises as `read` and `check` do.
     """
-    results, before = _results.get(), _stamp(path)
+    results, before = _results.get(), stamp_of(path)
     value = read()
-    if results is None or before is None or _stamp(path) != before:
+    if results is None or before is None or stamp_of(path) != before:
         check(value)
         return value
     key = (what, str(path), before)
@@ -70,7 +86,7 @@ def checked_once(what: str, path: Path, read: Callable[[], _T], check: Callable[
     return value
 
 
-def _stamp(path: Path) -> _Stamp | None:
+def stamp_of(path: Path) -> Stamp | None:
     """What tells a file from any other, and from itself before a change; None where that is not certain."""
     try:
         status = path.stat()

@@ -17,9 +17,10 @@ from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder, write_json
 from trtpoets.core.paths import user_path
 from trtpoets.core.reading import LARGEST_CARD
+from trtpoets.core.runner_id import onnx_file_name
 from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.shell_commands import command, filled
-from trtpoets.core.types import Precision, hash_of
+from trtpoets.core.types import Int8Form, Precision, hash_of
 
 _T = TypeVar("_T")
 _AGAIN = "run the stage that writes it again, with --force"
@@ -140,9 +141,9 @@ class Workspace:
         """The folders that trtpoets creates in the run's folder."""
         return (self.classifier, self.golden, self.bundles, self.logs, self.loadgen)
 
-    def onnx(self, precision: Precision) -> Path:
-        """The ONNX file of a precision."""
-        return self.folder / f"{precision.value}.onnx"
+    def onnx(self, precision: Precision, form: Int8Form = Int8Form.TENSORRT) -> Path:
+        """The ONNX file of a precision, and for INT8 of a form."""
+        return self.folder / onnx_file_name(precision, form)
 
     def tflite(self, precision: Precision) -> Path:
         """The TFLite file of a precision."""

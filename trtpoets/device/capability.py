@@ -36,7 +36,7 @@ _LEAST = (((10, 5), (7, 5)), ((10, 0), (7, 0)), ((8, 0), (5, 0)))
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class FastTypes:
     """The types that a GPU computes faster than FP32, so that an engine of that precision is worth building.
 
     `int8` by dp4a or tensor cores, `int8_tensor_cores` only by tensor cores; `fp16` with at least twice FP32's
@@ -59,9 +59,9 @@ class Arithmetic:
         return tuple(precision for precision in Precision if self.has(precision))
 
 
-def arithmetic_of(capability: Capability) -> Arithmetic:
-    """The Arithmetic of a GPU with this compute capability."""
-    return Arithmetic(
+def fast_types_of(capability: Capability) -> FastTypes:
+    """The FastTypes of a GPU with this compute capability."""
+    return FastTypes(
         fp16=capability >= (5, 3) and capability not in _SLOW_FP16,
         int8=capability >= _DP4A and capability not in _WITHOUT_DP4A,
         int8_tensor_cores=capability >= _TENSOR_INT8,
@@ -72,7 +72,7 @@ def arithmetic_of(capability: Capability) -> Arithmetic:
 
 def why_not(capability: Capability, precision: Precision) -> str:
     """Why engines of a precision are not faster on a GPU of this compute capability; empty if they are."""
-    if arithmetic_of(capability).has(precision):
+    if fast_types_of(capability).has(precision):
         return ""
     number = "{}.{}".format(*capability)
     if precision is Precision.INT8:
@@ -85,7 +85,7 @@ def why_not(capability: Capability, precision: Precision) -> str:
 
 def fastest(capability: Capability) -> Precision:
     """The fastest float precision: FP16, or FP32 if FP16 is not faster."""
-    return Precision.FP16 if arithmetic_of(capability).fp16 else Precision.FP32
+    return Precision.FP16 if fast_types_of(capability).fp16 else Precision.FP32
 
 
 def version_of(text: str) -> tuple[int, int]:

@@ -18,7 +18,11 @@ class Advice:
 
 @dataclass(frozen=True)
 class Recommended(Advice):
-    """Advice as far as `photos` validation photos tell, and the gate that it comes from."""
+    """Advice as far as `photos` photos tell, and the gate that it comes from.
+
+    They are the training and validation photos outside calibration, or validation photos only, where its checks have no
+    `file`.
+    """
 
     photos: int = 0
     gate: Gate | None = None

@@ -20,14 +20,17 @@ def recall_of_classes(right: np.ndarray, truth: np.ndarray, labels: Sequence[str
 
 
 def recall_intervals(
-    right: np.ndarray, truth: np.ndarray, groups: np.ndarray, labels: Sequence[str]
+    right: np.ndarray, truth: np.ndarray, groups: np.ndarray, labels: Sequence[str], variance_factor: float = 1.0
 ) -> dict[str, tuple[float, float] | None]:
-    """Return the 95 % interval of each label's recall; None without photos. `groups` as in `share_interval`."""
+    """Return the 95 % interval of each label's recall; None without photos.
+
+    `groups` and `variance_factor` as in `share_interval`.
+    """
     order = np.argsort(truth, kind="stable")
     ends = np.cumsum(np.bincount(truth, minlength=len(labels)))[:-1]
     intervals: dict[str, tuple[float, float] | None] = {}
     for label, hits, group_of in zip(labels, np.split(right[order], ends), np.split(groups[order], ends)):
-        interval = share_interval(hits, group_of) if len(hits) else None
+        interval = share_interval(hits, group_of, variance_factor=variance_factor) if len(hits) else None
         intervals[label] = (interval.low, interval.high) if interval else None
     return intervals
 

@@ -30,15 +30,20 @@ def count_of_groups(groups: Sequence[int] | np.ndarray | None, photos: int) -> i
 
 
 def share_interval(
-    hits: np.ndarray, groups: Sequence[int] | np.ndarray | None = None, confidence: float = CONFIDENCE
+    hits: np.ndarray,
+    groups: Sequence[int] | np.ndarray | None = None,
+    confidence: float = CONFIDENCE,
+    variance_factor: float = 1.0,
 ) -> Interval:
     """Return the interval of the share of `hits`, bool (N,): Wilson's, at the effective number of photos.
 
-    `groups` has the group of each photo, int (N,); None is a group for each. Without photos: (0, 1). Raises BadInput
-    where the groups are not (N,).
+    `groups` has the group of each photo, int (N,); None is a group for each. `variance_factor` is the factor by which
+    something else than the groups enlarges the variance (`cross_fit`). Without photos: (0, 1). Raises BadInput where
+    the groups are not (N,).
     """
     photos, right = len(hits), int(np.count_nonzero(hits))
-    independent = photos / _design_effect(np.asarray(hits, np.float64), groups, (0.0, 1.0), 1.0)
+    effect = _design_effect(np.asarray(hits, np.float64), groups, (0.0, 1.0), 1.0)
+    independent = photos / (effect * variance_factor)
     return wilson_interval(right if independent == photos else right / photos * independent, independent, confidence)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Mapping
 from trtpoets.core.serialization import OPTIONAL, from_json
 from trtpoets.core.shell_commands import command
 from trtpoets.core.types import Skipped
+from trtpoets.judge.all_photos import AllPhotos
 from trtpoets.judge.evaluation import Evaluation
 from trtpoets.judge.gate import Gate
 
@@ -36,7 +37,7 @@ class Evaluations:
 
     `groups` is the independent group of each test photo; None where each photo is a group of its own. `skipped` are
     the runners that could not run on this machine. `gate` is None when no limit was set, `judged` in files of versions
-    that did not record it.
+    that did not record it. `all_photos` is the evaluation over all photos, None with `--folds 0`.
     """
 
     evaluations: tuple[Evaluation, ...]
@@ -45,6 +46,7 @@ class Evaluations:
     judged: EvaluatedFiles | None = None
     command: str = ""
     gate: Gate | None = field(default=None, metadata=OPTIONAL)
+    all_photos: AllPhotos | None = field(default=None, metadata=OPTIONAL)
     schema_version: int = 1
 
 

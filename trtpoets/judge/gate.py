@@ -4,12 +4,17 @@ Each limit is compared with the 95 % interval of the measured value, in which co
 is passed where the whole interval is within it, and failed where the whole interval is beyond it. Otherwise the result
 is "cannot tell", with the number of photos that would decide. The probability that a runner without any loss fails is
 at most 1 in 40, and so is the probability that a runner that loses twice the limit passes.
+
+Where a file was compared on all photos of the run (`judge.all_photos`), these numbers decide for the runners of that
+file, because they are many more than the test photos. The test photos, on which each runner itself was measured, still
+have a veto: a runner that fails on them fails. So does one that misses the limit on them (`missed`), unless it is the
+runner with which the file was compared, ONNX Runtime on the CPU: engines compute slightly different numbers.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Mapping, Sequence
@@ -19,7 +24,8 @@ from trtpoets.core.runner_id import RunnerId
 from trtpoets.core.serialization import FLAT
 from trtpoets.core.shell_commands import DEFAULT_ENGINES, command, quote
 from trtpoets.core.types import Precision
-from trtpoets.judge.evaluation import Comparison, Evaluation
+from trtpoets.judge.all_photos import AllPhotos, FileOnAllPhotos
+from trtpoets.judge.evaluation import Evaluation
 from trtpoets.judge.sample_size import photos_for_agreement, photos_for_drop, photos_for_share
 
 NARROW = (Precision.FP16, Precision.INT8)
@@ -69,7 +75,8 @@ class Check:
     `what` is "drop" (accuracy lost, at most `limit`) or "agreement" (at least `limit`). `photos` were evaluated,
     in `groups` independent groups. `changed` is the share of photos that only one of the two classifies correctly (for
     "agreement": whose answers differ). `photos_needed` is the number of independent photos that would decide, at the
-    same rate of changes; None where no number would. See `judge.sample_size`.
+    same rate of changes; None where no number would. See `judge.sample_size`. `file` is the file whose comparison on
+    all photos decided; empty where the runner's own test photos did.
     """
 
     what: str
@@ -82,6 +89,7 @@ class Check:
     groups: int
     changed: float | None
     photos_needed: int | None
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,8 +118,10 @@ class Gate:
     runners: tuple[RunnerGate, ...]
 
 
-def gate_from_evaluations(evaluations: Sequence[Evaluation], config: GateConfig) -> Gate:
-    """Check evaluations, TensorFlow's first, against the limits of `config`.
+def gate_from_evaluations(
+    evaluations: Sequence[Evaluation], config: GateConfig, all_photos: AllPhotos | None = None
+) -> Gate:
+    """Check evaluations, TensorFlow's first, against the limits of `config`. `all_photos` are the same run's.
 
     Raises BadInput when a runner that `config` names was not evaluated, or none of a narrow precision was.
     """
@@ -127,8 +137,27 @@ def gate_from_evaluations(evaluations: Sequence[Evaluation], config: GateConfig)
             hint=" or ".join(f"--runner {quote(name)}" for name in compared or ["NAME"]),
             code="TP5040",
         )
-    results = tuple(_runner(compared[name], evaluations[0], config) for name in dict.fromkeys(runners))
+    results = tuple(_runner(compared[name], evaluations[0], config, all_photos) for name in dict.fromkeys(runners))
     return Gate(config, _worst([result.outcome for result in results]), results)
+
+
+def gate_from_all_photos(all_photos: AllPhotos, config: GateConfig) -> Gate | None:
+    """Check the files of an evaluation over all photos against the limits; None where none was compared."""
+    results = tuple(
+        RunnerGate(
+            runner=item.runner,
+            outcome=_worst([check.outcome for check in checks]),
+            checks=checks,
+            only_reference=item.comparison.only_reference,
+            only_runner=item.comparison.only_runner,
+            p_value=item.comparison.p_value,
+            recall_change=item.recall_change,
+        )
+        for item in all_photos.files
+        if item.photos
+        for checks in [_checks(item, config, all_photos)]
+    )
+    return Gate(config, _worst([result.outcome for result in results]), results) if results else None
 
 
 def require_passed(gate: Gate | None, name: str = "NAME", engines: Path = DEFAULT_ENGINES) -> None:
@@ -148,9 +177,15 @@ def require_passed(gate: Gate | None, name: str = "NAME", engines: Path = DEFAUL
         again = command("evaluate", name, *_options(gate.config), "--allow-undecided", engines=engines)
         raise GateUndecided(
             f"the gate cannot tell: {'; '.join(unknowns(gate))}",
-            hint=f"evaluate more photos (--test-percent), or accept an undecided gate: {again}",
+            hint=f"{_more_photos(gate)}, or accept an undecided gate: {again}",
             code="TP5042",
         )
+
+
+def _more_photos(gate: Gate) -> str:
+    """Return how to get more photos for the undecided limits."""
+    undecided = [check for result in gate.runners for check in result.checks if check.outcome is GateOutcome.UNKNOWN]
+    return "add photos" if all(check.file for check in undecided) else "evaluate more photos (--test-percent)"
 
 
 def failures(gate: Gate) -> list[str]:
@@ -170,9 +205,12 @@ def _options(config: GateConfig) -> list[str]:
     return words + [word for runner in config.runners for word in ("--runner", runner)]
 
 
-def sentence(check: Check) -> str:
-    """Return the result of one check as a clause: "loses 2.1 points of accuracy (0.9 to 3.3), 0.5 are allowed"."""
-    limit = 100 * check.limit
+def sentence(check: Check, with_photos: bool = True) -> str:
+    """Return the result of one check as a clause: "loses 2.1 points of accuracy (0.9 to 3.3), 0.5 are allowed".
+
+    `with_photos` adds on which photos a file was compared, where these are not the runner's own test photos.
+    """
+    limit, where = 100 * check.limit, _on_photos(check) if with_photos else ""
     if check.measured is None or check.low is None or check.high is None:
         return "was evaluated on no photo with a label of the classifier, so its accuracy is unknown"
     measured, low, high = 100 * check.measured, 100 * check.low, 100 * check.high
@@ -180,11 +218,19 @@ def sentence(check: Check) -> str:
     digits = 2 if f"{limit:.1f}" in (f"{abs(low):.1f}", f"{abs(high):.1f}") else 1
     if check.what == "agreement":
         agreement = f"agrees on {measured:.1f} % ({low:.{digits}f} to {high:.{digits}f})"
-        return f"{agreement}, {limit:g} are asked for"
+        return f"{agreement}{where}, {limit:g} are asked for"
     if measured < 0:
         gain = f"wins {-measured:.1f} points of accuracy ({-high:.{digits}f} to {-low:.{digits}f})"
-        return f"{gain}, losing {limit:g} is allowed"
-    return f"loses {measured:.1f} points of accuracy ({low:.{digits}f} to {high:.{digits}f}), {limit:g} are allowed"
+        return f"{gain}{where}, losing {limit:g} is allowed"
+    loss = f"loses {measured:.1f} points of accuracy ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{loss}{where}, {limit:g} are allowed"
+
+
+def _on_photos(check: Check) -> str:
+    """Return on which photos another file than the runner's own answers was compared; empty for the test photos."""
+    if not check.file:
+        return ""
+    return f" on {photos_in_groups(check.photos, check.groups)} outside calibration ({check.file})"
 
 
 def unknowns(gate: Gate) -> list[str]:
@@ -203,7 +249,8 @@ def too_few(check: Check) -> str:
     what = (
         f"at least {limit:g} % of the answers stay" if agreement else f"at most {limit:g} points of accuracy are lost"
     )
-    here = f"{photos_in_groups(check.photos, check.groups)} can't tell whether {what}"
+    outside = " outside calibration" if check.file else ""
+    here = f"{photos_in_groups(check.photos, check.groups)}{outside} can't tell whether {what}"
     if check.measured is None or check.changed is None:
         return here
     needed, changed = check.photos_needed, 100 * check.changed
@@ -244,14 +291,17 @@ def rounded(count: int) -> str:
     return f"{-(-count // unit) * unit:,}"
 
 
-def _runner(evaluation: Evaluation, reference: Evaluation, config: GateConfig) -> RunnerGate:
+def _runner(
+    evaluation: Evaluation, reference: Evaluation, config: GateConfig, all_photos: AllPhotos | None
+) -> RunnerGate:
     compared = evaluation.comparison
     assert compared is not None
-    checks = []
-    if config.min_agreement is not None:
-        checks.append(_agreement(evaluation, round(config.min_agreement / 100, 12)))
-    if config.max_drop is not None:
-        checks.append(_drop(evaluation, compared, round(config.max_drop / 100, 12)))
+    checks = _checks(evaluation, config)
+    of_file = all_photos.of_runner(evaluation.runner) if all_photos else None
+    if all_photos is not None and of_file is not None:
+        is_its_runner = evaluation.runner == of_file.runner
+        pairs = zip(checks, _checks(of_file, config, all_photos))
+        checks = tuple(own if own_photos_decide(own, is_its_runner) else other for own, other in pairs)
     change = {
         label: after - before
         for label, after in evaluation.recall.items()
@@ -260,7 +310,7 @@ def _runner(evaluation: Evaluation, reference: Evaluation, config: GateConfig) -
     return RunnerGate(
         runner=evaluation.runner,
         outcome=_worst([check.outcome for check in checks]),
-        checks=tuple(checks),
+        checks=checks,
         only_reference=compared.only_reference,
         only_runner=compared.only_runner,
         p_value=compared.p_value,
@@ -272,16 +322,43 @@ def _runner(evaluation: Evaluation, reference: Evaluation, config: GateConfig) -
     )
 
 
-def _agreement(evaluation: Evaluation, limit: float) -> Check:
+def own_photos_decide(own: Check, is_its_runner: bool) -> bool:
+    """Return whether the result on a runner's own test photos counts instead of the file's on all photos.
+
+    It does where the runner fails on them. It does too where the runner misses the limit on them, unless it is the
+    runner with which the file was compared.
+    """
+    return own.outcome is GateOutcome.FAILED or (not is_its_runner and missed(own))
+
+
+def _checks(
+    measured: Evaluation | FileOnAllPhotos, config: GateConfig, all_photos: AllPhotos | None = None
+) -> tuple[Check, ...]:
+    """Return the results of the limits: for a runner's test photos, or for a file on `all_photos`."""
+    checks = []
+    if config.min_agreement is not None:
+        factor = all_photos.agreement_factor if all_photos else 1.0
+        checks.append(_agreement(measured, round(config.min_agreement / 100, 12), factor))
+    if config.max_drop is not None:
+        checks.append(_drop(measured, round(config.max_drop / 100, 12)))
+    file = measured.file if isinstance(measured, FileOnAllPhotos) else ""
+    return tuple(replace(check, file=file) for check in checks)
+
+
+def _agreement(evaluation: Evaluation | FileOnAllPhotos, limit: float, factor: float) -> Check:
+    """Return the result of the limit of the agreement. `factor` enlarges the variance of that of independent photos."""
     measured, low, high = evaluation.agreement, evaluation.agreement_low, evaluation.agreement_high
     assert measured is not None and low is not None and high is not None
     outcome = _outcome(within=low >= limit, beyond=high < limit)
     photos, groups = evaluation.photos, evaluation.groups
     needed = photos_for_agreement(limit, measured)
+    needed = None if needed is None else math.ceil(needed * factor)
     return Check("agreement", outcome, limit, measured, low, high, photos, groups, 1 - measured, needed)
 
 
-def _drop(evaluation: Evaluation, compared: Comparison, limit: float) -> Check:
+def _drop(evaluation: Evaluation | FileOnAllPhotos, limit: float) -> Check:
+    compared = evaluation.comparison
+    assert compared is not None
     photos, groups = evaluation.labelled, evaluation.labelled_groups
     if compared.accuracy_change is None or compared.change_low is None or compared.change_high is None:
         return Check("drop", GateOutcome.UNKNOWN, limit, None, None, None, photos, groups, None, None)

@@ -32,7 +32,7 @@ _NEXT = (BadArtefact, BadInput, BuildFailed, RunFailed)
 
 
 @dataclass(frozen=True)
-class Built:
+class BundleEngine:
     """The engine to run, and all attempts: the last one succeeded, those before it failed."""
 
     engine: Engine
@@ -46,7 +46,7 @@ def build(
     *,
     force: bool = False,
     progress: Progress = silent,
-) -> Built:
+) -> BundleEngine:
     """Build the engine of `bundle` in its folder built/, check it with the golden photos, and record it.
 
     Precisions are tried in the given order, or else in the manifest's. If one can't be built or its scores differ from
@@ -73,7 +73,7 @@ def build(
             attempts.append(attempt)
             if engine is not None:
                 seal_record(bundle, engine.path.name, attempts, asked)
-                return Built(engine, tuple(attempts))
+                return BundleEngine(engine, tuple(attempts))
             after = f"; next: {order[index + 1].value}" if index + 1 < len(order) else ""
             log.warning("%s can't be used: %s%s", precision.value, attempt.problem, after)
     raise _no_engine(attempts)
@@ -89,7 +89,7 @@ def plan_build(bundle: Bundle, config: EngineConfig, precisions: Sequence[Precis
     )
 
 
-def require_first(built: Built) -> None:
+def require_first(built: BundleEngine) -> None:
     """Raise GateFailed if the engine does not have the first precision in the order."""
     first = built.attempts[0]
     if first.problem:
@@ -104,7 +104,7 @@ def _path(bundle: Bundle, precision: Precision, config: EngineConfig) -> Path:
     return bundle.built / engine_file_name(precision.value, config)
 
 
-def _ready(bundle: Bundle, config: EngineConfig, asked: BuildOptions) -> Built | None:
+def _ready(bundle: Bundle, config: EngineConfig, asked: BuildOptions) -> BundleEngine | None:
     """What an earlier build that was told the same has left, if it still is what it was."""
     try:
         record = read_record(bundle)
@@ -114,7 +114,7 @@ def _ready(bundle: Bundle, config: EngineConfig, asked: BuildOptions) -> Built |
         engine = current_engine(bundle.onnx(precision), config, _path(bundle, precision, config))
     except (TrtPoetsError, IndexError):
         return None  # whatever it is, a new build puts it right
-    return Built(engine, record.attempts) if engine is not None and engine.path.name == record.engine else None
+    return BundleEngine(engine, record.attempts) if engine is not None and engine.path.name == record.engine else None
 
 
 def _attempt(

@@ -18,7 +18,7 @@ from trtpoets.core.streams import write_message, writing_results
 from trtpoets.core.types import Flavour, Precision
 from trtpoets.device.build.build_plan import require_possible
 from trtpoets.device.build.engine import default_flavour
-from trtpoets.device.build.engine_config import EngineConfig, batch_range
+from trtpoets.device.build.engine_config import EngineConfig, batch_for, batch_range
 from trtpoets.device.doctor import doctor
 from trtpoets.device.gpu.gpu_wait import Wait
 from trtpoets.judge.bench.bench_config import Scenario
@@ -94,16 +94,17 @@ def _doctor(options: argparse.Namespace, _: Progress) -> int:
 def _build(options: argparse.Namespace, progress: Progress) -> int:
     bundle = bundle_here()
     check_bundle_name(bundle, options.name)
+    precisions = tuple(map(Precision, options.precision or ()))
+    first = bundle.onnx((*precisions, *bundle.manifest.order)[0])
     config = EngineConfig(
         flavour=default_flavour() if options.flavour == "auto" else Flavour(options.flavour),
-        batch=batch_range(options.batch),
+        batch=batch_for(first, None if options.batch is None else batch_range(options.batch)),
         workspace_mib=options.workspace,
         optimization_level=options.optimization_level,
         version_compatible=options.version_compatible,
         dla_core=options.dla,
         timeout_seconds=options.timeout,
     )
-    precisions = tuple(map(Precision, options.precision or ()))
     if options.dry_run:
         plans = plan_build(bundle, config, precisions)
         _show(options, plans, lambda: plan_lines(plans))

@@ -7,7 +7,7 @@ from typing import Iterable, Iterator
 from trtpoets.device.build.build_plan import BuildPlan
 from trtpoets.device.doctor.findings import Finding, State
 from trtpoets.judge.bench.benchmark import Benchmark, Measurement
-from trtpoets.onboard.build_command import Built
+from trtpoets.onboard.build_command import BundleEngine
 from trtpoets.onboard.classify.classify_command import Count
 from trtpoets.onboard.install import Installation
 from trtpoets.onboard.selftest import Selftest
@@ -32,7 +32,7 @@ def install_lines(found: Installation, dry_run: bool) -> Iterator[str]:
         yield "ready: ./build"
 
 
-def build_lines(found: Built) -> Iterator[str]:
+def build_lines(found: BundleEngine) -> Iterator[str]:
     """What was tried, and what is to be run."""
     for attempt in found.attempts:
         if attempt.problem:

@@ -22,7 +22,7 @@ from trtpoets.adoption.standard_labels import standard_labels
 from trtpoets.convert.onnx_export import ExportConfig
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import atomic_folder, temporary_folder, write_bytes
-from trtpoets.core.original import Evidence, Original, Source
+from trtpoets.core.original import Answers, Evidence, Original, Source
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.reading import read_bytes
@@ -114,6 +114,7 @@ def adopt(
             if about_labels.source is Source.ASSUMED:
                 labels, about_labels = standard_labels(dataset.labels, len(labels)) or (labels, about_labels)
             dataset, unmatched = _with_labels(dataset, labels, about_labels)
+        _require_labels_of_logit(loaded, about_labels)
         about = [list(labels), to_json(facts), list(size), dataset and dataset.hash, to_json(config)]
         key = hash_of([_VERSION, foreign.sha256, about, name])
         command = adopt_command(space, path, photos, config)
@@ -203,6 +204,18 @@ def _photos_to_try(dataset: Dataset | None, labels: Sequence[str]) -> tuple[Phot
     known = [photo for photo in dataset.photos if photo.label in set(labels)]
     others = [photo for photo in known if photo.split is not Split.TEST]
     return tuple(others if len(others) >= _ENOUGH else known)
+
+
+def _require_labels_of_logit(loaded: LoadedModel, about: Evidence) -> None:
+    """Raise BadInput for a single number without a sigmoid, unless labels say that it decides between two classes."""
+    output = loaded.model.output
+    if output.size == 1 and output.answers is Answers.LOGITS and about.source is Source.ASSUMED:
+        raise BadInput(
+            f"{loaded.model.path} returns one number that is no probability: it does not end in a Sigmoid. It is the "
+            "logit of the second of two classes only if labels name two",
+            hint="name both classes, one per line, the second is that of positive numbers: --labels FILE",
+            code="TP9594",
+        )
 
 
 def _require_labels_confirmed(about: Evidence, trial: Trial | None, decision: Decision) -> None:

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadInput
+from trtpoets.core.onnx_metadata import fixed_batch
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import baseline_of
-from trtpoets.core.types import Classifier, Engine, ModelSpec, Skipped, TfliteModel
+from trtpoets.core.types import Classifier, Engine, ModelSpec, OnnxModel, Skipped, TfliteModel
 from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.device.runners import Runnable, Way
+from trtpoets.judge.bench.bench_config import Scenario
 from trtpoets.judge.bench.benchmark import BASELINE, BenchConfig, Benchmark, benchmark_from_artefacts
 from trtpoets.judge.bench.benchmark_file import benchmark_from_card, read_benchmark, write_benchmark
 from trtpoets.judge.bench.compare import compared
+from trtpoets.judge.bench.scenario import BATCHES_TO_TRY
 from trtpoets.judge.bench.speed_gate import require_limits, require_speed
 from trtpoets.pipeline.artefacts import ENGINES, writing
 from trtpoets.pipeline.photos import require_photos
@@ -64,10 +67,13 @@ def bench(
     space = Workspace(Path(engines), name)
     with writing(space):
         artefacts = artefacts_in(space)
+        config = _for_fixed_batch(config, artefacts)
         photos = photos_to_judge(space)
         contents = identities(space, artefacts)
         key = benchmark_key(contents, photos, config)
         details = None if force else open_card(space.benchmark, key)
+        if details is None and not force and config.ratio_within:  # all rounds are more than is asked for
+            details = open_card(space.benchmark, benchmark_key(contents, photos, replace(config, ratio_within=0.0)))
         previous = None if details is None else benchmark_from_card(details, space.benchmark)
         if previous is not None and not previous.incomplete:
             previous = replace(previous, skipped=with_stale(space, previous.skipped))
@@ -101,6 +107,28 @@ def bench(
             before=before,
         )
         return replace(result, skipped=with_stale(space, result.skipped))
+
+
+def _for_fixed_batch(config: BenchConfig, artefacts: Sequence[Runnable]) -> BenchConfig:
+    """Return the configuration for the batch of networks whose batch is fixed: by default, exactly that is measured.
+
+    Single-stream and multi-stream keep the number of photos of their queries. Raises BadInput for other batch sizes.
+    """
+    sizes = {fixed_batch(artefact.path) for artefact in artefacts if isinstance(artefact, OnnxModel)} - {0}
+    scenario = config.scenario
+    if not sizes or scenario in (Scenario.SINGLE_STREAM.value, Scenario.MULTI_STREAM.value):
+        return config
+    (size,) = sorted(sizes)[-1:]
+    if config.batches in (BenchConfig.batches, BATCHES_TO_TRY):
+        return replace(config, batches=(size,))
+    other = [batch for batch in config.batches if batch % size]
+    if other:
+        raise BadInput(
+            f"the network takes batches of exactly {size} photos, and {other[0]} is no multiple of it",
+            hint=f"--batch {size}",
+            code="TP9592",
+        )
+    return config
 
 
 def _ways(artefacts: Sequence[Runnable], config: BenchConfig) -> dict[int, tuple[Way, ...]]:

@@ -6,17 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.core.errors import MissingDependency
+from trtpoets.core.errors import BadInput, MissingDependency
 from trtpoets.core.onnx_file import check_onnx, opset_of, read_onnx
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.runner_id import engine_file_name
-from trtpoets.core.types import BatchRange, Engine, Flavour, OnnxModel, Precision
+from trtpoets.core.runner_id import engine_file_name, onnx_file_name
+from trtpoets.core.shell_commands import command
+from trtpoets.core.types import BatchRange, Engine, Flavour, Int8Form, OnnxModel, Precision
 from trtpoets.core.verified_files import verifying_once
 from trtpoets.core.workspace import Workspace
 from trtpoets.device.build.build_plan import FP32_REMAINDER, BuildPlan, machine_here, plan_from_onnx
 from trtpoets.device.build.engine import current_engine, engine_from_onnx, flavour_available, require_buildable
-from trtpoets.device.build.engine_config import EngineConfig
+from trtpoets.device.build.engine_config import EngineConfig, batch_for
 from trtpoets.device.build.tensorrt_config import weakly_typed
 from trtpoets.device.gpu.cuda_wheels import extra_here
 from trtpoets.device.tensorrt_api import load_tensorrt
@@ -51,9 +52,9 @@ def build(
     """Build engines from `model`: the name of a run in the folder `engines`, or an ONNX file written by trtpoets.
 
     `flavour` None builds with every flavour that can build on this machine. Engines that are up to date are not built
-    again unless `force` is set. `EngineConfig` describes the options. Raises MissingDependency if no flavour can build,
-    BadInput before any build for options that a flavour or GPU does not support, and BuildFailed with TensorRT's
-    message.
+    again unless `force` is set. `batch` None is 1:8:32, or the batch of a network whose batch is fixed. `EngineConfig`
+    describes the options. Raises MissingDependency if no flavour can build, BadInput before any build for options that
+    a flavour or GPU does not support, and BuildFailed with TensorRT's message.
     """
     configs = _configs(
         flavour,
@@ -66,9 +67,9 @@ def build(
         dla_core=dla_core,
         timeout_seconds=timeout_seconds,
     )
-    command = _recorded_command(model, precisions, flavour, configs[0], engines)
     with verifying_once() if _is_file(model) else writing(Workspace(Path(engines), model)):
-        jobs = _jobs(model, precisions, configs, engines, write=True)
+        jobs = _jobs(model, precisions, configs, engines, write=True, any_batch=batch is None)
+        command = _recorded_command(model, precisions, flavour, jobs[0][1] if jobs else configs[0], engines)
         for onnx, config, _ in jobs:
             require_buildable(onnx, config)
         return tuple(_build(*job, command, force, progress) for job in jobs)
@@ -87,11 +88,12 @@ def plan_build(
     `options` are those of `build`. Each TensorRT library is loaded once to query this machine. The plans list what the
     machine lacks. Raises MissingArtefact or BadArtefact for missing or damaged ONNX files.
     """
-    configs = _configs(flavour, **options)
+    batch = options.pop("batch", None)
+    configs = _configs(flavour, batch=batch or BatchRange(), **options)
     machines = {config.flavour: machine_here(config.flavour) for config in configs}
     plans = []
     with verifying_once():
-        for onnx, config, out in _jobs(model, precisions, configs, engines, write=False):
+        for onnx, config, out in _jobs(model, precisions, configs, engines, write=False, any_batch=batch is None):
             plan = plan_from_onnx(onnx, opset_of(check_onnx(onnx.path)), config, out, machines[config.flavour])
             if not _is_file(model):  # building a run writes the variant first
                 plan = replace(plan, notes=tuple(_VARIANT if note == FP32_REMAINDER else note for note in plan.notes))
@@ -109,22 +111,37 @@ def _is_file(model: str) -> bool:
 
 
 def _jobs(
-    model: str, precisions: Sequence[Precision], configs: Sequence[EngineConfig], engines: Path | str, *, write: bool
+    model: str,
+    precisions: Sequence[Precision],
+    configs: Sequence[EngineConfig],
+    engines: Path | str,
+    *,
+    write: bool,
+    any_batch: bool = False,
 ) -> list[tuple[OnnxModel, EngineConfig, Path]]:
     """Return (ONNX file to build from, configuration, path of the engine) for each ONNX file and configuration.
 
-    With `write`, variants of the ONNX files that a library needs are written. A file given by path is built unchanged.
+    With `any_batch`, engines of a network with a fixed batch are for exactly that. With `write`, variants of the ONNX
+    files that a library needs are written. A file given by path is built unchanged.
     """
     space = None if _is_file(model) else Workspace(Path(engines), model)
     models = [read_onnx(user_path(model))] if space is None else [onnx_in(space, precision) for precision in precisions]
+    for onnx in models:
+        if onnx.form is Int8Form.CPU:
+            raise BadInput(
+                f"{onnx.path} is INT8 for ONNX Runtime on CPUs: TensorRT has no unsigned activations",
+                hint=f"build TensorRT's form: {command('build', onnx.path.with_name(onnx_file_name(Precision.INT8)))}",
+                code="TP8200",
+            )
     return [
         (
             _file_to_build(space, onnx, config, write),
             config,
             onnx.path.with_name(engine_file_name(onnx.path.stem, config)),
         )
-        for config in configs
+        for asked in configs
         for onnx in models
+        for config in (replace(asked, batch=batch_for(onnx, None if any_batch else asked.batch)),)
     ]
 
 

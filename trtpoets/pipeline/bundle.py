@@ -146,9 +146,27 @@ def _layout(
     if target is Target.TFLITE:
         return _for_tflite(space, precisions, progress)
     parts, warnings = _parts(space, _wanted(space, precisions), progress)
+    warnings = (*warnings, *_about_batch(parts))
     if target is Target.TRITON:
+        _require_any_batch(parts)
         return _Layout(parts, partial(triton_files, parts), next_with_triton, warnings)
     return _Layout(parts, partial(onnxruntime_files, parts), _selftest, warnings)
+
+
+def _about_batch(parts: BundleInputs) -> list[str]:
+    size = parts.fixed_batch
+    return [f"the network takes batches of exactly {size} photos: fewer are filled up with copies"] if size else []
+
+
+def _require_any_batch(parts: BundleInputs) -> None:
+    """Raise BadInput for a network with a fixed batch: Triton forms batches of any size."""
+    size = parts.fixed_batch
+    if size:
+        raise BadInput(
+            f"the network takes batches of exactly {size} photos, and Triton forms batches of any size",
+            hint="use another server with: --for onnxruntime, or export the network with a dynamic batch and adopt it",
+            code="TP9593",
+        )
 
 
 def _for_jetson(
@@ -167,6 +185,7 @@ def _for_jetson(
     warnings = (
         *(f"{precision.value} is left out: {why}" for precision, why in useless.items()),
         *more,
+        *_about_batch(parts),
         *notes_on(jetson, parts.models, models),
     )
     ready = replace(parts, models=models, calibration_cache=_cache(space, useful, jetson, scratch))

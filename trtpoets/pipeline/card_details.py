@@ -11,6 +11,7 @@ from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.quantize_int8 import Int8Notes
 from trtpoets.convert.precision import Fp16Notes
+from trtpoets.convert.tflite_int8 import TfliteNotes
 from trtpoets.core.network_notes import Fidelity, Parity, WorstLayer
 from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.training import TrainingDetails
@@ -47,11 +48,16 @@ class Fp16Details:
 
 @dataclass(frozen=True)
 class Int8FileNotes(Int8Notes):
-    """Int8Notes with what was measured on the file as it is shipped. `head` is None where no head was fitted."""
+    """Int8Notes with what was measured on the file as it is shipped. `head` is None where no head was fitted.
+
+    `islands` are the nodes that ONNX Runtime computes in float between the integer layers of int8.cpu.onnx;
+    None for int8.onnx.
+    """
 
     histograms: tuple[WorstLayer, ...] = ()
     head: HeadNotes | None = field(default=None, metadata=OPTIONAL)
     recommended: Recommended | None = None
+    islands: tuple[str, ...] | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +75,14 @@ class CalibrationRecord(CalibrationConfig):
 
 @dataclass(frozen=True)
 class Int8Details:
-    """The details of int8.onnx. `made_from` is the sha256 of fp32.onnx, `dataset` the hash of the dataset."""
+    """The details of int8.onnx and int8.cpu.onnx.
+
+    `made_from` is the sha256 of fp32.onnx, `dataset` the hash of the dataset.
+    `calibration` is None for an adopted file that brings its own scales.
+    """
 
     notes: Int8FileNotes
-    calibration: CalibrationRecord
+    calibration: CalibrationRecord | None
     config: Int8Config
     made_from: str
     dataset: str
@@ -113,12 +123,16 @@ class Judged:
 
 @dataclass(frozen=True)
 class TfliteInt8Details:
-    """The details of int8.tflite. `classifier` identifies the classifier, `dataset` is the hash of the dataset."""
+    """The details of int8.tflite. `classifier` identifies the classifier, `dataset` is the hash of the dataset.
+
+    `notes` say how it was quantised; None if TensorFlow's converter calibrated it.
+    """
 
     classifier: str
     dataset: str
     calibration: TfliteCalibration
     judged: Judged
+    notes: TfliteNotes | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)
@@ -141,6 +155,7 @@ DOCUMENTS: Mapping[str, type] = {
     "fp32.onnx.json": ExportDetails,
     "fp16.onnx.json": Fp16Details,
     "int8.onnx.json": Int8Details,
+    "int8.cpu.onnx.json": Int8Details,
     "int8.half.onnx.json": HalfDetails,
     "ranges.json": Ranges,
     "fp32.tflite.json": TfliteFp32Details,

@@ -1,4 +1,8 @@
-"""Evaluates every artefact of a run on the test photos, and checks the result against a gate."""
+"""Evaluates every artefact of a run on the test photos, INT8 also on all photos, and checks the result against a gate.
+
+The test photos estimate the accuracy of the shipped classifier. All photos, answered by cross-fitted heads, estimate
+what the INT8 base costs, with many times the photos (`pipeline.cross_fit`).
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,15 @@ from typing import TYPE_CHECKING
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import baseline_of
 from trtpoets.core.serialization import to_json
-from trtpoets.core.types import Classifier, Photo, Skipped
+from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, Skipped
 from trtpoets.core.workspace import Workspace, open_card, seal_card
 from trtpoets.device.runners import Runnable
+from trtpoets.judge.cross_fit import CrossFitConfig
 from trtpoets.judge.evaluation import DecodedPhotos, evaluation_from_scores, scores_from_runner
 from trtpoets.judge.evaluation_file import Evaluations, evaluations_from_json
 from trtpoets.judge.gate import Gate, GateConfig, gate_from_evaluations, require_passed, unknowns
-from trtpoets.pipeline.artefacts import ENGINES, writing
+from trtpoets.pipeline.artefacts import ENGINES, dataset_in, has_dataset, writing
+from trtpoets.pipeline.cross_fit import all_photos_of
 from trtpoets.pipeline.photos import verified_photos
 from trtpoets.pipeline.recorded_commands import evaluate_command
 from trtpoets.pipeline.result_status import (
@@ -41,6 +47,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from trtpoets.core.runner_id import RunnerId
+    from trtpoets.judge.all_photos import AllPhotos
 
 __all__ = ["evaluate", "require_gate"]
 
@@ -54,13 +61,15 @@ def evaluate(
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
+    cross: CrossFitConfig | None = None,
 ) -> Evaluations:
     """Evaluate the classifier and every ONNX file, TFLite file and engine that can run here on the test photos.
 
-    Returns the content of engines/<name>/evaluation.json. Its `gate` is the result of `gate`, or of an earlier
+    Afterwards int8.onnx is compared with fp32.onnx on all photos, with the settings `cross`: by default ten folds; none
+    with 0. Returns the content of engines/<name>/evaluation.json. Its `gate` is the result of `gate`, or of an earlier
     gate on the same scores. A gate that fails or cannot tell raises nothing; call `require_gate` for that.
     """
-    space = Workspace(Path(engines), name)
+    space, cross = Workspace(Path(engines), name), cross or CrossFitConfig()
     with writing(space):
         artefacts = artefacts_in(space)
         photos = photos_to_judge(space)
@@ -73,11 +82,17 @@ def evaluate(
             require_trusted_classifier(artefacts)
             with verified_photos(space, photos):
                 result = _evaluated(artefacts, photos, groups, progress)
-            result = replace(result, judged=recorded(contents, photos), command=evaluate_command(space, None))
+            result = replace(result, judged=recorded(contents, photos), command=evaluate_command(space, None, cross))
             # Written before the gate is checked, so that the scores are kept if its options are invalid.
             seal_card(space.evaluation, key=key, files=[], details=to_json(result))
+        if _is_other(space, result.all_photos, cross):
+            # A gate was decided by other numbers.
+            command = evaluate_command(space, None, cross)
+            result = replace(result, all_photos=_on_all_photos(space, artefacts, cross, progress), gate=None)
+            result = replace(result, command=command)
+            seal_card(space.evaluation, key=key, files=[], details=to_json(result))
         if gate is not None:
-            result = replace(result, command=evaluate_command(space, gate), gate=_gate(result, gate))
+            result = replace(result, command=evaluate_command(space, gate, cross), gate=_gate(result, gate))
             seal_card(space.evaluation, key=key, files=[], details=to_json(result))
         return replace(result, skipped=with_stale(space, result.skipped))
 
@@ -108,9 +123,31 @@ def _evaluated(
     )
 
 
+def _is_other(space: Workspace, current: AllPhotos | None, cross: CrossFitConfig) -> bool:
+    """Return whether the evaluation over all photos has other settings or photos than `current`."""
+    if not cross.folds or not has_dataset(space):
+        return current is not None
+    return current is None or (current.config, current.dataset) != (cross, dataset_in(space).hash)
+
+
+def _on_all_photos(
+    space: Workspace, artefacts: Sequence[Runnable], cross: CrossFitConfig, progress: Progress
+) -> AllPhotos | None:
+    if not cross.folds or not has_dataset(space):
+        return None
+    models = [model for model in artefacts if isinstance(model, OnnxModel)]
+    fp32 = next((model for model in models if model.precision is Precision.FP32), None)
+    int8 = [model for model in models if model.precision is Precision.INT8]
+    with verified_photos(space, dataset_in(space).photos):
+        result = all_photos_of(space, fp32, int8, cross, progress)
+    if result.skipped:
+        _log.warning("evaluated on the test photos only, not on all: %s", result.skipped)
+    return result
+
+
 def _gate(result: Evaluations, config: GateConfig) -> Gate:
     """Return the result of the gate. Where undecided limits are allowed, each is a warning."""
-    gate = gate_from_evaluations(result.evaluations, config)
+    gate = gate_from_evaluations(result.evaluations, config, result.all_photos)
     for text in unknowns(gate) if config.allow_undecided else ():
         _log.warning("the gate cannot tell: %s", text)
     return gate

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from trtpoets.adoption.loaded import fp32_from_classifier, score_tolerance
+from trtpoets.adoption.loaded import fp32_from_classifier
 from trtpoets.convert.onnx_export import ExportConfig
 from trtpoets.convert.parity import LIMIT, parity_from_scores
+from trtpoets.core.classifier_hints import REPORT, convert_otherwise
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.images import photo_batches
 from trtpoets.core.network_notes import Parity
 from trtpoets.core.onnx_file import read_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import baseline_text
+from trtpoets.core.shell_commands import command
 from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, Split, TfliteModel, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
@@ -80,15 +82,19 @@ def compared_export(
     one quantisation step of the original's output.
     """
     original = classifier.spec.original
+    other_opset = ExportConfig.opset if config.opset != ExportConfig.opset else ExportConfig.opset - 2
+    trained = f"export it with another opset: {command('export', 'NAME', '--opset', other_opset)}; or {REPORT}"
+    hint = convert_otherwise(classifier.spec, trained)
     with temporary_folder() as folder:
-        model, rounding_file = fp32_from_classifier(classifier, out, folder, config, progress)
-        if rounding_file is None:
-            return model, Compared(parity_of(classifier, model, photos, score_tolerance(classifier)))
+        fp32 = fp32_from_classifier(classifier, out, folder, config, progress)
+        model = fp32.model
+        if fp32.rounding is None:
+            return model, Compared(parity_of(classifier, model, photos, fp32.tolerance, hint))
         assert original is not None
-        rounding = replace(model, path=rounding_file)
+        rounding = replace(model, path=fp32.rounding)
         # A float output has no steps: what is left then is how often values inside the network round otherwise.
         limit = (original.output.scale if original.output.dtype in ("uint8", "int8") else _ROUNDED_LIMIT) + LIMIT
-        rounded = parity_of(classifier, rounding, photos, limit)
+        rounded = parity_of(classifier, rounding, photos, limit, hint)
         return model, Compared(parity_of(classifier, model, photos, math.inf), rounded)
 
 
@@ -101,19 +107,23 @@ def seal_export(space: Workspace, opset: int, compared: Compared) -> None:
 
 
 def parity_of(
-    classifier: Classifier, model: OnnxModel | TfliteModel, photos: Sequence[Photo], limit: float = LIMIT
+    classifier: Classifier,
+    model: OnnxModel | TfliteModel,
+    photos: Sequence[Photo],
+    limit: float = LIMIT,
+    hint: str = REPORT,
 ) -> Parity:
     """Compare the scores of a converted file with those of the classifier on photos.
 
     Without photos, noise and ramps that cover all pixel values are used. Raises ConversionFailed if a score differs by
-    more than `limit`.
+    more than `limit`, with `hint`.
     """
     batches = list(photo_batches(photos, model.spec.preprocess, 16)) if photos else [_patterns(model)]
     with open_runner(classifier) as reference, open_runner(model) as runner:
         expected = np.concatenate([reference.infer(batch) for batch in batches])
         scores = np.concatenate([runner.infer(batch) for batch in batches])
         name = baseline_text(reference.identity)
-    return parity_from_scores(expected, scores, photos, limit, name)
+    return parity_from_scores(expected, scores, photos, limit, name, hint)
 
 
 def parity_photos(dataset: Dataset | None) -> tuple[Photo, ...]:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trtpoets.convert.graph.last_layer import base_of, last_layer
+from trtpoets.convert.int8.integer_reference import integer_reference
 from trtpoets.convert.onnx_export import onnx_from_network
 from trtpoets.core.errors import BadInput
+from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import usable_cores
-from trtpoets.core.onnx_file import open_session
+from trtpoets.core.onnx_file import FORM_KEY, check_onnx, metadata_of, open_session
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.own_files import require_no_link
 from trtpoets.core.paths import cache_root
-from trtpoets.core.types import INPUT_NAME, Preprocess, hash_of
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Precision, Preprocess, hash_of
 from trtpoets.core.workspace import card_of, open_card, seal_card
+from trtpoets.pipeline.cache import bottleneck_folder
+from trtpoets.train.bottlenecks import bottlenecks_from_photos
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from trtpoets.core.types import OnnxModel, Photo
     from trtpoets.train.networks import Network
 
 _VERSION = 1
@@ -37,10 +46,13 @@ class Device(str, Enum):
 
 
 class OnnxExtractor:
-    """Runs the base as an ONNX file with ONNX Runtime on the CPU."""
+    """Runs the base as an ONNX file with ONNX Runtime on the CPU. `output` is the name of the graph's output."""
 
-    def __init__(self, model: Path | bytes, key: str, width: int, preprocess: Preprocess) -> None:
+    def __init__(
+        self, model: Path | bytes, key: str, width: int, preprocess: Preprocess, output: str = FEATURES
+    ) -> None:
         self.key = key
+        self._output = output
         self.width = width
         self.preprocess = preprocess
         # One thread per call and one call per core: calls run in parallel without waiting for each other.
@@ -49,7 +61,7 @@ class OnnxExtractor:
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, 3) -> float32 (N, width)."""
-        return np.asarray(self._session.run([FEATURES], {INPUT_NAME: photos})[0], dtype=np.float32)
+        return np.asarray(self._session.run([self._output], {INPUT_NAME: photos})[0], dtype=np.float32)
 
 
 class TensorFlowExtractor:
@@ -76,6 +88,43 @@ def extractor_key(network: Network) -> str:
 def features_key(backbone: str, weights_id: str, preprocess: Preprocess) -> str:
     """Return the same key as `extractor_key`, from the fields of a ModelSpec: the backbone's name and a hash."""
     return f"{backbone}-{hash_of([_VERSION, weights_id, preprocess.hash])}"
+
+
+def features_of_model(model: OnnxModel, photos: Sequence[Photo], progress: Progress = silent) -> np.ndarray:
+    """Return the input of a graph's last layer for each photo: float32 (N, D).
+
+    They are read from the bottleneck store, and only missing ones are computed; for FP32 they are the bottlenecks of
+    the training. INT8 in TensorRT's form is computed in integers (`integer_reference`). Raises ConversionFailed like
+    `last_layer`, and like `bottlenecks_from_photos`.
+    """
+    spec, proto = model.spec, check_onnx(model.path)
+    base = base_of(proto, FEATURES)
+    is_fp32 = model.precision is Precision.FP32
+    if model.precision is Precision.INT8 and FORM_KEY not in metadata_of(proto):
+        base = integer_reference(type(proto).FromString(base)).SerializeToString(deterministic=True)
+    key = (
+        features_key(spec.backbone, spec.weights_id, spec.preprocess)
+        if is_fp32
+        else f"{spec.backbone} int8-{hashlib.sha256(base).hexdigest()}"
+    )
+    extractor = OnnxExtractor(base, key, len(last_layer(proto).weights), spec.preprocess)
+    return bottlenecks_from_photos(photos, extractor, bottleneck_folder(), progress=progress)
+
+
+def scores_of_model(model: OnnxModel, photos: Sequence[Photo], progress: Progress = silent) -> np.ndarray:
+    """Return the scores of a graph for each photo: float32 (N, C), stored like bottlenecks, for graphs without a base.
+
+    Raises like `bottlenecks_from_photos`.
+    """
+    spec, proto = model.spec, check_onnx(model.path)
+    graph: Path | bytes = model.path
+    identity = sha256_of_file(model.path)
+    if model.precision is Precision.INT8 and FORM_KEY not in metadata_of(proto):
+        content: bytes = integer_reference(proto).SerializeToString(deterministic=True)
+        graph, identity = content, hashlib.sha256(content).hexdigest()
+    key = f"{spec.backbone} scores-{identity}"
+    extractor = OnnxExtractor(graph, key, len(spec.labels), spec.preprocess, OUTPUT_NAME)
+    return bottlenecks_from_photos(photos, extractor, bottleneck_folder(), progress=progress)
 
 
 def extractor_from_network(network: Network, device: Device) -> OnnxExtractor | TensorFlowExtractor:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 
 import numpy as np
 
-from trtpoets.convert.graph.last_layer import base_of, last_layer, with_last_layer
+from trtpoets.convert.graph.last_layer import last_layer, with_last_layer
 from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos
-from trtpoets.convert.int8.integer_reference import integer_reference
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.labels import label_indices
 from trtpoets.core.onnx_file import check_onnx, write_onnx
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.types import OnnxModel, Photo, Precision, Split
+from trtpoets.core.types import OnnxModel, Split
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.clustered import difference_interval
 from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.judge.statistics import paired_difference
 from trtpoets.pipeline.artefacts import dataset_in
-from trtpoets.pipeline.cache import bottleneck_folder
-from trtpoets.pipeline.extractors import FEATURES, OnnxExtractor, features_key
-from trtpoets.train.bottlenecks import bottlenecks_from_photos
+from trtpoets.pipeline.extractors import features_of_model
 from trtpoets.train.distill import best_distilled_head, divergence
 from trtpoets.train.head import Head, head_scores
 from trtpoets.train.near_copies.grouping import groups_of
@@ -63,8 +59,8 @@ def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: 
     except ConversionFailed as error:
         return HeadNotes(False, error.message)
     photos = [*train, *validation]
-    fp32_features = _features(fp32, photos, progress)
-    int8_features = _features(int8, photos, progress)
+    fp32_features = features_of_model(fp32, photos, progress)
+    int8_features = features_of_model(int8, photos, progress)
     fitted = len(train)
     fp32_logits = fp32_features @ fp32_layer.weights + fp32_layer.bias
     before = Head(int8_layer.weights, int8_layer.bias)
@@ -77,26 +73,6 @@ def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: 
         write_onnx(with_last_layer(check_onnx(int8.path), after.weights, after.bias), int8.path)
     _log.info("the head refitted to INT8 is %s: %s", "kept" if notes.kept else "not kept", notes.why)
     return notes
-
-
-def _features(model: OnnxModel, photos: list[Photo], progress: Progress) -> np.ndarray:
-    """Return the input of a graph's last layer for each photo: float32 (N, D).
-
-    They are read from the bottleneck store; for FP32 they are the bottlenecks of the training. INT8 is computed in
-    integers, as TensorRT does.
-    """
-    spec, proto = model.spec, check_onnx(model.path)
-    is_fp32 = model.precision is Precision.FP32
-    base = base_of(proto, FEATURES)
-    if not is_fp32:
-        base = integer_reference(type(proto).FromString(base)).SerializeToString(deterministic=True)
-    key = (
-        features_key(spec.backbone, spec.weights_id, spec.preprocess)
-        if is_fp32
-        else f"{spec.backbone} int8-{hashlib.sha256(base).hexdigest()}"
-    )
-    extractor = OnnxExtractor(base, key, len(last_layer(proto).weights), spec.preprocess)
-    return bottlenecks_from_photos(photos, extractor, bottleneck_folder(), progress=progress)
 
 
 def _compared_heads(

@@ -14,25 +14,26 @@ import numpy as np
 from trtpoets.core.console import printable
 from trtpoets.core.errors import BadInput, BadPhoto, MissingArtefact, MissingDependency, RunFailed
 from trtpoets.core.images import usable_cores
+from trtpoets.core.onnx_metadata import fixed_batch
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.shell_commands import command
 from trtpoets.core.threads import map_ahead
-from trtpoets.core.types import Engine, Precision
+from trtpoets.core.types import Engine, Int8Form, OnnxModel, Precision
 from trtpoets.core.verified_files import verifying_once
 from trtpoets.core.workspace import Workspace
 from trtpoets.device.build.foreign_engine import engine_from_file
 from trtpoets.device.build.plan_header import SUFFIXES
 from trtpoets.device.runners import open_runner
 from trtpoets.pipeline.artefacts import ENGINES, classifier_in
-from trtpoets.pipeline.int8_advice import recommended_precision
+from trtpoets.pipeline.int8_advice import int8_notes, recommended_precision
 from trtpoets.pipeline.lineage import opened
 from trtpoets.pipeline.photo_arguments import STDIN, PhotoSource, photos_from_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trtpoets.core.types import Classifier, OnnxModel
+    from trtpoets.core.types import Classifier
     from trtpoets.device.runners.base import Runner
     from trtpoets.pipeline.lineage import Artefacts
 
@@ -171,12 +172,18 @@ def _best_runner(space: Workspace, stack: ExitStack, trust: bool) -> tuple[Runne
 
 
 def _batch_of(artefact: Classifier | OnnxModel | Engine) -> int:
-    """Return the optimum batch size of an engine, up to a limit; a fixed size for other artefacts."""
-    return min(artefact.card.batch.optimum, _LARGEST_BATCH) if isinstance(artefact, Engine) else _BATCH
+    """Return the optimum batch size of an engine, up to a limit but not below its minimum; a constant for others.
+
+    A network with a fixed batch runs in batches of that size.
+    """
+    if isinstance(artefact, Engine):
+        batch = artefact.card.batch
+        return max(min(batch.optimum, _LARGEST_BATCH), batch.minimum)
+    return (fixed_batch(artefact.path) if isinstance(artefact, OnnxModel) else 0) or _BATCH
 
 
 def _candidates(space: Workspace, artefacts: Artefacts, trust: bool) -> Iterator[Classifier | OnnxModel | Engine]:
-    """Yield what to try, in order: engines, fp32.onnx, the TensorFlow classifier.
+    """Yield what to try, in order: engines, int8.cpu.onnx if quantize recommended it, fp32.onnx, the classifier.
 
     Engines come in the order INT8, FP16, FP32, with INT8 last if quantize recommended another precision.
     """
@@ -185,6 +192,9 @@ def _candidates(space: Workspace, artefacts: Artefacts, trust: bool) -> Iterator
         precisions.append(precisions.pop(precisions.index(Precision.INT8)))
     # `sorted` is stable: within a precision, TensorRT engines and engines with default options stay first.
     yield from sorted(artefacts.engines, key=lambda engine: precisions.index(engine.card.precision))
+    advice = int8_notes(space, Int8Form.CPU).recommended
+    if advice is not None and advice.precision is Precision.INT8:
+        yield from (model for model in artefacts.onnx if model.form is Int8Form.CPU)
     yield from (model for model in artefacts.onnx if model.precision is Precision.FP32)
     classifier = classifier_in(space)
     yield replace(classifier, foreign="") if trust else classifier

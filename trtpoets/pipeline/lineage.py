@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.onnx_file import read_onnx
 from trtpoets.core.tflite_file import read_tflite
-from trtpoets.core.types import ModelSpec, OnnxModel, Precision, Skipped, TfliteModel
+from trtpoets.core.types import Int8Form, ModelSpec, OnnxModel, Precision, Skipped, TfliteModel
 from trtpoets.core.workspace import Card, Workspace, card_of, read_card, vouches_for
 from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, dataset_in, has_dataset
 
@@ -53,7 +53,8 @@ class Artefacts:
 def opened(space: Workspace, *, trust: bool = False) -> Artefacts:
     """Open all artefacts of a run. Each file is read once. With `trust`, files created by others are accepted too."""
     lineage = _Lineage(space, trust)
-    onnx, tflite = tuple(map(lineage.onnx, Precision)), tuple(map(lineage.tflite, Precision))
+    onnx = (*map(lineage.onnx, Precision), lineage.onnx(Precision.INT8, Int8Form.CPU))
+    tflite = tuple(map(lineage.tflite, Precision))
     engines = lineage.engines()
     return Artefacts(
         tuple(model for model in onnx if isinstance(model, OnnxModel)),
@@ -63,23 +64,26 @@ def opened(space: Workspace, *, trust: bool = False) -> Artefacts:
     )
 
 
-def onnx_in(space: Workspace, precision: Precision) -> OnnxModel:
-    """Return the ONNX file of a precision that was made from the present classifier.
+def onnx_in(space: Workspace, precision: Precision, form: Int8Form = Int8Form.TENSORRT) -> OnnxModel:
+    """Return the ONNX file of a precision, and for INT8 of a form, that was made from the present classifier.
 
     Raises MissingArtefact if it is missing, damaged or stale, with the first command that is needed to create it.
     """
     lineage = _Lineage(space)
-    model = lineage.onnx(precision)
+    model = lineage.onnx(precision, form)
     if isinstance(model, OnnxModel):
         return model
     if model is None:
         classifier_in(space)
-        model = lineage.missing(precision)
+        model = lineage.missing(precision, form)
     raise MissingArtefact(f"{model.path} {model.why}", hint=model.remedy, code="TP8027")
 
 
 def onnx_models_in(space: Workspace) -> tuple[OnnxModel, ...]:
-    """Return the usable ONNX files, in the order of Precision. `stale_in` returns the others."""
+    """Return the usable ONNX files that engines can be built from, in the order of Precision.
+
+    `stale_in` returns the others.
+    """
     lineage = _Lineage(space)
     return tuple(model for precision in Precision if isinstance(model := lineage.onnx(precision), OnnxModel))
 
@@ -102,7 +106,7 @@ class _Lineage:
 
     def __init__(self, space: Workspace, trust: bool = False) -> None:
         self._space, self._trust = space, trust
-        self._onnx: dict[Precision, OnnxModel | Stale | None] = {}
+        self._onnx: dict[tuple[Precision, Int8Form], OnnxModel | Stale | None] = {}
         self._sha256: dict[Precision, str] = {}
 
     @cached_property
@@ -117,18 +121,18 @@ class _Lineage:
     def _dataset_hash(self) -> str | None:
         return dataset_in(self._space).hash if has_dataset(self._space) else None
 
-    def onnx(self, precision: Precision) -> OnnxModel | Stale | None:
+    def onnx(self, precision: Precision, form: Int8Form = Int8Form.TENSORRT) -> OnnxModel | Stale | None:
         """Return the file; None if it or its card does not exist."""
-        if precision not in self._onnx:
-            self._onnx[precision] = self._opened_onnx(precision)
-        return self._onnx[precision]
+        if (precision, form) not in self._onnx:
+            self._onnx[precision, form] = self._opened_onnx(precision, form)
+        return self._onnx[precision, form]
 
-    def _opened_onnx(self, precision: Precision) -> OnnxModel | Stale | None:
-        path = self._space.onnx(precision)
+    def _opened_onnx(self, precision: Precision, form: Int8Form) -> OnnxModel | Stale | None:
+        path = self._space.onnx(precision, form)
         card = _card_at(path)
         if card is None:
             return None
-        remedy = self.missing(precision).remedy
+        remedy = self.missing(precision, form).remedy
         if not vouches_for(card, path):
             return Stale(path, "was changed after it was created, or is damaged", remedy)
         made_from: str | None
@@ -144,14 +148,15 @@ class _Lineage:
         model = read_onnx(path)
         if model.spec != self._spec:
             return Stale(path, "has labels or preprocessing that differ from the classifier", remedy)
-        self._sha256[precision] = card.files[path.name]
+        if form is Int8Form.TENSORRT:
+            self._sha256[precision] = card.files[path.name]
         return model
 
-    def missing(self, precision: Precision) -> Stale:
+    def missing(self, precision: Precision, form: Int8Form = Int8Form.TENSORRT) -> Stale:
         """Return the description of a missing ONNX file, with the first command that is needed to create it."""
         first = precision is Precision.FP32 or not isinstance(self.onnx(Precision.FP32), OnnxModel)
         remedy = self._space.command("export" if first else "quantize")
-        return Stale(self._space.onnx(precision), "does not exist, or is incomplete", remedy)
+        return Stale(self._space.onnx(precision, form), "does not exist, or is incomplete", remedy)
 
     def tflite(self, precision: Precision) -> TfliteModel | Stale | None:
         """Return the file; None if it or its card does not exist."""

@@ -1,34 +1,36 @@
-"""Writes fp16.onnx and int8.onnx of a run from its fp32.onnx."""
+"""Writes fp16.onnx, int8.onnx and int8.cpu.onnx of a run from its fp32.onnx."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+import logging
+from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtpoets.convert.int8.calibration import (
-    CalibrationConfig,
-    Method,
-    Ranges,
-    calibration_photos,
-    ranges_from_photos,
-)
+from trtpoets.adoption.loaded import brings_scales, fp32_from_classifier
+from trtpoets.convert.graph.graph_view import QUANTISERS
+from trtpoets.convert.int8.calibration import CalibrationConfig, Ranges, calibration_photos
+from trtpoets.convert.int8.forms import CPU
+from trtpoets.convert.int8.fused import float_islands, fused_graph
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
+from trtpoets.convert.int8.own_scales import int8_with_own_scales
 from trtpoets.convert.int8.quantised_files import is_quantised
-from trtpoets.convert.int8.quantize_int8 import best_ranges, int8_from_onnx, notes_of_new_head
+from trtpoets.convert.int8.quantize_int8 import chosen_ranges, int8_from_onnx, notes_of_new_head
 from trtpoets.convert.int8.range_histograms import worst_layers
-from trtpoets.convert.int8.range_search import search_ranges
+from trtpoets.convert.onnx_export import ExportConfig
 from trtpoets.convert.precision import fp16_from_onnx
 from trtpoets.core.errors import BadInput
-from trtpoets.core.files import sha256_of_file
-from trtpoets.core.onnx_file import check_onnx, read_onnx
+from trtpoets.core.files import sha256_of_file, temporary_folder
+from trtpoets.core.onnx_file import check_onnx, opset_of, read_onnx
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.types import OnnxModel, Photo, Precision, Split, hash_of
+from trtpoets.core.reading import read_bytes
+from trtpoets.core.types import Int8Form, OnnxModel, Photo, Precision, Split, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, open_details, seal_card
-from trtpoets.pipeline.artefacts import ENGINES, dataset_in, has_dataset, writing
+from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, has_dataset, writing
 from trtpoets.pipeline.card_details import CalibrationRecord, Fp16Details, Int8Details, Int8FileNotes
-from trtpoets.pipeline.int8_advice import advice
+from trtpoets.pipeline.int8_advice import advice, recommendation
 from trtpoets.pipeline.lineage import onnx_in
 from trtpoets.pipeline.photos import photos_command, verified_photos
 from trtpoets.pipeline.recorded_commands import quantize_command
@@ -42,6 +44,14 @@ _VERSION = 5
 _NOTES_VERSION = 2
 """Increase it when the metadata or the notes of int8.onnx change although its network is the same."""
 
+_CPU_VERSION = "cpu 1"
+"""Change it when the same classifier may give another int8.cpu.onnx."""
+
+_OWN_SCALES_VERSION = "own scales 1"
+"""Change it when the same adopted file with scales may give another int8.onnx."""
+
+_log = logging.getLogger(__name__)
+
 
 def quantize(
     name: str,
@@ -54,11 +64,13 @@ def quantize(
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[OnnxModel, ...]:
-    """Write fp16.onnx and int8.onnx from fp32.onnx.
+    """Write fp16.onnx, int8.onnx and int8.cpu.onnx from fp32.onnx: INT8 has a form for TensorRT and one for CPUs.
 
     Activation ranges are measured on training photos; validation photos decide between calibration methods. INT8 is
     compared with FP32 on validation photos, and a warning is logged if FP16 is recommended instead. `refit_head` refits
-    the last layer to the INT8 features and keeps it if validation confirms a gain.
+    the last layer of int8.onnx to its features and keeps it if validation confirms a gain. An adopted ONNX file with
+    symmetric Q/DQ pairs brings its own scales: int8.onnx has exactly these, without calibration and corrections, and
+    there is no int8.cpu.onnx, whose scales would be others.
 
     Raises BadInput if the run has no photos, because calibration needs real ones.
     """
@@ -72,7 +84,7 @@ def quantize(
         if fp32.spec.original is not None and is_quantised(check_onnx(fp32.path)):
             raise BadInput(
                 f"{fp32.path} was quantised before it was adopted: its layers have INT8 pairs already",
-                hint=space.command("build", "--precision", "fp32"),
+                hint=space.command("export", "--force"),
                 code="TP8054",
             )
         if not has_dataset(space):
@@ -85,14 +97,20 @@ def quantize(
         photos = calibration_photos(dataset.photos, calibration)
         judged = dataset.in_split(Split.VALIDATION)
         origin = _Origin(sha256_of_file(fp32.path), dataset.hash, command)
+        own_scales = brings_scales(classifier_in(space))
         makers = {
             Precision.FP16: lambda: _fp16(space, fp32, photos, origin, force, progress),
-            Precision.INT8: lambda: _int8(
-                space, fp32, (photos, judged), calibration, int8, origin, force, progress, refit_head
+            Precision.INT8: lambda: (
+                _int8_of_file(space, fp32, (photos, judged), int8, origin, force, progress)
+                if own_scales
+                else _int8(space, fp32, (photos, judged), calibration, int8, origin, force, progress, refit_head)
             ),
         }
         with verified_photos(space, (*photos, *judged)):
-            return tuple(makers[precision]() for precision in precisions)
+            models = [makers[precision]() for precision in precisions]
+            if Precision.INT8 in precisions and not own_scales:
+                models.append(_int8_for_cpu(space, fp32, (photos, judged), calibration, int8, origin, force, progress))
+            return tuple(models)
 
 
 @dataclass(frozen=True)
@@ -144,7 +162,7 @@ def _int8(
     evaluator = Int8Evaluator(fp32, *photos, config)
     ranges = None if force else open_details(space.ranges, Ranges, ranges_key)
     if ranges is None:
-        ranges = _ranges(evaluator, photos[0], calibration, progress)
+        ranges = chosen_ranges(evaluator, photos[0], calibration, progress)
         seal_card(space.ranges, key=ranges_key, files=[], details=ranges)
     model, notes = int8_from_onnx(evaluator, ranges, out, progress)
     head, recommended = advice(space, fp32, model, refit_head, progress, notes.share, notes.frontier[-1].time)
@@ -155,13 +173,7 @@ def _int8(
     worst = worst_layers(check_onnx(out), drawn, notes.layers_db)
     details = Int8Details(
         Int8FileNotes(**vars(notes), histograms=worst, head=head, recommended=recommended),
-        CalibrationRecord(
-            **{**vars(calibration), "method": ranges.method},
-            asked=calibration.method,
-            per_class=ranges.per_class,
-            hash=ranges.hash,
-            trials=ranges.trials,
-        ),
+        _record(calibration, ranges),
         config,
         origin.made_from,
         origin.dataset,
@@ -171,16 +183,92 @@ def _int8(
     return model
 
 
-def _ranges(
-    evaluator: Int8Evaluator, photos: Sequence[Photo], calibration: CalibrationConfig, progress: Progress
-) -> Ranges:
-    """Return the ranges of the chosen method; with AUTO the best of all methods, and each one's validation result."""
-    by_method = ranges_from_photos(evaluator.model, photos, calibration, progress)
-    if calibration.method in calibration.method.base_methods:
-        return by_method[0]
-    refined = search_ranges(evaluator.model, by_method, photos, progress)
-    if calibration.method is Method.AUTO:
-        chosen, trials = best_ranges(evaluator, (*by_method, *refined), progress)
-        return replace(chosen, trials=trials)
-    # If equalisation improves no tensor, `refined` contains only the ranges of the method "features".
-    return refined[0] if calibration.method is Method.FEATURES else refined[-1]
+def _int8_for_cpu(
+    space: Workspace,
+    fp32: OnnxModel,
+    photos: tuple[Sequence[Photo], Sequence[Photo]],
+    calibration: CalibrationConfig,
+    config: Int8Config,
+    origin: _Origin,
+    force: bool,
+    progress: Progress,
+) -> OnnxModel:
+    """Write int8.cpu.onnx, with ranges of its own. `photos` are (calibration, validation) photos."""
+    out = space.onnx(Precision.INT8, Int8Form.CPU)
+    hashes = [[photo.sha256 for photo in group] for group in photos]
+    key = hash_of([_CPU_VERSION, sha256_of_file(fp32.path), hashes, asdict(calibration), asdict(config)])
+    if not force and open_card(card_of(out), key) is not None:
+        return read_onnx(out)
+    evaluator = Int8Evaluator(fp32, *photos, config, CPU)
+    ranges = chosen_ranges(evaluator, photos[0], calibration, progress)
+    model, notes = int8_from_onnx(evaluator, ranges, out, progress)
+    islands = float_islands(fused_graph(read_bytes(out)))
+    if islands:
+        _log.info("ONNX Runtime computes in float between the INT8 layers of %s: %s", out.name, _named(islands))
+    recommended = recommendation(space, fp32, model, progress=progress, share=notes.share, instead=Precision.FP32)
+    details = Int8Details(
+        Int8FileNotes(**vars(notes), recommended=recommended, islands=tuple(name for name, _ in islands)),
+        _record(calibration, ranges),
+        config,
+        origin.made_from,
+        origin.dataset,
+        origin.command,
+    )
+    seal_card(card_of(out), key=key, files=[out], details=details)
+    return model
+
+
+def _named(islands: Sequence[tuple[str, str]]) -> str:
+    """Return the number of operators of each kind, without conversions: "2 LayerNormalization, 1 Softmax"."""
+    counts = Counter(operator for _, operator in islands if operator not in QUANTISERS)
+    return ", ".join(f"{count} {operator}" for operator, count in sorted(counts.items())) or "conversions only"
+
+
+def _record(calibration: CalibrationConfig, ranges: Ranges) -> CalibrationRecord:
+    return CalibrationRecord(
+        **{**vars(calibration), "method": ranges.method},
+        asked=calibration.method,
+        per_class=ranges.per_class,
+        hash=ranges.hash,
+        trials=ranges.trials,
+    )
+
+
+def _int8_of_file(
+    space: Workspace,
+    fp32: OnnxModel,
+    photos: tuple[Sequence[Photo], Sequence[Photo]],
+    config: Int8Config,
+    origin: _Origin,
+    force: bool,
+    progress: Progress,
+) -> OnnxModel:
+    """Write int8.onnx with the scales that an adopted file brings. `photos` are (calibration, validation) photos."""
+    out = space.onnx(Precision.INT8)
+    classifier = classifier_in(space)
+    assert classifier.original is not None
+    hashes = [[photo.sha256 for photo in group] for group in photos]
+    key = hash_of([_OWN_SCALES_VERSION, sha256_of_file(fp32.path), hashes, asdict(config)])
+    if not force and open_card(card_of(out), key) is not None:
+        return read_onnx(out)
+    _log.info(
+        "%s brings its own INT8 scales, which are used as they are: nothing is calibrated", classifier.original.name
+    )
+    with temporary_folder() as folder:
+        opset = opset_of(check_onnx(fp32.path))
+        rounding = fp32_from_classifier(classifier, folder / "fp32.onnx", folder, ExportConfig(opset)).rounding
+        assert rounding is not None
+        network = check_onnx(rounding)
+    evaluator = Int8Evaluator(fp32, *photos, config)
+    model, notes = int8_with_own_scales(evaluator, network, out, progress)
+    recommended = recommendation(space, fp32, model, progress=progress, share=notes.share)
+    details = Int8Details(
+        Int8FileNotes(**vars(notes), recommended=recommended),
+        None,
+        config,
+        origin.made_from,
+        origin.dataset,
+        origin.command,
+    )
+    seal_card(card_of(out), key=key, files=[out], details=details)
+    return model

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trtpoets.core.types import Flavour, Precision
     from trtpoets.device.build.engine_config import EngineConfig
     from trtpoets.judge.bench.benchmark import BenchConfig
+    from trtpoets.judge.cross_fit import CrossFitConfig
     from trtpoets.judge.gate import GateConfig
     from trtpoets.judge.train_benchmark import TrainBenchConfig
     from trtpoets.pipeline.adopt import AdoptConfig
@@ -113,11 +114,12 @@ def build_command(
     return _command(space, "build", [], options)
 
 
-def evaluate_command(space: Workspace, gate: GateConfig | None) -> str:
-    """Return the `trtpoets evaluate` command, with the options of the gate if there is one."""
+def evaluate_command(space: Workspace, gate: GateConfig | None, cross: CrossFitConfig | None = None) -> str:
+    """Return the `trtpoets evaluate` command, with the options of the gate and of cross-fitting if there are any."""
     names = ("max_drop", "min_agreement", "allow_undecided")
     limits = {name: getattr(gate, name) for name in names} if gate else {}
-    return _command(space, "evaluate", [], {**limits, "runner": list(gate.runners or ()) if gate else []})
+    folds = {"folds": cross.folds} if cross else {}
+    return _command(space, "evaluate", [], {**limits, "runner": list(gate.runners or ()) if gate else [], **folds})
 
 
 def bench_command(space: Workspace, config: BenchConfig, compare: Path | str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trtpoets.convert.int8.calibration import Ranges
@@ -68,7 +69,9 @@ def evaluation_key(identities: Sequence[str], photos: Sequence[Photo], groups: S
 
 def benchmark_key(identities: Sequence[str], photos: Sequence[Photo], config: BenchConfig) -> str:
     """Return the key of a benchmark's card: a hash of its inputs."""
-    return hash_of([_BENCHMARK, list(identities), [photo.sha256 for photo in photos], vars(config)])
+    # A benchmark that measures all rounds keeps the key that it had before benchmarks could stop early.
+    options = {name: value for name, value in vars(config).items() if name != "ratio_within" or value}
+    return hash_of([_BENCHMARK, list(identities), [photo.sha256 for photo in photos], options])
 
 
 def recorded(identities: Sequence[str], photos: Sequence[Photo]) -> EvaluatedFiles:
@@ -87,7 +90,10 @@ def evaluation_now(space: Workspace, hashes: Sequence[str]) -> Evaluations | Non
     result = evaluations_from_json(details, space.evaluation)
     assert result.judged is not None
     same = set(result.judged.artefacts) <= set(hashes)
-    return result if same and result.judged.photos == _photos_hash(photos_to_judge(space)) else None
+    if not same or result.judged.photos != _photos_hash(photos_to_judge(space)):
+        return None
+    other_photos = result.all_photos is not None and result.all_photos.dataset != dataset_in(space).hash
+    return replace(result, all_photos=None) if other_photos else result
 
 
 def benchmark_now(space: Workspace, hashes: Sequence[str]) -> Benchmark | None:

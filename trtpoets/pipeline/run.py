@@ -30,13 +30,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+RATIO_WITHIN = 0.05
+"""`run` ends its benchmark when each ratio is known to this share; `trtpoets bench` measures all rounds."""
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """The options that `run` passes to the stages. With `model`, that file is adopted instead of training."""
 
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
-    bench: BenchConfig = field(default_factory=BenchConfig)
+    bench: BenchConfig = field(default_factory=lambda: BenchConfig(ratio_within=RATIO_WITHIN))
     flavour: Flavour | None = None
     targets: tuple[str, ...] = ()
     model: Path | None = None

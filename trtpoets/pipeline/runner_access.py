@@ -10,7 +10,7 @@ from trtpoets.convert.int8.integer_reference import integer_reference
 from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import MissingDependency, RunFailed
 from trtpoets.core.onnx_file import check_onnx
-from trtpoets.core.types import Classifier, Engine, OnnxModel, Precision, Skipped, TfliteModel
+from trtpoets.core.types import Classifier, Engine, Int8Form, OnnxModel, Precision, Skipped, TfliteModel
 from trtpoets.core.workspace import Workspace
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.ort import OnnxRuntimeRunner, gpu_providers
@@ -37,8 +37,12 @@ def with_stale(space: Workspace, skipped: Iterable[Skipped]) -> tuple[Skipped, .
 
 
 def shippable_ways(artefact: Runnable) -> tuple[Way, ...]:
-    """Return the ways to run an artefact: the default one, and for an ONNX file the GPU providers available here."""
-    providers = gpu_providers() if isinstance(artefact, OnnxModel) else []
+    """Return the ways to run an artefact: the default one, and for an ONNX file the GPU providers available here.
+
+    The CPU form of INT8 has no other: GPU providers fuse TensorRT's form.
+    """
+    on_gpu = isinstance(artefact, OnnxModel) and artefact.form is Int8Form.TENSORRT
+    providers = gpu_providers() if on_gpu else []
     return (Way.PLAIN, *(Way(provider) for provider in providers))
 
 
@@ -50,7 +54,7 @@ def judged_runner(artefact: Runnable, way: Way = Way.PLAIN) -> Runner:
     """
     runner = open_runner(artefact, way=way)
     if isinstance(runner, OnnxRuntimeRunner) and isinstance(artefact, OnnxModel) and way is Way.PLAIN:
-        if artefact.precision is not Precision.INT8:
+        if artefact.precision is not Precision.INT8 or artefact.form is Int8Form.CPU:
             return runner
         reference = integer_reference(check_onnx(artefact.path))
         return OnnxRuntimeRunner(artefact, content=reference.SerializeToString())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos
 from trtpoets.convert.tflite_export import PRECISIONS, tflite_from_classifier
-from trtpoets.core.errors import BadInput, ConversionFailed
+from trtpoets.convert.tflite_int8 import int8_from_fp32
+from trtpoets.core.errors import BadInput, ConversionFailed, MissingArtefact
+from trtpoets.core.files import sha256_of_file
 from trtpoets.core.original import Format
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.tflite_file import read_tflite
@@ -22,16 +25,22 @@ from trtpoets.pipeline.card_details import Judged, TfliteCalibration, TfliteFp32
 from trtpoets.pipeline.export import parity_of, parity_photos_in
 from trtpoets.pipeline.golden_photos import golden_in
 from trtpoets.pipeline.int8_advice import gate_on_validation, missed_on_validation
-from trtpoets.pipeline.lineage import onnx_models_in
+from trtpoets.pipeline.lineage import onnx_in, onnx_models_in
 from trtpoets.pipeline.photos import verified_photos
+from trtpoets.pipeline.result_status import int8_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from trtpoets.bundles.bundle_inputs import BundleInputs
-    from trtpoets.core.types import Classifier
+    from trtpoets.convert.int8.calibration import Ranges
+    from trtpoets.convert.tflite_int8 import TfliteNotes
+    from trtpoets.core.types import Classifier, OnnxModel, Photo
 
-_VERSION = 2
+_log = logging.getLogger(__name__)
+
+_VERSION = 3
 """Increase it when the same classifier and photos may give another TFLite file."""
 
 _CALIBRATION = 64
@@ -141,16 +150,47 @@ def _int8(space: Workspace, classifier: Classifier, fp32: TfliteModel, progress:
     config = CalibrationConfig(photos=max(_CALIBRATION, len(classifier.spec.labels)))
     dataset = dataset_in(space)
     photos = calibration_photos(dataset.photos, config)
-    key = hash_of([_VERSION, made_from, Precision.INT8, [photo.sha256 for photo in photos]])
+    validation = dataset.in_split(Split.VALIDATION)
+    sources = _sources(space)
+    hashes = [sha256_of_file(model.path) for model in sources[:2] if model is not None]
+    key = hash_of([_VERSION, made_from, Precision.INT8, [photo.sha256 for photo in photos], hashes])
     if open_card(card_of(out), key, own=True) is None:
-        with verified_photos(space, (*photos, *dataset_in(space).in_split(Split.VALIDATION))):
-            model = tflite_from_classifier(classifier, Precision.INT8, photos, out, progress)
+        with verified_photos(space, (*photos, *validation)):
+            model, notes = _quantised(classifier, fp32, sources, (photos, validation), out, progress)
             count, gate = gate_on_validation(space, fp32, model, progress=progress)
         details = TfliteInt8Details(
-            made_from, dataset.hash, TfliteCalibration(len(photos), config.seed), Judged(count, gate)
+            made_from, dataset.hash, TfliteCalibration(len(photos), config.seed), Judged(count, gate), notes
         )
         seal_card(card_of(out), key=key, files=[out], details=details)
     return read_tflite(out)
+
+
+def _sources(space: Workspace) -> tuple[OnnxModel, OnnxModel | None, Ranges | None]:
+    """Return fp32.onnx, int8.onnx and its ranges; None for the last two if quantize has not written them."""
+    fp32 = onnx_in(space, Precision.FP32)
+    try:
+        ranges = int8_ranges(space)
+        return fp32, onnx_in(space, Precision.INT8) if ranges else None, ranges
+    except MissingArtefact:  # made from another classifier
+        return fp32, None, None
+
+
+def _quantised(
+    classifier: Classifier,
+    fp32: TfliteModel,
+    sources: tuple[OnnxModel, OnnxModel | None, Ranges | None],
+    photos: tuple[Sequence[Photo], Sequence[Photo]],
+    out: Path,
+    progress: Progress,
+) -> tuple[TfliteModel, TfliteNotes | None]:
+    """Write int8.tflite with the parameters of int8.onnx; where that fails, with those of TensorFlow's converter."""
+    try:
+        return int8_from_fp32(fp32, sources, *photos, out, progress)
+    except ConversionFailed as error:
+        if classifier.spec.original is not None:
+            raise
+        _log.warning("int8.tflite gets the ranges of TensorFlow's converter: %s", error.message)
+    return tflite_from_classifier(classifier, Precision.INT8, photos[0], out, progress), None
 
 
 def _judgement(space: Workspace) -> tuple[str, tuple[str, ...]]:

@@ -60,6 +60,7 @@ def report_from_documents(documents: Documents) -> Report:
         quantisation=documents.quantisation,
         runners={runner.name: RunnerEntry(runner) for runner in _runners(evaluations, benchmark)},
         gate=documents.evaluation.gate if documents.evaluation else None,
+        all_photos=documents.evaluation.all_photos if documents.evaluation else None,
         engines=documents.engines,
         benchmarks=benchmark.measurements if benchmark else (),
         benchmark=_benchmark(benchmark) if benchmark else BenchmarkSummary(),

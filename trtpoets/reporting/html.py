@@ -18,6 +18,7 @@ from trtpoets.reporting.sections.accuracy_sections import (
     engines_section,
     precisions_section,
 )
+from trtpoets.reporting.sections.all_photos_section import all_photos_section
 from trtpoets.reporting.sections.confusions import mistakes_section
 from trtpoets.reporting.sections.int8_section import int8_section
 from trtpoets.reporting.sections.near_copies_section import copies_section
@@ -62,6 +63,7 @@ def page_from_report(report: Report, photos: Mapping[str, Photo] | None = None) 
         verdict=verdict_groups(report),
         tradeoff=tradeoff(report),
         accuracy=accuracy_section(report),
+        all_photos=all_photos_section(report),
         gate=gate_section(report.gate),
         speed=speed_section(report),
         errors=mistakes_section(report),

@@ -13,6 +13,7 @@ from trtpoets.reporting.sections.accuracy_sections import (
     engines_section,
     precisions_section,
 )
+from trtpoets.reporting.sections.all_photos_section import all_photos_section
 from trtpoets.reporting.sections.confusions import mistakes_section
 from trtpoets.reporting.sections.int8_section import int8_section
 from trtpoets.reporting.sections.near_copies_section import copies_section
@@ -37,6 +38,7 @@ def markdown_from_report(report: Report) -> str:
     """Return the report as GitHub Flavored Markdown: the texts and tables of the page, without its plots."""
     parts = [f"# {escaped(shown(report.name) or 'A classifier')}", _verdict(report)]
     parts += _section("Accuracy", accuracy_section(report))
+    parts += _section("All photos", all_photos_section(report))
     parts += _section("The gate", gate_section(report.gate))
     speed = speed_section(report)
     parts += _section("Speed", speed)

@@ -15,6 +15,7 @@ from trtpoets.core.serialization import FLAT, OPTIONAL
 from trtpoets.core.training import Accuracy, HeadConfig, TrainingDetails
 from trtpoets.core.types import BatchRange, LayerReport, ModelSpec, Skipped
 from trtpoets.judge.advice import Recommended
+from trtpoets.judge.all_photos import AllPhotos
 from trtpoets.judge.bench.bench_config import BenchConfig
 from trtpoets.judge.bench.benchmark import BenchFailure, Benchmark, Measurement, Throttling
 from trtpoets.judge.bench.compare import BenchmarkComparison
@@ -306,6 +307,7 @@ class BenchmarkSummary:
     outcomes: tuple[ScenarioOutcome, ...] | None = field(default=None, metadata=OPTIONAL)
     compared: BenchmarkComparison | None = field(default=None, metadata=OPTIONAL)
     machine: Throttling | None = field(default=None, metadata=OPTIONAL)
+    stopped: Mapping[str, int] | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)
@@ -351,6 +353,7 @@ class Report(Accuracies):
     verdict: tuple[Sentence, ...] = ()
     schema_version: int = 1
     rounded: Parity | None = field(default=None, metadata=OPTIONAL)
+    all_photos: AllPhotos | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def baseline(self) -> RunnerId:

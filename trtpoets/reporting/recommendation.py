@@ -20,7 +20,7 @@ from trtpoets.core.serialization import FLAT
 from trtpoets.core.types import Precision
 from trtpoets.judge.bench.measure import Measurement, late_percentile
 from trtpoets.judge.bench.rounds import too_few
-from trtpoets.judge.gate import photos_in_groups, rounded
+from trtpoets.judge.gate import Check, GateOutcome, own_photos_decide, photos_in_groups, rounded
 from trtpoets.judge.sample_size import photos_for_drop
 from trtpoets.judge.statistics import least_count
 from trtpoets.reporting.choice import best_of
@@ -83,8 +83,9 @@ class Candidate:
 
     `precision` is "fp32" for TensorFlow too. `p99_bound_ms` is the upper bound of its 99th percentile, with 99 %
     confidence. `count` inferences were timed, which count as `independent_count` independent ones (see Measurement).
-    `drop` is the loss of accuracy relative to TensorFlow on `photos` test photos in `groups` independent groups, with
-    its 95 % interval; a gain is below 0.
+    `drop` is the loss of accuracy relative to TensorFlow on `photos` photos in `groups` independent groups, with its
+    95 % interval; a gain is below 0. For INT8 these are all photos outside calibration where they were evaluated and
+    the test photos do not speak against it (`judge.gate`); otherwise the test photos.
     """
 
     runner: RunnerId = field(metadata=FLAT)
@@ -132,7 +133,7 @@ def recommendation_from_report(report: Report, limits: Limits | None = None) -> 
     rejected = sorted((candidate for candidate in candidates if candidate.lacks), key=_distance)
     rows = {(row.runner.name, row.batch): row for row in report.benchmarks}
     chosen = best_of(fitting, rows) if fitting else None
-    needed = photos_for_drop(limits.drop, _changed(chosen, report))
+    needed = photos_for_drop(limits.drop, _loss(chosen.runner, report, limits).changed if chosen else 0.0)
     return Recommendation(
         limits=replace(limits, max_drop=100 * limits.drop),
         chosen=chosen,
@@ -151,7 +152,7 @@ def _candidates(report: Report, limits: Limits) -> Iterable[Candidate]:
         if runner.compared_only or (limits.batches and batch not in limits.batches):
             continue
         precision = (runner.precision or Precision.FP32).value
-        drop, low, high = _drop(runner.name, report)
+        loss = _loss(runner, report, limits)
         yield Candidate(
             runner=runner,
             precision=precision,
@@ -164,19 +165,13 @@ def _candidates(report: Report, limits: Limits) -> Iterable[Candidate]:
             independent_count=row.independent_count,
             photos_per_s=row.photos_per_s,
             speedup=row.speedup,
-            drop=drop,
-            drop_low=low,
-            drop_high=high,
-            photos=report.test_photos,
-            groups=report.test_groups,
-            lacks=tuple(_lacks(row, drop, runner, report, limits)),
+            drop=loss.drop,
+            drop_low=loss.low,
+            drop_high=loss.high,
+            photos=loss.photos,
+            groups=loss.groups,
+            lacks=tuple(_lacks(row, loss.drop, runner, report, limits)),
         )
-
-
-def _changed(chosen: Candidate | None, report: Report) -> float:
-    """Return the share of photos that only one of `chosen` and TensorFlow classifies correctly; 0 if not compared."""
-    compared = report.comparison.get(chosen.runner.name) if chosen else None
-    return (compared.only_reference + compared.only_runner) / report.test_photos if compared else 0.0
 
 
 def _file(runner: RunnerId, precision: str) -> str:
@@ -186,19 +181,49 @@ def _file(runner: RunnerId, precision: str) -> str:
     return f"{precision}.tflite" if runner.library is Library.TFLITE else f"{precision}.onnx"
 
 
-def _drop(runner: str, report: Report) -> tuple[float | None, float | None, float | None]:
-    """Return the loss of accuracy relative to TensorFlow and its interval; None without evaluation or labels."""
+@dataclass(frozen=True)
+class _Loss:
+    """The loss of accuracy and its interval, None where it is not known; the photos, and the share that changes."""
+
+    drop: float | None
+    low: float | None
+    high: float | None
+    photos: int
+    groups: int
+    changed: float = 0.0
+
+
+def _loss(runner: RunnerId, report: Report, limits: Limits) -> _Loss:
+    """Return the loss of accuracy relative to TensorFlow: on all photos where these decide, else on the test photos."""
+    own = _loss_on_test_photos(runner.name, report)
+    item = report.all_photos.of_runner(runner) if report.all_photos else None
+    if item is None or runner.name not in report.intervals:
+        return own
+    compared = item.comparison
+    if compared.accuracy_change is None or compared.change_low is None or compared.change_high is None:
+        return own
+    if own.drop is not None and own.low is not None and own.high is not None:
+        failed = GateOutcome.FAILED if own.low > limits.drop else GateOutcome.UNKNOWN
+        check = Check("drop", failed, limits.drop, own.drop, own.low, own.high, own.photos, own.groups, None, None)
+        if own_photos_decide(check, runner == item.runner):
+            return own
+    drop, low, high = 0.0 - compared.accuracy_change, 0.0 - compared.change_high, 0.0 - compared.change_low
+    changed = (compared.only_reference + compared.only_runner) / item.labelled
+    return _Loss(drop, low, high, item.labelled, item.labelled_groups, changed)
+
+
+def _loss_on_test_photos(runner: str, report: Report) -> _Loss:
+    photos, groups = report.test_photos, report.test_groups
     if is_baseline(runner) and runner in report.intervals:
-        return 0.0, 0.0, 0.0
+        return _Loss(0.0, 0.0, 0.0, photos, groups)
     compared = report.comparison.get(runner)
-    if (
-        compared is None
-        or compared.accuracy_change is None
-        or compared.change_low is None
-        or compared.change_high is None
-    ):
-        return None, None, None
-    return 0.0 - compared.accuracy_change, 0.0 - compared.change_high, 0.0 - compared.change_low
+    if compared is None:
+        return _Loss(None, None, None, photos, groups)
+    changed = (compared.only_reference + compared.only_runner) / photos
+    if compared.accuracy_change is None or compared.change_low is None or compared.change_high is None:
+        return _Loss(None, None, None, photos, groups, changed)
+    drop, low, high = 0.0 - compared.accuracy_change, 0.0 - compared.change_high, 0.0 - compared.change_low
+    return _Loss(drop, low, high, photos, groups, changed)
 
 
 def _lacks(row: Measurement, drop: float | None, runner: RunnerId, report: Report, limits: Limits) -> Iterable[Lack]:
@@ -217,7 +242,7 @@ def _lacks(row: Measurement, drop: float | None, runner: RunnerId, report: Repor
 
 
 def _advice(report: Report, limits: Limits) -> Iterable[Lack]:
-    """Yield what int8.onnx lacks according to quantize, which compared it with FP32 on validation photos."""
+    """Yield what int8.onnx lacks according to quantize, which compared it with FP32 on other photos than these."""
     advice = report.quantisation.int8.recommended if report.quantisation.int8 else None
     if advice is None:
         return
@@ -227,7 +252,9 @@ def _advice(report: Report, limits: Limits) -> Iterable[Lack]:
         return
     for check in [check for result in (advice.gate.runners if advice.gate else ()) for check in result.checks]:
         if check.what == "drop" and check.measured is not None and _beyond(check.measured, limits.drop):
-            text = f"it loses {_points(check.measured)} on {many(check.photos, 'validation photo')}"
+            kind = "photo outside calibration" if check.file else "validation photo"
+            photos = many(check.photos, kind, kind.replace("photo", "photos", 1))
+            text = f"it loses {_points(check.measured)} on {photos}"
             yield Lack("drop", f"{text}, {_points(limits.drop)} are allowed", _excess(check.measured, limits.drop))
 
 

@@ -42,6 +42,7 @@ def verdict_from_report(report: Report) -> list[Sentence]:
     """Return the sentences in order of importance; the report puts one about "ship" before them."""
     sentences = [("accuracy", _accuracy(report))]
     sentences += [("precision", _precision(report, runner)) for runner in narrow_runners(report)]
+    sentences += [("precision", text) for text in _on_all_photos(report)]
     sentences += [("gate", gate_sentence(report.gate)), ("recommended", _recommended(report))]
     sentences += [("speed", _speed(report)), ("engines", _engines(report))]
     return [Sentence(about, text) for about, text in sentences if text]
@@ -136,8 +137,25 @@ def _precision(report: Report, runner: str) -> str:
     return f"{changed}; {lost_and_won}: {chance}, p = {compared.p_value:.2g})."
 
 
+def _on_all_photos(report: Report) -> list[str]:
+    """Return a sentence for each file that was compared on all photos."""
+    texts = []
+    for item in report.all_photos.files if report.all_photos else ():
+        if not item.photos:
+            continue
+        compared, count = item.comparison, photos_in_groups(item.photos, item.groups)
+        heads = ", each answered by a head trained without it" if report.all_photos and report.all_photos.folds else ""
+        text = f"On all {count} outside calibration{heads}, {item.file} answers like FP32 on {percent(item.agreement)}"
+        text += f" ({interval(item.agreement_low, item.agreement_high)})"
+        if compared.accuracy_change is not None:
+            text += f"; its accuracy changes by {points(compared.accuracy_change)} points"
+            text += f" ({point_interval(compared.change_low, compared.change_high)})"
+        texts.append(f"{text}.")
+    return texts
+
+
 def _recommended(report: Report) -> str:
-    """Return the advice of quantize against INT8, from the validation photos; "" without it."""
+    """Return the advice of quantize against INT8; "" without it."""
     advice = report.quantisation.int8.recommended if report.quantisation.int8 else None
     if advice is None or advice.precision == Precision.INT8.value:
         return ""

@@ -19,11 +19,21 @@ from trtpoets.train.weights import EMBEDDED, EmbeddedWeights
 DEFAULT_BACKBONE = "efficientnet_lite0"
 """Of the backbones that need no download, the one that loses least accuracy in INT8."""
 
-PINNED: Mapping[str, str] = MappingProxyType({})
-"""The sha256 of published files, by name, as computed by `python -m tools.pin_weights`.
+PINNED: Mapping[str, str] = MappingProxyType(
+    {
+        # 96,112,376 bytes. Two unrelated public projects pin this sha256, one for the file at the present address of
+        # Keras, one for the file at its earlier address; Keras downloads that size from both.
+        "inception_v3_weights_tf_dim_ordering_tf_kernels.h5": (
+            "00c9ea4e4762f716ac4d300d6d9c2935639cc5e4d139b5790d765dcbeea539d0"
+        ),
+    }
+)
+"""The sha256 of published files, by name: those on which two independent sources agree.
 
-Keras publishes an MD5 for five of the files, and none for the sixteen of MobileNet v1. For files without a pinned
-sha256, `downloaded_weights.py` records that of the first download."""
+A source is a public project that pins the file, or the output of `python -m tools.pin_weights` on a network of its
+own. Keras publishes an MD5 for five of the files, and none for the sixteen of MobileNet v1. For files without a pinned
+sha256, `downloaded_weights.py` records that of the first download. docs/explanations/security.md lists which file is
+identified how."""
 
 _STORAGE = "https://storage.googleapis.com/tensorflow/keras-applications"
 

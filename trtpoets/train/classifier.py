@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trtpoets.core.classifier_hints import make_again
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import atomic_folder
 from trtpoets.core.keras_settings import keras_defaults
+from trtpoets.core.model_json import MODEL_JSON, write_model_json
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.reading import read_text
 from trtpoets.core.storage import error_in_text
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     import keras
 
 KERAS_FILE = "classifier.keras"
-SPEC_FILE = "model.json"
+
+_TRAIN = "train first: trtpoets run PHOTOS --name NAME, or trtpoets pretrained BACKBONE --name NAME"
 
 
 @keras_defaults()
@@ -49,7 +52,7 @@ def classifier_from_head(
     with atomic_folder(folder) as part:
         model.save(part / KERAS_FILE)
         _save_serving(model, spec, part / "saved_model")
-        (part / SPEC_FILE).write_text(spec.to_json() + "\n", encoding="utf-8", errors="surrogateescape")
+        write_model_json(spec, part)
     return Classifier(folder, spec)
 
 
@@ -79,9 +82,9 @@ def load_classifier(folder: Path) -> Classifier:
 
     Raises MissingArtefact, BadArtefact.
     """
-    path = folder / SPEC_FILE
+    path = folder / MODEL_JSON
     trained = () if (folder / "original").is_dir() else (KERAS_FILE, "saved_model/saved_model.pb")
-    for name in (SPEC_FILE, *trained):
+    for name in (MODEL_JSON, *trained):
         _require_file(folder / name)
     try:
         text = read_text(path, errors="surrogateescape")
@@ -94,19 +97,15 @@ def load_classifier(folder: Path) -> Classifier:
     if original is None:
         return classifier
     if classifier.original is None or not classifier.original.exists():
-        _require_file(folder / "original" / original.file)
+        _require_file(folder / "original" / original.file, make_again(classifier.spec))
     if original.format.is_tensorflow:
-        _require_file(classifier.saved_model / "saved_model.pb")
+        _require_file(classifier.saved_model / "saved_model.pb", make_again(classifier.spec))
     return classifier
 
 
-def _require_file(path: Path) -> None:
+def _require_file(path: Path, hint: str = _TRAIN) -> None:
     if not path.is_file():
-        raise MissingArtefact(
-            f"{path} does not exist",
-            hint="train first: trtpoets run PHOTOS --name NAME, or trtpoets pretrained BACKBONE --name NAME",
-            code="TP2008",
-        )
+        raise MissingArtefact(f"{path} does not exist", hint=hint, code="TP2008")
 
 
 def _require_same_network(network: Network, spec: ModelSpec) -> None:

@@ -67,7 +67,7 @@ def published_weights(backbone: Backbone, source: KerasApplication) -> Published
     if problem:
         raise BadArtefact(
             f"{source.url} is not the expected file: {problem}",
-            hint=f"try again from another network; if Keras has published a new file, delete {_record(source)}",
+            hint=_hint(source),
             code="TP2017",
         )
     write_bytes(own_copy, content)
@@ -106,6 +106,13 @@ def _problem(source: KerasApplication, content: bytes, sha256: str) -> str:
     if recorded and sha256 != recorded:
         return f"its sha256 is {sha256} instead of {recorded}, that of the first download"
     return ""
+
+
+def _hint(source: KerasApplication) -> str:
+    """Return what to do if a download is not the expected file; only a recorded sha256 can be forgotten."""
+    if source.sha256 or source.md5:
+        return "try again from another network, or use --weights FILE with a file that you trust"
+    return f"try again from another network; if Keras has published a new file, delete {_record(source)}"
 
 
 def _expected(source: KerasApplication) -> str | None:

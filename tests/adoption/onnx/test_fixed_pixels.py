@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.adoption.onnx.networks import SIDE, Foreign, image, saved, scores
-from trtpoets.adoption.contract import RAW, SIGNED, UNIT, Pixels
+from trtpoets.adoption.contract import IMAGENET, RAW, SIGNED, UNIT, Pixels
 from trtpoets.adoption.onnx import read_onnx_classifier
 from trtpoets.core.original import Channels, Source
 
@@ -130,3 +130,21 @@ def test_normalisation_inside_the_graph(tmp_path: Path, name: str) -> None:
     assert "the graph begins with" in fixed.evidence.text
     known = name in ("Caffe", "Caffe, RGB", "Keras caffe mode", "Slice", "Concat") or name.startswith("ImageNet")
     assert ("are those of ImageNet in" in fixed.evidence.text) == known
+
+
+def transform_input(net: Foreign, std: float = 0.229) -> str:
+    """As torchvision's Inception v3 and GoogLeNet begin."""
+    channels = []
+    for index, (mean, deviation) in enumerate(((0.485, std), (0.456, 0.224), (0.406, 0.225))):
+        channel = net.op("Gather", "input", net.constant(np.array(index)), axis=1)
+        channel = net.op("Unsqueeze", channel, net.constant(np.array([1])))
+        scaled = net.op("Mul", channel, net.number(deviation / 0.5))
+        channels.append(net.op("Add", scaled, net.number((mean - 0.5) / 0.5)))
+    return net.op("Concat", *channels, axis=1)
+
+
+def test_the_input_of_torchvisions_inception_has_the_statistics_of_imagenet(tmp_path: Path) -> None:
+    fixed = read_onnx_classifier(classifier(tmp_path / "a.onnx", transform_input)).fixed
+    assert fixed is not None and fixed.pixels == IMAGENET
+    assert "torchvision's transform_input" in fixed.evidence.text
+    assert read_onnx_classifier(classifier(tmp_path / "b.onnx", lambda net: transform_input(net, 0.5))).fixed is None

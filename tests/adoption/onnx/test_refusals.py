@@ -132,19 +132,71 @@ def zero_points(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
     return [image()], [scores()]
 
 
+def shifted(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    scale, zero = net.number(0.1), net.constant(np.int8(3))
+    x = net.op("DequantizeLinear", net.op("QuantizeLinear", net.logits("input"), scale, zero), scale, zero)
+    net.op("Softmax", x, outputs=["output"])
+    return [image()], [scores()]
+
+
+def narrow(element_type: int) -> Build:
+    """Weights of four bits or of float8."""
+
+    def build(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+        net.opset = 21
+        net.constants.append(onnx.helper.make_tensor("stored", element_type, [3, 3], [1.0, 0, 1, 1, 0, 1, 0, 0, 1]))
+        net.op("MatMul", net.logits("input"), net.op("DequantizeLinear", "stored", net.number(0.1)), outputs=["output"])
+        return [image()], [scores()]
+
+    build.__name__ = str(onnx.TensorProto.DataType.Name(element_type))
+    return build
+
+
+def integer_convolution(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    net.op("DynamicQuantizeLinear", "input", outputs=["q", "s", "z"])
+    weights = net.constant(net.random.integers(-127, 128, (CLASSES, 3, 3, 3)).astype(np.int8))
+    x = net.op("Mul", net.op("Cast", net.op("ConvInteger", "q", weights, "z"), to=1), net.number(0.001))
+    net.op("Flatten", net.op("GlobalAveragePool", x), outputs=["output"])
+    return [image()], [scores()]
+
+
+def linear_convolution(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    scale, zero = net.number(0.01), net.constant(np.int8(0))
+    x = net.op("QuantizeLinear", "input", scale, zero)
+    weights = net.constant(net.random.integers(-127, 128, (CLASSES, 3, 3, 3)).astype(np.int8))
+    x = net.op("QLinearConv", x, scale, zero, weights, scale, zero, scale, zero)
+    net.op("Flatten", net.op("GlobalAveragePool", net.op("DequantizeLinear", x, scale, zero)), outputs=["output"])
+    return [image()], [scores()]
+
+
+def linear_gemm(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    scale, zero = net.number(0.1), net.constant(np.int8(0))
+    x = net.op("QuantizeLinear", net.logits("input"), scale, zero)
+    weights = net.constant(np.eye(CLASSES, dtype=np.int8))
+    x = net.op("QGemm", x, scale, zero, weights, scale, zero, "", scale, zero, domain="com.microsoft")
+    net.op("DequantizeLinear", x, scale, zero, outputs=["output"])
+    return [image()], [scores()]
+
+
 def wrong_axis(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
     net.op("Softmax", net.logits("input"), outputs=["output"], axis=0)
     return [image((1, 3, SIDE, SIDE))], [scores((1, CLASSES))]
 
 
 def one_number(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
-    net.op("Identity", net.logits("input", classes=1), outputs=["output"])
+    net.op("LogSoftmax", net.logits("input", classes=1), outputs=["output"], axis=1)
     return [image()], [scores(("N", 1))]
 
 
 def not_a_number(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
     net.op("Div", net.logits("input"), net.number(0), outputs=["output"])
     return [image()], [scores()]
+
+
+def double(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    net.dtype = np.dtype(np.float64)
+    net.op("Softmax", net.logits("input"), outputs=["output"])
+    return [image(dtype=np.float64)], [scores(dtype=np.float64)]
 
 
 REFUSED: list[tuple[Build, str]] = [
@@ -165,10 +217,17 @@ REFUSED: list[tuple[Build, str]] = [
     (custom, "contains custom operators: org.example.Swirl"),
     (fused, "was optimised by ONNX Runtime"),
     (dynamically_quantised, "is quantised with DynamicQuantizeLinear, which TensorRT cannot read"),
-    (zero_points, "is quantised with zero points other than 0"),
+    (zero_points, "the quantised type is uint8, and TensorRT needs int8: /QuantizeLinear_5/QuantizeLinear"),
+    (shifted, "a zero point is not 0: /QuantizeLinear_5/QuantizeLinear, /DequantizeLinear_6/DequantizeLinear"),
+    (narrow(onnx.TensorProto.INT4), "the quantised type is int4, and TensorRT needs int8: /DequantizeLinear_5/"),
+    (narrow(onnx.TensorProto.FLOAT8E4M3FN), "the quantised type is float8e4m3fn, and TensorRT needs int8: /Dequ"),
+    (integer_convolution, "is quantised with ConvInteger, DynamicQuantizeLinear, which TensorRT cannot read"),
+    (linear_convolution, "is quantised with QLinearConv, which TensorRT cannot read"),
+    (linear_gemm, "is quantised with QGemm, which TensorRT cannot read"),
     (wrong_axis, "the Softmax is computed along another axis"),
     (one_number, "returns one number that is no probability"),
     (not_a_number, "returns no numbers"),
+    (double, "computes in float64, and ONNX Runtime can't run it"),
 ]
 
 
@@ -181,7 +240,8 @@ def test_what_is_no_classifier_is_named(tmp_path: Path, build: Build, expected: 
         read_onnx_classifier(path)
     assert expected in caught.value.message
     assert caught.value.hint
-    assert caught.value.code.startswith("TP92")
+    assert "quantised" not in expected or "adopt the float file that it was made of" in caught.value.hint
+    assert caught.value.code.startswith(("TP92", "TP9595"))
 
 
 def test_the_hint_for_several_outputs_extracts_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from trtpoets.adoption.contract import CAFFE, IMAGENET, RAW, SIGNED, UNIT, Contr
 from trtpoets.adoption.foreign import ForeignModel
 from trtpoets.adoption.onnx import fp32_from_onnx, read_onnx_classifier
 from trtpoets.adoption.onnx.float32 import computes_in_half
+from trtpoets.convert.int8.quantised_files import unsuitable_quantisation
 from trtpoets.core.errors import ConversionFailed, MissingArtefact, RunFailed
 from trtpoets.core.onnx_file import open_session, opset_of, read_onnx
+from trtpoets.core.onnx_metadata import fixed_batch
 from trtpoets.core.original import (
     Answers,
     Channels,
@@ -50,7 +53,7 @@ def largest_difference(path: Path, out: Path, pixels: Pixels = UNIT, count: int 
     """Wrap a file; return the largest difference of its scores from those of the file for random photos."""
     foreign = read_onnx_classifier(path)
     spec = spec_for(foreign, pixels)
-    wrapped = fp32_from_onnx(foreign, spec, out)
+    wrapped, _ = fp32_from_onnx(foreign, spec, out)
     assert read_onnx(out).spec == spec
     size = (spec.preprocess.height, spec.preprocess.width)
     photos = np.random.default_rng(1).integers(0, 256, (count, *size, 3), dtype=np.uint8)
@@ -64,7 +67,7 @@ def largest_difference(path: Path, out: Path, pixels: Pixels = UNIT, count: int 
     (given,) = session.run(["scores"], {"photos": photos})
     assert given.shape == (count, len(spec.labels))
     np.testing.assert_allclose(given.sum(axis=1), 1, atol=1e-5)
-    assert expected.std(axis=0).max() > 1e-4, "the photos make no difference"
+    assert count == 1 or expected.std(axis=0).max() > 1e-4, "the photos make no difference"
     return float(np.abs(given - expected).max())
 
 
@@ -157,14 +160,74 @@ def test_batch_inside_the_graph_becomes_dynamic(tmp_path: Path, batch: int) -> N
     assert largest_difference(path, tmp_path / "fp32.onnx") < 1e-5
 
 
+def halves(net: Foreign, batch: int) -> str:
+    """The photos of a batch in two halves, each by its own node: the batch can't be derived."""
+    size = net.constant(np.array([batch // 2, batch // 2]))
+    outputs = ["first", "second"]
+    net.op("Split", "input", size, outputs=outputs, axis=0)
+    return net.op("Concat", *(net.op("Abs", name) for name in outputs), axis=0)
+
+
+def first_photo(net: Foreign, batch: int) -> str:
+    """The photo without the axis of the batch, as some exporters write a batch of 1."""
+    photo = net.op("Gather", "input", net.constant(np.array(0)), axis=0)
+    return net.op("Unsqueeze", photo, net.constant(np.array([0])))
+
+
+@pytest.mark.parametrize(("build", "batch"), [(first_photo, 1), (halves, 4), (halves, 64)])
+def test_a_batch_that_cannot_be_made_dynamic_stays_fixed(
+    tmp_path: Path, build: Callable[[Foreign, int], str], batch: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = Foreign()
+    net.op("Identity", net.logits(build(net, batch)), outputs=["output"])
+    path = saved(net.model([image((batch, 3, SIDE, SIDE))], [scores((batch, CLASSES))]), tmp_path / "a.onnx")
+    for count in (1, 5):
+        assert largest_difference(path, tmp_path / "fp32.onnx", count=count) < 1e-5
+    assert fixed_batch(tmp_path / "fp32.onnx") == batch
+    assert f"the batch of a.onnx stays fixed at {batch}, because it cannot be made dynamic" in caplog.text
+    sizes = [value.type.tensor_type.shape.dim[0].dim_value for value in onnx.load(tmp_path / "fp32.onnx").graph.output]
+    assert sizes == [batch]
+
+
+def test_a_batch_of_one_in_a_file_that_claims_any_is_an_error(tmp_path: Path) -> None:
+    net = Foreign()
+    net.op("Identity", net.logits(first_photo(net, 1)), outputs=["output"])
+    path = saved(net.model([image()], [scores()]), tmp_path / "a.onnx")
+    foreign = read_onnx_classifier(path)
+    with pytest.raises(ConversionFailed, match="because its size 1 is fixed inside the graph"):
+        fp32_from_onnx(foreign, spec_for(foreign), tmp_path / "fp32.onnx")
+
+
 def test_batch_that_mixes_photos_is_an_error(tmp_path: Path) -> None:
     net = Foreign()
     x = net.op("Sub", "input", net.op("ReduceMean", "input", axes=[0], keepdims=1))
     net.op("Identity", net.logits(x), outputs=["output"])
     path = saved(net.model([image((4, 3, SIDE, SIDE))], [scores((4, CLASSES))]), tmp_path / "a.onnx")
     foreign = read_onnx_classifier(path)
-    with pytest.raises(ConversionFailed, match=r"batch of a\.onnx cannot be made dynamic"):
+    with pytest.raises(ConversionFailed, match=r"batch of a\.onnx cannot be made dynamic.*depend on the other photos"):
         fp32_from_onnx(foreign, spec_for(foreign), tmp_path / "fp32.onnx")
+
+
+def test_one_logit(tmp_path: Path) -> None:
+    """The logit of the second of two classes."""
+    net = Foreign()
+    net.op("Identity", net.logits("input", classes=1), outputs=["output"])
+    path = saved(net.model([image()], [scores(("N", 1))]), tmp_path / "a.onnx")
+    foreign = read_onnx_classifier(path)
+    assert (foreign.output.size, foreign.output.answers) == (1, Answers.LOGITS)
+    assert largest_difference(path, tmp_path / "fp32.onnx") < 1e-5
+
+
+def test_float64(tmp_path: Path) -> None:
+    """Scores prove that a network in float32 is equivalent; ONNX Runtime has no convolution that could prove it."""
+    net = Foreign(13, np.float64)
+    weights = net.number(net.random.normal(0, 0.1, (3 * SIDE * SIDE, CLASSES)))
+    net.op("Softmax", net.op("Gemm", net.op("Flatten", "input"), weights), outputs=["output"])
+    path = saved(net.model([image(dtype=np.float64)], [scores(dtype=np.float64)]), tmp_path / "a.onnx")
+    foreign = read_onnx_classifier(path)
+    assert foreign.input.dtype == foreign.output.dtype == "float64"
+    assert largest_difference(path, tmp_path / "fp32.onnx") < 1e-5
+    assert onnx.TensorProto.DOUBLE not in {t.data_type for t in onnx.load(tmp_path / "fp32.onnx").graph.initializer}
 
 
 def test_float16(tmp_path: Path) -> None:
@@ -421,20 +484,59 @@ def test_bgr_of_a_network_that_does_not_begin_with_a_convolution(tmp_path: Path)
     assert largest_difference(path, tmp_path / "fp32.onnx", CAFFE) < 1e-5
 
 
-def test_symmetric_quantisation_is_kept(tmp_path: Path) -> None:
+def with_pairs(path: Path, activations: bool = True) -> Path:
+    """Write a network with symmetric pairs as ONNX Runtime writes them: INT8 weights and an INT32 bias."""
     net = Foreign(13)
     zero = net.constant(np.int8(0))
     scale = net.number(1 / 127)
-    x = net.op("DequantizeLinear", net.op("QuantizeLinear", "input", scale, zero), scale, zero)
+    x = "input"
+    if activations:
+        x = net.op("DequantizeLinear", net.op("QuantizeLinear", x, scale, zero), scale, zero)
     stored = net.constant(net.random.integers(-127, 128, (8, 3, 3, 3)).astype(np.int8))
-    per_channel = [net.number(net.random.uniform(0.001, 0.004, 8)), net.constant(np.zeros(8, np.int8))]
+    scales = net.random.uniform(0.001, 0.004, 8)
+    per_channel = [net.number(scales), net.constant(np.zeros(8, np.int8))]
     weights = net.op("DequantizeLinear", stored, *per_channel, axis=0)
-    x = net.op("Flatten", net.op("GlobalAveragePool", net.op("Relu", net.op("Conv", x, weights))))
+    steps = net.constant(net.random.integers(-9000, 9000, 8).astype(np.int32))
+    bias = net.op("DequantizeLinear", steps, net.number(scales / 127), net.constant(np.zeros(8, np.int32)), axis=0)
+    x = net.op("Flatten", net.op("GlobalAveragePool", net.op("Relu", net.op("Conv", x, weights, bias))))
     net.op("Gemm", x, net.number(net.random.normal(0, 1, (8, CLASSES))), outputs=["output"])
-    path = saved(net.model([image()], [scores()]), tmp_path / "a.onnx")
+    return saved(net.model([image()], [scores()]), path)
+
+
+def scores_of(path: Path) -> np.ndarray:
+    photos = np.random.default_rng(1).integers(0, 256, (5, SIDE, SIDE, 3), dtype=np.uint8)
+    result: np.ndarray = open_session(path, 1).run(["scores"], {"photos": photos})[0]
+    return result
+
+
+def operators_of(path: Path) -> list[str]:
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+def test_symmetric_quantisation_is_kept(tmp_path: Path) -> None:
+    """In the form that every TensorRT reads, with float biases. fp32.onnx clips and does not round."""
+    foreign = read_onnx_classifier(with_pairs(tmp_path / "a.onnx"))
+    rounded, out = tmp_path / "rounded.onnx", tmp_path / "fp32.onnx"
+    spec = spec_for(foreign)
+    fp32_from_onnx(foreign, spec, out, rounded=rounded)
+    photos = np.random.default_rng(1).integers(0, 256, (5, SIDE, SIDE, 3), dtype=np.uint8)
+    with OnnxNetwork(foreign.path, foreign.input, foreign.output, threads=1) as network:
+        raw = network.infer(values_from_photos(photos, spec.preprocess, Channels.RGB))
+    expected = scores_from_output(raw, foreign.output)
+    assert np.abs(scores_of(rounded) - expected).max() < 1e-5
+    assert 1e-6 < np.abs(scores_of(out) - expected).max() < 0.01
+    assert operators_of(rounded).count("QuantizeLinear") == operators_of(rounded).count("DequantizeLinear") == 2
+    assert unsuitable_quantisation(onnx.load(rounded)) == ()
+    assert not set(operators_of(out)) & {"QuantizeLinear", "DequantizeLinear", "Identity"}
+    assert operators_of(out).count("Clip") == 1
+    types = {tensor.data_type for tensor in onnx.load(rounded).graph.initializer}
+    assert onnx.TensorProto.INT32 not in types
+
+
+def test_a_file_with_integer_weights_alone_is_a_float_network(tmp_path: Path) -> None:
+    path = with_pairs(tmp_path / "a.onnx", activations=False)
     assert largest_difference(path, tmp_path / "fp32.onnx") < 1e-5
-    operators = [node.op_type for node in onnx.load(tmp_path / "fp32.onnx").graph.node]
-    assert (operators.count("QuantizeLinear"), operators.count("DequantizeLinear")) == (1, 2)
+    assert not set(operators_of(tmp_path / "fp32.onnx")) & {"QuantizeLinear", "DequantizeLinear", "Clip"}
 
 
 def test_zero_photos_give_zero_rows(tmp_path: Path) -> None:

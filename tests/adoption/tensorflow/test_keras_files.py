@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,6 @@ def test_a_single_sigmoid_and_grey_photos(tmp_path: Path) -> None:
 
 
 def test_a_spec_of_another_network_is_refused(file: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     loaded = read_tensorflow(file)
     spec = spec_of(loaded)
     with pytest.raises(BadInput, match="3 classes, but there are 2 labels"):
@@ -149,6 +148,29 @@ def test_normalization_in_a_nested_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("network", ["resnet", "densenet"])
+def test_preprocess_input_in_the_graph(network: str, tmp_path: Path) -> None:
+    # Keras 3 reverses the channels by three slices and a stack, where caffe's networks want BGR.
+    keras = tensorflow().keras
+    photo = keras.Input((SIDE, SIDE, 3))
+    values = getattr(keras.applications, network).preprocess_input(photo)
+    scores = keras_model()(values)
+    keras.Model(photo, scores).save(tmp_path / "net.keras")
+    fixed = read_tensorflow(tmp_path / "net.keras").model.fixed
+    assert fixed is not None
+    assert fixed.pixels == RAW and fixed.channels_known
+    assert "those of ImageNet in RGB" in fixed.evidence.text
+    assert fixed.evidence.text.endswith("it reverses the channels itself") == (network != "densenet")
+
+
+def test_means_of_another_order_than_the_photos(tmp_path: Path) -> None:
+    # Photos that OpenCV read, without a reversal in the graph.
+    layer = tensorflow().keras.layers.Normalization(mean=[103.939, 116.779, 123.68], variance=[1.0, 1.0, 1.0])
+    keras_model(layer).save(tmp_path / "net.keras")
+    fixed = read_tensorflow(tmp_path / "net.keras").model.fixed
+    assert fixed is not None and fixed.pixels == replace(RAW, channels=Channels.BGR) and fixed.channels_known
+
+
 def test_grouped_convolutions_and_activations_with_gradients_of_their_own(tmp_path: Path) -> None:
     """Keras compiles grouped convolutions as functions; GELU uses Erfc, which tf2onnx does not have."""
     layers = tensorflow().keras.layers

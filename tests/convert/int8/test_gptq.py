@@ -17,8 +17,8 @@ from trtpoets.convert.int8.bias_correction import with_shifted_biases
 from trtpoets.convert.int8.calibration import Method, Ranges
 from trtpoets.convert.int8.gptq import _windows, gptq, gptq_weights
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
-from trtpoets.convert.int8.placement import placement_from_onnx
-from trtpoets.convert.int8.qdq import LEVELS, channel_scales
+from trtpoets.convert.int8.placement import LEVELS, placement_from_onnx
+from trtpoets.convert.int8.qdq import channel_scales
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.types import INPUT_NAME
 

@@ -11,13 +11,14 @@ import pytest
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from tests.support.quantised_networks import with_pairs
 from tests.support.small_networks import SIZE, Network, residual_network
 from tests.support.topologies import TOPOLOGIES
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.activation_stats import with_outputs
 from trtpoets.convert.int8.integer_reference import integer_reference
 from trtpoets.convert.int8.placement import placement_from_onnx
-from trtpoets.convert.int8.qdq import channel_scales, with_qdq
+from trtpoets.convert.int8.qdq import channel_scales
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.types import INPUT_NAME
 
@@ -35,7 +36,7 @@ def quantised(model: Any) -> Any:
     for group in placement.same_scale:
         widest = max(tops[name] for name in group if name in tops)
         tops.update((name, widest) for name in group if name in tops)
-    return with_qdq(model, placement, tops)
+    return with_pairs(model, placement, tops)
 
 
 def scores(model: Any, level: Any = LEVELS.ORT_ENABLE_ALL, threads: int = 1, batch: int = 8) -> np.ndarray:
@@ -72,7 +73,7 @@ def test_scores_are_the_same_bits_in_every_session(network: Callable[[], Any]) -
 def test_a_layer_kept_in_float_does_not_depend_on_the_session_either() -> None:
     model = residual_network()
     placement = placement_from_onnx(model, {"depthwise": "a test", "back": "a test"})
-    reference = integer_reference(with_qdq(model, placement, dict.fromkeys(placement.tensors, 4.0)))
+    reference = integer_reference(with_pairs(model, placement, dict.fromkeys(placement.tensors, 4.0)))
     assert sum(node.op_type == "Conv" for node in reference.graph.node) == 2
     expected = scores(reference)
     np.testing.assert_array_equal(scores(reference, LEVELS.ORT_DISABLE_ALL, 2, 1), expected)
@@ -91,7 +92,7 @@ def test_a_convolution_is_what_integers_give() -> None:
     """In NumPy with int64: sum * scale + bias, division, half to even, clip."""
     model = residual_network()
     placement = placement_from_onnx(model)
-    pairs = with_qdq(model, placement, dict.fromkeys(placement.tensors, 3.0))
+    pairs = with_pairs(model, placement, dict.fromkeys(placement.tensors, 3.0))
     reference = integer_reference(pairs)
     view, scale = GraphView(model), np.float32(3.0 / 127)
     inner = [f"{name}/QuantizeLinear:0.uint8" for name in ("stem_relu", "depthwise_relu")]
@@ -125,7 +126,7 @@ def test_the_sums_do_not_saturate() -> None:
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     placement = placement_from_onnx(model)
     magnitudes = {name: 1.0 if name == "stem_relu:0" else 200.0 for name in placement.tensors}
-    reference = integer_reference(with_qdq(model, placement, magnitudes))
+    reference = integer_reference(with_pairs(model, placement, magnitudes))
     copy = type(reference)()
     copy.CopyFrom(reference)
     copy.graph.output.append(helper.make_tensor_value_info("top/QuantizeLinear:0.uint8", 2, None))
@@ -164,7 +165,7 @@ def test_a_large_unit_keeps_the_bias_in_float() -> None:
     model = residual_network()
     placement = placement_from_onnx(model)
     magnitudes = {name: 0.01 if name == "depthwise_relu:0" else 100.0 for name in placement.tensors}
-    reference = integer_reference(with_qdq(model, placement, magnitudes))
+    reference = integer_reference(with_pairs(model, placement, magnitudes))
     operators = {node.name: node.op_type for node in reference.graph.node}
     assert operators["depthwise.sums"] == "ConvInteger" and "depthwise.requantised" not in operators
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trtpoets.convert.int8.promise import Answers, answers_from_scores, can_tell, is_kept
+from trtpoets.convert.int8.promise import PairedAnswers, answers_from_scores, can_tell, is_kept
 
 
 @pytest.mark.parametrize(("photos", "tells"), [(0, False), (188, False), (189, True), (1000, True)])
@@ -24,19 +24,19 @@ def test_the_number_of_photos_that_can_tell(photos: int, tells: bool) -> None:
     ],
 )
 def test_the_lower_bound_of_the_agreement(photos: int, different: int, kept: bool) -> None:
-    assert is_kept(Answers(photos, different)) is kept
+    assert is_kept(PairedAnswers(photos, different)) is kept
 
 
 @pytest.mark.parametrize(
     ("labelled", "lost", "kept"), [(200, 1, True), (200, 2, False), (199, 5, True), (400, -9, True)]
 )
 def test_the_loss_of_accuracy(labelled: int, lost: int, kept: bool) -> None:
-    assert is_kept(Answers(1000, 0, labelled, lost)) is kept
+    assert is_kept(PairedAnswers(1000, 0, labelled, lost)) is kept
 
 
 def test_answers_are_counted_from_scores() -> None:
     before = np.eye(3, dtype=np.float32)[[0, 1, 2, 2, 0]]
     after = np.eye(3, dtype=np.float32)[[0, 2, 2, 1, 1]]
     truth = ["a", "b", "c", "b", "unknown"]
-    assert answers_from_scores(before, after, ("a", "b", "c"), truth) == Answers(5, 3, labelled=4, lost=0)
+    assert answers_from_scores(before, after, ("a", "b", "c"), truth) == PairedAnswers(5, 3, labelled=4, lost=0)
     assert answers_from_scores(before, after, ("a", "b", "c"), ["a", "b", "c", "c", "a"]).lost == 3

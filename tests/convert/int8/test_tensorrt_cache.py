@@ -19,6 +19,7 @@ from tests.support.bundle_run import bundle_run
 from tests.support.small_networks import Network, residual_network, saved
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.calibration import Method, Ranges
+from trtpoets.convert.int8.grid import SYMMETRIC
 from trtpoets.convert.int8.placement import placement_from_onnx
 from trtpoets.convert.int8.qdq import with_qdq
 from trtpoets.convert.int8.tensorrt_cache import (
@@ -100,8 +101,8 @@ def test_invalid_versions_and_versions_without_caches_are_rejected(version: str,
 def test_scales_equal_those_of_the_int8_file(model: OnnxModel, ranges: Ranges, tmp_path: Path) -> None:
     cache = cache_from_ranges(model, ranges, tmp_path / "a" / "cache.txt", "8.5.2")
     proto = onnx.load(model.path)
-    magnitude = {name: max(-low, high) for name, (low, high) in ranges.tensors.items()}
-    paired = scales_of_pairs(with_qdq(proto, placement_from_onnx(proto), magnitude))
+    quantisers = {name: SYMMETRIC.quantiser(low, high) for name, (low, high) in ranges.tensors.items()}
+    paired = scales_of_pairs(with_qdq(proto, placement_from_onnx(proto), quantisers))
     assert cache.scales == pytest.approx(paired, rel=1e-6)
     for name, (low, high) in ranges.tensors.items():
         assert 127 * cache.scales[name] == pytest.approx(max(-low, high), rel=1e-6)

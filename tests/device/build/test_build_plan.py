@@ -206,18 +206,19 @@ def test_a_fixed_batch_is_refused_alike(rtx: None, tmp_path: Path, fixed: int) -
     path = tmp_path / "fp32.onnx"
     onnx.save(tiny_graph(batch=fixed), str(path))
     fits = BatchRange(fixed, fixed, fixed)
-    (planned,) = trtpoets.plan_build(str(path), flavour=Flavour.RTX)
+    (planned,) = trtpoets.plan_build(str(path), flavour=Flavour.RTX, batch=BatchRange())
     with pytest.raises(BadInput) as refused:
-        trtpoets.build(str(path), flavour=Flavour.RTX)
+        trtpoets.build(str(path), flavour=Flavour.RTX, batch=BatchRange())
     assert [(problem.message, problem.hint) for problem in planned.problems] == [
         (refused.value.message, refused.value.hint)
     ]
     assert refused.value.message == f"the network has the fixed batch size {fixed}, not 1:8:32"
     assert refused.value.hint == f"--batch {fixed}:{fixed}:{fixed}"
-    result = CliRunner().invoke(app, ["build", str(path), "--flavour", "rtx", "--dry-run"])
+    result = CliRunner().invoke(app, ["build", str(path), "--flavour", "rtx", "--batch", "1:8:32", "--dry-run"])
     assert result.exit_code == 1
-    (planned,) = trtpoets.plan_build(str(path), flavour=Flavour.RTX, batch=fits)
-    assert planned.problems == ()
+    for batch in (fits, None):  # without a choice, an engine is for exactly the fixed batch
+        (planned,) = trtpoets.plan_build(str(path), flavour=Flavour.RTX, batch=batch)
+        assert planned.problems == () and planned.shapes == ((fixed, 16, 16, 3),) * 3
     assert trtpoets.build(str(path), flavour=Flavour.RTX, batch=fits)[0].card.batch == fits
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.fakes.gpu import TICK, CudaError, FakeGpu
+from tests.fakes.gpu import TICK, FakeGpu
+from tests.fakes.gpu_pycuda import CudaError
 from trtpoets.core.errors import MissingDependency, RunFailed
 from trtpoets.device.gpu import libcuda
 from trtpoets.device.gpu.cuda import CudaSession, load_pycuda

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.gpu import FakeDriver, FakeGpu
+from tests.fakes.gpu import FakeGpu
+from tests.fakes.gpu_driver import FakeDriver
 from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import RunFailed
 from trtpoets.device.gpu import libcuda

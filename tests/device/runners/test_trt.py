@@ -17,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.engine import expected_scores, paper_engine
-from tests.fakes.gpu import TICK, CudaError, FakeDriver, FakeGpu, nothing_left
+from tests.fakes.gpu import TICK, FakeGpu, nothing_left
+from tests.fakes.gpu_driver import FakeDriver
+from tests.fakes.gpu_pycuda import CudaError
 from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
 from trtpoets.core.types import Engine, Flavour

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from tests.fakes.failing_runners import right_scores
-from tests.support.benchmarks import QUICK, BusyWatch, Ramping, measure, measurement_of
+from tests.support.benchmarks import QUICK, WARM, BusyWatch, Ramping, measure, measurement_of
+from tests.support.runner_ids import FAKE
 from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.types import Photo
 from trtpoets.device.runners.base import Timing
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge.bench.benchmark import BenchConfig
+from trtpoets.judge.bench.measure import RunDetails, measurement_from_rounds
 from trtpoets.judge.bench.meter import Meter, Round
 from trtpoets.judge.bench.slowdown_watch import GpuLoad
 
@@ -70,13 +72,32 @@ def test_it_times_for_the_seconds_and_the_count_that_are_asked_for() -> None:
     [
         (QUICK, Clock(*[1_000_000] * 20, -5), "the clock stood still or went back"),
         (QUICK, Clock(0), "the clock stood still or went backwards"),
-        (replace(QUICK, min_count=20), Clock(1_000_000), "20 inferences can't support a 90th percentile; 64 do"),
     ],
 )
 def test_timings_that_must_not_be_used(config: BenchConfig, clock: Clock, reason: str) -> None:
     got, _ = measure(config, clock=clock)
     assert not got.valid
     assert reason in got.reason
+
+
+def test_a_percentile_that_the_count_does_not_support_is_left_out() -> None:
+    got, _ = measure(replace(QUICK, min_count=20), clock=Clock(1_000_000))
+    assert (got.valid, got.count, got.p50_ms, got.p90_ms, got.p99_ms) == (True, 20, 1.0, None, None)
+    # One inference fewer than the 90th percentile, and then the 99th, needs.
+    got = measurement_of([Round([1_000_000] * 63)])
+    assert (got.valid, got.reason, got.p50_ms, got.p90_ms) == (True, "", 1.0, None)
+    got = measurement_of([Round([1_000_000] * 661)], min_count=662)
+    assert (got.valid, got.reason, got.p90_ms, got.p95_ms, got.p99_ms) == (True, "", 1.0, 1.0, None)
+    got = measurement_of([Round([1_000_000] * 10)])
+    assert (got.valid, got.reason) == (False, "only 10 of 64 inferences in 20 s: too slow, or too busy")
+
+
+def test_a_benchmark_that_stopped_early_timed_its_share_of_the_seconds() -> None:
+    config = replace(QUICK, min_seconds=0.1)
+    rounds = [Round([1_000_000] * 10) for _ in range(8)]
+    for stopped, reason in ((True, ""), (False, "timed for 0.08 of 0.1 s: too slow, or too busy")):
+        details = RunDetails(FAKE, 1, 1.5, (), "", 100.0, stopped=stopped)
+        assert measurement_from_rounds(WARM, rounds, details, (), config).reason == reason
 
 
 def test_too_slow_to_count() -> None:

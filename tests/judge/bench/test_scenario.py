@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.fakes.engine import paper_engine
 from tests.fakes.gpu import FakeGpu, nothing_left
+from tests.fakes.timed_runners import Overlapping, Time
 from tests.support.benchmarks import QUICK, WARM, scripted
 from tests.support.runner_ids import FAKE
 from tests.support.tiny import tiny_photos, tiny_spec
-from trtpoets.core.errors import BadInput, RunFailed
+from trtpoets.core.errors import BadInput
 from trtpoets.core.types import Photo
-from trtpoets.device.runners.base import Ticket
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.device.runners.trt import TensorRtRunner
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
-from trtpoets.judge.bench.loadgen import _QueryRunner, run_loadgen
 from trtpoets.judge.bench.measure import Measurement, RunDetails, measurement_from_rounds
 from trtpoets.judge.bench.meter import Round
 from trtpoets.judge.bench.scenario import (
@@ -74,20 +70,6 @@ def test_outcomes() -> None:
     assert (best.batch, best.metric, best.value) == (8, "photos_per_s", pytest.approx(2000))
 
 
-class Time:
-    """Passes only while it is slept through, or worked through."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def clock(self) -> float:
-        self.now += 1e-6
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += max(seconds, 1e-5)
-
-
 def served(work_seconds: float, config: BenchConfig = SERVER) -> Served:
     time = Time()
 
@@ -100,30 +82,6 @@ def served(work_seconds: float, config: BenchConfig = SERVER) -> Served:
 
     with Working(tiny_spec()) as runner:
         return serve(runner, tiny_photos(6), config, time.clock, time.sleep)
-
-
-class Overlapping(FakeRunner):
-    """Has two batches under way, each done so long after it was submitted, and after the one before, by its clock."""
-
-    slots = 2
-
-    def __init__(self, time: Time, work_seconds: float) -> None:
-        super().__init__(tiny_spec())
-        self.time, self.work_seconds, self.done_at = time, work_seconds, 0.0
-        self.under_way: list[tuple[Ticket, float]] = []
-        self.most = 0
-
-    def submit(self, photos: np.ndarray) -> Ticket:
-        self.done_at = max(self.done_at, self.time.now) + self.work_seconds
-        self.under_way.append((super().submit(photos), self.done_at))
-        self.most = max(self.most, len(self.under_way))
-        return self.under_way[-1][0]
-
-    def collect(self, ticket: Ticket) -> np.ndarray:
-        first, done_at = self.under_way.pop(0)
-        assert first is ticket, "the first is collected first"
-        self.time.now = max(self.time.now, done_at)
-        return super().collect(ticket)
 
 
 @pytest.mark.parametrize("rate", [100.0, 6000.0])
@@ -154,48 +112,6 @@ def test_offline_work_keeps_all_slots_busy(tmp_path: Path, monkeypatch: pytest.M
     assert not late.valid and "other processes" in late.reason
     with FakeRunner(tiny_spec()) as plain:
         assert stream(plain, tiny_photos(6), 4, config).slots == 1
-
-
-class Judge:
-    """LoadGen's answers, as far as a desk needs them."""
-
-    def __init__(self) -> None:
-        self.completed: list[int] = []
-
-    def QuerySampleResponse(self, sample: int, address: int, size: int) -> int:
-        return sample
-
-    def QuerySamplesComplete(self, samples: list[int]) -> None:
-        self.completed += samples
-
-
-@pytest.mark.parametrize("inline", [True, False])
-def test_a_desk_has_the_next_batch_under_way(inline: bool) -> None:
-    judge, runner = Judge(), Overlapping(Time(), 0.001)
-    samples = [SimpleNamespace(id=number, index=number % 6) for number in range(10)]
-    with runner:
-        desk = _QueryRunner(runner, tiny_photos(6), 4, judge, inline=inline)
-        desk.issue(samples)
-        desk.close()
-    assert judge.completed == list(range(10)) and desk.error is None and runner.under_way == []
-    assert not inline or (runner.most == 2 and desk.value(Scenario.OFFLINE))
-
-
-@pytest.mark.parametrize("broken", ["submit", "collect"])
-@pytest.mark.parametrize("inline", [True, False])
-def test_a_desk_completes_every_sample_of_a_runner_that_breaks(
-    inline: bool, broken: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def breaks(*_: Any) -> Any:
-        raise KeyError("scores")
-
-    judge, runner = Judge(), FakeRunner(tiny_spec())
-    monkeypatch.setattr(runner, broken, breaks)
-    with runner:
-        desk = _QueryRunner(runner, tiny_photos(6), 4, judge, inline=inline)
-        desk.issue([SimpleNamespace(id=number, index=0) for number in range(10)])
-        desk.close()
-    assert judge.completed == list(range(10)) and isinstance(desk.error, KeyError)
 
 
 def test_a_server_that_is_quick_enough() -> None:
@@ -263,44 +179,6 @@ def test_why_loadgen_differs(value: float, clock: float | None, why: str) -> Non
     assert bool(outcome.loadgen.why) == bool(why)
 
 
-@pytest.mark.parametrize("scenario", list(Scenario), ids=lambda each: each.value)
-def test_loadgen_itself(tmp_path: Path, scenario: Scenario) -> None:
-    pytest.importorskip("mlperf_loadgen")
-    delay = 0.0005
-    config = replace(QUICK, min_seconds=0.2, target_qps=500.0, max_p99_ms=100.0)
-    batch = 8 if scenario is not Scenario.SINGLE_STREAM else 1
-    with FakeRunner(tiny_spec(), delay_seconds=delay) as runner:
-        judged = run_loadgen(runner, tiny_photos(16), scenario, batch, 1000 * delay, config, tmp_path / "logs")
-    assert (tmp_path / "logs" / "mlperf_log_summary.txt").is_file()
-    assert judged.logs == str(tmp_path / "logs")
-    if scenario is Scenario.OFFLINE:
-        assert judged.value < 8 / delay
-    else:
-        assert judged.value > 1000 * delay
-        assert judged.queries >= 64
-    assert (judged.clock_value is None) == (scenario is Scenario.SERVER)
-
-
-@pytest.mark.parametrize("scenario", [Scenario.SINGLE_STREAM, Scenario.SERVER], ids=lambda each: each.value)
-def test_a_runner_that_breaks_under_loadgen(tmp_path: Path, scenario: Scenario) -> None:
-    pytest.importorskip("mlperf_loadgen")
-
-    class Breaks(FakeRunner):
-        """After a while."""
-
-        calls = 0
-
-        def infer(self, photos: np.ndarray) -> np.ndarray:
-            self.calls += 1
-            if self.calls > 10:
-                raise KeyError("scores")
-            return super().infer(photos)
-
-    config = replace(QUICK, min_seconds=0.05, target_qps=2000.0)
-    with Breaks(tiny_spec()) as runner, pytest.raises(RunFailed, match="fake failed under LoadGen: 'scores'"):
-        run_loadgen(runner, tiny_photos(4), scenario, 1, 0.05, config, tmp_path)
-
-
 def test_a_benchmark_of_a_scenario(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]) -> None:
     pytest.importorskip("mlperf_loadgen")
     monkeypatch.chdir(tmp_path)
@@ -355,12 +233,3 @@ def test_a_benchmark_of_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert (slow.runner.name, slow.valid) == ("tensorflow", False)  # 20 ms for at most 16: 800 photos a second
     assert slow.reason.startswith("can't keep up: answers ")
     assert fast.value is not None
-
-
-def test_without_loadgen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from trtpoets.core.errors import MissingDependency
-
-    monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
-    with pytest.raises(MissingDependency) as caught, FakeRunner(tiny_spec()) as runner:
-        run_loadgen(runner, tiny_photos(2), Scenario.OFFLINE, 1, 1.0, QUICK, tmp_path)
-    assert caught.value.hint == "pip install 'trtpoets[loadgen]'"

@@ -1,7 +1,11 @@
-"""Makes the fixed batch of a network dynamic, and proves that the results of a photo do not depend on its batch."""
+"""Makes the fixed batch of a network dynamic where its results prove it equivalent, and keeps it fixed otherwise.
+
+Either way the results of a photo must not depend on the other photos of its batch.
+"""
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
@@ -18,11 +22,16 @@ _TOLERANCE = 1e-3
 """Largest difference between results of a photo in two batches, relative to the largest result."""
 
 
-def with_dynamic_batch(model: Any, source: object) -> Any:
-    """Return the ModelProto, a float network with one input and one output, with a batch of any size.
+_log = logging.getLogger(__name__)
 
-    The results of a batch of photos are compared with those of the photos one by one. `source` names the file in
-    errors. Raises ConversionFailed, naming the node that holds the batch, if they differ.
+
+def with_proven_batch(model: Any, source: object) -> Any:
+    """Return the ModelProto, a float network with one input and one output, with a batch of any size if that is proven.
+
+    The results of a batch of photos are compared with those of the photos one by one. If no form of the network with a
+    dynamic batch gives the same, the batch that the file fixes is kept, with a warning: the first size of its input is
+    then that number. `source` names the file.
+    Raises ConversionFailed if the file fixes none, or if results of a photo depend on the other photos of the batch.
     """
     batch = _batch_of(model)
     expected = _one_by_one(model, batch)
@@ -40,9 +49,22 @@ def with_dynamic_batch(model: Any, source: object) -> Any:
         if reason is None:
             return candidate
         problem = reason if change is _moved else problem
+    mixing: str | None = "the file claims to take any number of photos"
+    kept = type(model).FromString(model.SerializeToString())
+    _set_batch(kept, size)
+    if batch:
+        mixing = _problem(kept, expected, size)
+    if mixing is None:
+        _log.warning(
+            "the batch of %s stays fixed at %d, because it cannot be made dynamic: %s. Engines are built for exactly "
+            "%d, and runners fill the last batch",
+            *(source, size, problem, size),
+        )
+        return kept
     name = model.graph.input[0].name
     raise ConversionFailed(
-        f"the batch of {source} cannot be made dynamic, because its size {size} is fixed inside the graph: {problem}",
+        f"the batch of {source} cannot be made dynamic, because its size {size} is fixed inside the graph: {problem}; "
+        f"it cannot be kept, because {mixing}",
         hint=f"export it again with a dynamic batch: torch.onnx.export(..., dynamic_axes={{{name!r}: {{0: 'N'}}}})",
         code="TP9260",
     )
@@ -113,13 +135,19 @@ def _one_by_one(model: Any, batch: int) -> np.ndarray:
     return np.stack(rows)
 
 
-def _problem(model: Any, expected: np.ndarray) -> str | None:
-    """Return how the results of a batch differ from those of single images; None if they do not."""
+def _problem(model: Any, expected: np.ndarray, batch: int = 0) -> str | None:
+    """Return how the results of a batch differ from those of single images; None if they do not.
+
+    With a fixed `batch`, the images fill as many batches as they need.
+    """
     name, output = model.graph.input[0].name, model.graph.output[0].name
     images = _images(model, len(expected))
     try:
         session = open_session(model.SerializeToString())
-        (result,) = run_quietly(session, [output], {name: images})
+        if batch:
+            result = _in_batches(session, output, name, images, batch)
+        else:
+            (result,) = run_quietly(session, [output], {name: images})
     except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime raises, the batch does not fit
         node = re.search(r"Name:'([^']*)'", str(error))
         return f"{node.group(1)} fails for a batch of {len(images)}" if node and node.group(1) else first_line(error)
@@ -129,7 +157,20 @@ def _problem(model: Any, expected: np.ndarray) -> str | None:
         largest = float(np.abs(expected[np.isfinite(expected)]).max(initial=1e-6))
         if np.allclose(rows, expected, rtol=0, atol=_TOLERANCE * largest, equal_nan=True):
             return None
+    if batch:
+        return "its results for a photo depend on the other photos of the batch"
     return _first_difference(model, images)
+
+
+def _in_batches(session: Any, output: str, name: str, images: np.ndarray, batch: int) -> np.ndarray:
+    """Return the results of images, (count, K), in batches of exactly this size; the images are repeated to fill it."""
+    count = -(-len(images) // batch) * batch
+    filled = images[np.arange(count) % len(images)]
+    rows = []
+    for start in range(0, count, batch):
+        (result,) = run_quietly(session, [output], {name: filled[start : start + batch]})
+        rows.append(np.asarray(result, np.float32).reshape(batch, -1))
+    return np.concatenate(rows)[: len(images)]
 
 
 def _first_difference(model: Any, images: np.ndarray) -> str:

@@ -26,7 +26,7 @@ _LARGEST = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
-class _Place:
+class _BatchAxis:
     """Where the batch is in a tensor: its axis, of size `left * batch * x`; `left` counts what was merged before it."""
 
     axis: int
@@ -47,8 +47,8 @@ class _Mover:
         self._model = model
         self._batch = batch
         self._view = GraphView(model)
-        self._places = {model.graph.input[0].name: _Place(0)}
-        self._rules: dict[str, Callable[[Any, _Place, tuple[int, ...]], _Place | None]] = {
+        self._places = {model.graph.input[0].name: _BatchAxis(0)}
+        self._rules: dict[str, Callable[[Any, _BatchAxis, tuple[int, ...]], _BatchAxis | None]] = {
             "Reshape": self._reshaped,
             "Transpose": self._transposed,
             "Flatten": self._flattened,
@@ -84,14 +84,14 @@ class _Mover:
         if following is not None:
             self._places.update((name, following) for name in node.output)
 
-    def _transposed(self, node: Any, place: _Place, shape: tuple[int, ...]) -> _Place:
+    def _transposed(self, node: Any, place: _BatchAxis, shape: tuple[int, ...]) -> _BatchAxis:
         perm = list(attribute(node, "perm", range(len(shape))[::-1]))
-        return _Place(perm.index(place.axis), place.left)
+        return _BatchAxis(perm.index(place.axis), place.left)
 
-    def _flattened(self, node: Any, place: _Place, shape: tuple[int, ...]) -> _Place:
+    def _flattened(self, node: Any, place: _BatchAxis, shape: tuple[int, ...]) -> _BatchAxis:
         first = attribute(node, "axis", 1) % (len(shape) + 1)
         outer = prod(shape[: place.axis]) * place.left
-        return _Place(0, outer) if place.axis < first else _Place(1, outer // max(1, prod(shape[:first])))
+        return _BatchAxis(0, outer) if place.axis < first else _BatchAxis(1, outer // max(1, prod(shape[:first])))
 
     def _shape(self, tensor: str) -> tuple[int, ...] | None:
         shape = self._view.shape(tensor)
@@ -107,7 +107,7 @@ class _Mover:
             node.input.append("")
         node.input[index] = name
 
-    def _reshaped(self, node: Any, place: _Place, shape: tuple[int, ...]) -> _Place | None:
+    def _reshaped(self, node: Any, place: _BatchAxis, shape: tuple[int, ...]) -> _BatchAxis | None:
         target = self._shape(node.output[0])
         if target is None:
             return None
@@ -125,9 +125,9 @@ class _Mover:
         if node.input[1] in self._view.constants:
             sizes = [-1 if index == axis else size for index, size in enumerate(target)]
             self._constant(node, 1, np.asarray(sizes, np.int64))
-        return _Place(axis, left)
+        return _BatchAxis(axis, left)
 
-    def _axes_changed(self, node: Any, place: _Place, shape: tuple[int, ...]) -> _Place | None:
+    def _axes_changed(self, node: Any, place: _BatchAxis, shape: tuple[int, ...]) -> _BatchAxis | None:
         given = attribute(node, "axes", None)
         if node.op_type in ("ArgMax", "ArgMin"):
             given = [attribute(node, "axis", 0)]
@@ -146,7 +146,7 @@ class _Mover:
             axis = place.axis
             for added in axes:
                 axis += added <= axis
-            return _Place(axis, place.left)
+            return _BatchAxis(axis, place.left)
         if node.op_type != "Squeeze" and attribute(node, "keepdims", 1):
             return place
         if place.axis in axes:
@@ -154,18 +154,18 @@ class _Mover:
                 return None
             axes.remove(place.axis)
             self._constant(node, 1, np.asarray(axes, np.int64))
-        return _Place(place.axis - sum(axis < place.axis for axis in axes), place.left)
+        return _BatchAxis(place.axis - sum(axis < place.axis for axis in axes), place.left)
 
-    def _gathered(self, node: Any, place: _Place, shape: tuple[int, ...]) -> _Place | None:
+    def _gathered(self, node: Any, place: _BatchAxis, shape: tuple[int, ...]) -> _BatchAxis | None:
         indices = self._view.constants.get(node.input[1])
         axis = attribute(node, "axis", 0) % len(shape)
         if indices is None:
             return None
         if axis == place.axis:
             return self._viewed(node, place, shape)
-        return _Place(place.axis + (len(indices.dims) - 1 if axis < place.axis else 0), place.left)
+        return _BatchAxis(place.axis + (len(indices.dims) - 1 if axis < place.axis else 0), place.left)
 
-    def _viewed(self, node: Any, place: _Place, shape: tuple[int, ...]) -> _Place | None:
+    def _viewed(self, node: Any, place: _BatchAxis, shape: tuple[int, ...]) -> _BatchAxis | None:
         """Replace a Gather of all values of a vector in their order, as PyTorch writes as_strided, by a Reshape."""
         indices = self._view.array(node.input[1])
         if len(shape) != 1 or indices.size != shape[0] or np.any(indices.reshape(-1) != np.arange(shape[0])):
@@ -174,7 +174,7 @@ class _Mover:
         del node.attribute[:]
         return self._reshaped(node, place, shape)
 
-    def _broadcast(self, node: Any, _place: _Place, _shape: tuple[int, ...]) -> _Place | None:
+    def _broadcast(self, node: Any, _place: _BatchAxis, _shape: tuple[int, ...]) -> _BatchAxis | None:
         target = self._shape(node.output[0])
         if target is None:
             return None
@@ -182,7 +182,7 @@ class _Mover:
             shape = self._shape(name) if name in self._places else None
             if shape is not None:
                 place = self._places[name]
-                following = _Place(place.axis + len(target) - len(shape), place.left)
+                following = _BatchAxis(place.axis + len(target) - len(shape), place.left)
                 self._one_row_of_constants(node, following.axis, len(target))
                 return following
         return None
@@ -203,7 +203,7 @@ class _Mover:
         row = np.take(values, [0], axis=axis)
         return row if np.array_equal(np.broadcast_to(row, values.shape), values) else None
 
-    def _expanded(self, node: Any, place: _Place, shape: tuple[int, ...]) -> _Place | None:
+    def _expanded(self, node: Any, place: _BatchAxis, shape: tuple[int, ...]) -> _BatchAxis | None:
         tensor = node.input[1]
         if tensor not in self._view.constants:
             return place
@@ -213,9 +213,9 @@ class _Mover:
         if own >= 0:
             sizes[own] = 1  # keeps the size of the data
             self._constant(node, 1, sizes)
-        return _Place(axis, place.left)
+        return _BatchAxis(axis, place.left)
 
-    def _joined(self, node: Any, place: _Place, shape: tuple[int, ...]) -> _Place | None:
+    def _joined(self, node: Any, place: _BatchAxis, shape: tuple[int, ...]) -> _BatchAxis | None:
         """Repeat constants that a Concat joins to each photo of the batch."""
         from onnx import helper
 
@@ -243,7 +243,7 @@ class _Mover:
             self._added += [sizes, count, parts, repeated]
         return place
 
-    def _resized(self, node: Any, place: _Place, shape: tuple[int, ...]) -> _Place:
+    def _resized(self, node: Any, place: _BatchAxis, shape: tuple[int, ...]) -> _BatchAxis:
         target = self._shape(node.output[0])
         if len(node.input) == 4 and node.input[3] in self._view.constants and target is not None:
             scales = [new / old for new, old in zip(target, shape, strict=True)]
@@ -252,7 +252,7 @@ class _Mover:
             del node.input[3]
         return place
 
-    def _sliced(self, node: Any, place: _Place, shape: tuple[int, ...]) -> _Place:
+    def _sliced(self, node: Any, place: _BatchAxis, shape: tuple[int, ...]) -> _BatchAxis:
         values = [self._view.array(name) if name in self._view.constants else None for name in node.input[1:4]]
         if len(values) < 3 or any(value is None for value in values):
             return place

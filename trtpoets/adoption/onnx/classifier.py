@@ -34,7 +34,8 @@ def read_onnx_classifier(path: Path) -> ForeignModel:
     require_no_detector(path, view)
     image = image_input(path, view)
     needed = needed_nodes_of_outputs(view)
-    require_supported(path, view, needed, removed_quantisation(view, image.input.name, view.outputs))
+    removed = removed_quantisation(view, image.input.name, view.outputs)
+    require_supported(path, opened.model, needed, removed, opened.control_flow)
     prober = Prober(path, opened.model, image)
     scores = score_output(path, view, prober)
     return ForeignModel(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.adoption.contract import CENTRED, RAW, SIGNED, UNIT, Pixels
+from trtpoets.adoption.contract import CENTRED, IMAGENET, RAW, SIGNED, UNIT, Pixels
 from trtpoets.adoption.foreign import FixedPixels
 from trtpoets.adoption.onnx.image_input import ImageInput
 from trtpoets.adoption.onnx.tensors import constant_values
@@ -20,7 +20,7 @@ _AFFINE = ("Sub", "Add", "Mul", "Div")
 _MEANS = ((123.68, 116.779, 103.939), (123.0, 117.0, 104.0))
 """Means of red, green and blue of ImageNet, as Caffe's networks subtract them; exact and rounded."""
 
-_UNIT_MEAN = (0.485, 0.456, 0.406)
+_UNIT_MEAN, _UNIT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,9 @@ class _State:
 
 def fixed_pixels(view: GraphView, image: ImageInput) -> FixedPixels | None:
     """Return the pixel values that the graph determines, with its constants as evidence; None if it does not."""
+    if _standardised_for_inception(view, image):
+        text = "the graph begins with torchvision's transform_input, so it takes pixels with ImageNet's statistics"
+        return FixedPixels(IMAGENET, Evidence("pixels", Source.GRAPH, text))
     state = _leading(view, image)
     channels, order = _channels(state, image.channels)
     integer = image.input.dtype in ("uint8", "int8")
@@ -67,7 +70,49 @@ def fixed_pixels(view: GraphView, image: ImageInput) -> FixedPixels | None:
         text = f"{constants}, so it takes pixels {pixels.name}" if pixels else ""
     if pixels is None:
         return None
-    return FixedPixels(replace(pixels, channels=channels), Evidence("pixels", Source.GRAPH, text + order))
+    return FixedPixels(replace(pixels, channels=channels), Evidence("pixels", Source.GRAPH, text + order), bool(order))
+
+
+def _standardised_for_inception(view: GraphView, image: ImageInput) -> bool:
+    """Whether a graph begins with `transform_input` of torchvision's Inception v3 and GoogLeNet.
+
+    It converts pixels with the mean and standard deviation of ImageNet to -1..1, one channel after the other:
+    `x[:, c] * (std / 0.5) + (mean - 0.5) / 0.5`. So it is a part of the network, not its preprocessing.
+    """
+    readers = [reader.node for reader in view.readers.get(image.input.name, ()) if reader.node.op_type != "Shape"]
+    if image.channels != 3 or image.input.layout is not Layout.NCHW or len(readers) != 3:
+        return False
+    changes = [_change_of_channel(view, node) for node in readers]
+    if any(change is None for change in changes):
+        return False
+    found = {change[0]: change[1:] for change in changes if change is not None}
+    expected = {
+        c: (std / 0.5, (mean - 0.5) / 0.5) for c, (mean, std) in enumerate(zip(_UNIT_MEAN, _UNIT_STD, strict=True))
+    }
+    return found.keys() == expected.keys() and all(np.allclose(found[c], expected[c], atol=1e-3) for c in expected)
+
+
+def _change_of_channel(view: GraphView, node: Any) -> tuple[int, float, float] | None:
+    """Return the channel that a Gather takes, and the factor and the term that follow; None for another node."""
+    indices = constant_values(view, node.input[1]) if node.op_type == "Gather" else None
+    if indices is None or indices.size != 1 or attribute(node, "axis", 0) != 1:
+        return None
+    numbers: dict[str, float] = {}
+    tensor = node.output[0]
+    while len(numbers) < 2:
+        readers = view.readers.get(tensor, ())
+        if len(readers) != 1:
+            return None
+        following = readers[0].node
+        if following.op_type in ("Mul", "Add") and following.op_type not in numbers:
+            value = constant_values(view, following.input[1 - readers[0].index])
+            if value is None or value.size != 1:
+                return None
+            numbers[following.op_type] = float(value.reshape(-1)[0])
+        elif following.op_type not in ("Unsqueeze", "Identity"):
+            return None
+        tensor = following.output[0]
+    return int(indices.reshape(-1)[0]), numbers["Mul"], numbers["Add"]
 
 
 def _by_quantisation(image: ImageInput) -> Pixels | None:

@@ -25,6 +25,13 @@ def computes_in_half(model: Any) -> bool:
     )
 
 
+def computes_in_double(model: Any) -> bool:
+    """Whether a ModelProto has float64 weights."""
+    from onnx import TensorProto
+
+    return any(tensor.data_type == TensorProto.DOUBLE for tensor in model.graph.initializer)
+
+
 def to_float32(model: Any) -> None:
     """Change all tensors, casts and types of a ModelProto in place; value_info is dropped."""
     import numpy as np

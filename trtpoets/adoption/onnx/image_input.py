@@ -12,7 +12,7 @@ from trtpoets.core.errors import BadArtefact
 from trtpoets.core.original import Layout, OriginalInput
 from trtpoets.core.types import LARGEST_SIDE
 
-_TYPES = ("float32", "float16", "uint8", "int8")
+_TYPES = ("float32", "float16", "float64", "uint8", "int8")
 _CHANNELS = (1, 3)
 _LARGEST_BATCH = 1 << 28
 """Largest number of values of an input, which is 1 GiB in float32."""

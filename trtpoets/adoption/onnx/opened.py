@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trtpoets.adoption.onnx.branches import take_branches
 from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError, first_line
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.onnx_file import SPEC_KEY, check_size, metadata_of, opset_of
@@ -26,12 +28,15 @@ class OpenedOnnx:
     """An ONNX file in memory.
 
     `model` is a ModelProto without external data, without functions of its own and without Constant nodes; constants
-    are not among its inputs. `sha256` identifies the file together with its external data.
+    are not among its inputs. `sha256` identifies the file together with its external data. If nodes whose condition is
+    the same for all photos are replaced by the branch that is taken; `control_flow` says why the other nodes of control
+    flow are not, by their names.
     """
 
     path: Path
     model: Any
     sha256: str
+    control_flow: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_onnx(path: Path) -> OpenedOnnx:
@@ -59,13 +64,15 @@ def open_onnx(path: Path) -> OpenedOnnx:
         constants_as_initializers(model)
         _replace_image_scalers(model)
         _check(onnx, model)
+        control_flow = take_branches(model)
+        constants_as_initializers(model)  # those of the branches
     except TrtPoetsError:
         raise
     except Exception as error:
         raise BadArtefact(
             f"{path} is not a valid ONNX file: {first_line(error)}", hint=_AGAIN, code="TP9201"
         ) from error
-    return OpenedOnnx(path, model, loaded.sha256)
+    return OpenedOnnx(path, model, loaded.sha256, control_flow)
 
 
 def constants_as_initializers(model: Any) -> None:

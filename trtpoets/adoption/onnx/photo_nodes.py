@@ -39,6 +39,7 @@ def add_photo_nodes(model: Any, spec: ModelSpec, original: Original, layout: Lay
 
     (value,) = model.graph.input
     preprocess, channels = spec.preprocess, original.channels
+    batch = value.type.tensor_type.shape.dim[0].dim_value
     chain = _Chain(model, INPUT_NAME, "trtpoets_photos_")
     chain.add("Cast", to=TensorProto.FLOAT)
     if channels.number == 1:
@@ -61,7 +62,7 @@ def add_photo_nodes(model: Any, spec: ModelSpec, original: Original, layout: Lay
         copies.append(copy)
     del model.graph.node[:], model.graph.input[:]
     model.graph.node.extend(copies)
-    sizes: list[str | int | None] = ["N", preprocess.height, preprocess.width, 3]
+    sizes: list[str | int | None] = [batch or "N", preprocess.height, preprocess.width, 3]
     model.graph.input.append(helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, sizes))
 
 

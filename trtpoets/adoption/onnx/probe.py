@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from trtpoets.adoption.onnx.float32 import computes_in_double
 from trtpoets.adoption.onnx.image_input import ImageInput
 from trtpoets.adoption.onnx.tensors import content_with_outputs
 from trtpoets.core.errors import BadArtefact, TrtPoetsError, first_line
@@ -58,6 +59,14 @@ class Prober:
         try:
             session = open_session(content_with_outputs(self._model, tensors))
         except BadArtefact as error:
+            if computes_in_double(self._model):
+                raise BadArtefact(
+                    f"{self._path} computes in float64, and ONNX Runtime can't run it, so that no conversion can be "
+                    f"compared with it: {error.message.partition(': ')[2]}",
+                    hint="export it in float32: torch.onnx.export(net.float().eval(), torch.zeros(1, 3, 224, 224), "
+                    "'net.onnx', opset_version=17)",
+                    code="TP9595",
+                ) from error
             raise BadArtefact(
                 f"{self._path} can't be run by ONNX Runtime: {error.message.partition(': ')[2]}",
                 hint="export it again, with opset 17",

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from trtpoets.adoption.onnx.tensors import before, quantisation
-from trtpoets.convert.graph.graph_view import QUANTISERS, GraphView
+from trtpoets.adoption.onnx.branches import CONTROL_FLOW, node_name
+from trtpoets.adoption.onnx.tensors import before
+from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.graph.multiply_adds import operator_name
-from trtpoets.convert.int8.quantised_files import INTEGER_OPERATORS
+from trtpoets.convert.int8.quantised_files import INTEGER_OPERATORS, unsuitable_quantisation
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.shell_commands import quote
 
 STANDARD = ("", "ai.onnx")
-_CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 _RECURRENT = ("LSTM", "GRU", "RNN")
 _TASKS = {
     "detect": "a detector",
@@ -27,6 +24,9 @@ _TASKS = {
     "obb": "a detector of rotated boxes",
 }
 _FLOAT_FILE = "adopt the float file that it was made of: trtpoets quantize makes INT8 of it"
+_REASONS = 2
+"""Most reasons that an error about quantisation gives."""
+
 _CLASSIFIER = "an image classifier with one output of class scores was expected"
 _EMBEDDING = re.compile(r"embed|feature|descriptor|landmark|keypoint|\bkps\b|heatmap", re.IGNORECASE)
 
@@ -38,16 +38,19 @@ def require_classifier_metadata(path: Path, metadata: Mapping[str, str]) -> None
         raise BadArtefact(f"{path} is {_TASKS[task]}: its metadata says task={task}", hint=_CLASSIFIER, code="TP9220")
 
 
-def require_supported(path: Path, view: GraphView, nodes: Sequence[Any], skipped: frozenset[str]) -> None:
+def require_supported(
+    path: Path, model: Any, nodes: Sequence[Any], skipped: frozenset[str], control_flow: Mapping[str, str]
+) -> None:
     """Raise BadArtefact if the nodes that compute the scores contain what neither trtpoets nor TensorRT can use.
 
-    `skipped` are tensors at the ends of the graph whose quantisation is removed when it is wrapped.
+    `skipped` are tensors at the ends of the graph whose quantisation is removed when it is wrapped. `control_flow`
+    says why nodes of control flow can't be replaced, by their names.
     """
-    names = Counter(node.op_type for node in nodes)
-    integer = sorted(set(names) & set(INTEGER_OPERATORS))
-    if integer:
+    names = {node.op_type for node in nodes}
+    reasons = unsuitable_quantisation(model, nodes, skipped)
+    if names & set(INTEGER_OPERATORS):
         raise BadArtefact(
-            f"{path} is quantised with {', '.join(integer)}, which TensorRT cannot read",
+            f"{path} is quantised with {', '.join(sorted(names & set(INTEGER_OPERATORS)))}, which TensorRT cannot read",
             hint=_FLOAT_FILE,
             code="TP9221",
         )
@@ -64,37 +67,27 @@ def require_supported(path: Path, view: GraphView, nodes: Sequence[Any], skipped
             hint="export it with standard ONNX operators only",
             code="TP9223",
         )
-    loops = sorted(set(names) & set(_CONTROL_FLOW))
+    loops = [node for node in nodes if node.op_type in CONTROL_FLOW]
     if loops:
+        name = node_name(loops[0])
+        reason = control_flow.get(name, "it selects nodes at run time")
+        operators = sorted({node.op_type for node in loops})
         raise BadArtefact(
-            f"{path} contains control flow: {', '.join(loops)}",
+            f"{path} contains control flow: {', '.join(operators)}. {loops[0].op_type} {name} can't be replaced by one "
+            f"branch: {reason}",
             hint=f"export it with a fixed input size, and simplify it: python -m onnxsim {quote(path)} simple.onnx",
             code="TP9224",
         )
-    recurrent = sorted(set(names) & set(_RECURRENT))
+    recurrent = sorted(names & set(_RECURRENT))
     if recurrent:
         raise BadArtefact(
             f"{path} is a recurrent network ({', '.join(recurrent)}), such as those that read text",
             hint=_CLASSIFIER,
             code="TP9225",
         )
-    _require_symmetric(path, view, nodes, skipped)
-
-
-def _require_symmetric(path: Path, view: GraphView, nodes: Sequence[Any], skipped: frozenset[str]) -> None:
-    for node in nodes:
-        if node.op_type not in QUANTISERS or node.output[0] in skipped:
-            continue
-        numbers = quantisation(view, node)
-        if numbers is None:
-            problem = "scales that are computed at run time"
-        elif numbers[1].dtype not in (np.int8, np.int32) or np.any(numbers[1] != 0):
-            kind = numbers[1].dtype.name
-            problem = f"zero points other than 0, or {kind} instead of int8"
-        else:
-            continue
+    if reasons:
         raise BadArtefact(
-            f"{path} is quantised with {problem} ({node.name or node.output[0]}), which TensorRT cannot read",
+            f"{path} is quantised in a way that TensorRT cannot read: {'; '.join(reasons[:_REASONS])}",
             hint=f"quantise it symmetrically, or {_FLOAT_FILE}",
             code="TP9226",
         )

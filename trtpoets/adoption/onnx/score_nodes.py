@@ -40,7 +40,10 @@ def add_score_nodes(model: Any, output: OriginalOutput) -> None:
     producer = view.producer.get(values)
     if shape is None or len(shape) != 2 or shape[1] != output.size:
         values = add("Reshape", values, np.array([-1, output.size]))
-    if output.answers in (Answers.LOGITS, Answers.LOG_PROBABILITIES):
+    if output.answers is Answers.LOGITS and output.size == 1:
+        positive = add("Sigmoid", values)
+        scores = add("Concat", add("Sub", np.float32(1), positive), positive, axis=1)
+    elif output.answers in (Answers.LOGITS, Answers.LOG_PROBABILITIES):
         if producer is not None and producer.op_type == "LogSoftmax":
             producer.op_type = "Softmax"  # its exponential
             scores = values
@@ -58,7 +61,8 @@ def add_score_nodes(model: Any, output: OriginalOutput) -> None:
         added[-1].output[0] = OUTPUT_NAME
     graph.node.extend(added)
     del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["N", classes_of(output)]))
+    sizes = [view.batch or "N", classes_of(output)]
+    graph.output.append(helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, sizes))
 
 
 def _divided_by_sum(add: Any, values: str, size: int) -> str:

@@ -100,7 +100,7 @@ def before_labels(view: GraphView, value: Any) -> tuple[str, tuple[str, ...]]:
 def _is_vector(array: np.ndarray) -> bool:
     """Whether a tensor is one vector of numbers for each image: (N, K), also with further axes of length 1."""
     longer = [size for size in array.shape[1:] if size != 1]
-    return array.dtype.name in ("float16", "float32", "uint8", "int8") and len(longer) <= 1
+    return array.dtype.name in ("float16", "float32", "float64", "uint8", "int8") and len(longer) <= 1
 
 
 def _chosen(view: GraphView, tensors: list[str], vectors: Mapping[str, np.ndarray]) -> str | None:
@@ -166,11 +166,13 @@ def _answers(path: Path, view: GraphView, tensor: str, values: np.ndarray, toler
     end = _end(view, tensor)
     size = values.shape[1]
     if size == 1 and end is not Answers.SIGMOID:
-        raise BadArtefact(
-            f"{path} returns one number that is no probability: it does not end in a Sigmoid",
-            hint="export it with a Sigmoid at its end, or with one output for each class",
-            code="TP9241",
-        )
+        if end is not None:
+            raise BadArtefact(
+                f"{path} returns one number that is no probability: it does not end in a Sigmoid",
+                hint="export it with a Sigmoid at its end, or with one output for each class",
+                code="TP9241",
+            )
+        return Answers.LOGITS  # of the second class, if the labels name two: `adopt` requires that
     if end is Answers.PROBABILITIES and not by_values:
         raise BadArtefact(
             f"{path} ends in a Softmax, but its outputs for a photo sum to {finite.sum(axis=1)[0]:.3g} instead of 1: "

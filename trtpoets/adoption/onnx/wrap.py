@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from trtpoets.adoption.foreign import ForeignModel
-from trtpoets.adoption.onnx.batch import with_dynamic_batch
-from trtpoets.adoption.onnx.float32 import computes_in_half, to_float32
+from trtpoets.adoption.onnx.batch import with_proven_batch
+from trtpoets.adoption.onnx.float32 import HALF_TOLERANCE, computes_in_half, to_float32
 from trtpoets.adoption.onnx.opened import constants_as_initializers, open_onnx
 from trtpoets.adoption.onnx.opset import with_opset
 from trtpoets.adoption.onnx.photo_nodes import add_photo_nodes
@@ -17,9 +17,12 @@ from trtpoets.adoption.onnx.score_nodes import add_score_nodes
 from trtpoets.adoption.onnx.tensors import before, needed_nodes
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.graph.naming import canonical
+from trtpoets.convert.int8.own_scales import has_activation_pairs, without_integer_constants, without_pairs
+from trtpoets.convert.int8.quantised_files import is_quantised
 from trtpoets.convert.onnx_export import folded, metadata_of_spec
+from trtpoets.convert.parity import LIMIT
 from trtpoets.core.errors import ConversionFailed
-from trtpoets.core.onnx_file import open_session, write_onnx
+from trtpoets.core.onnx_file import check_onnx, open_session, write_onnx
 from trtpoets.core.original import Layout, Original, scores_from_output, values_from_photos
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, ModelSpec, OnnxModel, Precision
 from trtpoets.device.original_onnx import OnnxNetwork
@@ -32,21 +35,45 @@ _ROUNDED_TOLERANCE = 0.1
 """Largest differences of a score for random photos, for float32 and for rounded types (float16, integers)."""
 
 
-def fp32_from_onnx(source: Path | ForeignModel, spec: ModelSpec, out: Path, opset: int = 17) -> OnnxModel:
+def fp32_from_onnx(
+    source: Path | ForeignModel, spec: ModelSpec, out: Path, opset: int = 17, rounded: Path | None = None
+) -> tuple[OnnxModel, float]:
     """Write fp32.onnx of an ONNX file of another program; `spec.original` describes its input and output.
 
-    External data is embedded. The scores are compared with those of the file on random photos.
-    Raises ConversionFailed if an operator cannot be converted, if the batch cannot be made dynamic or if the scores
+    External data is embedded. The scores are compared with those of the file on random photos. Of a file with Q/DQ
+    pairs, fp32.onnx clips values as the pairs do, and does not round them; the network with its pairs is written to
+    `rounded`. Also returns by how much scores may differ from those of the file: more than the order of additions
+    causes if the file computes in float16, because its own scores are rounded.
+    Raises ConversionFailed if an operator cannot be converted, if photos of a batch are mixed or if the scores
     differ; BadArtefact, MissingArtefact, StorageFailed.
     """
     path = source if isinstance(source, Path) else source.path
     original = _original(spec)
     model = open_onnx(path).model
-    half = computes_in_half(model)
+    half = computes_in_half(model)  # before its types are converted
+    exact = not (half or is_quantised(model))
     output = _without_quantised_ends(model, original)
     wrapped = wrap_network(model, original.input.name, output, spec, out, opset)
-    _require_same_scores(path, wrapped, original, exact=not half)
-    return wrapped
+    _require_same_scores(path, wrapped, original, exact=exact)
+    tolerance = HALF_TOLERANCE if half else LIMIT
+    network = check_onnx(out)
+    if not is_quantised(network):
+        return wrapped, tolerance
+    network = type(network).FromString(network.SerializeToString())
+    own_pairs = has_activation_pairs(network)
+    without_integer_constants(network, weights=own_pairs)
+    if own_pairs and rounded is not None:
+        write_onnx(network, rounded)
+    write_onnx(without_pairs(network) if own_pairs else network, out)
+    return wrapped, tolerance
+
+
+def has_own_pairs(path: Path, original: Original) -> bool:
+    """Return whether the network of an ONNX file quantises values inside, with Q/DQ pairs that `rounded` files keep."""
+    model = open_onnx(path).model
+    output = _without_quantised_ends(model, original)
+    _keep_only(model, original.input.name, output)
+    return has_activation_pairs(model)
 
 
 def wrap_network(
@@ -62,8 +89,8 @@ def wrap_network(
 
     The network takes (N, C, H, W) or (N, H, W, C), by `layout` or else by `spec.original.input`; its height, width and
     batch may be fixed or not. Its values are those of `core/original.values_from_photos`, and `spec.original.output`
-    says what it returns, as real values. The ModelProto is changed.
-    Raises ConversionFailed if an operator cannot be converted or if the batch cannot be made dynamic; StorageFailed.
+    says what it returns, as real values. The ModelProto is changed. A batch that cannot be made dynamic stays fixed.
+    Raises ConversionFailed if an operator cannot be converted or if photos of a batch are mixed; StorageFailed.
     """
     from onnx import TensorProto
 
@@ -77,7 +104,7 @@ def wrap_network(
     to_float32(model)
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
     _fix_size(model, spec, layout, original)
-    model = with_dynamic_batch(model, original.file)
+    model = with_proven_batch(model, original.file)
     add_photo_nodes(model, spec, original, layout)
     add_score_nodes(model, original.output)
     metadata = metadata_of_spec(spec, Precision.FP32)
@@ -203,7 +230,7 @@ def _require_same_scores(path: Path, wrapped: OnnxModel, original: Original, *, 
     session = open_session(wrapped.path, 1)
     (scores,) = session.run([OUTPUT_NAME], {INPUT_NAME: photos})
     difference = float(np.abs(scores - expected).max())
-    exact = exact and original.input.dtype == original.output.dtype == "float32"
+    exact = exact and {original.input.dtype, original.output.dtype} <= {"float32", "float64"}
     if not difference <= (_FLOAT_TOLERANCE if exact else _ROUNDED_TOLERANCE):
         raise ConversionFailed(
             f"the wrapped network of {path} gives other scores than the file: the largest difference for random photos "

@@ -164,7 +164,7 @@ def _without_decoder(definition: Any, output: str, source: str) -> tuple[Any, Fi
         f"the graph decodes photos itself ({decoders[0].name}) and computes {formula(scaling)} before "
         f"{scaling.last}, which is the input now"
     )
-    return cut, FixedPixels(pixels, Evidence("pixels", Source.GRAPH, text))
+    return cut, FixedPixels(pixels, Evidence("pixels", Source.GRAPH, text), channels_known=True)
 
 
 def _type_of(nodes: Nodes, name: str) -> int:

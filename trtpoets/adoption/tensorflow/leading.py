@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from trtpoets.adoption.tensorflow.graph import (
     data_inputs,
     node_of,
 )
-from trtpoets.core.original import Evidence, Source
+from trtpoets.core.original import Channels, Evidence, Source
 
 _RESIZES = ("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea")
 _UNCHANGED = ("Identity", "StopGradient", "Cast", "ExpandDims", "Squeeze", "Transpose", "Placeholder", "Reshape")
@@ -28,6 +29,9 @@ _FACTORS = ("Mul", "RealDiv", "Div")
 _SWAPPED = ("Add", "AddV2", "Mul", "Sub")
 """Operators whose constant may be the first operand."""
 
+_IMAGENET_MEANS = np.array((123.68, 116.779, 103.939))
+"""Red, green and blue, of 0..255."""
+
 _LARGEST = 6.0
 """Networks are trained on values of at most this size, unless they take pixels without scaling."""
 
@@ -36,7 +40,8 @@ _LARGEST = 6.0
 class Scaling:
     """What a graph computes first: `x * scale + offset` by channel, in the nodes `nodes`, of which `last` is the end.
 
-    `resized` says whether it contains a resize.
+    The numbers are in the order of the channels of the input, also if the graph reverses them (`reversed`). `resized`
+    says whether it contains a resize.
     """
 
     scale: np.ndarray
@@ -44,6 +49,7 @@ class Scaling:
     nodes: tuple[str, ...]
     last: str
     resized: bool = False
+    reversed: bool = False
 
 
 def scaling_after(nodes: Nodes, start: str) -> Scaling:
@@ -52,31 +58,35 @@ def scaling_after(nodes: Nodes, start: str) -> Scaling:
     scale, offset = np.ones(1), np.zeros(1)
     names: list[str] = []
     current = last = start
-    resized = False
+    resized = flipped = False
     for _ in range(len(nodes)):  # a damaged graph may have a cycle
         users = consumers.get(current, [])
+        packed = _reversed_by_pack(nodes, users, consumers)
+        if packed is not None:
+            flipped, current, last = not flipped, packed, packed
+            continue
         if len(users) != 1:
             break
         node = users[0]
         inputs = [node_of(tensor) for tensor in data_inputs(node)]
         if node.op in (*_TERMS, *_FACTORS):
-            combined = _combined(dict(nodes), node, current, scale, offset)
+            combined = _combined(dict(nodes), node, current, scale, offset, flipped)
             if combined is None:
                 break
             scale, offset = combined
             names.append(node.name)
         elif node.op in _RESIZES and inputs[0] == current:
             resized = True
-        elif inputs[0] != current or not (
-            node.op in _UNCHANGED or _adds_axis(node) or _reverses_channels(dict(nodes), node)
-        ):
+        elif inputs[0] == current and _reverses_channels(dict(nodes), node):
+            flipped = not flipped
+        elif inputs[0] != current or not (node.op in _UNCHANGED or _adds_axis(node)):
             break
         current = last = node.name
-    return Scaling(scale, offset, tuple(names), last, resized)
+    return Scaling(scale, offset, tuple(names), last, resized, flipped)
 
 
 def _combined(
-    nodes: Nodes, node: Any, current: str, scale: np.ndarray, offset: np.ndarray
+    nodes: Nodes, node: Any, current: str, scale: np.ndarray, offset: np.ndarray, flipped: bool
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return scale and offset after a node, or None if its other operand is not a number or one per channel."""
     inputs = data_inputs(node)
@@ -86,7 +96,7 @@ def _combined(
     value = constant_value(nodes, inputs[1 - at])
     if value is None or value.size not in (1, 3) or value.dtype.kind not in "fiu":
         return None
-    number = value.astype(float).reshape(-1)
+    number = value.astype(float).reshape(-1)[:: -1 if flipped else 1]
     with np.errstate(all="ignore"):
         if node.op in ("RealDiv", "Div"):
             number = 1 / number
@@ -122,6 +132,39 @@ def _reverses_channels(nodes: Nodes, node: Any) -> bool:
     return numbers[2][-1] == -1 and set(numbers[2][:-1]) <= {1}
 
 
+def _reversed_by_pack(nodes: Nodes, users: list[Any], consumers: Mapping[str, list[Any]]) -> str | None:
+    """Return the Pack that stacks three channels in reverse order, as preprocess_input of Keras does; else None."""
+    channels = {node.name: _taken_channel(nodes, node) for node in users}
+    packs = [reader for node in users for reader in consumers.get(node.name, [])]
+    if sorted(str(channel) for channel in channels.values()) != ["0", "1", "2"] or len({one.name for one in packs}) > 1:
+        return None
+    if not packs or packs[0].op != "Pack" or attribute(packs[0], "axis").i not in (-1, 3):
+        return None
+    order = [channels.get(node_of(tensor)) for tensor in data_inputs(packs[0])]
+    return str(packs[0].name) if order == [2, 1, 0] else None
+
+
+def _taken_channel(nodes: Nodes, node: Any) -> int | None:
+    """Return i of a node that computes `x[..., i]`, None for another one."""
+    if node.op != "StridedSlice":
+        return None
+    masks = [attribute(node, name).i for name in ("ellipsis_mask", "shrink_axis_mask", "new_axis_mask")]
+    begin = constant_value(nodes, data_inputs(node)[1])
+    return int(begin[1]) if masks == [1, 2, 0] and begin is not None and begin.size == 2 else None
+
+
+def _channels(scaling: Scaling) -> tuple[Channels, str]:
+    """Return the order of the channels, and how the subtracted means show it ("" if they do not)."""
+    if scaling.offset.size != 3 or (scaling.scale <= 0).any():
+        return Channels.RGB, ""
+    mean = np.broadcast_to(-scaling.offset / scaling.scale, (3,))
+    for known, nearly in ((_IMAGENET_MEANS, 1.5), (_IMAGENET_MEANS / 255, 0.01)):
+        for channels, expected in ((Channels.RGB, known), (Channels.BGR, known[::-1])):
+            if (np.abs(mean - expected) < nearly).all():
+                return channels, f"; the means {_numbers(mean)} are those of ImageNet in {channels.text}"
+    return Channels.RGB, ""
+
+
 def fixed_pixels(graph: Graph, dtype: str) -> FixedPixels | None:
     """Return the pixel values that a graph determines by its first computations, or by an input of whole numbers."""
     if np.dtype(dtype).kind in "iu":
@@ -131,16 +174,21 @@ def fixed_pixels(graph: Graph, dtype: str) -> FixedPixels | None:
     pixels = expected_pixels(scaling.scale, scaling.offset) if scaling.nodes else None
     if pixels is None:
         return None
+    channels, order = _channels(scaling)
+    verb = "computes" if len(scaling.nodes) == 1 else "compute"
     text = (
-        f"the graph begins with {' and '.join(scaling.nodes)}, which compute {formula(scaling)}, so the network takes "
-        f"pixels of {pixels.name}"
+        f"the graph begins with {' and '.join(scaling.nodes)}, which {verb} {formula(scaling)}, so the network takes "
+        f"pixels of {pixels.name}{order}"
     )
-    return FixedPixels(pixels, Evidence("pixels", Source.GRAPH, text))
+    if scaling.reversed:
+        text += "; it reverses the channels itself"
+    return FixedPixels(replace(pixels, channels=channels), Evidence("pixels", Source.GRAPH, text), bool(order))
 
 
 def pixels_of(scaling: Scaling) -> Pixels:
-    """Return the values that a scaling makes of pixels of 0 to 255."""
-    return Pixels(_triple(scaling.scale), _triple(scaling.offset), name=formula(scaling))
+    """Return the values that a scaling makes of RGB pixels of 0 to 255."""
+    channels = Channels.BGR if scaling.reversed else Channels.RGB
+    return Pixels(_triple(scaling.scale), _triple(scaling.offset), channels, formula(scaling))
 
 
 def expected_pixels(scale: np.ndarray, offset: np.ndarray) -> Pixels | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -39,7 +40,8 @@ def put_activated(
 def convolution(writer: OnnxWriter, operator: Operator) -> None:
     """CONV_2D (weights OHWI; groups by their input channels) and DEPTHWISE_CONV_2D (weights 1HWO)."""
     options = operator.options
-    source, before = _without_padding(writer, operator)
+    blocks = blocks_of(writer, operator)
+    source, before = (blocks.source, list(blocks.pads)) if blocks else _without_padding(writer, operator)
     _, height, width, channels = writer.shape(source)
     kernel = writer.needed_constant(operator, 1)
     depthwise = operator.kind == "DEPTHWISE_CONV_2D"
@@ -47,7 +49,7 @@ def convolution(writer: OnnxWriter, operator: Operator) -> None:
     group = channels if depthwise else channels // max(1, kernel.shape[3])
     size = kernel.shape[1:3]
     strides = options.strideH, options.strideW
-    dilations = options.dilationHFactor, options.dilationWFactor
+    dilations = blocks.size if blocks else (options.dilationHFactor, options.dilationWFactor)
     pads = before
     if options.padding == _SAME:
         pads = _same_pads((height, width), size, strides, dilations)
@@ -172,6 +174,63 @@ def _same_pads(
         begins.append(total // 2)
         ends.append(total - total // 2)
     return [*begins, *ends]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A dilated convolution as old converters write it: SPACE_TO_BATCH_ND, a convolution, BATCH_TO_SPACE_ND.
+
+    `size` are the dilations; `pads` those of the convolution of `source`, in ONNX's order.
+    """
+
+    source: int
+    size: tuple[int, int]
+    pads: tuple[int, int, int, int]
+
+
+def blocks_of(writer: OnnxWriter, operator: Operator) -> Blocks | None:
+    """Return what a convolution between SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND computes; None for another operator."""
+    before = writer.contents.producer_of(operator.inputs[0])
+    after = [other for other in writer.contents.operators if operator.outputs[0] in other.inputs]
+    options = operator.options
+    if (
+        operator.kind not in ("CONV_2D", "DEPTHWISE_CONV_2D")
+        or before is None
+        or before.kind != "SPACE_TO_BATCH_ND"
+        or [other.kind for other in after] != ["BATCH_TO_SPACE_ND"]
+        or options.padding == _SAME
+        or (options.strideH, options.strideW, options.dilationHFactor, options.dilationWFactor) != (1, 1, 1, 1)
+        or not writer.same_steps(before.inputs[0], before.outputs[0])
+    ):
+        return None
+    size, again = (writer.needed_constant(other, 1).reshape(-1) for other in (before, after[0]))
+    paddings, crops = (writer.needed_constant(other, 2).reshape(-1, 2) for other in (before, after[0]))
+    if size.size != 2 or not np.array_equal(size, again) or np.any(paddings < crops):
+        return None
+    top, left = paddings[:, 0] - crops[:, 0]
+    bottom, right = paddings[:, 1] - crops[:, 1]
+    return Blocks(before.inputs[0], (int(size[0]), int(size[1])), (int(top), int(left), int(bottom), int(right)))
+
+
+def block_operator(writer: OnnxWriter, operator: Operator) -> None:
+    """SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND around a convolution, which becomes a dilated one."""
+    source, target = operator.inputs[0], operator.outputs[0]
+    if operator.kind == "SPACE_TO_BATCH_ND":
+        inner = [other for other in writer.contents.operators if target in other.inputs]
+        if inner and all(blocks_of(writer, other) for other in inner):
+            return  # the convolution reads the tensor before
+    else:
+        producer = writer.contents.producer_of(source)
+        if producer is not None and blocks_of(writer, producer):
+            name, inside = writer.first(source), writer.inside(source)
+            writer.put(target, name, first=True, inside=inside, moved=writer.same_steps(source, target))
+            return
+    raise ConversionFailed(
+        f"{writer.contents.path} has the operator {operator.kind} that moves parts of a photo to the batch, other than "
+        "around a convolution",
+        hint=GIVE_SOURCE,
+        code="TP9598",
+    )
 
 
 def _without_padding(writer: OnnxWriter, operator: Operator) -> tuple[int, list[int]]:

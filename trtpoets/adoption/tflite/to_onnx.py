@@ -15,6 +15,7 @@ import numpy as np
 
 from trtpoets.adoption.tflite import array_operators as arrays
 from trtpoets.adoption.tflite import layer_operators as layers
+from trtpoets.adoption.tflite import size_operators as sizes
 from trtpoets.adoption.tflite.contents import GIVE_SOURCE, Operator, TfliteContents, is_hybrid, read_contents
 from trtpoets.adoption.tflite.onnx_writer import OnnxWriter
 from trtpoets.adoption.tflite.pixels import pixels_of_input
@@ -38,6 +39,7 @@ _IR_VERSION = 8
 _HANDLERS: dict[str, Callable[[OnnxWriter, Operator], None]] = {
     **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), layers.convolution),
     "FULLY_CONNECTED": layers.fully_connected,
+    **dict.fromkeys(("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"), layers.block_operator),
     **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D"), layers.pooling),
     **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"), layers.reduction),
     **dict.fromkeys(("PAD", "PADV2", "MIRROR_PAD"), layers.padding),
@@ -54,6 +56,9 @@ _HANDLERS: dict[str, Callable[[OnnxWriter, Operator], None]] = {
     **dict.fromkeys(("SLICE", "STRIDED_SLICE"), arrays.slice_),
     "REVERSE_V2": arrays.reverse,
     "GATHER": arrays.gather,
+    **dict.fromkeys(("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"), sizes.resize),
+    "TILE": sizes.tile,
+    "PACK": sizes.pack,
     "BATCH_MATMUL": arrays.matrix_product,
     **dict.fromkeys(("QUANTIZE", "DEQUANTIZE", "CAST"), arrays.same_values),
 }

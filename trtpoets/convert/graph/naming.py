@@ -80,7 +80,7 @@ def _renamed(value: Any, name: str) -> Any:
 
     kind = value.type.tensor_type
     sizes = [size.dim_value if size.HasField("dim_value") else None for size in kind.shape.dim]
-    return helper.make_tensor_value_info(name, kind.elem_type, ["N", *sizes[1:]])
+    return helper.make_tensor_value_info(name, kind.elem_type, [sizes[0] or "N", *sizes[1:]])
 
 
 def in_order(view: GraphView) -> list[Any]:

@@ -10,8 +10,9 @@ import numpy as np
 from trtpoets.convert.graph.graph_view import MATMULS, GraphView
 from trtpoets.convert.int8.thresholds import BINS
 from trtpoets.core.errors import ConversionFailed
+from trtpoets.core.fixed_batch import fixed_batch_of, whole_groups
 from trtpoets.core.images import photo_batches
-from trtpoets.core.onnx_file import open_session
+from trtpoets.core.onnx_file import open_model
 from trtpoets.core.types import INPUT_NAME, Photo, Preprocess
 
 _FETCH_BYTES = 64 << 20
@@ -45,7 +46,7 @@ def activation_ranges(
     _refuse_non_finite_constants(model)
     lowest = np.full(len(tensors), np.inf)
     highest = np.full(len(tensors), -np.inf)
-    session = open_session(_with_extremes(model, tensors).SerializeToString())
+    session = open_model(_with_extremes(model, tensors))
     for batch, outputs in _run_batches(session, photos, preprocess, batch_size, progress):
         scores, *extremes = outputs
         pairs = np.array(extremes, dtype=np.float64).reshape(-1, 2)
@@ -77,7 +78,7 @@ def channel_peaks(
         copy.graph.node.append(helper.make_node("GlobalMaxPool", [size], [peak], name=peak))
         copy.graph.output.append(helper.make_tensor_value_info(peak, TensorProto.FLOAT, None))
     highest: list[np.ndarray] = []
-    session = open_session(copy.SerializeToString())
+    session = open_model(copy)
     for _, (_, *maps) in _run_batches(session, photos, preprocess, batch_size, progress):
         batch_peaks = [array.max(axis=(0, 2, 3)) for array in maps]
         if highest:
@@ -104,11 +105,13 @@ def activation_histograms(
     at_once = max(1, min(batch_size, _FETCH_BYTES // max(1, 4 * values_per_photo)))
     counts = {name: np.zeros(BINS, np.int64) for name in names}
     last = {name for name in names if any(reader.node.op_type in MATMULS for reader in view.readers.get(name, ()))}
-    session = open_session(with_outputs(model, names).SerializeToString())
+    session = open_model(with_outputs(model, names))
     for _, (_, *arrays) in _run_batches(session, photos, preprocess, at_once, progress):
         for name, array in zip(names, arrays, strict=True):
             values = _sampled(array, channels_last=name in last)
-            bins = (np.abs(values).ravel() * np.float32(BINS / tops[name])).astype(np.int32)
+            scaled = np.abs(values).ravel()
+            scaled *= np.float32(BINS / tops[name])
+            bins = scaled.astype(np.intp)  # the type that bincount would convert it to
             # The highest value lies on the upper edge of the last bin and is counted in that bin.
             batch_counts = np.bincount(bins, minlength=BINS)
             counts[name] += batch_counts[:BINS]
@@ -128,12 +131,17 @@ def _sampled(array: np.ndarray, channels_last: bool) -> np.ndarray:
 def _run_batches(
     session: Any, photos: Sequence[Photo], preprocess: Preprocess, batch_size: int, progress: PhotosDone
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Run a session on all photos, and yield each batch, uint8 (n, H, W, 3), with the outputs of the session."""
+    """Run a session on all photos, and yield each batch, uint8 (n, H, W, 3), with the outputs of the session.
+
+    A network with a fixed batch runs on batches of that size; if the last one is smaller, photos are repeated in it.
+    """
+    fixed = fixed_batch_of(session)
     done = 0
     progress(0)
-    for batch in photo_batches(photos, preprocess, batch_size):
+    for decoded in photo_batches(photos, preprocess, fixed or batch_size):
+        batch = whole_groups(decoded, fixed)
         yield batch, session.run(None, {INPUT_NAME: batch})
-        done += len(batch)
+        done += len(decoded)
         progress(done)
 
 
@@ -179,10 +187,11 @@ def _not_finite_error(model: Any, batch: np.ndarray) -> ConversionFailed:
     view = GraphView(model)
     names = [name for node in view.nodes for name in node.output if view.is_float(name)]
     inner = [name for name in names if name not in view.outputs]
-    session = open_session(with_outputs(model, inner).SerializeToString())
+    session = open_model(with_outputs(model, inner))
     broken: set[str] = set()
     for photo in range(len(batch)):
-        arrays = session.run(names, {INPUT_NAME: batch[photo : photo + 1]})
+        one = whole_groups(batch[photo : photo + 1], fixed_batch_of(session))
+        arrays = session.run(names, {INPUT_NAME: one})
         broken |= {name for name, array in zip(names, arrays, strict=True) if not np.isfinite(array).all()}
     first = next((name for name in names if name in broken), "the network")
     return ConversionFailed(

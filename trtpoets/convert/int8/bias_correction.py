@@ -22,7 +22,7 @@ from trtpoets.convert.graph.graph_view import CONVOLUTIONS, GraphView, attribute
 from trtpoets.convert.int8.activation_stats import with_outputs
 from trtpoets.convert.int8.fidelity import features_of, sqnr_db
 from trtpoets.convert.int8.segments import LiveTensors, Segment, SegmentRunner, last_needed, split_model
-from trtpoets.core.onnx_file import open_session
+from trtpoets.core.onnx_file import open_model
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME
 
 
@@ -45,7 +45,7 @@ def reference_from_onnx(model: Any, photos: np.ndarray) -> Fp32Reference:
     view = GraphView(model)
     ends = tuple(node.name for node in view.weighted())
     name = features_of(view)
-    session = open_session(with_outputs(model, [name]).SerializeToString(), one_of_many=True)
+    session = open_model(with_outputs(model, [name]), one_of_many=True)
     return Fp32Reference(ends, last_needed(view, ends), name, session.run([name], {INPUT_NAME: photos})[0])
 
 

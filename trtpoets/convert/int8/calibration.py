@@ -16,6 +16,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.activation_stats import activation_histograms, activation_ranges
 from trtpoets.convert.int8.calibration_checks import (
     CalibrationChecks,
@@ -24,7 +25,7 @@ from trtpoets.convert.int8.calibration_checks import (
     warn_of_missing_classes,
     zero_tiny_ranges,
 )
-from trtpoets.convert.int8.placement import placement_from_onnx
+from trtpoets.convert.int8.forms import TENSORRT, Arithmetic
 from trtpoets.convert.int8.range_histograms import Histogram, histogram_from_counts
 from trtpoets.convert.int8.thresholds import entropy_threshold, mse_threshold, percentile_threshold
 from trtpoets.convert.precision import require_fp32
@@ -166,7 +167,11 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
 
 
 def ranges_from_photos(
-    model: OnnxModel, photos: Sequence[Photo], config: CalibrationConfig, progress: Progress = silent
+    model: OnnxModel,
+    photos: Sequence[Photo],
+    config: CalibrationConfig,
+    progress: Progress = silent,
+    arithmetic: Arithmetic = TENSORRT,
 ) -> tuple[Ranges, ...]:
     """Run an FP32 ONNX file on calibration photos and choose the range of each tensor that becomes INT8.
 
@@ -182,8 +187,8 @@ def ranges_from_photos(
             code="TP3016",
         )
     refuse_changed_photos(photos)
-    proto = check_onnx(model.path)
-    placement = placement_from_onnx(proto)
+    proto = arithmetic.prepared_from_onnx(check_onnx(model.path))
+    placement = arithmetic.place(GraphView(proto), {}, ())
     refuse_unknown_operators(model.path)
     methods = config.method.base_methods
     passes = 1 if methods == (Method.MINMAX,) else 2
@@ -208,7 +213,11 @@ def ranges_from_photos(
     hashes = tuple(photo.sha256 for photo in photos)
     by_method = []
     for method in methods:
-        limits = {name: _limit(method, counts[name], top, config) for name, top in live.items()} if counts else {}
+        limits = {
+            name: _limit(method, counts[name], top, config, arithmetic.activations.magnitudes(*spans[name]))
+            for name, top in live.items()
+            if counts
+        }
         tensors = {
             name: (max(low, -limits[name]), min(high, limits[name])) if name in limits else (low, high)
             for name, (low, high) in spans.items()
@@ -217,13 +226,13 @@ def ranges_from_photos(
     return tuple(by_method)
 
 
-def _limit(method: Method, counts: np.ndarray, top: float, config: CalibrationConfig) -> float:
-    """Return where a method clips a tensor, from the histogram of its magnitudes 0..top."""
+def _limit(method: Method, counts: np.ndarray, top: float, config: CalibrationConfig, levels: int) -> float:
+    """Return where a method clips a tensor, from the histogram of its magnitudes 0..top and how many INT8 has."""
     if method is Method.ENTROPY:
-        return entropy_threshold(counts, top)
+        return entropy_threshold(counts, top, levels)
     if method is Method.PERCENTILE:
         return percentile_threshold(counts, top, config.percentile)
-    return mse_threshold(counts, top) if method is Method.MSE else top
+    return mse_threshold(counts, top, levels) if method is Method.MSE else top
 
 
 def _random_key(seed: int, sha256: str) -> str:

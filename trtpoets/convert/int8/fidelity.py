@@ -13,7 +13,7 @@ from trtpoets.convert.int8.activation_stats import with_outputs
 from trtpoets.convert.int8.integer_reference import integer_reference
 from trtpoets.convert.int8.placement import is_matrix_vector
 from trtpoets.core.network_notes import Fidelity
-from trtpoets.core.onnx_file import open_session
+from trtpoets.core.onnx_file import open_model
 from trtpoets.core.types import INPUT_NAME
 
 HIGHEST_DB = 200.0
@@ -65,7 +65,7 @@ def outputs_from_onnx(model: Any, features: str, batches: Iterable[np.ndarray]) 
 
     A network with Q/DQ pairs is computed in integers, as TensorRT does (integer_reference).
     """
-    session = open_session(integer_reference(with_outputs(model, [features])).SerializeToString())
+    session = open_model(integer_reference(with_outputs(model, [features])))
     feature_rows, score_rows = [], []
     for batch in batches:
         scores, values = session.run(None, {INPUT_NAME: batch})

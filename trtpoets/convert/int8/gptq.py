@@ -20,8 +20,7 @@ import numpy as np
 
 from trtpoets.convert.graph.graph_view import MATMULS, GraphView, attribute, channel_axis
 from trtpoets.convert.int8.bias_correction import bias_of, has_bias, with_shifted_biases
-from trtpoets.convert.int8.placement import Placement
-from trtpoets.convert.int8.qdq import LEVELS, channel_scales
+from trtpoets.convert.int8.placement import LEVELS, Placement
 from trtpoets.convert.int8.segments import LiveTensors, SegmentRunner, split_model
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME
@@ -43,11 +42,15 @@ _BLOCK = 64
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer that reads the tensor `source` and the constant `weights`, both through Q/DQ pairs."""
+    """A layer that reads the tensor `source` and the constant `weights`, both through Q/DQ pairs.
+
+    `levels` is the largest integer weight.
+    """
 
     node: Any
     source: str
     weights: str
+    levels: int
 
 
 def gptq_weights(
@@ -60,6 +63,7 @@ def gptq_weights(
     nearest.
     """
     channels = {weight.node: weight.tensor for weight in placement.weights}
+    levels = {weight.node: weight.levels for weight in placement.weights}
     original = GraphView(quantised)
     zeros = {
         weight.node: np.zeros(original.array(weight.tensor).shape[weight.axis], np.float32)
@@ -73,7 +77,7 @@ def gptq_weights(
     for node in view.nodes:
         if _is_supported(view, node, channels):
             layers.setdefault(view.producer[node.input[0]].name, []).append(
-                _Layer(node, node.input[0], channels[node.name])
+                _Layer(node, node.input[0], channels[node.name], levels[node.name])
             )
     segments = split_model(model, [node.name for node in view.nodes if node.name in layers], (OUTPUT_NAME,))
     runner, live = SegmentRunner(), LiveTensors({INPUT_NAME: photos})
@@ -87,8 +91,8 @@ def gptq_weights(
     return rounded
 
 
-def gptq(weights: np.ndarray, products: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """Round float64 weights (G, R, D) to multiples, -127 to 127, of `scales` (G, R).
+def gptq(weights: np.ndarray, products: np.ndarray, scales: np.ndarray, levels: int = LEVELS) -> np.ndarray:
+    """Round float64 weights (G, R, D) to multiples, -levels to levels, of `scales` (G, R).
 
     G is the number of groups, R the output channels of each and D the weights of a channel. `products` (G, D, D) are
     the sums of products of the inputs: they determine how well one weight can compensate another.
@@ -108,7 +112,7 @@ def gptq(weights: np.ndarray, products: np.ndarray, scales: np.ndarray) -> np.nd
         stop = min(start + _BLOCK, depth)
         errors = np.empty((*left.shape[:2], stop - start))
         for column in range(start, stop):
-            values = np.clip(np.rint(left[:, :, column] / scales), -LEVELS, LEVELS) * scales
+            values = np.clip(np.rint(left[:, :, column] / scales), -levels, levels) * scales
             rounded[:, :, column] = values
             error = (left[:, :, column] - values) / upper[:, column, column, None]
             errors[:, :, column - start] = error
@@ -143,7 +147,8 @@ def _round_layer(view: GraphView, layer: _Layer, data: np.ndarray) -> np.ndarray
     rows = _rows(layer.node, exact).astype(np.float64)
     axis = channel_axis(layer.node, exact.ndim)
     means, products = _moments(_inputs(layer.node, data, exact.shape))
-    rounded = gptq(rows, products, channel_scales(exact, axis).reshape(len(rows), -1).astype(np.float64))
+    scales = view.array(view.producer[layer.node.input[1]].input[1])
+    rounded = gptq(rows, products, scales.reshape(len(rows), -1).astype(np.float64), layer.levels)
     # The result has the axes of the rows: those of the weights, but transposed for a MatMul.
     channels_first = exact.shape if axis == 0 else exact.shape[::-1]
     values = rounded.astype(np.float32).reshape(channels_first)

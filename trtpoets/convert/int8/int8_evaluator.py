@@ -10,21 +10,26 @@ from typing import Any
 
 import numpy as np
 
+from trtpoets.convert.graph.graph_view import GraphView
+from trtpoets.convert.graph.naming import finished
 from trtpoets.convert.int8.bias_correction import Fp32Reference, bias_shifts, reference_from_onnx
 from trtpoets.convert.int8.calibration import Ranges
 from trtpoets.convert.int8.fidelity import NetworkOutputs, fidelity_from_outputs, outputs_from_onnx
+from trtpoets.convert.int8.forms import TENSORRT, Arithmetic
 from trtpoets.convert.int8.gptq import gptq_weights
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.placement import Placement
 from trtpoets.convert.int8.promise import answers_from_scores, is_kept
+from trtpoets.convert.int8.qdq import dequantized
 from trtpoets.convert.int8.segments import SegmentRunner
 from trtpoets.convert.precision import kept_fp32
 from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.fixed_batch import whole_groups
 from trtpoets.core.images import photo_batches
 from trtpoets.core.network_notes import Fidelity
 from trtpoets.core.onnx_external import sha256_of_onnx
-from trtpoets.core.onnx_file import check_onnx
+from trtpoets.core.onnx_file import check_onnx, opset_of
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import OnnxModel, Photo
 
@@ -38,12 +43,18 @@ class Int8Evaluator:
     """Corrects and evaluates INT8 versions of an FP32 file.
 
     `photos` are the calibration photos in mixed order; they are used for corrections. Versions are evaluated on the
-    `validation` photos, or on `photos` if there are none. FP32 outputs are computed once, on first use. Raises BadInput
-    without photos, BadArtefact if the file is not an ONNX file.
+    `validation` photos, or on `photos` if there are none, as files of `arithmetic.form`. FP32 outputs are computed
+    once, on first use. `proto` is the FP32 ModelProto, prepared for that form. Raises BadInput without photos,
+    BadArtefact if the file is not an ONNX file.
     """
 
     def __init__(
-        self, model: OnnxModel, photos: Sequence[Photo], validation: Sequence[Photo], config: Int8Config | None = None
+        self,
+        model: OnnxModel,
+        photos: Sequence[Photo],
+        validation: Sequence[Photo],
+        config: Int8Config | None = None,
+        arithmetic: Arithmetic = TENSORRT,
     ) -> None:
         if not photos:
             raise BadInput(
@@ -53,7 +64,9 @@ class Int8Evaluator:
             )
         self.model = model
         self.config = config or Int8Config()
-        self.proto = check_onnx(model.path)
+        self.arithmetic = arithmetic
+        self._original = check_onnx(model.path)
+        self.proto = arithmetic.prepared(self._original)
         self.runner = SegmentRunner()
         self._sha256 = sha256_of_onnx(model.path)
         self._photos = list(photos)
@@ -74,29 +87,35 @@ class Int8Evaluator:
                 hint="calibrate again: trtpoets quantize NAME --force",
                 code="TP3025",
             )
-        return Int8GraphBuilder(self.proto, ranges)
+        return Int8GraphBuilder(self._original, ranges, self.arithmetic)
 
     @cached_property
     def search_photos(self) -> np.ndarray:
         """The validation photos for the sensitivity analysis: uint8 (N, H, W, 3)."""
-        return np.concatenate(self._batches)[: self.config.search_photos]
+        return whole_groups(np.concatenate(self._batches)[: self.config.search_photos], self._batch)
 
     @cached_property
     def reference(self) -> Fp32Reference:
         """The FP32 network on `search_photos`."""
         return reference_from_onnx(self.proto, self.search_photos)
 
+    def as_file(self, version: Any) -> Any:
+        """Return an INT8 version of the builder as the file of its form, without metadata of the classifier."""
+        if self.arithmetic is TENSORRT:
+            return version
+        return finished(self.arithmetic.lowered(version).graph, opset_of(version), self.arithmetic.metadata)
+
     def fidelity(self, version: Any) -> Fidelity:
-        """Return how close an INT8 ModelProto is to FP32. Results are cached by the content of the model."""
+        """Return how close the file of an INT8 version is to FP32. Results are cached by the content of the version."""
         key = _hash_of_model(version)
         if key not in self._fidelity:
-            self._fidelity[key] = fidelity_from_outputs(self._fp32_outputs, self._outputs_of(version))
+            self._fidelity[key] = fidelity_from_outputs(self._fp32_outputs, self._outputs_of(self.as_file(version)))
         return self._fidelity[key]
 
     def is_promise_kept(self, version: Any) -> bool:
-        """Return whether an INT8 ModelProto keeps the promise (promise.py) on up to 256 of the validation photos."""
+        """Return whether the file of an INT8 version keeps the promise (promise.py) on at most 256 photos."""
         photos = [*self._judged, *self._also_judged]
-        scores = self._scores_of(version)
+        scores = self._scores_of(self.as_file(version))
         truth = [photo.label for photo in photos]
         return is_kept(answers_from_scores(self._fp32_scores, scores, self.model.spec.labels, truth))
 
@@ -125,19 +144,25 @@ class Int8Evaluator:
 
     @cached_property
     def _fp32_outputs(self) -> NetworkOutputs:
-        return self._outputs_of(self.proto)
+        return self._outputs_of(self._original)
 
     def _outputs_of(self, proto: Any) -> NetworkOutputs:
-        return outputs_from_onnx(proto, self.reference.feature_name, self._batches)
+        return outputs_from_onnx(proto, self._features_in(proto), self._batches)
+
+    def _features_in(self, proto: Any) -> str:
+        """Return the name of the feature tensor in FP32 or in a file of the form."""
+        name = self.reference.feature_name
+        computed = {tensor for node in proto.graph.node for tensor in node.output}
+        # The CPU form has no tensor before a pair whose range replaces a ReLU.
+        return name if name in computed else dequantized(name)
 
     @cached_property
     def _fp32_scores(self) -> np.ndarray:
-        return self._scores_of(self.proto)
+        return self._scores_of(self._original)
 
     def _scores_of(self, proto: Any) -> np.ndarray:
         more = photo_batches(self._also_judged, self.model.spec.preprocess, _BATCH)
-        outputs = outputs_from_onnx(proto, self.reference.feature_name, chain(self._batches, more))
-        return outputs.scores
+        return outputs_from_onnx(proto, self._features_in(proto), chain(self._batches, more)).scores
 
     @cached_property
     def _batches(self) -> tuple[np.ndarray, ...]:
@@ -145,7 +170,12 @@ class Int8Evaluator:
         return tuple(photo_batches(self._judged, self.model.spec.preprocess, _BATCH))
 
     def _decoded(self, photos: Sequence[Photo]) -> np.ndarray:
-        return next(photo_batches(photos, self.model.spec.preprocess, len(photos)))
+        return whole_groups(next(photo_batches(photos, self.model.spec.preprocess, len(photos))), self._batch)
+
+    @cached_property
+    def _batch(self) -> int:
+        """The fixed batch of the network; 0 if it takes any number of photos."""
+        return GraphView(self.proto).batch or 0
 
 
 def _hash_of_model(proto: Any) -> bytes:

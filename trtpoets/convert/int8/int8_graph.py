@@ -10,25 +10,32 @@ import numpy as np
 from trtpoets.convert.graph.graph_view import GraphView, multiply_adds
 from trtpoets.convert.int8.calibration import Ranges
 from trtpoets.convert.int8.equalisation import equalised
-from trtpoets.convert.int8.placement import Placement, placement_from_onnx, placement_in
+from trtpoets.convert.int8.forms import TENSORRT, Arithmetic
+from trtpoets.convert.int8.grid import Quantiser
+from trtpoets.convert.int8.placement import Placement
 from trtpoets.convert.int8.qdq import with_clips, with_qdq
 from trtpoets.core.errors import BadArtefact, ConversionFailed
 
 
 class Int8GraphBuilder:
-    """Builds INT8 versions of one FP32 ModelProto with one set of ranges.
+    """Builds INT8 versions of one FP32 ModelProto with one set of ranges, in one form.
 
-    `model` is the FP32 model after cross-layer equalisation. `rounded` are weights that replace the model's own in
-    layers that become INT8; empty at first. Raises BadArtefact when a range is missing or not finite.
+    `model` is the FP32 model, prepared for the form, after cross-layer equalisation. `rounded` are weights that replace
+    the model's own in layers that become INT8; empty at first. The versions have FP32 constants:
+    `arithmetic.lowered` turns one into the file. Raises BadArtefact when a range is missing or not finite.
     """
 
-    def __init__(self, model: Any, ranges: Ranges) -> None:
+    def __init__(self, model: Any, ranges: Ranges, arithmetic: Arithmetic = TENSORRT) -> None:
+        self.arithmetic = arithmetic
+        model = arithmetic.prepared_from_onnx(model)
         factors = {name: np.array(entry.factors, np.float32) for name, entry in ranges.equalised.items()}
         self.model = equalised(model, factors) if factors else model
         self.rounded: Mapping[str, np.ndarray] = {}
         self.view = GraphView(self.model)
-        self.always_fp32 = _layers_without_range(self.view, placement_from_onnx(self.model), ranges)
-        limits = {name: (-entry.limit, entry.limit) for name, entry in ranges.equalised.items()}
+        self._without_range: tuple[str, ...] = ()
+        self.always_fp32: Mapping[str, str] = {}
+        self.always_fp32, self._without_range = _layers_without_range(self.view, self._place({}), ranges)
+        limits = {name: _equalised_span(ranges, name) for name in ranges.equalised}
         self._tensors = {**ranges.tensors, **limits}
         self.work = {node.name: multiply_adds(self.view, node) for node in self.view.weighted()}
         self.total = sum(self.work.values()) + sum(multiply_adds(self.view, node) for node in self.view.products())
@@ -38,7 +45,7 @@ class Int8GraphBuilder:
 
         Raises ConversionFailed when no layer can become INT8.
         """
-        placement = placement_in(self.view, {**self.always_fp32, **(keep_float or {})})
+        placement = self._place(keep_float or {})
         if not placement.weights:
             raise ConversionFailed(
                 "no layer of the network can become INT8: "
@@ -46,21 +53,39 @@ class Int8GraphBuilder:
                 hint="use FP16: trtpoets quantize NAME --precision fp16",
                 code="TP3026",
             )
-        magnitudes = magnitudes_of(placement, self._tensors)
-        return with_qdq(self.model, placement, magnitudes, self.rounded), placement
+        return with_qdq(self.model, placement, self._quantisers(placement), self.rounded), placement
 
     def build_clipped(self, placement: Placement) -> Any:
         """Return the graph that clips activations where INT8 does, but quantises nothing."""
-        return with_clips(self.model, placement, magnitudes_of(placement, self._tensors))
+        return with_clips(self.model, placement, self._quantisers(placement))
+
+    def _place(self, keep_float: Mapping[str, str]) -> Placement:
+        return self.arithmetic.place(self.view, {**self.always_fp32, **keep_float}, self._without_range)
+
+    def _quantisers(self, placement: Placement) -> dict[str, Quantiser]:
+        spans = self.arithmetic.spans(placement, self._tensors)
+        return {name: self.arithmetic.activations.quantiser(*span) for name, span in spans.items()}
 
     def share(self, placement: Placement) -> float:
         """Return the share 0..1 of all multiply-adds that run in INT8."""
         return sum(self.work[weight.node] for weight in placement.weights) / self.total if self.total else 0.0
 
 
-def _layers_without_range(view: GraphView, placement: Placement, ranges: Ranges) -> dict[str, str]:
-    """Return layers that read a tensor which is 0 for every calibration photo, so that it has no scale; and why."""
-    kept = {}
+def _equalised_span(ranges: Ranges, tensor: str) -> tuple[float, float]:
+    """Return the range of a tensor with equalised channels. That of a tensor after a ReLU starts at 0."""
+    limit = ranges.equalised[tensor].limit
+    return (0.0 if ranges.tensors[tensor][0] >= 0 else -limit), limit
+
+
+def _layers_without_range(
+    view: GraphView, placement: Placement, ranges: Ranges
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the tensors that are 0 for every calibration photo, and so have no scale.
+
+    The first result are the operators that read one of them, and why they stay in FP32; the second the tensors.
+    """
+    kept: dict[str, str] = {}
+    without: dict[str, None] = {}
     for use in placement.inputs:
         if use.tensor not in ranges.tensors:
             raise BadArtefact(
@@ -76,15 +101,12 @@ def _layers_without_range(view: GraphView, placement: Placement, ranges: Ranges)
                 code="TP3028",
             )
         if low == high == 0.0:
+            without[use.tensor] = None
             for reader in view.readers[use.tensor]:
                 kept[reader.node.name] = f"{use.tensor} is 0 for every calibration photo"
-    return kept
+    return kept, tuple(without)
 
 
 def magnitudes_of(placement: Placement, tensors: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-    """Return the largest magnitude of each tensor of a placement. Tensors joined by a Concat share their maximum."""
-    magnitude = {name: max(-tensors[name][0], tensors[name][1]) for name in placement.tensors}
-    for group in placement.same_scale:
-        widest = max(magnitude[name] for name in group if name in magnitude)
-        magnitude.update((name, widest) for name in group if name in magnitude)
-    return magnitude
+    """Return the largest magnitude of each tensor of TensorRT's placement. Tensors joined by a Concat share theirs."""
+    return {name: max(-low, high) for name, (low, high) in TENSORRT.spans(placement, tensors).items()}

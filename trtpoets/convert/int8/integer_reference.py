@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.convert.graph.graph_view import MATMULS, GraphView, attribute, channel_axis
+from trtpoets.core.onnx_file import FORM_KEY, metadata_of
 
 _ZERO = 128
 """The zero point of every uint8 tensor: -128 becomes 0, 127 becomes 255."""
@@ -62,7 +63,9 @@ class _Requantised:
 
 
 def integer_reference(model: Any) -> Any:
-    """Return a ModelProto that computes a network with symmetric INT8 Q/DQ pairs in integers; `model` without pairs.
+    """Return a ModelProto that computes a network with symmetric INT8 Q/DQ pairs in integers.
+
+    A network without pairs is returned as it is, and so is the CPU form, which ONNX Runtime runs in integers itself.
 
     Convolutions and products with constant weights between pairs become integer operators. Pairs around other
     operators, as ConvTranspose, keep their rounding, and their arithmetic is float32. So that float layers do not
@@ -73,7 +76,7 @@ def integer_reference(model: Any) -> Any:
     The names of inputs, outputs and float tensors are kept; quantised tensors get new names.
     """
     view = GraphView(model)
-    if not any(node.op_type == "DequantizeLinear" for node in view.nodes):
+    if FORM_KEY in metadata_of(model) or not any(node.op_type == "DequantizeLinear" for node in view.nodes):
         return model
     return _Rewriter(view).rewritten(model)
 

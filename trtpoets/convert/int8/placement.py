@@ -40,11 +40,14 @@ _LARGEST_ACTIVATION = 16
 
 _POOLS = {"AveragePool", "GlobalAveragePool", "MaxPool"}
 
-_CARRIERS = {
+CARRIERS = {
     *("Concat", "Split", "Slice", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"),
     *("DepthToSpace", "SpaceToDepth", "Gather"),
 }
 """Operators that only move values, so that their input and output can share one scale."""
+
+LEVELS = 127
+"""Symmetric INT8 weights are -127 to 127, so that a weight and its negative are represented equally well."""
 
 MANY_ROWS = 16
 """Least number of rows per photo for which a MatMul becomes INT8: the height of a tile of INT8 tensor cores."""
@@ -61,11 +64,16 @@ class QuantisedInput:
 
 @dataclass(frozen=True)
 class QuantisedWeight:
-    """The weights `tensor` of node `node`, read through a Q/DQ pair with one scale per slice along `axis`."""
+    """The weights `tensor` of node `node`, read through a Q/DQ pair with one scale per slice along `axis`.
+
+    `levels` is the largest integer weight. `integer_bias` means that the layer's bias becomes a 32-bit integer.
+    """
 
     node: str
     tensor: str
     axis: int
+    levels: int = LEVELS
+    integer_bias: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ def placement_from_onnx(model: Any, keep_float: Mapping[str, str] | None = None)
     Raises BadArtefact if it has pairs already or unnamed nodes, ConversionFailed if it has neither a convolution nor a
     product of many rows with constant weights.
     """
-    _check(model)
+    check_unquantised(model)
     return placement_in(GraphView(model), keep_float)
 
 
@@ -129,7 +137,8 @@ def placement_in(view: GraphView, keep_float: Mapping[str, str] | None = None) -
     return Placement(inputs, weights, groups, {name: why for name, why in in_float.items() if name in names})
 
 
-def _check(model: Any) -> None:
+def check_unquantised(model: Any) -> None:
+    """Raise BadArtefact if a ModelProto has Q/DQ nodes already, or nodes without a name of their own."""
     pairs = sum(node.op_type in QUANTISERS for node in model.graph.node)
     if pairs:
         raise BadArtefact(
@@ -280,7 +289,7 @@ def _joined(
     pairs: set[tuple[str, int]] = set()
     groups: list[dict[str, None]] = []
     for node in carriers.values():
-        members = dict.fromkeys([*_carried(node), *node.output])
+        members = dict.fromkeys([*carried(node), *node.output])
         touching = [group for group in groups if not members.keys().isdisjoint(group)]
         groups = [group for group in groups if group not in touching]
         for group in touching:
@@ -290,18 +299,18 @@ def _joined(
     for group in groups:
         inside = [node for node in carriers.values() if node.output[0] in group]
         # Also after a Concat, and before a tensor is divided, so that each of these operators has INT8 on both sides.
-        divided = {name for node in inside for name in _carried(node) if _is_divided(view, node, carriers)}
+        divided = {name for node in inside for name in carried(node) if _is_divided(view, node, carriers)}
         concats = {node.output[0]: node for node in inside if node.op_type == "Concat"}
         if not concats and not divided:
             continue
         kept.append(tuple(group))
         for node in inside:
             wanted = node.op_type == "Concat" or node.input[0] in divided or node.input[0] in concats
-            pairs |= {(node.name, index) for index in range(len(_carried(node)))} if wanted else set()
+            pairs |= {(node.name, index) for index in range(len(carried(node)))} if wanted else set()
     return pairs, tuple(kept)
 
 
-def _carried(node: Any) -> list[str]:
+def carried(node: Any) -> list[str]:
     """Return the inputs whose values an operator moves; the others of a carrier are sizes and positions."""
     return list(node.input) if node.op_type == "Concat" else list(node.input[:1])
 
@@ -317,9 +326,9 @@ def _int8_carriers(view: GraphView, uses: Collection[tuple[str, int]]) -> dict[s
     carriers = {
         node.name: node
         for node in view.nodes
-        if node.op_type in _CARRIERS
-        and all(name not in view.constants for name in _carried(node))
-        and all(name in view.constants for name in node.input[len(_carried(node)) :] if name)
+        if node.op_type in CARRIERS
+        and all(name not in view.constants for name in carried(node))
+        and all(name in view.constants for name in node.input[len(carried(node)) :] if name)
         and view.is_float(node.output[0])
     }
 

@@ -19,7 +19,7 @@ _Z = 1.959964
 
 
 @dataclass(frozen=True)
-class Answers:
+class PairedAnswers:
     """A comparison of answers: of `photos`, `different` have another first label; of `labelled`, `lost` are lost."""
 
     photos: int
@@ -30,14 +30,14 @@ class Answers:
 
 def answers_from_scores(
     reference: np.ndarray, other: np.ndarray, labels: Sequence[str], truth: Sequence[str]
-) -> Answers:
+) -> PairedAnswers:
     """Compare scores (N, C) of FP32 and of INT8. `labels` names the columns, `truth` is the label of each photo."""
     before, after = reference.argmax(axis=1), other.argmax(axis=1)
     number = {label: index for index, label in enumerate(labels)}
     correct = np.array([number.get(label, -1) for label in truth])
     labelled = correct >= 0
     lost = int(((before == correct) & labelled).sum()) - int(((after == correct) & labelled).sum())
-    return Answers(len(before), int((before != after).sum()), int(labelled.sum()), lost)
+    return PairedAnswers(len(before), int((before != after).sum()), int(labelled.sum()), lost)
 
 
 def can_tell(photos: int) -> bool:
@@ -45,7 +45,7 @@ def can_tell(photos: int) -> bool:
     return _is_shown(photos, 0)
 
 
-def is_kept(answers: Answers) -> bool:
+def is_kept(answers: PairedAnswers) -> bool:
     """Return whether the promise is kept on these photos.
 
     The lower bound of the agreement counts where the photos are enough to show it (from 189), the measured agreement

@@ -2,19 +2,21 @@
 
 TensorRT accepts QuantizeLinear and DequantizeLinear with constant, positive scales and zero points of 0: one scale per
 tensor for activations, one scale per tensor or per output channel for weights. It rejects ONNX Runtime's and
-TensorFlow Lite's other forms (onnx-tensorrt, onnxOpImporters.cpp, QuantDequantLinearHelper).
+TensorFlow Lite's other forms (onnx-tensorrt, onnxOpImporters.cpp, QuantDequantLinearHelper). INT32 constants, the
+biases of ONNX Runtime's files, are accepted: `own_scales` replaces them by the same numbers in float.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from trtpoets.convert.graph.graph_view import QUANTISERS, WEIGHTED, GraphView, attribute, channel_axis
 
-_INT8 = 3  # TensorProto.INT8
+_INT8, _INT32 = 3, 6  # TensorProto.INT8, TensorProto.INT32
 
 INTEGER_OPERATORS = (
     *("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "DynamicQuantizeLinear"),
@@ -38,20 +40,24 @@ def is_quantised(model: Any) -> bool:
     return any(node.op_type in QUANTISERS + INTEGER_OPERATORS for node in model.graph.node)
 
 
-def unsuitable_quantisation(model: Any) -> tuple[str, ...]:
+def unsuitable_quantisation(
+    model: Any, nodes: Sequence[Any] | None = None, skipped: Collection[str] = ()
+) -> tuple[str, ...]:
     """Return why TensorRT cannot use a quantised ModelProto as it is; empty if it can, or if it is not quantised.
 
-    Each reason names up to three nodes. The remedy for all is the same: quantise the float network.
+    `nodes` are those that matter, None for all; Q/DQ nodes that compute a tensor of `skipped` are left out. Each reason
+    names up to three nodes. The remedy for all is the same: quantise the float network.
     """
     view = GraphView(model)
-    operators = Counter(node.op_type for node in view.nodes if node.op_type in INTEGER_OPERATORS)
+    nodes = view.nodes if nodes is None else nodes
+    operators = Counter(node.op_type for node in nodes if node.op_type in INTEGER_OPERATORS)
     reasons = [
         f"TensorRT has no operator {name}, which is used by {count:,} node{'s' if count > 1 else ''}"
         for name, count in sorted(operators.items())
     ]
     nodes_of: dict[str, list[str]] = {}
-    for node in view.nodes:
-        if node.op_type in QUANTISERS:
+    for node in nodes:
+        if node.op_type in QUANTISERS and node.output[0] not in skipped:
             for reason in _problems(view, node):
                 nodes_of.setdefault(reason, []).append(node.name or node.output[0])
     for reason, names in nodes_of.items():
@@ -62,8 +68,11 @@ def unsuitable_quantisation(model: Any) -> tuple[str, ...]:
 
 def _problems(view: GraphView, node: Any) -> list[str]:
     """Return what TensorRT does not accept about a QuantizeLinear or DequantizeLinear."""
-    problems = []
+    problems: list[str] = []
     inputs = [*node.input, "", ""][:3]
+    stored = view.constants.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+    if stored is not None and stored.data_type == _INT32 and all(name in view.constants for name in inputs if name):
+        return problems
     problems += _problems_of_zero_point(view, node, inputs[2])
     if inputs[1] not in view.constants:
         return [*problems, "the scale is computed, not constant"]

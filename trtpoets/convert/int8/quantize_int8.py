@@ -18,10 +18,12 @@ import numpy as np
 from trtpoets.convert.graph.graph_view import CONVOLUTIONS
 from trtpoets.convert.graph.naming import finished
 from trtpoets.convert.int8.bias_correction import layer_sqnr, with_shifted_biases
-from trtpoets.convert.int8.calibration import Ranges
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
+from trtpoets.convert.int8.forms import TENSORRT
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.placement import Placement
+from trtpoets.convert.int8.range_search import search_ranges
 from trtpoets.convert.int8.sensitivity import SearchLimits, SensitivitySearch
 from trtpoets.convert.onnx_export import metadata_of_spec
 from trtpoets.convert.precision import require_fp32
@@ -29,7 +31,7 @@ from trtpoets.core.network_notes import Fidelity, FrontierPoint, KeptLayer
 from trtpoets.core.onnx_file import CALIBRATION_KEY, check_onnx, write_onnx
 from trtpoets.core.onnx_graph import marked_fp32
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.types import OnnxModel, Precision
+from trtpoets.core.types import OnnxModel, Photo, Precision
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,24 @@ class Int8Notes:
     before_head: Fidelity | None = None
     kept_fp32: Mapping[str, str] = field(default_factory=dict)
     frontier: tuple[FrontierPoint, ...] = ()
+
+
+def chosen_ranges(
+    evaluator: Int8Evaluator, photos: Sequence[Photo], calibration: CalibrationConfig, progress: Progress = silent
+) -> Ranges:
+    """Return the ranges of the chosen method; with AUTO the best of all methods, and each one's validation result.
+
+    Raises what `ranges_from_photos` and `int8_from_onnx` raise.
+    """
+    by_method = ranges_from_photos(evaluator.model, photos, calibration, progress, evaluator.arithmetic)
+    if calibration.method in calibration.method.base_methods:
+        return by_method[0]
+    refined = search_ranges(evaluator.model, by_method, photos, progress, evaluator.arithmetic)
+    if calibration.method is Method.AUTO:
+        chosen, trials = best_ranges(evaluator, (*by_method, *refined), progress)
+        return replace(chosen, trials=trials)
+    # If equalisation improves no tensor, `refined` contains only the ranges of the method "features".
+    return refined[0] if calibration.method is Method.FEATURES else refined[-1]
 
 
 def best_ranges(
@@ -110,16 +130,17 @@ def int8_from_onnx(
     ):
         kept_layers.append(kept)
         frontier.append(_point(search, builder, version, len(kept_layers)))
-    kept_nodes = evaluator.kept_fp32(version.proto, progress)
-    metadata = {
-        **metadata_of_spec(spec, Precision.INT8),
-        CALIBRATION_KEY: ranges.hash,
-        **marked_fp32(list(kept_nodes)),
-    }
-    write_onnx(finished(version.proto.graph, builder.view.opset, metadata), out)
+    metadata = {**metadata_of_spec(spec, Precision.INT8), CALIBRATION_KEY: ranges.hash}
+    kept_nodes: dict[str, str] = {}
+    if evaluator.arithmetic is TENSORRT:  # no runtime computes the float part of the CPU form in FP16
+        kept_nodes = evaluator.kept_fp32(version.proto, progress)
+        metadata.update(marked_fp32(list(kept_nodes)))
+    metadata.update(evaluator.arithmetic.metadata)
+    write_onnx(finished(evaluator.as_file(version.proto).graph, builder.view.opset, metadata), out)
     layers_db = layer_sqnr(builder.model, version.proto, evaluator.search_photos, evaluator.runner)
     notes = _notes(builder, ranges, version, stages, tuple(kept_layers), layers_db)
-    return OnnxModel(out, Precision.INT8, spec), replace(notes, kept_fp32=kept_nodes, frontier=tuple(frontier))
+    notes = replace(notes, kept_fp32=kept_nodes, frontier=tuple(frontier))
+    return OnnxModel(out, Precision.INT8, spec, evaluator.arithmetic.form), notes
 
 
 def notes_of_new_head(evaluator: Int8Evaluator, notes: Int8Notes, model: OnnxModel) -> Int8Notes:

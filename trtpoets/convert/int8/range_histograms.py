@@ -10,7 +10,7 @@ import numpy as np
 
 from trtpoets.convert.graph.graph_view import WEIGHTED, GraphView
 from trtpoets.convert.int8.fidelity import HIGHEST_DB
-from trtpoets.convert.int8.qdq import LEVELS
+from trtpoets.convert.int8.placement import LEVELS
 from trtpoets.core.network_notes import WorstLayer
 
 BINS = 64

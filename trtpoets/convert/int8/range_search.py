@@ -20,9 +20,18 @@ from trtpoets.convert.int8.activation_stats import channel_peaks
 from trtpoets.convert.int8.calibration import Equalised, Method, Ranges
 from trtpoets.convert.int8.equalisation import factors_of, pairs_of
 from trtpoets.convert.int8.fidelity import features_of, sqnr_db
-from trtpoets.convert.int8.placement import placement_from_onnx
-from trtpoets.convert.int8.qdq import LEVELS, scale_of
-from trtpoets.convert.int8.segments import LiveTensors, Segment, SegmentRunner, split_model
+from trtpoets.convert.int8.forms import TENSORRT, Arithmetic
+from trtpoets.convert.int8.grid import Grid, Quantiser
+from trtpoets.convert.int8.segments import (
+    LiveTensors,
+    Segment,
+    SegmentRunner,
+    joined,
+    run_segment,
+    session_of,
+    split_model,
+)
+from trtpoets.core.fixed_batch import whole_groups
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
@@ -51,7 +60,11 @@ class _Choice:
 
 
 def search_ranges(
-    model: OnnxModel, candidates: Sequence[Ranges], photos: Sequence[Photo], progress: Progress = silent
+    model: OnnxModel,
+    candidates: Sequence[Ranges],
+    photos: Sequence[Photo],
+    progress: Progress = silent,
+    arithmetic: Arithmetic = TENSORRT,
 ) -> tuple[Ranges, ...]:
     """Choose each tensor's range from `candidates` and narrower ranges by the SQNR of the features.
 
@@ -59,15 +72,16 @@ def search_ranges(
     factors as Method.EQUALISED. SQNR is measured on the first 8 of `photos`, channel peaks on the others. Raises
     BadPhoto.
     """
-    proto = check_onnx(model.path)
+    proto = arithmetic.prepared_from_onnx(check_onnx(model.path))
     view = GraphView(proto)
-    names = placement_from_onnx(proto).tensors
+    names = arithmetic.searched(arithmetic.place(view, {}, ()))
     ends = {view.producer[name].name for name in names}
     order = [node.name for node in view.nodes if node.name in ends]
     features = features_of(view)
     segments = split_model(proto, order, (features,))
     factors = _factors(proto, view, names, photos[PHOTOS:], model.spec.preprocess)
-    search = _Search(segments, features, next(photo_batches(photos[:PHOTOS], model.spec.preprocess, PHOTOS)))
+    searched = whole_groups(next(photo_batches(photos[:PHOTOS], model.spec.preprocess, PHOTOS)), view.batch or 0)
+    search = _Search(segments, features, searched, arithmetic.activations)
     tensors = dict(candidates[0].tensors)
     equalised = {}
     live: LiveTensors = {INPUT_NAME: search.photos}
@@ -78,13 +92,14 @@ def search_ranges(
             tops = {_magnitude(ranges.tensors[tensor]) for ranges in candidates if tensor in ranges.tensors}
             if tensor not in names or min(tops) <= 0:
                 continue
-            plain = search.best(number, live, tensor, sorted(tops))
             # The candidates hold clipped ranges; the widest of them has the real minimum and maximum.
             low, high = max((ranges.tensors[tensor] for ranges in candidates), key=_magnitude)
+            plain = search.best(number, live, tensor, (low, high), sorted(tops))
             tensors[tensor] = (max(low, -plain.limit), min(high, plain.limit))
             if tensor in factors:
                 top, channel_factors = factors[tensor]
-                scaled = search.best(number, live, tensor, [top], channel_factors)
+                both_sides = (0.0 if low >= 0 else -np.inf, np.inf)
+                scaled = search.best(number, live, tensor, both_sides, [top], channel_factors)
                 if scaled.db >= plain.db + _LEAST_GAIN_DB:
                     equalised[tensor] = Equalised(scaled.limit, tuple(channel_factors.tolist()))
     by_features = replace(candidates[0], method=Method.FEATURES, tensors=tensors)
@@ -109,42 +124,74 @@ def _factors(
     return factors
 
 
+@dataclass(frozen=True)
+class _Rest:
+    """All segments from `number` on as one segment, and its session."""
+
+    number: int
+    segment: Segment
+    session: Any
+
+
 class _Search:
     """Measures the SQNR of the features when a single tensor is quantised."""
 
-    def __init__(self, segments: Sequence[Segment], features: str, photos: np.ndarray) -> None:
+    def __init__(self, segments: Sequence[Segment], features: str, photos: np.ndarray, grid: Grid) -> None:
+        self.grid = grid
         self.segments = segments
         self.features = features
         self.photos = photos
         self.runner = SegmentRunner()
+        self._rest: _Rest | None = None
         self.exact = self._finish(0, {INPUT_NAME: photos})
 
     def best(
-        self, number: int, live: LiveTensors, tensor: str, tops: Sequence[float], factors: np.ndarray | None = None
+        self,
+        number: int,
+        live: LiveTensors,
+        tensor: str,
+        span: tuple[float, float],
+        tops: Sequence[float],
+        factors: np.ndarray | None = None,
     ) -> _Choice:
-        """Return the best threshold for a tensor after segment `number`; `factors` scale its channels."""
-        choices = [_Choice(top, self._db(number, live, tensor, top, factors)) for top in tops]
+        """Return the best threshold for a tensor after segment `number`; `factors` scale its channels.
+
+        A threshold limits the range `span` on both sides.
+        """
+
+        def choice_at(top: float) -> _Choice:
+            quantiser = self.grid.quantiser(max(span[0], -top), min(span[1], top))
+            return _Choice(top, self._db(number, live, tensor, quantiser, factors))
+
+        choices = [choice_at(top) for top in tops]
         best = max(choices, key=lambda choice: choice.db)
         for _ in range(_TRIALS):
-            narrower = best.limit * _NARROWING
-            choice = _Choice(narrower, self._db(number, live, tensor, narrower, factors))
+            choice = choice_at(best.limit * _NARROWING)
             if choice.db <= best.db:
                 break
             best = choice
         return best
 
-    def _db(self, number: int, live: LiveTensors, tensor: str, top: float, factors: np.ndarray | None) -> float:
+    def _db(
+        self, number: int, live: LiveTensors, tensor: str, quantiser: Quantiser, factors: np.ndarray | None
+    ) -> float:
         tensors = dict(live)
-        scale = np.float32(scale_of(top))
-        scales = scale if factors is None else (scale / factors).reshape(1, -1, 1, 1)
-        tensors[tensor] = np.clip(np.rint(tensors[tensor] / scales), -LEVELS, LEVELS) * scales
+        tensors[tensor] = quantiser.nearest(tensors[tensor], factors)
         return sqnr_db(self.exact, self._finish(number + 1, tensors))
 
     def _finish(self, number: int, live: LiveTensors) -> np.ndarray:
-        """Run the segments from `number` on; return the features."""
-        for segment in self.segments[number:]:
-            self.runner.advance(segment, live)
-        return live[self.features]
+        """Run the segments from `number` on, in one session; return the features.
+
+        All candidates of a tensor share the session, which is opened for the first of them.
+        """
+        if self.features in live:
+            return live[self.features]
+        if self._rest is None or self._rest.number != number:
+            self._rest = None  # closes the session before the next one is opened
+            segment = joined(self.segments[number:], self.features)
+            self._rest = _Rest(number, segment, session_of(segment))
+        rest = self._rest.segment
+        return run_segment(self._rest.session, rest, {name: live[name] for name in rest.inputs})[0]
 
 
 def _magnitude(span: tuple[float, float]) -> float:

@@ -22,7 +22,11 @@ from trtpoets.convert.int8.layer_costs import LayerCosts
 from trtpoets.convert.int8.segments import LiveTensors, Segment, SegmentRunner
 from trtpoets.core.network_notes import Fidelity, KeptLayer
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.threads import map_ahead
 from trtpoets.core.types import INPUT_NAME
+
+_AT_ONCE = 2
+"""Number of layers that are tried at the same time. Each keeps the activations of all photos in memory."""
 
 _MEASURED_AGAIN = 8
 """After a layer has returned to FP32, the gains of this many of the most sensitive layers are measured again."""
@@ -177,12 +181,23 @@ class SensitivitySearch:
         """Return the gain in dB of each candidate when it is in FP32 in addition to the layers of `keep`."""
         segments = self._segments(keep)
         live: LiveTensors = {INPUT_NAME: self.photos}
+
+        def starts() -> Iterator[tuple[int, LiveTensors]]:
+            """Run the network once, and yield each candidate's segment with the tensors before it."""
+            for number, segment in enumerate(segments):
+                if segment.end in candidates:
+                    yield number, dict(live)
+                self.runner.advance(segment, live)
+
+        def db_of(start: tuple[int, LiveTensors]) -> tuple[str, float]:
+            number, tensors = start
+            return segments[number].end, self._db_without(segments, number, tensors, keep)
+
         features_db: dict[str, float] = {}
-        for number, segment in enumerate(segments):
-            if segment.end in candidates:
-                features_db[segment.end] = self._db_without(segments, number, live, keep)
-                progress("sensitivity", len(features_db), len(candidates))
-            self.runner.advance(segment, live)
+        # Building a version is Python and running it is not, so that threads overlap the two.
+        for name, db in map_ahead(db_of, starts(), _AT_ONCE, _AT_ONCE):
+            features_db[name] = db
+            progress("sensitivity", len(features_db), len(candidates))
         base = self._db(live)
         return {name: db - base for name, db in features_db.items()}
 

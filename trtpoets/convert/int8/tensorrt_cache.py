@@ -18,9 +18,9 @@ import numpy as np
 
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.calibration import Ranges
+from trtpoets.convert.int8.grid import SYMMETRIC
 from trtpoets.convert.int8.int8_graph import magnitudes_of
 from trtpoets.convert.int8.placement import Placement, placement_from_onnx
-from trtpoets.convert.int8.qdq import scale_of
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import write_text
@@ -174,7 +174,7 @@ def _scales(placement: Placement, ranges: Ranges) -> dict[str, float]:
                 code="TP3039",
             )
     return {
-        name: float(np.float32(scale_of(magnitude)))
+        name: float(np.float32(SYMMETRIC.quantiser(-magnitude, magnitude).scale))
         for name, magnitude in magnitudes_of(placement, ranges.tensors).items()
         if magnitude > 0
     }

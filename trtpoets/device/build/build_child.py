@@ -44,8 +44,8 @@ _TICK_SECONDS = 0.05
 """Shortest time between two progress answers: a builder may take thousands of steps a second."""
 
 
-class Answers:
-    """Sends answers to the parent."""
+class AnswerSender:
+    """Sends Answers to the parent."""
 
     def __init__(self, send: Callable[[Answer], None]) -> None:
         self.send = send
@@ -70,10 +70,10 @@ def main() -> None:
     cancelled = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: cancelled.set())
     with replies() as send:
-        send(_result(order, Answers(send), cancelled))
+        send(_result(order, AnswerSender(send), cancelled))
 
 
-def _result(order: Order, answers: Answers, cancelled: threading.Event) -> Answer:
+def _result(order: Order, answers: AnswerSender, cancelled: threading.Event) -> Answer:
     try:
         return Answer(done=to_json(_TASKS[order.task](order, answers, cancelled)))
     except TrtPoetsError as error:
@@ -105,12 +105,12 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _probe(order: Order, answers: Answers, cancelled: threading.Event) -> LookResult:
+def _probe(order: Order, answers: AnswerSender, cancelled: threading.Event) -> LookResult:
     """What the library finds on this machine."""
     return LookResult(machine_of(load_tensorrt(order.flavour), Messages()))
 
 
-def _build(order: Order, answers: Answers, cancelled: threading.Event) -> BuildResult:
+def _build(order: Order, answers: AnswerSender, cancelled: threading.Event) -> BuildResult:
     wanted = order.build
     assert wanted is not None
     path = Path(os.fsdecode(bytes.fromhex(wanted.onnx_path)))
@@ -171,7 +171,7 @@ def _check(path: Path, wanted: BuildOrder) -> str | None:
     return read_header(path).metadata.get(CALIBRATION_KEY)
 
 
-_TASKS: Mapping[str, Callable[[Order, Answers, threading.Event], BuildResult | LookResult]] = {
+_TASKS: Mapping[str, Callable[[Order, AnswerSender, threading.Event], BuildResult | LookResult]] = {
     "build": _build,
     "probe": _probe,
 }

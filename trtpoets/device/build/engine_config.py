@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Iterator
 
 from trtpoets.core.errors import BadInput, TrtPoetsError
-from trtpoets.core.onnx_metadata import read_header
+from trtpoets.core.onnx_metadata import fixed_batch, read_header
 from trtpoets.core.runner_id import DEFAULT_WORKSPACE_MIB
 from trtpoets.core.shell_commands import command
 from trtpoets.core.types import BatchRange, Flavour, OnnxModel, Precision
@@ -67,6 +67,17 @@ def batch_range(text: str) -> BatchRange:
             f"--batch must be minimum:optimum:maximum, not {text!r}", hint="for example: --batch 1:8:32", code="TP4020"
         ) from None
     return BatchRange(minimum, optimum, maximum)
+
+
+def batch_for(model: OnnxModel, asked: BatchRange | None) -> BatchRange:
+    """The batch sizes of an engine: those that were asked for, else the fixed batch of the ONNX file, else the default.
+
+    Raises MissingArtefact, or BadArtefact if it is not an ONNX file.
+    """
+    if asked is not None:
+        return asked
+    fixed = fixed_batch(model.path)
+    return BatchRange(fixed, fixed, fixed) if fixed else BatchRange()
 
 
 def request_of(model: OnnxModel, config: EngineConfig) -> BuildRequest:

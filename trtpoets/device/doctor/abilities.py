@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable, Mapping
 
 from trtpoets.core.types import Flavour, Precision
-from trtpoets.device.capability import arithmetic_of, least_capability, opset_ceiling
+from trtpoets.device.capability import fast_types_of, least_capability, opset_ceiling
 from trtpoets.device.doctor import remedies
 from trtpoets.device.doctor.findings import Finding, State
 from trtpoets.device.doctor.software import Software
@@ -78,7 +78,7 @@ def _lacks(
 
 
 def _precisions(gpu: Gpu) -> str:
-    able = arithmetic_of(gpu.compute_capability)
+    able = fast_types_of(gpu.compute_capability)
     none = [each.value for each in Precision if not able.has(each)]
     return ", ".join(each.value for each in able.precisions) + (f"; no gain from {', '.join(none)}" if none else "")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trtpoets.core.types import Flavour, Precision
-from trtpoets.device.capability import Capability, arithmetic_of, opset_ceiling, version_of
+from trtpoets.device.capability import Capability, fast_types_of, opset_ceiling, version_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Chip:
     @property
     def precisions(self) -> tuple[Precision, ...]:
         """The precisions that its GPU computes fast."""
-        return arithmetic_of(self.compute_capability).precisions
+        return fast_types_of(self.compute_capability).precisions
 
     @property
     def boards(self) -> tuple[Board, ...]:

@@ -10,11 +10,12 @@ import numpy as np
 
 from trtpoets.core.errors import RunFailed, first_line
 from trtpoets.core.onnx_file import open_session
+from trtpoets.core.onnx_metadata import fixed_batch
 from trtpoets.core.optional import onnxruntime
 from trtpoets.core.provider_options import PROVIDERS, TENSORRT, batch_range_for, engine_cache_folder, providers_of
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.storage import storage_errors
-from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, OnnxModel
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, BatchRange, OnnxModel
 from trtpoets.device.ort_engines import engines_below
 from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 
@@ -39,7 +40,7 @@ class OnnxRuntimeRunner(Synchronous):
         content: bytes | None = None,
     ) -> None:
         way = "as-written" if as_written else "" if provider == "cpu" else provider
-        self.identity = RunnerId(Library.ONNXRUNTIME, model.precision, way)
+        self.identity = RunnerId(Library.ONNXRUNTIME, model.precision, way, form=model.form)
         self.name = self.identity.name
         self._provider = PROVIDERS[provider]
         self.spec = model.spec
@@ -58,6 +59,9 @@ class OnnxRuntimeRunner(Synchronous):
         their libraries can't be loaded; ONNX Runtime then uses another provider without an error.
         """
         engines = str(_engines()) if self._provider == TENSORRT else ""
+        fixed = fixed_batch(self._model.path) if self._provider == TENSORRT else 0
+        if fixed:
+            self._range = BatchRange(fixed, fixed, fixed)
         providers = providers_of(self._provider, self._model, self._range, engines)
         graph = self._model.path if self._content is None else self._content
         session = open_session(graph, self._threads, providers=providers, as_written=self._as_written)

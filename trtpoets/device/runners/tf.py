@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.core.authenticity import require_trusted
+from trtpoets.core.classifier_hints import make_again
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, first_line
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.runner_id import Library, RunnerId
@@ -44,7 +45,7 @@ class TensorFlowRunner(Synchronous):
         if not (self._path / "saved_model.pb").is_file():
             raise MissingArtefact(
                 f"{self._path} has no SavedModel",
-                hint="train it: trtpoets retrain PHOTOS --name NAME",
+                hint=make_again(self.spec),
                 code="TP4086",
             )
         require_trusted(self._classifier.folder, self._classifier.foreign)
@@ -61,7 +62,7 @@ class TensorFlowRunner(Synchronous):
             reason = first_line(error)
             raise BadArtefact(
                 f"TensorFlow can't load {self._path}: {reason}",
-                hint="train again: trtpoets retrain PHOTOS --name NAME --force",
+                hint=make_again(self.spec),
                 code="TP4087",
             ) from error
         # The signature has only weak references to the model's variables, so the model is kept too.
@@ -83,7 +84,7 @@ class TensorFlowRunner(Synchronous):
         except Exception as error:
             reason = first_line(error)
             raise RunFailed(
-                f"TensorFlow can't run {self._path}: {reason}", hint="train it again", code="TP4088"
+                f"TensorFlow can't run {self._path}: {reason}", hint=make_again(self.spec), code="TP4088"
             ) from error
         # numpy() may share TensorFlow's memory.
         return check_scores(np.array(answer.numpy()), len(photos), self.spec, self.name)

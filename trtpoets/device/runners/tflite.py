@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.core.errors import BadArtefact, MissingDependency, RunFailed, first_line
+from trtpoets.core.errors import BadArtefact, RunFailed, first_line
 from trtpoets.core.images import usable_cores
-from trtpoets.core.optional import native_stderr_to, tensorflow
+from trtpoets.core.optional import native_stderr_to, tflite_interpreter
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.tflite_file import network_in
 from trtpoets.core.types import TfliteModel
@@ -50,7 +50,7 @@ class TfliteRunner(Synchronous):
     def __enter__(self) -> TfliteRunner:
         """Load the file. Raises MissingDependency, MissingArtefact, or BadArtefact when it is damaged."""
         content = network_in(self._path)
-        _interpreter_kind()
+        tflite_interpreter()
         if not self._contained:
             require_sound(self._path, content, self._threads, self._own_kernels)
         try:
@@ -98,30 +98,10 @@ class TfliteRunner(Synchronous):
 
 def loaded_interpreter(network: bytes, threads: int, own_kernels: bool) -> Any:
     """A TFLite interpreter with allocated tensors. Raises MissingDependency, and exceptions of any class."""
-    kind, resolvers = _interpreter_kind()
+    kind, resolvers = tflite_interpreter()
     resolver = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES if own_kernels else resolvers.AUTO
     with warnings.catch_warnings():  # TensorFlow's interpreter warns that ai-edge-litert replaces it
         warnings.simplefilter("ignore", UserWarning)
         interpreter = kind(model_content=network, num_threads=threads, experimental_op_resolver_type=resolver)
         interpreter.allocate_tensors()
     return interpreter
-
-
-def _interpreter_kind() -> tuple[Any, Any]:
-    """The interpreter's class and its OpResolverType, from ai-edge-litert or else from TensorFlow.
-
-    Raises MissingDependency. A later TensorFlow will not contain the interpreter.
-    """
-    try:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    except ImportError as missing:
-        try:
-            lite = tensorflow().lite
-            return lite.Interpreter, lite.experimental.OpResolverType
-        except (MissingDependency, AttributeError):
-            raise MissingDependency(
-                f"running TFLite files needs ai-edge-litert, but it can't be imported: {missing}",
-                hint="pip install 'trtpoets[tflite]'",
-                code="TP4092",
-            ) from missing
-    return Interpreter, OpResolverType

@@ -40,6 +40,9 @@ class BenchConfig:
     to one step: loading, warming up, or one round. At most `photos` photos are used, repeatedly. A measurement is not
     valid where other processes use more than the share `max_others` of our cores.
 
+    With `ratio_within` above 0, a batch size ends before its last round when each runner's ratio to the baseline is
+    known to that share (`early_stop.py`). 0 measures all rounds.
+
     `xla` adds TensorFlow compiled by XLA, `keras` adds Keras' `predict`, and `cpu` adds TensorFlow on the CPU on a
     machine where TensorFlow uses a GPU.
 
@@ -62,6 +65,7 @@ class BenchConfig:
     timeout_seconds: float = 120.0
     photos: int = 128
     max_others: float = 0.25
+    ratio_within: float = 0.0
     xla: bool = False
     keras: bool = False
     cpu: bool = False
@@ -86,7 +90,8 @@ class BenchConfig:
             )
         at_least = (self.min_seconds, self.warmup_seconds, self.gpu_round_seconds, self.gpu_settle_seconds)
         numbers = (*at_least, self.max_seconds, self.timeout_seconds)
-        infinite = [number for number in (*numbers, self.target_qps, self.max_p99_ms) if not math.isfinite(number)]
+        rates = (self.target_qps, self.max_p99_ms, self.ratio_within)
+        infinite = [number for number in (*numbers, *rates) if not math.isfinite(number)]
         if infinite:
             raise BadInput(
                 f"times and rates must be finite, not {infinite[0]}",
@@ -99,6 +104,12 @@ class BenchConfig:
                 "negative",
                 hint="give numbers above 0",
                 code="TP5004",
+            )
+        if not 0 <= self.ratio_within < 1:
+            raise BadInput(
+                f"a ratio can be known to a share of 0 to below 1, not {self.ratio_within:g}",
+                hint="0.05 stops at ±5 %, 0 measures all rounds",
+                code="TP5180",
             )
         if min(at_least) < 0 or not 0 < self.max_seconds <= self.timeout_seconds:
             raise BadInput(

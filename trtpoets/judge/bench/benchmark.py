@@ -24,6 +24,7 @@ from trtpoets.device.runners import Runnable, Way
 from trtpoets.judge.bench.bench_config import BASELINE, BenchConfig, Scenario
 from trtpoets.judge.bench.compare import BenchmarkComparison
 from trtpoets.judge.bench.conditions import Conditions, EnergyConditions, conditions
+from trtpoets.judge.bench.early_stop import is_a_look, ratios_are_within
 from trtpoets.judge.bench.energy import find_sensor, idle_watts
 from trtpoets.judge.bench.loadgen import require_loadgen
 from trtpoets.judge.bench.measure import Measurement
@@ -66,7 +67,8 @@ class Benchmark:
     `incomplete` says where it was interrupted; empty when it was not. `baseline` is the runner that the others are
     compared with. `outcomes` are those of the scenario, if one was measured. `artefacts` is the SHA-256 of each file by
     its name, `skipped` what could not run on this machine. `compared` is the comparison with an older benchmark, None
-    without one. Fields with a default may be missing in files of earlier versions.
+    without one. `stopped` is the number of rounds of each batch size that ended early because the ratios were within
+    `config.ratio_within`; None if there is none. Fields with a default may be missing in files of earlier versions.
     """
 
     measurements: tuple[Measurement, ...]
@@ -82,6 +84,7 @@ class Benchmark:
     skipped: tuple[Skipped, ...] = ()
     command: str = ""
     compared: BenchmarkComparison | None = field(default=None, metadata=OPTIONAL)
+    stopped: Mapping[str, int] | None = field(default=None, metadata=OPTIONAL)
     schema_version: int = 1
 
 
@@ -133,7 +136,8 @@ def benchmark_from_artefacts(
     with ExitStack() as stack:
         for runner in runners:
             stack.callback(runner.end)
-        incomplete = _measure(runners, chosen, prepared, config, progress)
+        stopped: dict[str, int] = {}
+        incomplete = _measure(runners, chosen, prepared, config, progress, baseline, stopped)
         waits = {runner.name: runner.waits for runner in runners if runner.waits}
         before = replace(before, energy=energy, gpu_wait=waits)
         base = next((runner for runner in runners if runner.name == baseline), None)
@@ -154,6 +158,7 @@ def benchmark_from_artefacts(
         tuple(outcomes),
         _throttling(runners, config, watch),
         baseline,
+        stopped=stopped or None,
     )
 
 
@@ -193,8 +198,13 @@ def _measure(
     prepared: bool,
     config: BenchConfig,
     progress: Progress,
+    baseline: str,
+    stopped: dict[str, int],
 ) -> str:
-    """Load all runners, then measure round by round at each batch size. Returns where it was interrupted, or ""."""
+    """Load all runners, then measure round by round at each batch size. Returns where it was interrupted, or "".
+
+    The number of rounds of each batch size that ended early is added to `stopped`.
+    """
     steps = len(runners) + len(config.batches) * config.rounds
     done, where = 0, "while runners were loaded"
 
@@ -216,8 +226,12 @@ def _measure(
                 for runner in runners if number % 2 == 0 else reversed(runners):
                     runner.round(batch, number)
                 done += 1
+                if is_a_look(number + 1, config.rounds) and _accurate(runners, batch, config, baseline):
+                    stopped[str(batch)] = number + 1
+                    done += config.rounds - number - 1
+                    break
             for runner in runners:
-                runner.finish(batch)
+                runner.finish(batch, stopped=str(batch) in stopped)
         show_progress()
     except KeyboardInterrupt:
         for runner in runners:
@@ -226,6 +240,15 @@ def _measure(
                     runner.finish(batch, hurry=True)
         return where
     return ""
+
+
+def _accurate(runners: Sequence[MeasuredRunner], batch: int, config: BenchConfig, baseline: str) -> bool:
+    """Return whether the ratio of each runner that works at a batch size is known well enough to stop."""
+    if not config.ratio_within:
+        return False
+    medians = {runner.name: runner.batch_rounds[batch].medians for runner in runners if batch in runner.batch_rounds}
+    base = medians.pop(baseline, {})
+    return ratios_are_within(config.ratio_within, base, list(medians.values()))
 
 
 def _run_scenario(

@@ -112,7 +112,10 @@ class Measurement:
 
 @dataclass(frozen=True)
 class RunDetails:
-    """The parts of a measurement that are not times: see Measurement and Finished."""
+    """The parts of a measurement that are not times: see Measurement and Finished.
+
+    `stopped` says that the benchmark ended before its last round, because the ratios were accurate.
+    """
 
     runner: RunnerId
     batch: int
@@ -124,6 +127,7 @@ class RunDetails:
     idle_watts: float | None = None
     interrupted: bool = False
     gpu: bool = False
+    stopped: bool = False
 
 
 def measurement_from_rounds(
@@ -143,9 +147,10 @@ def measurement_from_rounds(
     others = _share_of_others(rounds)
     planned = len(config.rounds_of(details.gpu))
     interruption = f"interrupted after {len(rounds)} of {planned} rounds" if details.interrupted else ""
+    least_seconds = config.min_seconds * (len(rounds) / planned if details.stopped else 1.0)
     reason = (
         details.fault
-        or _timing_problem(spans, warmup, config, interruption)
+        or _timing_problem(spans, warmup, config, interruption, least_seconds)
         or contention_problem(others, config)
         or _gpu_problem(rounds)
     )
@@ -265,17 +270,22 @@ def _share_of_others(rounds: Sequence[Round]) -> float | None:
     return min(max(taken / seconds, 0.0), 1.0)
 
 
-def _timing_problem(spans: np.ndarray, warmup: Warmup, config: BenchConfig, interruption: str) -> str:
-    """Return why the timing must not be used, or "". `interruption` is the reason for missing rounds, or ""."""
+def _timing_problem(
+    spans: np.ndarray, warmup: Warmup, config: BenchConfig, interruption: str, least_seconds: float
+) -> str:
+    """Return why the timing must not be used, or "". `interruption` is the reason for missing rounds, or "".
+
+    A percentile that the count does not support is left out; without a median there is nothing to report.
+    """
     if (spans <= 0).any():
         return "the clock stood still or went backwards"
-    if len(spans) < config.min_count:
-        few = f"only {len(spans)} of {config.min_count} inferences in {config.max_seconds:g} s: too slow, or too busy"
-        return interruption or few
-    if spans.sum() < config.min_seconds * 1e9:
-        return interruption or f"timed for {spans.sum() / 1e9:.2f} of {config.min_seconds:g} s: too slow, or too busy"
-    if len(spans) < least_count(90):
-        return f"{len(spans)} inferences can't support a 90th percentile; {least_count(90)} do"
+    if interruption and len(spans) < config.min_count:
+        return interruption
+    if len(spans) < min(config.min_count, least_count(50)):
+        return f"only {len(spans)} of {config.min_count} inferences in {config.max_seconds:g} s: too slow, or too busy"
+    # Sums of the same spans in another order differ in the last bits.
+    if spans.sum() < least_seconds * 1e9 * (1 - 1e-9):
+        return interruption or f"timed for {spans.sum() / 1e9:.2f} of {least_seconds:g} s: too slow, or too busy"
     if not warmup.stable:
         return f"not steady after {warmup.seconds:.1f} s of warm-up: measure again on a quieter or cooler machine"
     return ""

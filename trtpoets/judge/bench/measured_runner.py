@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Sequence
 
+import numpy as np
+
 from trtpoets.core.child_process import Child, ChildFailed
 from trtpoets.core.runner_id import RunnerId
 from trtpoets.core.serialization import FLAT, from_json, to_json
@@ -56,6 +58,11 @@ class BatchRounds:
     def seconds(self) -> float:
         """The duration of all rounds."""
         return sum(round_.watched_seconds for round_ in self.rounds.values())
+
+    @property
+    def medians(self) -> dict[int, float]:
+        """The median latency of each round, in nanoseconds, by its number."""
+        return {number: float(np.median(round_.spans)) for number, round_ in self.rounds.items() if round_.spans}
 
 
 class MeasuredRunner:
@@ -132,8 +139,11 @@ class MeasuredRunner:
         if reply is not None:
             batch_rounds.rounds[number] = from_json(Round, reply["round"], self.name)
 
-    def finish(self, batch: int, *, hurry: bool = False) -> None:
-        """Collect the answers of the timed rounds; with `hurry`, of those before an interruption."""
+    def finish(self, batch: int, *, hurry: bool = False, stopped: bool = False) -> None:
+        """Collect the answers of the timed rounds; with `hurry`, of those before an interruption.
+
+        `stopped` says that the batch size ended before its last round, because the ratios were accurate.
+        """
         batch_rounds = self.batch_rounds.get(batch)
         if batch_rounds is None:
             return
@@ -157,6 +167,7 @@ class MeasuredRunner:
                 gpu_memory_mib=gpu_memory,
                 idle_watts=self._idle_watts,
                 interrupted=hurry,
+                stopped=stopped,
                 gpu=self._gpu,
             )
 

@@ -44,6 +44,9 @@ _SEGMENTS = 20
 MULTI_STREAM = 8
 """Photos per query in the multi-stream scenario, as in MLPerf."""
 
+BATCHES_TO_TRY = (1, 2, 4, 8, 16, 32)
+"""The batch sizes of the offline scenario, unless others are chosen."""
+
 
 @dataclass(frozen=True)
 class LoadgenResult:
@@ -118,7 +121,7 @@ def config_for(scenario: Scenario, config: BenchConfig) -> BenchConfig:
         return replace(config, batches=(MULTI_STREAM,), min_count=count, max_seconds=longest)
     if scenario is Scenario.OFFLINE:
         chosen = config.batches != BenchConfig.batches
-        return replace(config, batches=config.batches if chosen else (1, 2, 4, 8, 16, 32))
+        return replace(config, batches=config.batches if chosen else BATCHES_TO_TRY)
     if config.target_qps <= 0:
         raise BadInput(
             "the server scenario needs a rate of arrivals",

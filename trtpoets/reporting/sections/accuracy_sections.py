@@ -102,7 +102,7 @@ def dataset_section(report: Report) -> Section | None:
     return Section(
         note=f"{many(sum(total), 'photo')} of {many(dataset.classes, 'class', 'classes')}. "
         f"The split of a photo depends on its content. {_USE_OF_ADOPTED if _is_adopted(report) else _USE}"
-        f"{_health(dataset.counts)}",
+        f"{_health(dataset.counts, is_trained_here=not _is_adopted(report))}",
         caption=f"The {CLASSES} smallest classes; {many(hidden, 'more is', 'more are')} not shown." if hidden else "",
         columns=[("class", TEXT), *((split, NUMBER) for split in splits), ("all", NUMBER)],
         rows=rows,
@@ -110,7 +110,7 @@ def dataset_section(report: Report) -> Section | None:
     )
 
 
-def _health(counts: Mapping[str, Mapping[str, int]]) -> str:
+def _health(counts: Mapping[str, Mapping[str, int]], *, is_trained_here: bool) -> str:
     """Return sentences about uneven or small classes, each after a space; an empty string without problems."""
     totals = {label: sum(by_split.values()) for label, by_split in counts.items()}
     text = ""
@@ -120,8 +120,9 @@ def _health(counts: Mapping[str, Mapping[str, int]]) -> str:
     if totals[most] >= _UNEVEN * max(totals[least], 1):
         text += (
             f" Classes are uneven: {shown(most)} has {totals[most] / max(totals[least], 1):.1f} times the photos of "
-            f"{shown(least)}; --class-weights gives all classes the same weight."
+            f"{shown(least)}"
         )
+        text += "; --class-weights gives all classes the same weight." if is_trained_here else "."
     few = [label for label, by_split in counts.items() if by_split.get(Split.TEST.value, 0) < _FEW]
     if few:
         names = joined([shown(label) for label in few[:_NODES]])

@@ -37,7 +37,7 @@ def pixels_text(spec: ModelSpec, original: Original) -> str:
 
 
 def _formula(scale: float, offset: float) -> str:
-    text = "x" if scale == 1 else f"x / {1 / scale:.6g}"
+    text = "x" if abs(scale - 1) < 1e-4 else f"x / {1 / scale:.6g}"
     return text if offset == 0 else f"{text} {'+' if offset > 0 else '-'} {abs(offset):.6g}"
 
 

@@ -28,11 +28,11 @@ def int8_section(report: Report) -> Section | None:
     sentences = [
         _share(notes),
         _weights_and_channels(notes),
-        *(_calibration(notes.calibration) if notes.calibration else []),
+        *(_calibration(notes.calibration) if notes.calibration else _own_scales(report)),
         *_head_and_advice(notes),
         _unfused(report),
     ]
-    rows = _fidelity(notes)
+    rows = _fidelity(notes) if notes.calibration or not _own_scales(report) else []
     return Section(
         notes=[sentence for sentence in sentences if sentence],
         columns=[("", TEXT), ("features, dB", NUMBER), ("scores, dB", NUMBER), ("agreement", NUMBER)],
@@ -60,6 +60,12 @@ def _weights_and_channels(notes: Int8Summary) -> str:
         done.append(f"the weights of {many(rounded, 'layer')} were rounded jointly (GPTQ)")
     text = joined(done)
     return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _own_scales(report: Report) -> list[str]:
+    """Return a sentence about the scales of an adopted file; [] for a classifier that trtpoets trained."""
+    original = None if report.spec is None else report.spec.original
+    return [] if original is None else [f"Its scales are those of {shown(original.file)}, used as they are."]
 
 
 def _calibration(calibration: Calibration) -> list[str]:

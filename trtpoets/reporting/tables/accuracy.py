@@ -9,6 +9,7 @@ from trtpoets.core.runner_id import baseline_among, baseline_text
 from trtpoets.judge.gate import photos_in_groups
 
 if TYPE_CHECKING:
+    from trtpoets.judge.all_photos import AllPhotos
     from trtpoets.reporting.model import Accuracies
     from trtpoets.reporting.tables.inspection import Part
 
@@ -45,4 +46,50 @@ def accuracy_parts(accuracies: Accuracies) -> list[Part]:
     if changes:
         title = f"Change of accuracy relative to {baseline} in points; right answers lost and won"
         parts.append((title, ["runner", "change>", "95 %>", "lost>", "won>"], changes))
+    return parts
+
+
+def all_photos_parts(result: AllPhotos | None) -> list[Part]:
+    """Return (title, columns, rows): FP32 and INT8 on all photos. Empty where nothing was measured on them."""
+    if result is None or result.skipped:
+        return []
+    how = f"cross-fitted in {result.folds} folds" if result.folds else "answered by the shipped network"
+    rows: list[tuple[Any, ...]] = [
+        (
+            "fp32.onnx",
+            f"{result.photos:,}",
+            percent(result.accuracy),
+            interval(result.accuracy_low, result.accuracy_high),
+            percent(None),
+            interval(*_UNKNOWN),
+        )
+    ]
+    changes: list[tuple[Any, ...]] = []
+    for item in result.files:
+        compared = item.comparison
+        rows.append(
+            (
+                item.file,
+                f"{item.photos:,}",
+                percent(item.accuracy),
+                interval(item.accuracy_low, item.accuracy_high),
+                percent(item.agreement if item.photos else None),
+                interval(item.agreement_low, item.agreement_high),
+            )
+        )
+        if compared.accuracy_change is not None:
+            changes.append(
+                (
+                    item.file,
+                    points(compared.accuracy_change),
+                    point_interval(compared.change_low, compared.change_high),
+                    compared.only_reference,
+                    compared.only_runner,
+                )
+            )
+    columns = ["file", "photos>", "accuracy>", "95 %>", "agreement>", "95 %>"]
+    parts: list[Part] = [(f"All photos, {how}: accuracy, and agreement with FP32", columns, rows)]
+    if changes:
+        title = "All photos: change of accuracy relative to FP32 in points; right answers lost and won"
+        parts.append((title, ["file", "change>", "95 %>", "lost>", "won>"], changes))
     return parts

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from trtpoets.judge.evaluation import Comparison
     from trtpoets.judge.evaluation_file import Evaluations
     from trtpoets.judge.train_benchmark import TrainBenchmark
-    from trtpoets.reporting.model import EngineEntry, Report
+    from trtpoets.reporting.model import BenchmarkSummary, EngineEntry, Report
 
 _COLUMNS = 80
 _LISTED = 20
@@ -107,13 +107,13 @@ def speed_table(measurements: Sequence[Measurement]) -> Table:
 
 
 def _report(report: Report) -> list[Any]:
-    from trtpoets.reporting.tables.accuracy import accuracy_parts
+    from trtpoets.reporting.tables.accuracy import accuracy_parts, all_photos_parts
 
     parts: list[Any] = ["\n".join(sentence.text for sentence in report.verdict) or "Nothing was measured yet."]
     if report.intervals:
-        parts += _parts(accuracy_parts(report))
+        parts += _parts([*accuracy_parts(report), *all_photos_parts(report.all_photos)])
     if report.benchmarks:
-        parts += [speed_table(report.benchmarks), *_invalid(report.benchmarks)]
+        parts += [speed_table(report.benchmarks), *_stopped(report.benchmark), *_invalid(report.benchmarks)]
     if report.engines:
         parts.append(_engine_rows(map(_engine_entry, report.engines)))
     parts += _skipped(report.skipped)
@@ -122,10 +122,10 @@ def _report(report: Report) -> list[Any]:
 
 def _evaluation(result: Evaluations) -> list[Any]:
     from trtpoets.reporting.document import accuracies_from_evaluations
-    from trtpoets.reporting.tables.accuracy import accuracy_parts
+    from trtpoets.reporting.tables.accuracy import accuracy_parts, all_photos_parts
 
-    parts: list[Any] = [*_parts(accuracy_parts(accuracies_from_evaluations(result.evaluations))), *_gate(result)]
-    return [*parts, *_skipped(result.skipped)]
+    parts = _parts(accuracy_parts(accuracies_from_evaluations(result.evaluations)))
+    return [*parts, *_parts(all_photos_parts(result.all_photos)), *_gate(result), *_skipped(result.skipped)]
 
 
 def _gate(result: Evaluations) -> list[Any]:
@@ -165,7 +165,16 @@ def _benchmark(benchmark: Benchmark) -> list[Any]:
 
     rows = benchmark.measurements
     more = _parts(benched_parts(rows, benchmark.outcomes, benchmark.compared))
-    return [speed_table(rows), *_invalid(rows), *more, *_skipped((*benchmark.skipped, *skipped_failures(benchmark)))]
+    skipped = _skipped((*benchmark.skipped, *skipped_failures(benchmark)))
+    return [speed_table(rows), *_stopped(benchmark), *_invalid(rows), *more, *skipped]
+
+
+def _stopped(benchmark: Benchmark | BenchmarkSummary) -> list[str]:
+    from trtpoets.judge.bench.early_stop import stopped_text
+
+    if not benchmark.stopped or not benchmark.config:
+        return []
+    return [f"The benchmark {stopped_text(benchmark.stopped, benchmark.config.ratio_within)}."]
 
 
 def _invalid(rows: Sequence[Measurement]) -> list[str]:

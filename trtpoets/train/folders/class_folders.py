@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadInput
+from trtpoets.core.formatting import many
 from trtpoets.core.shell_commands import command
 from trtpoets.core.types import Split
 from trtpoets.train.folders.folder_roles import (
@@ -43,7 +44,7 @@ def plain_class_folders(folder: Path, entries: Entries) -> LabelledFiles:
     if not classes:
         raise BadInput(f"{folder} has no class folders", hint=ADVICE, code="TP2023")
     files = [LabelledFile(path, own.name) for own in classes for path in _class_files(own, entries, roles=False)]
-    return LabelledFiles(tuple(files), Layout("class folders", f"{len(classes)} class folders in {folder}."))
+    return LabelledFiles(tuple(files), Layout("class folders", f"{many(len(classes), 'class folder')} in {folder}."))
 
 
 def class_folders(folder: Path, entries: Entries, depth: int = 0) -> LabelledFiles | None:
@@ -126,7 +127,8 @@ def _classes_beside_splits(
             _refuse_roles(folder, plain, [part])
     _warn_of_ignored(folder, aside)
     given = sorted({file.split.value for file in files if file.split})
-    understood = f"{len(plain)} class folders in {folder}" + (f", and {' and '.join(given)} given" if given else "")
+    understood = f"{many(len(plain), 'class folder')} in {folder}"
+    understood += f", and {' and '.join(given)} given" if given else ""
     return LabelledFiles(tuple(files), Layout("split folders" if given else "class folders", understood + "."))
 
 

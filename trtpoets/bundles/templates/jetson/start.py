@@ -21,12 +21,12 @@ RUNTIME = Path(_HERE)
 BUNDLE = RUNTIME.parent
 
 
-class Problem(Exception):
+class RuntimeChanged(Exception):
     """The runtime does not match the manifest."""
 
 
 def check() -> str:
-    """Check the runtime against the manifest and return a hash of it. Raises Problem, OSError.
+    """Check the runtime against the manifest and return a hash of it. Raises RuntimeChanged, OSError.
 
     The other files of the bundle are checked later.
     """
@@ -34,28 +34,28 @@ def check() -> str:
         files = json.loads((BUNDLE / "manifest.json").read_bytes())["files"]
         expected = {BUNDLE / name: files[name] for name in files if name.startswith("runtime/")}
     except OSError as error:
-        raise Problem(f"{BUNDLE} is not a bundle: its manifest.json cannot be read: {error.strerror}") from error
+        raise RuntimeChanged(f"{BUNDLE} is not a bundle: its manifest.json cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Problem(f"{BUNDLE}/manifest.json was changed or damaged") from error
+        raise RuntimeChanged(f"{BUNDLE}/manifest.json was changed or damaged") from error
     names = json.dumps(sorted((str(path.relative_to(BUNDLE)), sha256) for path, sha256 in expected.items()))
     check_folder(RUNTIME, expected)
     for path in sorted(expected):
-        raise Problem(f"{path} is missing")
+        raise RuntimeChanged(f"{path} is missing")
     return hashlib.sha256(names.encode()).hexdigest()
 
 
 def check_folder(folder: Path, expected: "dict[Path, str]") -> None:
-    """Check the files below a folder and remove them from `expected`. Links are not followed. Raises Problem."""
+    """Check the files below a folder and remove them from `expected`. Links are not followed. Raises RuntimeChanged."""
     for path in sorted(folder.iterdir()):
         mode = path.lstat().st_mode
         if stat.S_ISDIR(mode):
             check_folder(path, expected)
         elif path not in expected:
-            raise Problem(f"{path} is not in the manifest")
+            raise RuntimeChanged(f"{path} is not in the manifest")
         elif not stat.S_ISREG(mode):
-            raise Problem(f"{path} is not a regular file")
+            raise RuntimeChanged(f"{path} is not a regular file")
         elif hashlib.sha256(path.read_bytes()).hexdigest() != expected.pop(path):
-            raise Problem(f"{path} was changed or damaged")
+            raise RuntimeChanged(f"{path} was changed or damaged")
 
 
 def keep_compiled(runtime: str) -> None:
@@ -79,7 +79,7 @@ def keep_compiled(runtime: str) -> None:
 
 try:
     runtime_hash = check()
-except (Problem, OSError) as error:
+except (RuntimeChanged, OSError) as error:
     sys.exit(f"Error: {error}\n  try: copy the bundle here again")
 
 # The runtime is checked, so it may be imported, in this process and its child processes.

@@ -99,9 +99,17 @@ def placed(options: "dict[str, Any]") -> "dict[str, Any]":
 
 
 def scores_of(session: Any, photos: np.ndarray) -> np.ndarray:
-    """uint8 (N, H, W, 3) -> float32 (N, C), rows summing to 1."""
-    (scores,) = session.run(["scores"], {"photos": photos})
-    return np.asarray(scores)
+    """uint8 (N, H, W, 3) -> float32 (N, C), rows summing to 1.
+
+    A network with a fixed batch runs on groups of that size; the last one is filled with copies of its last photo.
+    """
+    size, count = session.get_inputs()[0].shape[0], len(photos)
+    if not isinstance(size, int):
+        (scores,) = session.run(["scores"], {"photos": photos})
+        return np.asarray(scores)
+    filled = photos[np.minimum(np.arange(-(-count // size) * size), count - 1)]
+    groups = [session.run(["scores"], {"photos": group})[0] for group in np.split(filled, len(filled) // size)]
+    return np.concatenate(groups)[:count]
 
 
 def main() -> int:

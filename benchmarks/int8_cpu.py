@@ -1,0 +1,162 @@
+"""Compares int8.cpu.onnx with fp32.onnx in ONNX Runtime on this CPU: speed, agreement, SQNR of the scores and size.
+
+For each backbone a head is trained on a folder of photos, or --run names a finished run; its fp32.onnx is quantised.
+"Plain" is `onnxruntime.quantization.quantize_static` with min-max ranges on the same calibration photos: unsigned
+activations, signed weights of 7 bits (reduce_range) with a scale per channel. All files run in turn, round by round, so
+that other work on the machine slows all of them; a speed is the median of FP32's time divided by the file's, round by
+round, and in brackets the ratio of the shortest times.
+
+    python benchmarks/int8_cpu.py [--photos FOLDER] [--backbone NAME ...] [--calibration 256] [--rounds 40]
+        [--threads 0] [--work FOLDER]
+    python benchmarks/int8_cpu.py --run engines/NAME
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import platform
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+import trtpoets
+from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos
+from trtpoets.convert.int8.fidelity import sqnr_db
+from trtpoets.convert.int8.forms import CPU
+from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
+from trtpoets.convert.int8.quantize_int8 import chosen_ranges, int8_from_onnx
+from trtpoets.core.images import photo_batches
+from trtpoets.core.onnx_file import open_session, read_onnx
+from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo, Precision, Split
+from trtpoets.core.workspace import Workspace
+from trtpoets.pipeline.artefacts import dataset_in
+from trtpoets.pipeline.retrain import RetrainConfig
+from trtpoets.train.dataset import DatasetConfig
+
+SHARED = Path(__file__).parent.parent.parent / "shared" / "data" / "flowers5"
+
+DIVISION = DatasetConfig(validation_percent=10, test_percent=25)
+
+BATCHES = (1, 8)
+
+
+class _Photos:
+    """ONNX Runtime's calibration data reader: one photo at a time."""
+
+    def __init__(self, photos: Sequence[Photo], model: OnnxModel) -> None:
+        self._batches: Iterator[np.ndarray] = photo_batches([p.path for p in photos], model.spec.preprocess, 1)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """Return the next input, or None at the end."""
+        batch = next(self._batches, None)
+        return None if batch is None else {INPUT_NAME: batch}
+
+
+def plain(model: OnnxModel, photos: Sequence[Photo], out: Path) -> None:
+    """Quantise with ONNX Runtime, min-max, in the form that it runs in integers."""
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    quantize_static(
+        str(model.path),
+        str(out),
+        _Photos(photos, model),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        reduce_range=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod.MinMax,
+    )
+
+
+def speeds(files: Sequence[Path], batch: int, size: tuple[int, int], rounds: int, threads: int) -> list[str]:
+    """Return the speed of each file relative to the first, as text."""
+    sessions = [open_session(file, threads) for file in files]
+    photos = np.random.default_rng(0).integers(0, 256, (batch, *size, 3), dtype=np.uint8)
+    seconds = np.zeros((rounds, len(files)))
+    for session in sessions:
+        session.run(None, {INPUT_NAME: photos})
+    for row in seconds:
+        for number, session in enumerate(sessions):
+            start = time.perf_counter()
+            session.run(None, {INPUT_NAME: photos})
+            row[number] = time.perf_counter() - start
+    ratios = np.median(seconds[:, :1] / seconds, axis=0)
+    shortest = seconds.min(axis=0)[0] / seconds.min(axis=0)
+    return [f"{ratio:.2f} ({best:.2f})" for ratio, best in zip(ratios, shortest, strict=True)]
+
+
+def scores_of(file: Path, model: OnnxModel, photos: Sequence[Photo]) -> np.ndarray:
+    """Return the scores of a file for photos, float32 (N, C)."""
+    session = open_session(file)
+    batches = photo_batches([photo.path for photo in photos], model.spec.preprocess, 8)
+    return np.concatenate([session.run(None, {INPUT_NAME: batch})[0] for batch in batches])
+
+
+def compared(space: Workspace, work: Path, options: argparse.Namespace) -> None:
+    """Quantise the network of a run and print its table."""
+    rounds, threads = options.rounds, options.threads
+    fp32, dataset = read_onnx(space.onnx(Precision.FP32)), dataset_in(space)
+    calibration = CalibrationConfig(photos=options.calibration)
+    chosen = calibration_photos(dataset.photos, calibration)
+    start = time.perf_counter()
+    evaluator = Int8Evaluator(fp32, chosen, dataset.in_split(Split.VALIDATION), None, CPU)
+    own = work / f"{space.name}-int8.cpu.onnx"
+    _, notes = int8_from_onnx(evaluator, chosen_ranges(evaluator, chosen, calibration), own)
+    seconds = time.perf_counter() - start
+    out = work / f"{space.name}-plain.onnx"
+    with contextlib.redirect_stdout(None):
+        plain(fp32, chosen, out)
+    tensorrt = [path for path in [space.onnx(Precision.INT8)] if path.is_file()]
+    files = [fp32.path, own, *tensorrt, out]
+    size = (fp32.spec.preprocess.height, fp32.spec.preprocess.width)
+    columns = [speeds(files, batch, size, rounds // batch + 4, threads) for batch in BATCHES]
+    test = dataset.in_split(Split.TEST)
+    exact = scores_of(fp32.path, fp32, test)
+    print(
+        f"\n{space.name} ({fp32.spec.backbone}): {len(chosen)} calibration photos, {len(test)} test photos, "
+        f"quantised in {seconds:.0f} s, {notes.share:.1%} of the multiply-adds in INT8"
+    )
+    print(f"  {'':16}{'batch 1':>14}{'batch 8':>14}{'agreement %':>14}{'scores dB':>11}{'size':>7}")
+    for number, file in enumerate(files[1:], 1):
+        scores = scores_of(file, fp32, test)
+        agreement = 100 * float(np.mean(scores.argmax(axis=1) == exact.argmax(axis=1)))
+        ratio = file.stat().st_size / fp32.path.stat().st_size
+        label = {own: "int8.cpu.onnx", out: "plain min-max"}.get(file, file.name)
+        cells = f"{columns[0][number]:>14}{columns[1][number]:>14}{agreement:>14.1f}"
+        print(f"  {label:16}{cells}{sqnr_db(exact, scores):>11.1f}{ratio:>7.2f}", flush=True)
+
+
+def main() -> None:
+    """Run the comparison and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, default=SHARED)
+    parser.add_argument("--backbone", nargs="+", default=["efficientnet_lite0", "mobilenet_v2"])
+    parser.add_argument("--calibration", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--run", type=Path)
+    options = parser.parse_args()
+    logging.getLogger().setLevel(logging.ERROR)
+    print(f"ONNX Runtime {onnxruntime.__version__}, {platform.processor() or platform.machine()}")
+    with contextlib.ExitStack() as stack:
+        work = options.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if options.run:
+            compared(Workspace(options.run.parent, options.run.name), work, options)
+            return
+        for backbone in options.backbone:
+            name = f"{backbone}-{options.photos.name}"
+            trtpoets.retrain(options.photos, name, RetrainConfig(backbone=backbone, dataset=DIVISION), engines=work)
+            trtpoets.export(name, engines=work)
+            compared(Workspace(work, name), work, options)
+
+
+if __name__ == "__main__":
+    main()

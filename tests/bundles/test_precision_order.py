@@ -1,0 +1,31 @@
+"""The order in which a device tries the precisions."""
+
+from __future__ import annotations
+
+from tests.support.report_documents import LABELS, evaluations
+from trtpoets.bundles.precision_order import shipping_order
+from trtpoets.core.serialization import from_json
+from trtpoets.core.types import Precision
+from trtpoets.judge.evaluation_file import Evaluations
+
+FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
+
+
+def test_the_narrowest_comes_first() -> None:
+    assert shipping_order((FP32, FP16, INT8), "", None) == ((INT8, FP16, FP32), {})
+    assert shipping_order((FP32,), "", None) == ((FP32,), {})
+
+
+def test_advice_against_int8_puts_it_last() -> None:
+    order, reasons = shipping_order((FP32, FP16, INT8), "it loses answers", None)
+    assert order == (FP16, FP32, INT8)
+    assert reasons == {INT8: "quantize advises against it: it loses answers"}
+    assert shipping_order((FP32, FP16), "it loses answers", None) == ((FP16, FP32), {})
+
+
+def test_a_precision_that_fails_the_gate_comes_last() -> None:
+    found, _ = evaluations(LABELS, 10)
+    judged = from_json(Evaluations, {"evaluations": found, "skipped": []}, "evaluation.json")
+    order, reasons = shipping_order((FP32, FP16, INT8), "", judged)
+    assert order in ((INT8, FP16, FP32), (FP16, FP32, INT8))
+    assert set(reasons) == ({INT8} if order[-1] is INT8 else set())

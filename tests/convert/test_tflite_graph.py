@@ -1,0 +1,55 @@
+"""Reading, changing and writing the flatbuffer of a TFLite network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.support.tiny import tiny_classifier, tiny_tflite, tiny_weights
+from trtpoets.convert.tflite_graph import TfliteGraph
+from trtpoets.core.tflite_file import network_in
+from trtpoets.core.types import Precision
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    pytest.importorskip("tensorflow")
+    folder = tmp_path_factory.mktemp("graph")
+    return network_in(tiny_tflite(folder, tiny_classifier(folder / "classifier"), Precision.FP32).path)
+
+
+def test_operators_and_constants(network: bytes) -> None:
+    graph = TfliteGraph(network)
+    assert [graph.kind(operator) for operator in graph.operators] == [
+        *("CAST", "MUL", "ADD", "CONV_2D", "MEAN", "FULLY_CONNECTED", "SOFTMAX")
+    ]
+    (convolution,) = graph.convolutions
+    np.testing.assert_allclose(
+        graph.constant(int(convolution.inputs[1])), tiny_weights()[0].transpose(0, 2, 3, 1), rtol=1e-6
+    )
+    assert graph.constant(int(convolution.inputs[0])) is None  # computed
+
+
+def test_a_constant_that_two_operators_read_is_changed_for_one(network: bytes) -> None:
+    graph = TfliteGraph(network)
+    multiply, add = graph.operators[1:3]
+    add.inputs[1] = multiply.inputs[1]
+    before = graph.constant(int(multiply.inputs[1]))
+    assert before is not None
+    graph.set_constant(add, 1, before + 1)
+    again = TfliteGraph(graph.content)
+    multiply, add = again.operators[1:3]
+    np.testing.assert_array_equal(again.constant(int(multiply.inputs[1])), before)
+    np.testing.assert_array_equal(again.constant(int(add.inputs[1])), before + 1)
+
+
+def test_equal_vectors_are_written_once(network: bytes) -> None:
+    graph = TfliteGraph(network)
+    values = np.random.default_rng(0).random(1 << 16)
+    added = [graph.add_constant("large", values) for _ in range(2)]
+    content = graph.content
+    assert len(content) < len(network) + (6 << 16)  # 4 bytes each, once
+    again = TfliteGraph(content)
+    for index in added:
+        np.testing.assert_array_equal(again.constant(index), values.astype(np.float32))
+    assert again.code("MUL") == graph.code("MUL") and again.code("RELU6") == len(graph.model.operatorCodes)

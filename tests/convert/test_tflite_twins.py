@@ -1,0 +1,70 @@
+"""A TFLite network and an ONNX network of the same classifier: which tensors and layers are equal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import numpy_helper
+
+from tests.support.tiny import tiny_classifier, tiny_graph, tiny_photos, tiny_tflite
+from trtpoets.convert.graph.graph_view import GraphView
+from trtpoets.convert.tflite_graph import TfliteGraph
+from trtpoets.convert.tflite_twins import as_onnx, as_tflite, opened, twins_from
+from trtpoets.core.errors import ConversionFailed
+from trtpoets.core.tflite_file import network_in
+from trtpoets.core.types import Precision
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A TFLite network with the weights of `tiny_graph`."""
+    pytest.importorskip("tensorflow")
+    folder = tmp_path_factory.mktemp("twins")
+    return network_in(tiny_tflite(folder, tiny_classifier(folder / "classifier"), Precision.FP32).path)
+
+
+def test_tensors_are_matched_by_value_and_layers_by_weights(network: bytes) -> None:
+    twins = twins_from(network, tiny_graph(), tiny_photos(2))
+    assert not twins.unknown
+    assert [node.name for node in twins.layers.values()] == ["conv"]
+    graph = TfliteGraph(twins.content)
+    names = [twins.tensors[int(operator.outputs[0])] for operator in graph.operators]
+    # Where ONNX has several tensors with the same values, it is the last of them.
+    assert names == ["shifted", "r", "f", "l", "scores"]
+    assert twins.scaled == (int(graph.operators[0].outputs[0]), pytest.approx((-1.0, 1.0)))
+
+
+def test_the_network_reads_pixels_as_real_numbers_and_gives_the_same_scores(network: bytes) -> None:
+    photo = tiny_photos(1, seed=2)
+    scores = []
+    for content, pixels in ((network, photo), (twins_from(network, tiny_graph(), photo).content, photo.astype("f4"))):
+        interpreter = opened(content)
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
+        interpreter.invoke()
+        scores.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+    np.testing.assert_allclose(*scores, atol=1e-6)
+
+
+def test_another_network_is_refused(network: bytes) -> None:
+    other = tiny_graph()
+    view = GraphView(other)
+    view.constants["fc"].CopyFrom(numpy_helper.from_array(-view.array("fc"), "fc"))
+    with pytest.raises(ConversionFailed, match="does not compute the same scores") as caught:
+        twins_from(network, other, tiny_photos(1))
+    assert caught.value.hint == "write FP32 only: trtpoets bundle NAME --for tflite --precision fp32"
+
+
+def test_a_network_that_does_not_scale_pixels_is_refused(network: bytes) -> None:
+    graph = TfliteGraph(network)
+    graph.graph.operators = graph.operators[3:]  # without CAST, MUL and ADD
+    graph.graph.inputs = [graph.operators[0].inputs[0]]
+    with pytest.raises(ConversionFailed, match="does not begin with the scaling of pixels"):
+        twins_from(graph.content, tiny_graph(), tiny_photos(1))
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("CONV_2D", (8, 3, 2, 5)), ("DEPTHWISE_CONV_2D", (6, 1, 3, 3))])
+def test_the_order_of_weights(kind: str, shape: tuple[int, ...]) -> None:
+    weights = np.arange(np.prod(shape)).reshape(shape)
+    stored = as_tflite(weights, kind)
+    assert stored.shape == ((8, 2, 5, 3) if kind == "CONV_2D" else (1, 3, 3, 6))
+    np.testing.assert_array_equal(as_onnx(stored, kind), weights)

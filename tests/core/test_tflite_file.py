@@ -1,0 +1,87 @@
+"""TFLite files with labels and model.json: written with the same bytes, and refused if anything was changed."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.tiny import tiny_spec
+from trtpoets.core.errors import BadArtefact, MissingArtefact
+from trtpoets.core.tflite_file import FACTS_FILE, LABELS_FILE, SPEC_FILE, network_in, read_tflite, write_tflite
+from trtpoets.core.types import Precision, TfliteModel
+
+NETWORK = b"\x1c\x00\x00\x00TFL3" + bytes(range(200))
+"""Begins like a network: the file is never given to the interpreter here."""
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> TfliteModel:
+    return write_tflite(NETWORK, tiny_spec(), Precision.INT8, tmp_path / "a.tflite", "c" * 64)
+
+
+def test_a_written_file_is_read(model: TfliteModel) -> None:
+    assert read_tflite(model.path) == model
+    assert network_in(model.path) == NETWORK
+    with zipfile.ZipFile(model.path) as archive:
+        assert archive.namelist() == [LABELS_FILE, SPEC_FILE, FACTS_FILE]
+        assert archive.read(LABELS_FILE) == b"ant\nbee\ncow\n"
+
+
+def test_the_same_network_gives_the_same_bytes(model: TfliteModel, tmp_path: Path) -> None:
+    again = write_tflite(NETWORK, tiny_spec(), Precision.INT8, tmp_path / "b.tflite", "c" * 64)
+    assert again.path.read_bytes() == model.path.read_bytes()
+
+
+def changed(path: Path, name: str, text: str) -> Path:
+    """A copy of a file with another text in its archive."""
+    out = path.with_name("changed.tflite")
+    out.write_bytes(network_in(path))
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "a") as new:
+        for item in old.namelist():
+            new.writestr(item, text if item == name else old.read(item))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (LABELS_FILE, "cow\nbee\nant\n", "other labels in labels.txt than in model.json"),
+        (FACTS_FILE, "{}", "was not written by trtpoets, or is damaged"),
+        (FACTS_FILE, '{"precision": "int9", "calibration": null, "network": ""}', "was not written by trtpoets"),
+        (FACTS_FILE, '{"precision": "int8", "calibration": null, "network": ""}', "the sha256 of its network differs"),
+        (SPEC_FILE, "[]", "model.json"),
+    ],
+)
+def test_changed_texts_are_refused(model: TfliteModel, name: str, text: str, message: str) -> None:
+    with pytest.raises(BadArtefact, match=message):
+        read_tflite(changed(model.path, name, text))
+
+
+def test_a_changed_network_is_refused(model: TfliteModel) -> None:
+    content = bytearray(model.path.read_bytes())
+    content[40] ^= 1
+    model.path.write_bytes(content)
+    for read in (read_tflite, network_in):
+        with pytest.raises(BadArtefact, match="the sha256 of its network differs"):
+            read(model.path)
+
+
+def test_a_text_that_would_take_too_much_memory_is_refused(model: TfliteModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trtpoets.core.tflite_file._LARGEST", 10)
+    with pytest.raises(BadArtefact, match="must have at most 0 MiB"):
+        read_tflite(model.path)
+
+
+def test_files_that_are_not_there_or_of_another_kind(tmp_path: Path) -> None:
+    with pytest.raises(MissingArtefact, match="is not there"):
+        read_tflite(tmp_path / "none.tflite")
+    with pytest.raises(BadArtefact, match="can't be read: Is a directory"):
+        read_tflite(tmp_path)
+    (tmp_path / "x.tflite").write_bytes(b"\x01\x02\x03\x04nope")
+    with pytest.raises(BadArtefact, match="no TFL3 identifier"):
+        read_tflite(tmp_path / "x.tflite")
+    (tmp_path / "x.tflite").write_bytes(NETWORK)
+    with pytest.raises(BadArtefact, match="was not written by trtpoets"):
+        read_tflite(tmp_path / "x.tflite")

@@ -1,0 +1,102 @@
+"""All photos in the terminal, on the page, in report.md, in the verdict and in the recommendation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.all_photos import all_photos
+from tests.support.report_documents import documents, measurement, report_of
+from trtpoets.core.serialization import from_json, to_json
+from trtpoets.judge.all_photos import AllPhotos
+from trtpoets.judge.cross_fit import CrossFitConfig
+from trtpoets.judge.evaluation_file import Evaluations
+from trtpoets.reporting.html import page_from_report
+from trtpoets.reporting.markdown import markdown_from_report
+from trtpoets.reporting.model import Report
+from trtpoets.reporting.recommendation import Limits, recommendation_from_report
+from trtpoets.reporting.sections.all_photos_section import all_photos_section
+from trtpoets.reporting.tables.results import print_table
+
+
+def evaluated(result: AllPhotos | None) -> dict[str, Any]:
+    content = documents()
+    content["evaluation"]["all_photos"] = None if result is None else to_json(result)
+    return content
+
+
+def report_with(result: AllPhotos | None) -> Report:
+    return report_of(evaluated(result))
+
+
+def test_the_section_says_what_each_number_estimates() -> None:
+    report = report_with(all_photos(600, calibration=200, changed=4, copies=2))
+    section = all_photos_section(report)
+    assert section is not None
+    assert section.note.startswith("600 photos in 300 independent groups. They were divided into 10 folds")
+    assert "not what the shipped head has: that is what the test photos estimate" in section.note
+    assert [row.cells[:2] for row in section.rows] == [["fp32.onnx", "600"], ["int8.onnx", "400"]]
+    assert section.rows[1].cells[3].text == "99.0 %"
+    left_out, by_use = section.notes
+    assert left_out == "int8.onnx: 200 photos left out, int8.onnx was calibrated with them."
+    assert by_use == (
+        "int8.onnx agrees on 100 % of 200 calibration photos, 100 % of 200 test photos and 98.0 % of 200 training "
+        "photos; calibration photos are those it was made with (not counted)."
+    )
+    (recall,) = section.lists
+    assert recall.lines[1].startswith("bee: 100 % (")
+    assert recall.lines[1].endswith("int8.onnx −1.5 points")
+    for text in (markdown_from_report(report), page_from_report(report)):
+        assert "All photos" in text
+        assert "divided into 10 folds" in text
+    (sentence,) = [sentence.text for sentence in report.verdict if sentence.text.startswith("On all")]
+    assert sentence.startswith(
+        "On all 400 photos in 200 independent groups outside calibration, each answered by a head trained without it, "
+        "int8.onnx answers like FP32 on 99.0 % ("
+    )
+
+
+def test_nothing_is_shown_that_was_not_measured() -> None:
+    assert all_photos_section(report_with(None)) is None
+    skipped = AllPhotos(CrossFitConfig(), "photos", skipped="20 photos are too few for cross-fitting, which needs 30")
+    report = report_with(skipped)
+    section = all_photos_section(report)
+    assert section is not None
+    assert section.note == (
+        "Nothing was measured on all photos: 20 photos are too few for cross-fitting, which needs 30."
+    )
+    assert section.rows == []
+    assert "too few for cross-fitting" in page_from_report(report)
+    assert not [sentence for sentence in report.verdict if sentence.text.startswith("On all")]
+    without = all_photos(60, calibration=60)
+    section = all_photos_section(report_with(without))
+    assert section is not None
+    assert [str(getattr(cell, "text", cell)) for cell in section.rows[1].cells] == ["int8.onnx", "0", "–", "–", "–"]
+
+
+def test_the_tables_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    content = evaluated(all_photos(600, calibration=200, changed=4))
+    print_table("evaluation", from_json(Evaluations, content["evaluation"], "x"))
+    text = capsys.readouterr().out
+    assert "All photos, cross-fitted in 10 folds: accuracy, and agreement with FP32" in text
+    assert "All photos: change of accuracy relative to FP32 in points; right answers lost and won" in text
+    assert "int8.onnx     400" in text
+    assert all(len(line) <= 80 for line in text.splitlines() if "onnx" in line)
+
+
+def test_the_recommendation_uses_all_photos() -> None:
+    """INT8 loses 3 of 30 test photos, which decides nothing; on 1,500 photos outside calibration it loses 2."""
+    content = evaluated(all_photos(1600, calibration=100, changed=2))
+    content["benchmark"]["measurements"] = [
+        measurement("tensorflow", 1, 10.0, 1.0),
+        measurement("onnxruntime-int8", 1, 2.0, 5.0),
+    ]
+    chosen = recommendation_from_report(report_of(content), Limits(max_drop=0.5)).chosen
+    assert chosen is not None
+    assert (chosen.runner.name, chosen.photos, chosen.drop) == ("onnxruntime-int8", 1500, pytest.approx(2 / 1500))
+    content["evaluation"]["all_photos"] = to_json(all_photos(1600, calibration=100, changed=40))
+    result = recommendation_from_report(report_of(content), Limits(max_drop=0.5))
+    assert result.chosen is None or result.chosen.runner.name == "tensorflow"
+    (rejected,) = [candidate for candidate in result.rejected if candidate.runner.name == "onnxruntime-int8"]
+    assert [lack.text for lack in rejected.lacks] == ["it loses 2.67 points, 0.5 points are allowed"]

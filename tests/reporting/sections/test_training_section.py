@@ -1,0 +1,58 @@
+"""The section about training."""
+
+from __future__ import annotations
+
+from tests.support.pages import read
+from tests.support.report_documents import documents, report_of, train_benchmark
+from trtpoets.core.serialization import from_json
+from trtpoets.judge.train_benchmark import TrainBenchmark
+from trtpoets.reporting.sections.training_section import (
+    train_benchmark_parts,
+    train_benchmark_section,
+    training_section,
+)
+
+
+def test_learning_rates_beside_each_other() -> None:
+    content = documents()
+    assert "Learning rates" not in read(content).text
+    content["train_benchmark"] = train_benchmark()
+    reader = read(content)
+    text = reader.text.replace("\u00a0", " ")
+    assert "measured with 64 photos: 200 on the CPU (190 to 210) and 2,000 on the GPU (1,900 to 2,100)." in text
+    assert "0.001 has the lowest cross-entropy on the validation photos, 0.500; 0.01 comes within 5 %." in text
+    assert "0.001 cpu 100 80.0 % 0.500 2.0 s" in text
+    assert "1000 cpu – – diverged –" in text
+    assert "training on a GPU TensorFlow finds no GPU on this machine" in text
+    labels = [str(figure["aria-label"]) for figure in reader.all("figure")]
+    assert "validation cross-entropy by learning rate; at the end 0.001 0.500, 0.01 0.500" in labels
+
+
+def test_the_section_shows_both_curves_and_the_best_step() -> None:
+    section = training_section(report_of(documents()))
+    assert section is not None
+    assert section.note == (
+        "The head of efficientnet_lite0 was trained for 400 steps in 2.5 s; step 200, the best on the "
+        "validation photos, was kept."
+    )
+    assert [alt for _, alt, _ in section.plots] == [
+        "accuracy over 400 steps; at the end train 0.900, validation 0.800",
+        "cross-entropy over 400 steps; at the end train 0.300, validation 0.500",
+    ]
+    assert training_section(report_of({})) is None
+
+
+def test_curves_of_unequal_length_are_not_drawn() -> None:
+    content = documents()
+    content["training"]["train_accuracy"] = [0.4]
+    section = training_section(report_of(content))
+    assert section is not None and len(section.plots) == 1
+
+
+def test_the_terminal_has_the_same_learning_rates() -> None:
+    benchmark = from_json(TrainBenchmark, train_benchmark(), "train-benchmark.json")
+    (_, _, speeds), (_, columns, rates) = train_benchmark_parts(benchmark)
+    assert [row[:3] for row in speeds] == [("cpu", "onnxruntime", "200"), ("gpu", "tensorflow", "2,000")]
+    assert len(columns) == 6 and [row[0] for row in rates] == ["0.001", "0.01", "1000"]
+    assert rates[2][2:] == ("–", "–", "diverged", "–")
+    assert train_benchmark_section(report_of({})) is None

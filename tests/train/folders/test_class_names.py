@@ -1,0 +1,33 @@
+"""Class names that cannot be told apart or stored."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from tests.support.photo_folders import HALVES, classes
+from trtpoets.core.errors import BadInput
+from trtpoets.train.dataset import dataset_from_folder
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ("rose\u00a0", r"'rose' and 'rose\\xa0' differ by white space"),
+        (" rose", "differ by white space"),
+        ("ro\u200bse", r"ro\\u200bse"),
+        ("Rose", "differ by case only"),
+    ],
+)
+def test_class_names_that_look_alike(tmp_path: Path, other: str, message: str) -> None:
+    classes(tmp_path, 2, names=("rose", other, "tulip"))
+    with pytest.raises(BadInput, match=message):
+        dataset_from_folder(tmp_path, HALVES)
+
+
+def test_class_names_in_two_unicode_forms(tmp_path: Path) -> None:
+    classes(tmp_path, 2, names=[unicodedata.normalize(form, "r\u00f6se") for form in ("NFC", "NFD")])
+    with pytest.raises(BadInput, match=r"'ro\\u0308se' and 'r\\xf6se' are the same text in two Unicode forms"):
+        dataset_from_folder(tmp_path, HALVES)

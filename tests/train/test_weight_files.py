@@ -1,0 +1,169 @@
+"""Weight files of any origin: loaded where they fit, refused with the reason otherwise."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.backbones import answers, head_of, photos_of
+
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
+
+from safetensors.numpy import load_file, save_file
+
+from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.optional import tensorflow
+from trtpoets.train.backbones import backbone_named
+from trtpoets.train.networks import Network, network_from_backbone
+from trtpoets.train.weights import EMBEDDED, HEAD_BIAS, HEAD_KERNEL
+
+SMALL = "mobilenet_0.25_128"
+
+
+@pytest.mark.parametrize("ending", ["weights.h5", pytest.param("h5", marks=pytest.mark.slow), "keras", "safetensors"])
+def test_a_file_of_each_kind_loads_and_gives_the_same_features(made: tuple[Any, Path], ending: str) -> None:
+    model, folder = made
+    path = folder / f"mine.{ending}"
+    if ending == "weights.h5":
+        model.save_weights(path)
+    elif ending == "safetensors":
+        save_file({weight.path: weight.numpy() for weight in model.weights}, path)
+    else:
+        model.save(path)
+    network = network_from_backbone(backbone_named(SMALL), path)
+    photos = photos_of(network)
+    kernel, bias = head_of(network)
+    logits = answers(network.model, photos) @ kernel + bias
+    np.testing.assert_allclose(logits, answers(model, photos / np.float32(127.5) - 1), atol=2e-5)
+    assert len(network.weights_id) == 64
+
+
+def test_a_file_without_the_last_layer_loads_without_a_head(tmp_path: Path) -> None:
+    keras = tensorflow().keras
+    model = keras.applications.MobileNet(
+        alpha=0.25, input_shape=(128, 128, 3), weights=None, include_top=False, pooling="avg"
+    )
+    model.save_weights(tmp_path / "a.weights.h5")
+    network = network_from_backbone(backbone_named(SMALL), tmp_path / "a.weights.h5")
+    photos = photos_of(network)
+    expected = answers(model, photos / np.float32(127.5) - 1)
+    np.testing.assert_allclose(answers(network.model, photos), expected, atol=1e-5)
+    assert network.imagenet_head is None
+
+
+@pytest.mark.slow
+def test_embedded_backbones_accept_only_files_with_their_layer_names(
+    made: tuple[Any, Path], lite0: Network, tmp_path: Path
+) -> None:
+    lite0.model.get_layer("efficientnet_lite0_base").save(tmp_path / "own.keras")
+    again = network_from_backbone(lite0.backbone, tmp_path / "own.keras")
+    photos = photos_of(lite0)
+    np.testing.assert_array_equal(answers(again.model, photos), answers(lite0.model, photos))
+    assert again.weights_id != lite0.weights_id
+    theirs = tmp_path / "keras.weights.h5"
+    made[0].save_weights(theirs)
+    with pytest.raises(BadInput, match="do not fit mobilenet_v2: it has no layer named 'block_00_depthwise'") as caught:
+        network_from_backbone(backbone_named("mobilenet_v2"), theirs)
+    assert "names and shapes of mobilenet_v2.safetensors" in caught.value.hint
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["weights.h5", "h5", "keras"])
+def test_weights_of_keras_mobilenet_v2_are_refused(ending: str, tmp_path: Path) -> None:
+    """Its layers have our order and shapes, so Keras would load them, but its padding and scaling are others."""
+    theirs = tensorflow().keras.applications.MobileNetV2(weights=None)
+    path = tmp_path / f"theirs.{ending}"
+    (theirs.save_weights if ending == "weights.h5" else theirs.save)(path)
+    with pytest.raises(BadInput, match="it has no layer named 'block_00_depthwise'"):
+        network_from_backbone(backbone_named("mobilenet_v2"), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.h5", b"", "it is empty"),
+        ("a.weights.h5", b"\x89HDF\r\n\x1a\n" + bytes(40), "do not fit mobilenet_0.25_128: "),
+        ("a.keras", b"PK\x03\x04nothing", "do not fit mobilenet_0.25_128: "),
+        ("a.safetensors", b"\xff" * 64, "is not a safetensors file of floating-point arrays"),
+        ("a.pth", b"\x80\x02", "must be a file of type"),
+        ("a", b"x", "must be a file of type"),
+    ],
+)
+def test_files_that_are_not_weight_files_are_refused(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=message) as caught:
+        network_from_backbone(backbone_named(SMALL), tmp_path / name)
+    assert str(tmp_path / name) in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_folder_or_a_missing_file_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent.h5"):
+        with pytest.raises(BadInput, match="are not a file"):
+            network_from_backbone(backbone_named(SMALL), path)
+
+
+@pytest.mark.parametrize("ending", [pytest.param("weights.h5", marks=pytest.mark.slow), "h5"])
+def test_weights_of_another_width_do_not_fit(ending: str, tmp_path: Path) -> None:
+    keras = tensorflow().keras
+    other = keras.applications.MobileNet(alpha=0.5, input_shape=(128, 128, 3), weights=None)
+    path = tmp_path / f"other.{ending}"
+    (other.save_weights if ending == "weights.h5" else other.save)(path)
+    with pytest.raises(BadInput, match=r"do not fit mobilenet_0\.25_128") as caught:
+        network_from_backbone(backbone_named(SMALL), path)
+    assert "keras.applications.MobileNet" in caught.value.hint
+
+
+@pytest.mark.slow
+def test_safetensors_that_do_not_fit(tmp_path: Path) -> None:
+    row = backbone_named("mobilenet_v2")
+    tensors = load_file(EMBEDDED["mobilenet_v2"].path)
+    path = tmp_path / "a.safetensors"
+
+    def refused(match: str, error: type[Exception] = BadInput) -> None:
+        save_file(tensors, path)
+        with pytest.raises(error, match=match):
+            network_from_backbone(row, path)
+
+    good = tensors["stem/kernel"]
+    tensors["stem/kernel"] = good[..., :3].copy()
+    refused(r"have stem/kernel as \(3, 3, 3, 3\), where the network has \(3, 3, 3, 32\)")
+    tensors["stem/kernel"] = good * np.float16(np.nan)
+    refused("contain values that are not finite, in stem/kernel", BadArtefact)
+    del tensors["stem/kernel"]
+    refused(r"lacks stem/kernel \(1 names missing, 0 unknown\)")
+    tensors["stem/kernel"] = good
+    tensors["other"] = good
+    refused(r"has other, which the network has not \(0 names missing, 1 unknown\)")
+    del tensors["other"]
+    bias = tensors[HEAD_BIAS]
+    tensors[HEAD_BIAS] = bias[:10].copy()
+    refused(r"have a 1,000-class layer of \(1280, 1000\) and \(10,\)")
+    del tensors[HEAD_BIAS]
+    refused("has imagenet_head/kernel, which the network has not")
+    del tensors[HEAD_KERNEL]
+    save_file(tensors, path)
+    assert network_from_backbone(row, path).imagenet_head is None
+
+
+def test_a_layer_that_keras_does_not_load_is_an_error(made: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras may skip a layer with a warning only."""
+    model, folder = made
+    path = folder / "complete.weights.h5"
+    model.save_weights(path)
+    keras = tensorflow().keras
+    honest = keras.Model.load_weights
+
+    def forgetful(self: Any, filepath: Path, **options: Any) -> None:
+        before = self.get_layer("conv_dw_4").get_weights()
+        honest(self, filepath, **options)
+        self.get_layer("conv_dw_4").set_weights(before)
+
+    monkeypatch.setattr(keras.Model, "load_weights", forgetful)
+    with pytest.raises(BadInput, match=r"do not fit mobilenet_0\.25_128: it has no values for conv_dw_4/kernel"):
+        network_from_backbone(backbone_named(SMALL), path)

@@ -1,0 +1,83 @@
+"""The two forms of INT8: what becomes an integer, by which grid, and what the file looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trtpoets.convert.graph.graph_view import GraphView
+from trtpoets.convert.int8 import cpu_form
+from trtpoets.convert.int8.cpu_placement import cpu_placement_in
+from trtpoets.convert.int8.grid import SYMMETRIC, UNSIGNED, Grid
+from trtpoets.convert.int8.placement import Placement, check_unquantised, placement_in
+from trtpoets.core.onnx_file import FORM_KEY
+from trtpoets.core.types import Int8Form
+
+_Place = Callable[[GraphView, Mapping[str, str], Collection[str]], Placement]
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The arithmetic of a form of INT8.
+
+    `activations` is the grid of computed tensors. `place` places the Q/DQ pairs in a graph that `prepared` changed;
+    its arguments are those of `cpu_placement_in`. `prepared` and `lowered` are those of cpu_form.py. `by_source` means
+    that the first tensor of a group with one scale determines it; otherwise all do.
+    """
+
+    form: Int8Form
+    activations: Grid
+    place: _Place
+    prepared: Callable[[Any], Any]
+    lowered: Callable[[Any], Any]
+    by_source: bool
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The metadata by which files of this form are recognised."""
+        return {} if self.form is Int8Form.TENSORRT else {FORM_KEY: self.form.value}
+
+    def prepared_from_onnx(self, model: Any) -> Any:
+        """Return the FP32 ModelProto in which this form places its pairs.
+
+        Raises BadArtefact if it has pairs already or unnamed nodes.
+        """
+        check_unquantised(model)
+        return self.prepared(model)
+
+    def searched(self, placement: Placement) -> tuple[str, ...]:
+        """Return the tensors of a placement whose ranges are chosen; others have the scale of one of these."""
+        others = {name for group in placement.same_scale for name in group[1:]} if self.by_source else set()
+        return tuple(name for name in placement.tensors if name not in others)
+
+    def spans(self, placement: Placement, tensors: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        """Return the range that each tensor of a placement represents; equal within each group with one scale."""
+        span = {name: tensors[name] for name in placement.tensors}
+        for group in placement.same_scale:
+            members = [name for name in group if name in span]
+            sources = members[:1] if self.by_source else members
+            widest = min(span[name][0] for name in sources), max(span[name][1] for name in sources)
+            span.update((name, widest) for name in members)
+        return span
+
+
+def _as_is(model: Any) -> Any:
+    return model
+
+
+TENSORRT = Arithmetic(
+    Int8Form.TENSORRT,
+    SYMMETRIC,
+    lambda view, keep, without: placement_in(view, keep),
+    _as_is,
+    _as_is,
+    by_source=False,
+)
+"""int8.onnx: symmetric Q/DQ pairs where TensorRT fuses."""
+
+CPU = Arithmetic(Int8Form.CPU, UNSIGNED, cpu_placement_in, cpu_form.prepared, cpu_form.lowered, by_source=True)
+"""int8.cpu.onnx: integers between all layers, for ONNX Runtime."""
+
+ARITHMETIC = {arithmetic.form: arithmetic for arithmetic in (TENSORRT, CPU)}
+"""The arithmetic of each form."""

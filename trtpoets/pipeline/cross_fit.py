@@ -1,0 +1,279 @@
+"""Compares the files of a run with FP32 on all of its photos, by heads that were trained without the photo in question.
+
+`judge.cross_fit` says what the numbers estimate. The heads are trained with the settings of the run's own head, on the
+bottlenecks that training has stored. A file is run up to the input of its last layer, once for each photo; these
+features are stored too. Where the last layer of the file was refitted to its base (`int8_head`), each cross-fitted head
+is refitted in the same way, on those photos of the refit that it was trained on or chose its step with.
+
+A network that was not trained here answers all photos as it is, so nothing is trained: adopted and pretrained networks.
+
+Which photos may be used for what: `quantize` chooses the ranges, the layers in float, the last layer and the precision
+that it recommends from training and validation photos. For its advice the heads are trained, and the files compared, on
+these only. Test photos take part in the evaluation alone, where nothing is chosen any more. So the numbers of the test
+photos are those of a file that was chosen without them, and all photos are counted for the report, the gate and
+`recommend`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trtpoets.convert.graph.last_layer import LastLayer, last_layer
+from trtpoets.convert.int8.calibration import CalibrationConfig, Ranges, calibration_photos
+from trtpoets.core.errors import ConversionFailed
+from trtpoets.core.labels import label_indices
+from trtpoets.core.onnx_external import sha256_of_onnx
+from trtpoets.core.onnx_file import check_onnx
+from trtpoets.core.progress import Progress, silent
+from trtpoets.core.types import OnnxModel, Photo, Split
+from trtpoets.core.workspace import Workspace, open_details
+from trtpoets.judge.all_photos import AllPhotos, PhotosToCount, ScoredFile, all_photos_from_scores
+from trtpoets.judge.cross_fit import MIN_FOLDS, MIN_PHOTOS, CrossFitConfig, Folds, folds_of_photos
+from trtpoets.pipeline.artefacts import dataset_in, has_dataset, training_in
+from trtpoets.pipeline.extractors import features_of_model, scores_of_model
+from trtpoets.pipeline.int8_head import FITTED
+from trtpoets.train.distill import best_distilled_head, distilled_head
+from trtpoets.train.head import Head, head_scores
+from trtpoets.train.joint_heads import heads_from_parts
+from trtpoets.train.near_copies.grouping import groups_of
+
+if TYPE_CHECKING:
+    from trtpoets.core.training import HeadConfig
+    from trtpoets.train.dataset import Dataset
+
+Features = Callable[[OnnxModel, Sequence[Photo], Progress], np.ndarray]
+"""Returns the input of a file's last layer for each photo, float32 (N, D): `features_of_model`, or a faster way."""
+
+MAX_COMPARED = 4000
+"""The most photos on which a file is compared: enough to decide 0.5 points of accuracy where 1.2 % of the answers
+change between right and wrong. On two cores they take about a minute."""
+
+_USES = {Split.TRAIN: "training", Split.VALIDATION: "validation", Split.TEST: "test"}
+
+_ALL = tuple(Split)
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFit:
+    """FP32's scores for all photos, and what is needed to compute those of other files under the same heads.
+
+    `heads` has one head per fold, () where the shipped network answers; `features` and `layer` are FP32's, None where
+    the graph has no known last layer.
+    """
+
+    photos: tuple[Photo, ...]
+    counted: PhotosToCount
+    config: CrossFitConfig
+    dataset: Dataset
+    layer: LastLayer | None
+    features: np.ndarray | None
+    heads: tuple[Head, ...]
+    reference: np.ndarray
+    features_of: Features
+
+    def scored(self, model: OnnxModel, calibrated: Collection[str], progress: Progress = silent) -> ScoredFile:
+        """Return the scores of a file under the same heads. `calibrated` are the sha256 of its calibration photos.
+
+        A last layer that `last_layer` does not know, as one with integer weights, counts as that of FP32. Raises what
+        `features_of` raises: ConversionFailed if the features of the file cannot be found.
+        """
+        own_layer = _last_layer(model)
+        refitted = own_layer is not None and self.layer is not None and not _same(own_layer, self.layer)
+        excluded = set(calibrated)
+        if self.heads:
+            features = self.features_of(model, self.compared, progress)
+            if refitted:
+                scores, head = self._refitted_scores(features), "refitted to its base, for each fold"
+            else:
+                scores, head = self._scores_of_heads(self.heads, features), "that of FP32, for each fold"
+        else:
+            if own_layer is None or self.layer is None:
+                scores = scores_of_model(model, self.compared, progress)
+            else:
+                features = self.features_of(model, self.compared, progress)
+                scores = head_scores(Head(own_layer.weights, own_layer.bias), features)
+            head = "its own"
+            excluded |= {photo.sha256 for photo in self._refit_photos} if refitted else set()
+        every = np.full_like(self.reference, 1 / self.reference.shape[1])
+        every[self._compared_rows] = scores
+        measured = np.zeros(len(self.photos), bool)
+        measured[self._compared_rows] = True
+        return ScoredFile(
+            file=model.path.name,
+            sha256=sha256_of_onnx(model.path),
+            precision=model.precision,
+            head=head,
+            scores=every,
+            calibration=np.array([photo.sha256 in excluded for photo in self.photos], bool),
+            measured=measured,
+        )
+
+    def result(self, files: Sequence[ScoredFile]) -> AllPhotos:
+        """Return the evaluation of FP32 and of these files."""
+        return all_photos_from_scores(self.reference, files, self.counted, self.config, self.dataset.hash)
+
+    @cached_property
+    def _compared_rows(self) -> np.ndarray:
+        """The photos on which files are compared: all, or the first MAX_COMPARED in the order of their sha256."""
+        order = sorted(range(len(self.photos)), key=lambda row: self.photos[row].sha256)
+        return np.sort(np.array(order[:MAX_COMPARED], dtype=np.int64))
+
+    @property
+    def compared(self) -> list[Photo]:
+        """The photos on which files are compared."""
+        return [self.photos[row] for row in self._compared_rows.tolist()]
+
+    @cached_property
+    def _refit_photos(self) -> tuple[Photo, ...]:
+        """The training photos with which `int8_head` refits a last layer."""
+        available = len(self.dataset.in_split(Split.TRAIN))
+        return calibration_photos(self.dataset.photos, CalibrationConfig(photos=min(FITTED, available)))
+
+    def _scores_of_heads(self, heads: Sequence[Head], features: np.ndarray) -> np.ndarray:
+        folds = self.counted.folds
+        assert folds is not None
+        return _scores_by_fold(heads, features, folds.fold_of[self._compared_rows], self.reference.shape[1])
+
+    def _refitted_scores(self, features: np.ndarray) -> np.ndarray:
+        """Return the scores of heads that are refitted to these features, as `int8_head` does with the shipped one."""
+        folds, fp32_features = self.counted.folds, self.features
+        assert folds is not None and fp32_features is not None
+        chosen = {photo.sha256 for photo in self._refit_photos}
+        fits = np.array([photo.sha256 in chosen for photo in self.compared])
+        fold_of = folds.fold_of[self._compared_rows]
+        penalty: float | None = None
+        heads = []
+        for number, head in enumerate(self.heads):
+            rows = np.flatnonzero(fits & (fold_of != number))
+            logits = fp32_features[self._compared_rows[rows]] @ head.weights + head.bias
+            if penalty is None:  # chosen once, because each of them takes as long as a refit
+                own, penalty = best_distilled_head(head, features[rows], logits)
+            else:
+                own = distilled_head(head, features[rows], logits, penalty)
+            heads.append(own)
+        return self._scores_of_heads(heads, features)
+
+
+def all_photos_of(
+    space: Workspace,
+    fp32: OnnxModel | None,
+    files: Sequence[OnnxModel],
+    config: CrossFitConfig,
+    progress: Progress = silent,
+    features_of: Features = features_of_model,
+) -> AllPhotos:
+    """Return the evaluation of FP32 and `files` over all photos of a run; its `skipped` is the reason if there is none.
+
+    Raises BadPhoto, PhotoChanged and StorageFailed like `bottlenecks_from_photos`.
+    """
+    fitted = cross_fit(space, fp32, config, progress=progress, features_of=features_of)
+    if not isinstance(fitted, CrossFit):
+        return fitted
+    calibrated = calibrated_photos(space, fitted.dataset)
+    scored, notes = [], []
+    for model in files:
+        try:
+            scored.append(fitted.scored(model, calibrated, progress))
+        except ConversionFailed as error:
+            notes.append(f"{model.path.name} was not compared: {error.message}.")
+    result = fitted.result(scored)
+    return replace(result, notes=(*result.notes, *notes))
+
+
+def cross_fit(
+    space: Workspace,
+    fp32: OnnxModel | None,
+    config: CrossFitConfig,
+    splits: Sequence[Split] = _ALL,
+    progress: Progress = silent,
+    features_of: Features = features_of_model,
+) -> CrossFit | AllPhotos:
+    """Train a head per fold on the photos of `splits`, and answer them; without training, use the network as it is.
+
+    Returns an AllPhotos that only has `skipped`, the reason, where this is not possible.
+    """
+    if not has_dataset(space):
+        return AllPhotos(config, "", skipped="the run has no photos")
+    dataset = dataset_in(space)
+    photos = tuple(photo for photo in dataset.photos if photo.split in splits)
+    try:
+        if fp32 is None:
+            raise _NotPossible(f"fp32.onnx does not exist, or is not up to date; run: {space.command('export')}")
+        truth = np.array(label_indices((photo.label for photo in photos), fp32.spec.labels), dtype=np.int64)
+        groups = np.array(groups_of(photos, dataset), dtype=np.int64)
+        training = training_in(space)
+        folds = None if training is None else _folds(truth, groups, photos, config)
+        uses = [_USES[photo.split] for photo in photos]
+        counted = PhotosToCount(truth, groups, uses, fp32.spec.labels, folds)
+        layer = _last_layer(fp32)
+        features = None if layer is None else features_of(fp32, photos, progress)
+        heads: tuple[Head, ...] = ()
+        if layer is None or features is None:
+            if folds is not None:
+                raise _NotPossible("the last layer of fp32.onnx is not a dense layer before a softmax")
+            reference = scores_of_model(fp32, photos, progress)
+        elif folds is None or training is None:
+            reference = head_scores(Head(layer.weights, layer.bias), features)
+        else:
+            heads = _heads(features, counted, folds, training.config, progress)
+            reference = _scores_by_fold(heads, features, folds.fold_of, len(counted.labels))
+    except _NotPossible as reason:
+        return AllPhotos(config, dataset.hash, skipped=str(reason))
+    return CrossFit(photos, counted, config, dataset, layer, features, heads, reference, features_of)
+
+
+class _NotPossible(Exception):
+    """The reason why nothing can be cross-fitted."""
+
+
+def _folds(truth: np.ndarray, groups: np.ndarray, photos: Sequence[Photo], config: CrossFitConfig) -> Folds:
+    if len(photos) < MIN_PHOTOS:
+        raise _NotPossible(f"{len(photos)} photos are too few for cross-fitting, which needs {MIN_PHOTOS}")
+    folds = folds_of_photos(truth, groups, [photo.sha256 for photo in photos], config)
+    if folds is None:
+        raise _NotPossible(f"no class has {MIN_FOLDS} independent groups of photos, which cross-fitting needs")
+    return folds
+
+
+def _heads(
+    features: np.ndarray, counted: PhotosToCount, folds: Folds, config: HeadConfig, progress: Progress
+) -> tuple[Head, ...]:
+    parts = [folds.rows(number)[:2] for number in range(folds.count)]
+    trained = heads_from_parts(features, counted.truth, parts, len(counted.labels), config, progress)
+    heads = tuple(head for head in trained if head is not None)
+    if len(heads) < len(trained):
+        raise _NotPossible("the training of a cross-fitted head diverged; train with a smaller --learning-rate")
+    return heads
+
+
+def calibrated_photos(space: Workspace, dataset: Dataset) -> frozenset[str]:
+    """Return the sha256 of the photos that INT8 was calibrated with; all training photos if that is not known."""
+    ranges = open_details(space.ranges, Ranges)
+    if ranges is not None:
+        return frozenset(ranges.photos)
+    return frozenset(photo.sha256 for photo in dataset.in_split(Split.TRAIN))
+
+
+def _last_layer(model: OnnxModel) -> LastLayer | None:
+    try:
+        return last_layer(check_onnx(model.path))
+    except ConversionFailed:
+        return None
+
+
+def _same(one: LastLayer, other: LastLayer) -> bool:
+    return np.array_equal(one.weights, other.weights) and np.array_equal(one.bias, other.bias)
+
+
+def _scores_by_fold(heads: Sequence[Head], features: np.ndarray, fold_of: np.ndarray, classes: int) -> np.ndarray:
+    """Return the scores of each photo by the head of its fold, float32 (N, C); equal scores for photos without one."""
+    scores = np.full((len(features), classes), 1 / classes, np.float32)
+    for number, head in enumerate(heads):
+        rows = fold_of == number
+        scores[rows] = head_scores(head, features[rows])
+    return scores
