@@ -212,13 +212,14 @@ def int8_notes(space: Workspace, form: Int8Form = Int8Form.TENSORRT) -> KnownNot
 
 
 def with_frontier(name: str, models: Sequence[OnnxModel], engines: Path | str) -> list[dict[str, object]]:
-    """Return the files that quantize wrote as JSON documents; that of int8.onnx has the `frontier` of its search."""
+    """Return the files that quantize wrote as JSON documents; those of INT8 have the `frontier` of their search."""
     space = Workspace(Path(engines), name)
-    documents = [(model.precision, dict(to_json(model))) for model in models]
-    return [
-        {**document, "frontier": to_json(int8_notes(space).frontier)} if precision is Precision.INT8 else document
-        for precision, document in documents
-    ]
+    documents = []
+    for model in models:
+        is_int8 = model.precision is Precision.INT8
+        frontier = {"frontier": to_json(int8_notes(space, model.form).frontier)} if is_int8 else {}
+        documents.append({**to_json(model), **frontier})
+    return documents
 
 
 def missed_on_validation(gate: Gate, photos: int) -> str:
