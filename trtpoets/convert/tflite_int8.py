@@ -25,7 +25,8 @@ from trtpoets.convert.int8.activation_stats import activation_ranges
 from trtpoets.convert.int8.calibration import Ranges
 from trtpoets.convert.int8.equalisation import equalised, pairs_of
 from trtpoets.convert.int8.fidelity import sqnr_db
-from trtpoets.convert.int8.qdq import LEVELS, channel_scales
+from trtpoets.convert.int8.placement import LEVELS
+from trtpoets.convert.int8.qdq import channel_scales
 from trtpoets.convert.tflite_export import HEAD, described, require_training_photos
 from trtpoets.convert.tflite_graph import TfliteGraph
 from trtpoets.convert.tflite_twins import PIXELS, Twins, as_onnx, as_tflite, opened, twins_from
