@@ -312,7 +312,6 @@ WITHOUT_TESTS: set[str] = {
     "pipeline/extractors.py",
     "pipeline/golden_photos.py",
     "pipeline/head_training.py",
-    "pipeline/int8_advice.py",
     "pipeline/jetson_files.py",
     "pipeline/near_copies.py",
     "pipeline/pretrained.py",

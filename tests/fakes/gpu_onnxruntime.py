@@ -108,6 +108,9 @@ class InferenceSession:
         if file is not None:
             file.write_text(json.dumps(self.profile or ()))
 
+    def get_inputs(self) -> list[Any]:
+        return list(self.inner.get_inputs())
+
     def get_providers(self) -> list[str]:
         return [name for name, _ in self.providers]
 

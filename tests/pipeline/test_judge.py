@@ -51,6 +51,7 @@ def space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr("trtpoets.pipeline.evaluate.photos_to_judge", lambda space: photos)
     monkeypatch.setattr("trtpoets.pipeline.bench.photos_to_judge", lambda space: photos)
     monkeypatch.setattr(result_status, "classifier_identity", lambda space: "a classifier")
+    monkeypatch.setattr("trtpoets.pipeline.bench.fixed_batch", lambda path: 0)
     return tmp_path
 
 

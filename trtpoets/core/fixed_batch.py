@@ -50,7 +50,7 @@ class FixedBatchSession:
         if any(np.ndim(result) == 0 for result in groups[0]) and len(groups) > 1:
             raise RunFailed(
                 f"a network for {self.batch} photos gives one number for all of them, which {len(photos)} photos lack",
-                code="TP9590",
+                code="TP1956",
             )
         return [pieces[0] if len(pieces) == 1 else np.concatenate(pieces) for pieces in zip(*groups)]
 
@@ -67,7 +67,7 @@ class FixedBatchSession:
         if len(result) % self.batch:
             raise RunFailed(
                 f"a network for {self.batch} photos gives {len(result)} rows, which can't be divided among them",
-                code="TP9591",
+                code="TP1957",
             )
         return result[: len(result) // self.batch * count]
 

@@ -108,6 +108,6 @@ def tflite_interpreter() -> tuple[Any, Any]:
             raise MissingDependency(
                 f"running TFLite files needs ai-edge-litert, but it can't be imported: {missing}",
                 hint="pip install 'trtpoets[tflite]'",
-                code="TP4092",
+                code="TP1955",
             ) from missing
     return Interpreter, OpResolverType

@@ -214,7 +214,7 @@ def _require_labels_of_logit(loaded: LoadedModel, about: Evidence) -> None:
             f"{loaded.model.path} returns one number that is no probability: it does not end in a Sigmoid. It is the "
             "logit of the second of two classes only if labels name two",
             hint="name both classes, one per line, the second is that of positive numbers: --labels FILE",
-            code="TP9594",
+            code="TP8203",
         )
 
 

@@ -126,7 +126,7 @@ def _for_fixed_batch(config: BenchConfig, artefacts: Sequence[Runnable]) -> Benc
         raise BadInput(
             f"the network takes batches of exactly {size} photos, and {other[0]} is no multiple of it",
             hint=f"--batch {size}",
-            code="TP9592",
+            code="TP8201",
         )
     return config
 

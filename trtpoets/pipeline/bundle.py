@@ -165,7 +165,7 @@ def _require_any_batch(parts: BundleInputs) -> None:
         raise BadInput(
             f"the network takes batches of exactly {size} photos, and Triton forms batches of any size",
             hint="use another server with: --for onnxruntime, or export the network with a dynamic batch and adopt it",
-            code="TP9593",
+            code="TP8202",
         )
 
 

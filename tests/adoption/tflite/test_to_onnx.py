@@ -153,26 +153,6 @@ class Network:
 
 
 @pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
-@pytest.mark.parametrize("kind", ["RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"])
-@pytest.mark.parametrize(("corners", "centres"), [(False, False), (True, False), (False, True)])
-@pytest.mark.parametrize("size", [(16, 12), (5, 7)], ids=["larger", "smaller"])
-def test_resizing(tmp_path: Path, kind: str, corners: bool, centres: bool, size: tuple[int, int], int8: bool) -> None:
-    network = Network(int8=int8)
-    table = "ResizeBilinearOptions" if kind == "RESIZE_BILINEAR" else "ResizeNearestNeighborOptions"
-    values = {"alignCorners": corners, "halfPixelCenters": centres}
-    current = network.add(kind, [network.start, network.constant(list(size))], (1, *size, 4), table, **values)
-    if not int8 or kind == "RESIZE_NEAREST_NEIGHBOR":
-        check(network.finish(current), tmp_path / "net.tflite", 1e-4)
-        return
-    # The interpreter interpolates integers with weights of few bits: single integers differ by one step.
-    network.finish(current).write(tmp_path / "net.tflite")
-    rounded, _ = network_from_tflite(tmp_path / "net.tflite")
-    values_ = random_values(12)
-    expected = real_answers(tmp_path / "net.tflite", values_)
-    assert abs(session_of(rounded)(values_) - expected).max() < 0.1 * max(1, expected.std())
-
-
-@pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
 @pytest.mark.parametrize("block", [2, 3])
 def test_dilated_convolutions_in_blocks(tmp_path: Path, block: int, int8: bool) -> None:
     """As old converters write them: parts of the photo become photos, and return after the convolution."""
@@ -198,15 +178,6 @@ def test_blocks_without_a_convolution_are_refused(tmp_path: Path) -> None:
     network.finish(whole).write(tmp_path / "net.tflite")
     with pytest.raises(ConversionFailed, match="SPACE_TO_BATCH_ND that moves parts of a photo to the batch"):
         network_from_tflite(tmp_path / "net.tflite")
-
-
-def test_tiles_and_packs(tmp_path: Path) -> None:
-    network = Network()
-    current = network.add("TILE", [network.start, network.constant([1, 1, 2, 1])], (1, 8, 16, 4))
-    mean = network.add("MEAN", [current, network.constant([1])], (1, 16, 4), "ReducerOptions", keepDims=False)
-    largest = network.add("REDUCE_MAX", [current, network.constant([1])], (1, 16, 4), "ReducerOptions", keepDims=False)
-    current = network.add("PACK", [mean, largest], (1, 16, 2, 4), "PackOptions", axis=2, valuesCount=2)
-    check(network.finish(current), tmp_path / "net.tflite")
 
 
 def unary_network(kind: str, options: str = "", *, int8: bool = False, **values: Any) -> TfliteFile:

@@ -61,7 +61,7 @@ def test_tensorflows_interpreter_where_there_is_no_other(int8: TfliteModel, monk
 def test_without_any_interpreter(int8: TfliteModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     for tensorflow in (SimpleNamespace(), None):  # one that has lost TFLite, and none at all
-        monkeypatch.setattr("trtpoets.device.runners.tflite.tensorflow", _gives(tensorflow))
+        monkeypatch.setattr("trtpoets.core.optional.tensorflow", _gives(tensorflow))
         with pytest.raises(MissingDependency, match="running TFLite files needs ai-edge-litert") as caught:
             open_runner(int8).__enter__()
         assert caught.value.hint == "pip install 'trtpoets[tflite]'"

@@ -35,7 +35,7 @@ from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.serialization import to_json
-from trtpoets.core.types import OnnxModel, Photo, Split, hash_of
+from trtpoets.core.types import Int8Form, OnnxModel, Photo, Split, hash_of
 
 _log = logging.getLogger(__name__)
 
@@ -200,8 +200,10 @@ def ranges_from_photos(
     checks = CalibrationChecks(model.spec.labels)
     observed = activation_ranges(proto, placement.tensors, photos, preprocess, batch_size, photos_done, checks.observe)
     per_class = dict(sorted(Counter(photo.label for photo in photos).items()))
-    checks.finish(len(per_class))
-    spans = zero_tiny_ranges(observed, len(photos))
+    # The same photos are measured for each form: warnings are those of the first.
+    level = logging.WARNING if arithmetic.form is Int8Form.TENSORRT else logging.DEBUG
+    checks.finish(len(per_class), level)
+    spans = zero_tiny_ranges(observed, len(photos), level)
     live = {name: max(-low, high) for name, (low, high) in spans.items() if low != 0.0 or high != 0.0}
     counts: dict[str, np.ndarray] = {}
     if passes == 2:

@@ -106,8 +106,8 @@ class CalibrationChecks:
         self.sums.append(np.stack([mean, square], axis=1))
         self.predictions.update(scores.reshape(len(photos), -1).argmax(axis=1).tolist())
 
-    def finish(self, classes: int) -> None:
-        """Raise BadInput if all photos are the same single colour; warn if ranges may be unreliable."""
+    def finish(self, classes: int, level: int = logging.WARNING) -> None:
+        """Raise BadInput if all photos are the same single colour; log at `level` if ranges may be unreliable."""
         moments = np.concatenate(self.sums)
         count = len(moments)
         mean, square = moments.mean(axis=0)
@@ -120,21 +120,25 @@ class CalibrationChecks:
                 code="TP3020",
             )
         if self.flat > _MOST_FLAT * count:
-            _log.warning(
+            _log.log(
+                level,
                 "%d of %d calibration photos are a single plain colour: ranges may be too narrow for other photos",
                 *(self.flat, count),
             )
         if len(self.predictions) == 1 and classes > 1 and count >= _ENOUGH_PHOTOS:
             (prediction,) = self.predictions
-            _log.warning(
+            _log.log(
+                level,
                 "the network predicts %r for all %d calibration photos, which are of %d classes: the photos do not "
                 "suit the network, or it does not distinguish them; ranges may be too narrow for other photos",
                 *(self.labels[prediction] if prediction < len(self.labels) else prediction, count, classes),
             )
 
 
-def zero_tiny_ranges(ranges: Mapping[str, tuple[float, float]], photos: int) -> dict[str, tuple[float, float]]:
-    """Return the ranges, with (0, 0) for those below the smallest INT8 scale, and log a warning that names them.
+def zero_tiny_ranges(
+    ranges: Mapping[str, tuple[float, float]], photos: int, level: int = logging.WARNING
+) -> dict[str, tuple[float, float]]:
+    """Return the ranges, with (0, 0) for those below the smallest INT8 scale, and log their names at `level`.
 
     Layers that read such a tensor stay in FP32.
     """
@@ -143,7 +147,8 @@ def zero_tiny_ranges(ranges: Mapping[str, tuple[float, float]], photos: int) -> 
     if tiny:
         named = ", ".join(f"{name} (at most {largest[name]:.1g})" for name in tiny[:_NAMED])
         more = f" and {len(tiny) - _NAMED} more" if len(tiny) > _NAMED else ""
-        _log.warning(
+        _log.log(
+            level,
             "the values of %s%s are below the smallest INT8 scale for all %d calibration photos: the layers that read "
             "them stay in FP32",
             *(named, more, photos),
