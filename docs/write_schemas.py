@@ -58,7 +58,7 @@ def _object(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         if field.metadata.get("flat"):
             row = _runner_row()
             properties.update(row)
-            required += list(row)
+            required += [name for name in row if name != "form"]  # only rows about another form have it
             continue
         properties[field.name] = _schema(hints[field.name], definitions)
         defaulted = field.default is not MISSING or field.default_factory is not MISSING
