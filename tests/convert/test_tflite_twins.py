@@ -47,7 +47,8 @@ def test_the_network_reads_pixels_as_real_numbers_and_gives_the_same_scores(netw
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
         interpreter.invoke()
         scores.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
-    np.testing.assert_allclose(*scores, atol=1e-6)
+    before, after = scores
+    np.testing.assert_allclose(before, after, atol=1e-6)
 
 
 def test_another_network_is_refused(network: bytes) -> None:

@@ -68,7 +68,7 @@ def space(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     (folder / "photos").mkdir()
     path = fixed_classifier(folder / "net" / "net.onnx", request.param)
     adopt(path, "fixed", photos=colour_folders(folder / "photos", 16), config=STATED, engines=folder / "engines")
-    trtpoets.quantize("fixed", engines=folder / "engines")
+    trtpoets.quantize("fixed", cpu_form=True, engines=folder / "engines")
     return Workspace(folder / "engines", "fixed")
 
 

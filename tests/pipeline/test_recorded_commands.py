@@ -104,7 +104,7 @@ def options_of(name: str) -> set[str]:
 def test_quantize(monkeypatch: pytest.MonkeyPatch, space: Workspace) -> None:
     calibration, int8 = CalibrationConfig(64, Method.MSE, seed=5), Int8Config(int8_share=0.5, max_float_layers=3)
     for refit in (True, False):
-        command = quantize_command(space, [Precision.INT8], calibration, int8, refit)
+        command = quantize_command(space, [Precision.INT8], calibration, int8, refit, not refit)
         arguments, options = parsed(monkeypatch, "trtpoets.pipeline.quantize.quantize", command)
         assert arguments == ("my flowers",)
         assert options["precisions"] == (Precision.INT8,) and options["refit_head"] is refit

@@ -88,8 +88,10 @@ def test_a_run_leaves_everything_that_the_report_promises(finished: Path) -> Non
     assert sorted(p.name for p in space.folder.iterdir() if p.name.startswith(".")) == []
 
 
-def test_int8_has_a_form_for_cpus_with_its_own_notes(finished: Path) -> None:
-    space = Workspace(finished, "small")
+def test_int8_has_a_form_for_cpus_with_its_own_notes(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "engines")
+    space = Workspace(tmp_path / "engines", "small")
+    trtpoets.quantize("small", cpu_form=True, engines=space.engines)
     path = space.onnx(Precision.INT8, Int8Form.CPU)
     model = onnx_in(space, Precision.INT8, Int8Form.CPU)
     assert (path.name, model.path, model.form) == ("int8.cpu.onnx", path, Int8Form.CPU)
@@ -101,7 +103,12 @@ def test_int8_has_a_form_for_cpus_with_its_own_notes(finished: Path) -> None:
     assert card.notes.recommended is not None
     assert float_islands(fused_graph(path.read_bytes())) == ()
     assert path.stat().st_size < 0.6 * space.onnx(Precision.FP32).stat().st_size, "metadata is most of a small file"
-    assert {"onnxruntime-int8", "onnxruntime-int8-cpu"} <= set(report_of(finished)["accuracy"])
+    evaluated = {item.runner.name for item in trtpoets.evaluate("small", engines=space.engines).evaluations}
+    assert {"onnxruntime-int8", "onnxruntime-int8-cpu"} <= evaluated
+    assert "--cpu-form" in card.command
+    with pytest.raises(BadInput, match="TensorRT has no unsigned activations") as caught:
+        trtpoets.build(str(path), flavour=Flavour.RTX)
+    assert caught.value.hint == f"build TensorRT's form: trtpoets build {space.onnx(Precision.INT8)}"
 
 
 def test_what_could_not_run_is_named_with_its_reason(finished: Path) -> None:
@@ -271,12 +278,6 @@ def test_an_onnx_file_builds_by_its_path(engines: Path) -> None:
     (engine,) = trtpoets.build(str(engines / "small" / "fp16.onnx"), targets=["sm86"], flavour=Flavour.RTX)
     assert engine.path == engines / "small" / "fp16.rtx.sm86.engine"
     assert engine.card.targets == ("sm86",)
-
-
-def test_tensorrt_builds_no_cpu_form(finished: Path) -> None:
-    with pytest.raises(BadInput, match="TensorRT has no unsigned activations") as caught:
-        trtpoets.build(str(finished / "small" / "int8.cpu.onnx"), flavour=Flavour.RTX)
-    assert caught.value.hint == f"build TensorRT's form: trtpoets build {finished / 'small' / 'int8.onnx'}"
 
 
 def test_calibration_photos_are_never_test_photos(finished: Path) -> None:

@@ -216,6 +216,7 @@ def quantize(
     int8_share: opt.Int8Share = None,
     max_fp16_layers: opt.MaxFp16Layers = None,
     refit_head: opt.RefitHead = True,
+    cpu_form: opt.CpuForm = False,
     seed: opt.CalibrationSeed = 0,
     calibration_cache: opt.CalibrationCache = None,
     tensorrt: opt.CacheVersion = "10.3.0",
@@ -234,6 +235,7 @@ def quantize(
         "calibration": calibration_config(photos, method, seed),
         "int8": int8_config(int8_share, max_fp16_layers),
         "refit_head": refit_head,
+        "cpu_form": cpu_form,
     }
     caches.check_cache(calibration_cache, tensorrt)
     with progress_display() as progress:

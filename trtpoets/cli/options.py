@@ -304,6 +304,14 @@ RefitHead = Annotated[
         rich_help_panel=_INT8,
     ),
 ]
+CpuForm = Annotated[
+    bool,
+    typer.Option(
+        "--cpu-form",
+        help="Also write int8.cpu.onnx, INT8 for ONNX Runtime on CPUs. It takes as long again as int8.onnx.",
+        rich_help_panel=_INT8,
+    ),
+]
 BuildPrecisions = Annotated[
     list[Precision] | None,
     typer.Option(

@@ -60,11 +60,12 @@ def quantize(
     calibration: CalibrationConfig | None = None,
     int8: Int8Config | None = None,
     refit_head: bool = True,
+    cpu_form: bool = False,
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[OnnxModel, ...]:
-    """Write fp16.onnx, int8.onnx and int8.cpu.onnx from fp32.onnx: INT8 has a form for TensorRT and one for CPUs.
+    """Write fp16.onnx and int8.onnx from fp32.onnx; with `cpu_form` also int8.cpu.onnx, INT8 for ONNX Runtime on CPUs.
 
     Activation ranges are measured on training photos; validation photos decide between calibration methods. INT8 is
     compared with FP32 on validation photos, and a warning is logged if FP16 is recommended instead. `refit_head` refits
@@ -72,11 +73,13 @@ def quantize(
     symmetric Q/DQ pairs brings its own scales: int8.onnx has exactly these, without calibration and corrections, and
     there is no int8.cpu.onnx, whose scales would be others.
 
+    int8.cpu.onnx is calibrated and searched on its own, which takes as long again as int8.onnx.
+
     Raises BadInput if the run has no photos, because calibration needs real ones.
     """
     space = Workspace(Path(engines), name)
     calibration, int8 = calibration or CalibrationConfig(), int8 or Int8Config()
-    command = quantize_command(space, precisions, calibration, int8, refit_head)
+    command = quantize_command(space, precisions, calibration, int8, refit_head, cpu_form)
     if Precision.FP32 in precisions:
         raise BadInput("quantize does not write fp32; export does", hint=space.command("export"), code="TP8031")
     with writing(space):
@@ -108,7 +111,7 @@ def quantize(
         }
         with verified_photos(space, (*photos, *judged)):
             models = [makers[precision]() for precision in precisions]
-            if Precision.INT8 in precisions and not own_scales:
+            if cpu_form and Precision.INT8 in precisions and not own_scales:
                 models.append(_int8_for_cpu(space, fp32, (photos, judged), calibration, int8, origin, force, progress))
             return tuple(models)
 

@@ -82,6 +82,7 @@ def quantize_command(
     calibration: CalibrationConfig,
     int8: Int8Config,
     refit_head: bool,
+    cpu_form: bool,
 ) -> str:
     """Return the `trtpoets quantize` command for these configurations."""
     options = {
@@ -91,6 +92,7 @@ def quantize_command(
         "int8_share": int8.int8_share,
         "max_fp16_layers": int8.max_float_layers,
         "refit_head" if refit_head else "no_refit_head": True,
+        **({"cpu_form": True} if cpu_form else {}),
         "seed": calibration.seed,
     }
     return _command(space, "quantize", [], options)
