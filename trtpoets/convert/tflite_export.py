@@ -1,6 +1,7 @@
 """Exports a classifier to TFLite in FP32 and INT8, for boards and phones without TensorRT.
 
-TensorFlow's converter does both. The input is a uint8 photo; the scores are float32 and sum to 1.
+TensorFlow's converter does both; `tflite_int8` gives INT8 the parameters of int8.onnx instead, where it can. The input
+is a uint8 photo; the scores are float32 and sum to 1.
 """
 
 from __future__ import annotations
