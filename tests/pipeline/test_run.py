@@ -88,6 +88,7 @@ def test_a_run_leaves_everything_that_the_report_promises(finished: Path) -> Non
     assert sorted(p.name for p in space.folder.iterdir() if p.name.startswith(".")) == []
 
 
+@pytest.mark.slow  # test_fixed_batch.py writes the form too, of a small network
 def test_int8_has_a_form_for_cpus_with_its_own_notes(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "engines")
     space = Workspace(tmp_path / "engines", "small")
