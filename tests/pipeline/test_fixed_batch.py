@@ -62,7 +62,7 @@ def fixed_classifier(path: Path, batch: int) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=[1, 64])
+@pytest.fixture(scope="module", params=[1, pytest.param(64, marks=pytest.mark.slow)])
 def space(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     folder = tmp_path_factory.mktemp("fixed")
     (folder / "photos").mkdir()

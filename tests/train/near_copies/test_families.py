@@ -188,6 +188,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, small_weights: Path) -> tu
     return tmp_path_factory.mktemp("copies"), config
 
 
+@pytest.mark.slow  # the run of tests/pipeline/test_run.py searches for copies too
 def test_retrain_keeps_copies_together_and_reports_both_accuracies(
     trained: tuple[Path, RetrainConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
