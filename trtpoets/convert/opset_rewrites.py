@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from trtpoets.convert.graph.graph_edits import replace_nodes
 from trtpoets.convert.graph.graph_view import GraphView, attribute
 
 _AXES_BECAME_INPUT = {
@@ -31,10 +32,7 @@ def rewrite_nodes(model: Any, opset: int) -> None:
             _rewrite(view, node, opset, writer)
         else:
             writer.nodes.append(node)
-    new_graph = type(model.graph)()
-    new_graph.node.extend(writer.nodes)
-    del model.graph.node[:]
-    model.graph.node.extend(new_graph.node)
+    replace_nodes(model, writer.nodes)
     model.graph.initializer.extend(writer.constants)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.adoption.onnx.tensors import content_with_outputs, shape_of
+from trtpoets.convert.graph.graph_edits import replace_nodes
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.core.errors import BadArtefact, first_line
 from trtpoets.core.onnx_file import open_session
@@ -188,10 +189,9 @@ def _inline(model: Any, node: Any, branch: str, prefix: str) -> None:
     ]
     position = list(graph.node).index(node)
     nodes = [*graph.node[:position], *body.node, *ends, *graph.node[position + 1 :]]
-    copies = [type(node).FromString(item.SerializeToString()) for item in nodes]
+    replace_nodes(model, nodes)
     graph.initializer.extend(body.initializer)
-    del graph.node[:], graph.value_info[:]
-    graph.node.extend(copies)
+    del graph.value_info[:]
 
 
 def _rename(nodes: Iterable[Any], new: Mapping[str, str]) -> None:

@@ -130,6 +130,7 @@ def _replace_image_scalers(model: Any) -> None:
     import numpy as np
     from onnx import helper, numpy_helper
 
+    from trtpoets.convert.graph.graph_edits import replace_nodes
     from trtpoets.convert.graph.graph_view import attribute
 
     nodes = []
@@ -149,9 +150,7 @@ def _replace_image_scalers(model: Any) -> None:
             helper.make_node("Add", [f"{name}.scaled", f"{name}.bias"], [name], name=f"{layer}/Add"),
         ]
     if len(nodes) != len(model.graph.node):
-        copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
-        del model.graph.node[:]
-        model.graph.node.extend(copies)
+        replace_nodes(model, nodes)
 
 
 def _require_text(model: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trtpoets.adoption.onnx.opened import constants_as_initializers
+from trtpoets.convert.graph.graph_edits import replace_nodes
 from trtpoets.convert.graph.graph_view import GraphView, attribute
 from trtpoets.core.errors import ConversionFailed, first_line
 from trtpoets.core.onnx_file import opset_of
@@ -258,6 +259,4 @@ def _replace_group_normalizations(model: Any) -> None:
             helper.make_node(kind, inputs, [output], name=f"{node.name or name}/{kind}_{index}", **attributes)
             for index, (kind, inputs, output, attributes) in enumerate(steps)
         ]
-    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
+    replace_nodes(model, nodes)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from trtpoets.convert.graph.graph_edits import replace_nodes
 from trtpoets.convert.graph.graph_view import GraphView, attribute
 from trtpoets.core.original import LUMA, Channels, Layout, Original
 from trtpoets.core.types import INPUT_NAME, ModelSpec, Preprocess
@@ -54,14 +55,8 @@ def add_photo_nodes(model: Any, spec: ModelSpec, original: Original, layout: Lay
         chain.add("Transpose", perm=[0, 3, 1, 2])
     for node in model.graph.node:
         node.input[:] = [chain.tensor if name == value.name else name for name in node.input]
-    nodes = [*chain.nodes, *model.graph.node]
-    copies = []
-    for node in nodes:
-        copy = type(node)()
-        copy.CopyFrom(node)
-        copies.append(copy)
-    del model.graph.node[:], model.graph.input[:]
-    model.graph.node.extend(copies)
+    replace_nodes(model, [*chain.nodes, *model.graph.node])
+    del model.graph.input[:]
     sizes: list[str | int | None] = [batch or "N", preprocess.height, preprocess.width, 3]
     model.graph.input.append(helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, sizes))
 

@@ -15,6 +15,7 @@ from trtpoets.adoption.onnx.opset import with_opset
 from trtpoets.adoption.onnx.photo_nodes import add_photo_nodes
 from trtpoets.adoption.onnx.score_nodes import add_score_nodes
 from trtpoets.adoption.onnx.tensors import before, needed_nodes
+from trtpoets.convert.graph.graph_edits import replace_nodes
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.graph.naming import canonical
 from trtpoets.convert.int8.own_scales import has_activation_pairs, without_integer_constants, without_pairs
@@ -151,13 +152,8 @@ def _keep_only(model: Any, input_name: str, output_name: str) -> None:
     if output_name in kinds:
         output.CopyFrom(kinds[output_name])
     output.name = output_name
-    copies = []
-    for node in nodes:
-        copy = type(node)()
-        copy.CopyFrom(node)
-        copies.append(copy)
-    del graph.node[:], graph.input[1:], graph.output[:], graph.sparse_initializer[:]
-    graph.node.extend(copies)
+    replace_nodes(model, nodes)
+    del graph.input[1:], graph.output[:], graph.sparse_initializer[:]
     graph.input[0].CopyFrom(inputs[0])
     graph.output.append(output)
     for index in reversed(range(len(graph.initializer))):

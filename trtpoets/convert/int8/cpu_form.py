@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from trtpoets.convert.graph.graph_edits import drop_unused_constants, replace_nodes
 from trtpoets.convert.graph.graph_view import GraphView, attribute
 from trtpoets.convert.int8.cpu_placement import clips_at_zero, end_of
 from trtpoets.convert.int8.grid import UNSIGNED
@@ -75,8 +76,8 @@ def lowered(model: Any) -> Any:
         elif node.op_type == "QuantizeLinear" and node.name not in dropped:
             dropped.update(_absorbed(view, node))
     nodes = (new for node in copy.graph.node for new in (inserted.get(node.name), node))
-    _replace_nodes(copy, [node for node in nodes if node is not None and node.name not in dropped])
-    _drop_unused_constants(copy)
+    replace_nodes(copy, [node for node in nodes if node is not None and node.name not in dropped])
+    drop_unused_constants(copy)
     return copy
 
 
@@ -111,8 +112,8 @@ def _read_photos_as_integers(model: Any) -> None:
     model.graph.initializer.append(helper.make_tensor(names[1], TensorProto.UINT8, [], [int(zero)]))
     nodes.append(helper.make_node("DequantizeLinear", [source, *names], [end], name=f"{passed[-1].name}.integers"))
     nodes += [node for node in model.graph.node if node.name not in dropped]
-    _replace_nodes(model, nodes)
-    _drop_unused_constants(model)
+    replace_nodes(model, nodes)
+    drop_unused_constants(model)
 
 
 def _photo_map(view: GraphView) -> tuple[_Affine | None, list[int] | None, str, list[Any]]:
@@ -214,8 +215,8 @@ def _replace_channel_maps(model: Any) -> None:
         )
     if replaced:
         nodes = [replaced.get(node.name, node) for node in model.graph.node]
-        _replace_nodes(model, [node for node in nodes if node.name in replaced or node.name not in dropped])
-        _drop_unused_constants(model)
+        replace_nodes(model, [node for node in nodes if node.name in replaced or node.name not in dropped])
+        drop_unused_constants(model)
 
 
 def _replace_hard_activations(model: Any) -> None:
@@ -255,8 +256,8 @@ def _replace_hard_activations(model: Any) -> None:
         else:
             nodes.append(node)
     if len(nodes) > len(view.nodes) or any(new is not old for new, old in zip(nodes, view.nodes, strict=True)):
-        _replace_nodes(model, nodes)
-        _drop_unused_constants(model)
+        replace_nodes(model, nodes)
+        drop_unused_constants(model)
 
 
 def _is_number(view: GraphView, name: str) -> bool:
@@ -406,19 +407,3 @@ def _absorbed(view: GraphView, quantise: Any) -> Iterator[str]:
         tensor = node.input[0]
     quantise.input[0] = tensor
     yield from passed
-
-
-def _replace_nodes(model: Any, nodes: list[Any]) -> None:
-    graph = type(model.graph)()
-    graph.node.extend(nodes)
-    del model.graph.node[:]
-    model.graph.node.extend(graph.node)
-
-
-def _drop_unused_constants(model: Any) -> None:
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [constant for constant in model.graph.initializer if constant.name in used]
-    graph = type(model.graph)()
-    graph.initializer.extend(kept)
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(graph.initializer)

@@ -34,8 +34,6 @@ from trtpoets.core.errors import ConversionFailed
 PAIRED_LEVELS = 64
 """Largest weight where two products are added in 16 bits."""
 
-_CLIPPED = ("Relu", "Clip")
-
 _SCALING = {"Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"}
 """Operators with an integer kernel whose output has a scale of its own."""
 

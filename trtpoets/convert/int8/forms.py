@@ -78,6 +78,3 @@ TENSORRT = Arithmetic(
 
 CPU = Arithmetic(Int8Form.CPU, UNSIGNED, cpu_placement_in, cpu_form.prepared, cpu_form.lowered, by_source=True)
 """int8.cpu.onnx: integers between all layers, for ONNX Runtime."""
-
-ARITHMETIC = {arithmetic.form: arithmetic for arithmetic in (TENSORRT, CPU)}
-"""The arithmetic of each form."""

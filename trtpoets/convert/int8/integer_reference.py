@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.convert.graph.graph_view import MATMULS, GraphView, attribute, channel_axis
+from trtpoets.convert.int8.qdq import along_axis
 from trtpoets.core.onnx_file import FORM_KEY, metadata_of
 
 _ZERO = 128
@@ -47,7 +48,7 @@ class _Weights:
     @property
     def floats(self) -> np.ndarray:
         """The values that the pair gives, float32."""
-        return np.asarray(self.integers * _along(self.scales, self.axis, self.integers.ndim), np.float32)
+        return np.asarray(self.integers * along_axis(self.scales, self.axis, self.integers.ndim), np.float32)
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class _Rewriter:
             return
         elif source.input[0] in self.view.constants:
             exact = self.view.array(source.input[0])
-            integers = np.clip(np.rint(exact / _along(scale, axis, exact.ndim)), -128, 127).astype(np.int16)
+            integers = np.clip(np.rint(exact / along_axis(scale, axis, exact.ndim)), -128, 127).astype(np.int16)
             self.weights[node.output[0]] = _Weights(integers, scale, axis)
         elif scale.size == 1:
             self.quantised[node.output[0]] = (f"{source.output[0]}.uint8", np.float32(scale.reshape(())))
@@ -409,13 +410,6 @@ class _Rewriter:
 
         self.constants[name] = numpy_helper.from_array(np.array(value, order="C"), name)
         return name
-
-
-def _along(scales: np.ndarray, axis: int, rank: int) -> np.ndarray:
-    """Return scales in the shape that broadcasts along an axis."""
-    if scales.size == 1:
-        return scales.reshape(())
-    return scales.reshape([-1 if number == axis % rank else 1 for number in range(rank)])
 
 
 def _shifted(integers: np.ndarray) -> np.ndarray:

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from trtpoets.convert.graph.graph_edits import drop_unused_constants, replace_nodes
 from trtpoets.convert.graph.graph_view import CONVOLUTIONS, WEIGHTED, GraphView, attribute, multiply_adds
 from trtpoets.convert.graph.naming import finished
 from trtpoets.convert.int8.bias_correction import layer_sqnr
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
+from trtpoets.convert.int8.qdq import along_axis
 from trtpoets.convert.int8.quantize_int8 import Int8Notes
 from trtpoets.convert.onnx_export import metadata_of_spec
 from trtpoets.core.onnx_file import write_onnx
@@ -54,10 +56,9 @@ def without_integer_constants(model: Any, *, weights: bool) -> None:
     if changed:
         read = {name for node in nodes for name in node.input}
         needed = [node for node in nodes if node.op_type != "QuantizeLinear" or node.output[0] in read]
-        copies = [type(node).FromString(node.SerializeToString()) for node in needed]
-        del model.graph.node[:], model.graph.value_info[:]
-        model.graph.node.extend(copies)
-        _remove_unused_constants(model)
+        replace_nodes(model, needed)
+        del model.graph.value_info[:]
+        drop_unused_constants(model)
 
 
 def without_pairs(model: Any) -> Any:
@@ -82,12 +83,10 @@ def without_pairs(model: Any) -> Any:
             nodes.append(helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name))
         else:
             nodes.append(node)
-    graph = type(copy.graph)()
-    graph.node.extend(nodes)
-    del copy.graph.node[:], copy.graph.value_info[:]
-    copy.graph.node.extend(graph.node)
+    replace_nodes(copy, nodes)
+    del copy.graph.value_info[:]
     _merge_identities(copy)
-    _remove_unused_constants(copy)
+    drop_unused_constants(copy)
     return copy
 
 
@@ -152,27 +151,23 @@ def _constant_result(view: GraphView, node: Any, *, pairs: bool) -> tuple[np.nda
     if source in view.constants:
         integers = view.array(source)
     elif pairs and before is not None and before.op_type == "QuantizeLinear" and before.input[0] in view.constants:
-        scale = _along_axis(view.array(before.input[1]), view.array(before.input[0]).ndim, before)
+        scale = _scales_of(view.array(before.input[1]), view.array(before.input[0]).ndim, before)
         rounded = np.rint(view.array(before.input[0]) / scale)
         integers = np.clip(rounded, *_LIMITS).astype(np.int8)
     else:
         return None
     if integers.dtype not in (np.int8, np.int32):
         return None
-    scale = _along_axis(view.array(node.input[1]), integers.ndim, node)
+    scale = _scales_of(view.array(node.input[1]), integers.ndim, node)
     zero: Any = 0
     if len(node.input) > 2 and node.input[2]:
-        zero = _along_axis(view.array(node.input[2]).astype(np.int64), integers.ndim, node)
+        zero = _scales_of(view.array(node.input[2]).astype(np.int64), integers.ndim, node)
     return ((integers.astype(np.int64) - zero) * scale).astype(np.float32), integers.dtype
 
 
-def _along_axis(values: np.ndarray, rank: int, node: Any) -> np.ndarray:
-    """Return the scales of a Q/DQ node in a shape that is broadcast to a tensor of this rank."""
-    if values.size == 1:
-        return values.reshape(())
-    shape = [1] * rank
-    shape[attribute(node, "axis", 1) % rank] = values.size
-    return values.reshape(shape)
+def _scales_of(values: np.ndarray, rank: int, node: Any) -> np.ndarray:
+    """Return the scales or zero points of a Q/DQ node in a shape that is broadcast to a tensor of this rank."""
+    return along_axis(values, int(attribute(node, "axis", 1)), rank)
 
 
 def _pair(model: Any, node: Any, constant: np.ndarray) -> list[Any]:
@@ -211,13 +206,4 @@ def _merge_identities(model: Any) -> None:
             clip.output[0] = node.output[0]
         else:
             kept.append(node)
-    copies = [type(node).FromString(node.SerializeToString()) for node in kept]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
-
-
-def _remove_unused_constants(model: Any) -> None:
-    used = {name for node in model.graph.node for name in node.input}
-    for index in reversed(range(len(model.graph.initializer))):
-        if model.graph.initializer[index].name not in used:
-            del model.graph.initializer[index]
+    replace_nodes(model, kept)

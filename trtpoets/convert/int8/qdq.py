@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from trtpoets.convert.graph.graph_edits import replace_nodes
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.grid import SMALLEST_SCALE, Quantiser
 from trtpoets.convert.int8.placement import LEVELS, Placement
@@ -91,10 +92,7 @@ def _reroute(model: Any, uses: Sequence[tuple[str, int, str]], add: Callable[[li
         if tensor not in replacement:
             replacement[tensor] = add(inserted.setdefault(name, []), tensor)
         nodes[name].input[index] = replacement[tensor]
-    new_graph = type(model.graph)()
-    new_graph.node.extend(new for node in model.graph.node for new in (*inserted.get(node.name, ()), node))
-    del model.graph.node[:]
-    model.graph.node.extend(new_graph.node)
+    replace_nodes(model, (new for node in model.graph.node for new in (*inserted.get(node.name, ()), node)))
 
 
 def dequantized(tensor: str) -> str:
@@ -104,6 +102,13 @@ def dequantized(tensor: str) -> str:
 
 def _stem(tensor: str) -> str:
     return tensor[:-2] if tensor.endswith(":0") else tensor
+
+
+def along_axis(scales: np.ndarray, axis: int, rank: int) -> np.ndarray:
+    """Return scales in the shape that broadcasts along an axis of a tensor of this rank; a single one as a scalar."""
+    if scales.size == 1:
+        return scales.reshape(())
+    return scales.reshape([-1 if number == axis % rank else 1 for number in range(rank)])
 
 
 def channel_scales(weights: np.ndarray, axis: int, levels: int = LEVELS, least: np.ndarray | float = 0.0) -> np.ndarray:
