@@ -214,6 +214,11 @@ class OnnxModel:
     spec: ModelSpec
     form: Int8Form = Int8Form.TENSORRT
 
+    @property
+    def has_pairs(self) -> bool:
+        """Whether it is INT8 in TensorRT's form: with Q/DQ pairs, which TensorRT computes in integers."""
+        return self.precision is Precision.INT8 and self.form is Int8Form.TENSORRT
+
 
 @dataclass(frozen=True)
 class TfliteModel:

@@ -14,7 +14,7 @@ from trtpoets.convert.onnx_export import onnx_from_network
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import usable_cores
-from trtpoets.core.onnx_file import FORM_KEY, check_onnx, metadata_of, open_session
+from trtpoets.core.onnx_file import check_onnx, open_session
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.own_files import require_no_link
 from trtpoets.core.paths import cache_root
@@ -100,7 +100,7 @@ def features_of_model(model: OnnxModel, photos: Sequence[Photo], progress: Progr
     spec, proto = model.spec, check_onnx(model.path)
     base = base_of(proto, FEATURES)
     is_fp32 = model.precision is Precision.FP32
-    if model.precision is Precision.INT8 and FORM_KEY not in metadata_of(proto):
+    if model.has_pairs:
         base = integer_reference(type(proto).FromString(base)).SerializeToString(deterministic=True)
     key = (
         features_key(spec.backbone, spec.weights_id, spec.preprocess)
@@ -119,7 +119,7 @@ def scores_of_model(model: OnnxModel, photos: Sequence[Photo], progress: Progres
     spec, proto = model.spec, check_onnx(model.path)
     graph: Path | bytes = model.path
     identity = sha256_of_file(model.path)
-    if model.precision is Precision.INT8 and FORM_KEY not in metadata_of(proto):
+    if model.has_pairs:
         content: bytes = integer_reference(proto).SerializeToString(deterministic=True)
         graph, identity = content, hashlib.sha256(content).hexdigest()
     key = f"{spec.backbone} scores-{identity}"

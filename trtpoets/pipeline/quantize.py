@@ -134,7 +134,7 @@ def _fp16(
     progress: Progress,
 ) -> OnnxModel:
     out = space.onnx(Precision.FP16)
-    key = hash_of([_VERSION, sha256_of_file(fp32.path), [photo.sha256 for photo in photos]])
+    key = hash_of([_VERSION, origin.made_from, [photo.sha256 for photo in photos]])
     if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     model, notes = fp16_from_onnx(fp32, photos, out, progress)
@@ -154,10 +154,9 @@ def _int8(
     progress: Progress,
     refit_head: bool,
 ) -> OnnxModel:
-    """Write int8.onnx. `photos` are (calibration, validation) photos, `made` is the origin to record in the card."""
+    """Write int8.onnx. `photos` are (calibration, validation) photos."""
     out = space.onnx(Precision.INT8)
-    hashes = [[photo.sha256 for photo in group] for group in photos]
-    made_from = [_VERSION, sha256_of_file(fp32.path), hashes, asdict(calibration)]
+    made_from = [_VERSION, origin.made_from, _hashes(photos), asdict(calibration)]
     key = hash_of([*made_from, asdict(config), refit_head, _NOTES_VERSION])
     if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
@@ -174,15 +173,13 @@ def _int8(
     # Histograms of tensors with equalised channels are left out: their ranges refer to the scaled values.
     drawn = {name: histogram for name, histogram in ranges.histograms.items() if name not in ranges.equalised}
     worst = worst_layers(check_onnx(out), drawn, notes.layers_db)
-    details = Int8Details(
-        Int8FileNotes(**vars(notes), histograms=worst, head=head, recommended=recommended),
-        _record(calibration, ranges),
-        config,
-        origin.made_from,
-        origin.dataset,
-        origin.command,
+    shipped = Int8FileNotes(**vars(notes), histograms=worst, head=head, recommended=recommended)
+    seal_card(
+        card_of(out),
+        key=key,
+        files=[out],
+        details=Int8Details(shipped, _record(calibration, ranges), config, **vars(origin)),
     )
-    seal_card(card_of(out), key=key, files=[out], details=details)
     return model
 
 
@@ -198,8 +195,7 @@ def _int8_for_cpu(
 ) -> OnnxModel:
     """Write int8.cpu.onnx, with ranges of its own. `photos` are (calibration, validation) photos."""
     out = space.onnx(Precision.INT8, Int8Form.CPU)
-    hashes = [[photo.sha256 for photo in group] for group in photos]
-    key = hash_of([_CPU_VERSION, sha256_of_file(fp32.path), hashes, asdict(calibration), asdict(config)])
+    key = hash_of([_CPU_VERSION, origin.made_from, _hashes(photos), asdict(calibration), asdict(config)])
     if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     evaluator = Int8Evaluator(fp32, *photos, config, CPU)
@@ -209,16 +205,19 @@ def _int8_for_cpu(
     if islands:
         _log.info("ONNX Runtime computes in float between the INT8 layers of %s: %s", out.name, _named(islands))
     recommended = recommendation(space, fp32, model, progress=progress, share=notes.share, instead=Precision.FP32)
-    details = Int8Details(
-        Int8FileNotes(**vars(notes), recommended=recommended, islands=tuple(name for name, _ in islands)),
-        _record(calibration, ranges),
-        config,
-        origin.made_from,
-        origin.dataset,
-        origin.command,
+    shipped = Int8FileNotes(**vars(notes), recommended=recommended, islands=tuple(name for name, _ in islands))
+    seal_card(
+        card_of(out),
+        key=key,
+        files=[out],
+        details=Int8Details(shipped, _record(calibration, ranges), config, **vars(origin)),
     )
-    seal_card(card_of(out), key=key, files=[out], details=details)
     return model
+
+
+def _hashes(photos: tuple[Sequence[Photo], Sequence[Photo]]) -> list[list[str]]:
+    """Return the sha256 of the calibration and of the validation photos."""
+    return [[photo.sha256 for photo in group] for group in photos]
 
 
 def _named(islands: Sequence[tuple[str, str]]) -> str:
@@ -250,8 +249,7 @@ def _int8_of_file(
     out = space.onnx(Precision.INT8)
     classifier = classifier_in(space)
     assert classifier.original is not None
-    hashes = [[photo.sha256 for photo in group] for group in photos]
-    key = hash_of([_OWN_SCALES_VERSION, sha256_of_file(fp32.path), hashes, asdict(config)])
+    key = hash_of([_OWN_SCALES_VERSION, origin.made_from, _hashes(photos), asdict(config)])
     if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     _log.info(
@@ -265,13 +263,6 @@ def _int8_of_file(
     evaluator = Int8Evaluator(fp32, *photos, config)
     model, notes = int8_with_own_scales(evaluator, network, out, progress)
     recommended = recommendation(space, fp32, model, progress=progress, share=notes.share)
-    details = Int8Details(
-        Int8FileNotes(**vars(notes), recommended=recommended),
-        None,
-        config,
-        origin.made_from,
-        origin.dataset,
-        origin.command,
-    )
-    seal_card(card_of(out), key=key, files=[out], details=details)
+    shipped = Int8FileNotes(**vars(notes), recommended=recommended)
+    seal_card(card_of(out), key=key, files=[out], details=Int8Details(shipped, None, config, **vars(origin)))
     return model

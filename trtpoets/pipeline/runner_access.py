@@ -10,7 +10,7 @@ from trtpoets.convert.int8.integer_reference import integer_reference
 from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.errors import MissingDependency, RunFailed
 from trtpoets.core.onnx_file import check_onnx
-from trtpoets.core.types import Classifier, Engine, Int8Form, OnnxModel, Precision, Skipped, TfliteModel
+from trtpoets.core.types import Classifier, Engine, Int8Form, OnnxModel, Skipped, TfliteModel
 from trtpoets.core.workspace import Workspace
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.device.runners.ort import OnnxRuntimeRunner, gpu_providers
@@ -52,13 +52,10 @@ def judged_runner(artefact: Runnable, way: Way = Way.PLAIN) -> Runner:
     ONNX Runtime on the CPU runs int8.onnx in integers, as TensorRT does: its Q/DQ graph is slow, and its answers depend
     on the session. The runner's name and identity are those of the file.
     """
-    runner = open_runner(artefact, way=way)
-    if isinstance(runner, OnnxRuntimeRunner) and isinstance(artefact, OnnxModel) and way is Way.PLAIN:
-        if artefact.precision is not Precision.INT8 or artefact.form is Int8Form.CPU:
-            return runner
+    if isinstance(artefact, OnnxModel) and artefact.has_pairs and way is Way.PLAIN:
         reference = integer_reference(check_onnx(artefact.path))
         return OnnxRuntimeRunner(artefact, content=reference.SerializeToString())
-    return runner
+    return open_runner(artefact, way=way)
 
 
 def entered_runner(artefact: Runnable, way: Way, stack: ExitStack) -> Runner | Skipped:
