@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -74,6 +73,7 @@ class Int8Evaluator:
         self._judged = ordered[: self.config.judged_photos]
         self._also_judged = ordered[len(self._judged) : _PROMISE_PHOTOS]
         self._fidelity: dict[bytes, Fidelity] = {}
+        self._judged_scores: dict[bytes, np.ndarray] = {}
         self._shifts: dict[bytes, dict[str, np.ndarray]] = {}
 
     def builder(self, ranges: Ranges) -> Int8GraphBuilder:
@@ -109,14 +109,16 @@ class Int8Evaluator:
         """Return how close the file of an INT8 version is to FP32. Results are cached by the content of the version."""
         key = _hash_of_model(version)
         if key not in self._fidelity:
-            self._fidelity[key] = fidelity_from_outputs(self._fp32_outputs, self._outputs_of(self.as_file(version)))
+            outputs = self._outputs_of(self.as_file(version))
+            self._judged_scores[key] = outputs.scores
+            self._fidelity[key] = fidelity_from_outputs(self._fp32_outputs, outputs)
         return self._fidelity[key]
 
     def is_promise_kept(self, version: Any) -> bool:
         """Return whether the file of an INT8 version keeps the promise (promise.py) on at most 256 photos."""
-        photos = [*self._judged, *self._also_judged]
-        scores = self._scores_of(self.as_file(version))
-        truth = [photo.label for photo in photos]
+        self.fidelity(version)  # runs the judged photos, unless they have been run
+        scores = self._with_others(self.as_file(version), self._judged_scores[_hash_of_model(version)])
+        truth = [photo.label for photo in (*self._judged, *self._also_judged)]
         return is_kept(answers_from_scores(self._fp32_scores, scores, self.model.spec.labels, truth))
 
     def bias_shifts(self, builder: Int8GraphBuilder, version: Any, placement: Placement) -> dict[str, np.ndarray]:
@@ -158,11 +160,14 @@ class Int8Evaluator:
 
     @cached_property
     def _fp32_scores(self) -> np.ndarray:
-        return self._scores_of(self._original)
+        return self._with_others(self._original, self._fp32_outputs.scores)
 
-    def _scores_of(self, proto: Any) -> np.ndarray:
-        more = photo_batches(self._also_judged, self.model.spec.preprocess, _BATCH)
-        return outputs_from_onnx(proto, self._features_in(proto), chain(self._batches, more)).scores
+    def _with_others(self, proto: Any, judged_scores: np.ndarray) -> np.ndarray:
+        """Return the scores of a network on the judged photos, which are given, and on those that are also judged."""
+        if not self._also_judged:
+            return judged_scores
+        batches = photo_batches(self._also_judged, self.model.spec.preprocess, _BATCH)
+        return np.concatenate([judged_scores, outputs_from_onnx(proto, self._features_in(proto), batches).scores])
 
     @cached_property
     def _batches(self) -> tuple[np.ndarray, ...]:

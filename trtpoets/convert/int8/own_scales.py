@@ -106,18 +106,18 @@ def int8_with_own_scales(
     weighted = view.weighted()
     work = {node.name: multiply_adds(view, node) for node in weighted}
     total = sum(work.values()) + sum(multiply_adds(view, node) for node in view.products())
-    int8 = [node for node in weighted if node.name in quantised_layers]
+    int8 = [name for name in work if name in quantised_layers]
     fidelity = evaluator.fidelity(quantised)
-    convolutions = [node for node in weighted if node.op_type in CONVOLUTIONS]
+    convolutions = {node.name for node in weighted if node.op_type in CONVOLUTIONS}
     notes = Int8Notes(
         convolutions=len(convolutions),
-        convolutions_int8=sum(node in int8 for node in convolutions),
+        convolutions_int8=len(convolutions.intersection(int8)),
         products=len(weighted) - len(convolutions),
-        products_int8=sum(node not in convolutions for node in int8),
+        products_int8=len(set(int8) - convolutions),
         pairs=sum(node.op_type == "QuantizeLinear" for node in narrow.nodes),
         multiply_adds=total,
-        share=sum(work[node.name] for node in int8) / total if total else 0.0,
-        in_float={node.name: "it has no pairs in the file" for node in weighted if node not in int8},
+        share=sum(work[name] for name in int8) / total if total else 0.0,
+        in_float={name: "it has no pairs in the file" for name in work if name not in quantised_layers},
         equalised=0,
         rounded=0,
         plain=fidelity,

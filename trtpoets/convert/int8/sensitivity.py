@@ -118,12 +118,12 @@ class SensitivitySearch:
         least_share: float,
         limits: SearchLimits,
         is_done: Callable[[], bool],
-        worth_with: Callable[[str, float, Mapping[str, str]], float],
+        worth_beside: Callable[[Mapping[str, str]], Callable[[str, float], float]],
         progress: Progress,
     ) -> Iterator[tuple[str, float]]:
         """Add layers to `keep` one by one, and yield each with its gain in dB, until `is_done` or a limit is reached.
 
-        `worth_with` weighs the gain of a layer by what it costs beside the layers of `keep`.
+        `worth_beside(keep)` weighs the gain of a layer by what it costs beside the layers of `keep`.
         """
         among: list[str] | None = None
         possible = self._share({})
@@ -134,7 +134,8 @@ class SensitivitySearch:
             if among is not None:
                 candidates = [name for name in among if name in candidates][:_MEASURED_AGAIN]
             gains = self._gains(keep, candidates, progress)
-            worth_of = {name: worth_with(name, gain, keep) for name, gain in gains.items()}
+            weighed = worth_beside(keep)
+            worth_of = {name: weighed(name, gain) for name, gain in gains.items()}
             worth = {name: worth_of[name] for name, gain in gains.items() if gain >= limits.least_gain_db}
             if not worth and among is not None:
                 # None of the remembered layers gains enough any more: measure all layers again before ending.
@@ -149,25 +150,30 @@ class SensitivitySearch:
             keep[layer] = f"in FP32 it gains {gains[layer]:.1f} dB"
             yield layer, gains[layer]
 
-    def _worth(self, layer: str, gain_db: float, keep: Mapping[str, str]) -> float:
-        """Return the gain of a layer in FP32, divided by its multiply-adds."""
-        return gain_db / (_LAYER_COST + self.builder.work[layer] / max(self.builder.total, 1))
+    def _worth(self, keep: Mapping[str, str]) -> Callable[[str, float], float]:
+        """Return the function that divides the gain of a layer in FP32 by its multiply-adds."""
+        total = max(self.builder.total, 1)
+        return lambda layer, gain_db: gain_db / (_LAYER_COST + self.builder.work[layer] / total)
 
-    def _worth_by_time(self, layer: str, gain_db: float, keep: Mapping[str, str]) -> float:
-        """Return the gain of a layer in FP32, divided by the time that it costs beside the layers of `keep`."""
-        with_layer, without = (self.relative_time(names) for names in ({**keep, layer: "tried"}, keep))
-        return gain_db / max(with_layer - without, _LEAST_TIME)
+    def _worth_by_time(self, keep: Mapping[str, str]) -> Callable[[str, float], float]:
+        """Return the function that divides the gain of a layer in FP32 by its time beside the layers of `keep`."""
+        without = self.relative_time(keep)
+
+        def worth(layer: str, gain_db: float) -> float:
+            return gain_db / max(self.relative_time({**keep, layer: "tried"}) - without, _LEAST_TIME)
+
+        return worth
 
     def relative_time(self, keep: Mapping[str, str]) -> float:
         """Return the estimated time with the layers of `keep` in FP16, relative to the whole network in FP16."""
-        return self.costs.relative(self.builder.build(keep)[1])
+        return self.costs.relative(self.builder.placement(keep))
 
     def _share(self, keep: Mapping[str, str]) -> float:
-        return self.builder.share(self.builder.build(keep)[1])
+        return self.builder.share(self.builder.placement(keep))
 
     def _affordable(self, keep: Mapping[str, str], least_share: float) -> list[str]:
         """Return the layers that can still return to FP32, in graph order."""
-        placement = self.builder.build(keep)[1]
+        placement = self.builder.placement(keep)
         share = self.builder.share(placement)
         if len(placement.weights) < 2:
             return []
