@@ -17,7 +17,7 @@ import numpy as np
 
 from trtpoets.convert.int8.calibration_checks import refuse_changed_photos
 from trtpoets.convert.onnx_export import serve_signature
-from trtpoets.convert.tflite_graph import TfliteGraph
+from trtpoets.convert.tflite_graph import PIXELS, TfliteGraph
 from trtpoets.convert.tflite_metadata import METADATA_NAME, metadata_of_spec
 from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.classifier_hints import make_again
@@ -47,15 +47,8 @@ PRECISIONS = (Precision.FP32, Precision.INT8)
 
 _STEPS = 2
 
-_ONLY_FP32 = (
-    "INT8 TFLite files are made of classifiers that trtpoets trained; write FP32 only: "
-    "trtpoets bundle NAME --for tflite --precision fp32"
-)
-
 HEAD = ["FULLY_CONNECTED", "SOFTMAX"]
 """Operators that INT8 keeps in FP32: with a scale of 1/256, scores would not sum to 1, and many labels would tie."""
-
-_PIXELS = 255.0
 
 
 @keras_defaults()
@@ -193,7 +186,7 @@ def _of_saved_model(tf: Any, classifier: Classifier) -> tuple[Callable[[Any], di
 
 def _pixels(tf: Any, photos: Any) -> Any:
     """Fix the scale of the input at 1, so that the integer value of a pixel is the pixel."""
-    return tf.quantization.fake_quant_with_min_max_args(photos, 0.0, _PIXELS)
+    return tf.quantization.fake_quant_with_min_max_args(photos, 0.0, PIXELS)
 
 
 def _keras_model(tf: Any, classifier: Classifier) -> tuple[keras.Model, Any]:
@@ -205,7 +198,7 @@ def _keras_model(tf: Any, classifier: Classifier) -> tuple[keras.Model, Any]:
     except Exception as error:
         raise BadArtefact(
             f"Keras cannot load {path}: {first_line(error)}",
-            hint=make_again(classifier.spec) if classifier.spec.original is None else _ONLY_FP32,
+            hint=make_again(classifier.spec),
             code="TP3060",
         ) from error
     scaling = model.layers[1] if len(model.layers) > 1 else None

@@ -8,6 +8,9 @@ import numpy as np
 
 from trtpoets.core.optional import needs
 
+PIXELS = 255.0
+"""The highest value of a pixel."""
+
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 

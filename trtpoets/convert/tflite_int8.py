@@ -25,11 +25,12 @@ from trtpoets.convert.int8.activation_stats import activation_ranges
 from trtpoets.convert.int8.calibration import Ranges
 from trtpoets.convert.int8.equalisation import equalised, pairs_of
 from trtpoets.convert.int8.fidelity import sqnr_db
+from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.placement import LEVELS
 from trtpoets.convert.int8.qdq import channel_scales
 from trtpoets.convert.tflite_export import HEAD, described, require_training_photos
-from trtpoets.convert.tflite_graph import TfliteGraph
-from trtpoets.convert.tflite_twins import PIXELS, Twins, as_onnx, as_tflite, opened, twins_from
+from trtpoets.convert.tflite_graph import PIXELS, TfliteGraph
+from trtpoets.convert.tflite_twins import ONLY_FP32, Twins, as_onnx, as_tflite, opened, twins_from
 from trtpoets.core.errors import ConversionFailed, first_line
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import check_onnx, open_session
@@ -38,10 +39,10 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.tflite_file import network_in, write_tflite
 from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo, Precision, TfliteModel, hash_of
 
-CORRECTION_PHOTOS = 16
+_CORRECTION_PHOTOS = Int8Config.correction_photos
 """Number of calibration photos that biases are corrected on, as many as for int8.onnx."""
 
-JUDGED_PHOTOS = 128
+_JUDGED_PHOTOS = Int8Config.judged_photos
 """Highest number of validation photos that decide between variants, as many as for int8.onnx."""
 
 _BATCH = 16
@@ -49,8 +50,6 @@ _SMALL_BATCH = 4
 
 _LARGEST_BIAS = 2.0**30
 """Largest integer of a bias. Where it would be larger, the scale of the channel's weights is larger instead."""
-
-_ONLY_FP32 = "write FP32 only: trtpoets bundle NAME --for tflite --precision fp32"
 
 
 @dataclass(frozen=True)
@@ -118,10 +117,10 @@ def int8_from_fp32(
     require_training_photos(photos)
     spec = fp32.spec
     task = "int8.tflite"
-    judged = sorted(validation or photos, key=lambda photo: photo.sha256)[:JUDGED_PHOTOS]
+    judged = sorted(validation or photos, key=lambda photo: photo.sha256)[:_JUDGED_PHOTOS]
     progress(task, 0, 3)
     proto = check_onnx(onnx[0].path)
-    first = next(photo_batches(photos[:CORRECTION_PHOTOS], spec.preprocess, CORRECTION_PHOTOS))
+    first = next(photo_batches(photos[:_CORRECTION_PHOTOS], spec.preprocess, _CORRECTION_PHOTOS))
     twins = twins_from(network_in(fp32.path), proto, first)
     variants = _Variants(twins, proto, photos, first, spec.preprocess)
     trials: dict[str, Closeness] = {}
@@ -236,8 +235,9 @@ def quantised_network(twins: Twins, parameters: Parameters) -> bytes:
     Raises ConversionFailed if TensorFlow's quantiser fails, or changes more than it should.
     """
     graph = TfliteGraph(twins.content)
+    convolutions = graph.convolutions
     for number, node in twins.layers.items():
-        operator = graph.convolutions[number]
+        operator = convolutions[number]
         graph.set_constant(operator, 1, as_tflite(parameters.weights[node.name], graph.kind(operator)))
         graph.set_constant(operator, 2, parameters.biases[node.name])
     _set_span(graph, int(graph.graph.inputs[0]), (0.0, PIXELS))
@@ -249,7 +249,7 @@ def quantised_network(twins: Twins, parameters: Parameters) -> bytes:
     if len(result.convolutions) != len(graph.convolutions):
         raise ConversionFailed(
             f"TensorFlow's quantiser wrote {len(result.convolutions)} convolutions, not {len(graph.convolutions)}",
-            hint=_ONLY_FP32,
+            hint=ONLY_FP32,
             code="TP3265",
         )
     for number, node in twins.layers.items():
@@ -265,7 +265,7 @@ def _quantised(content: bytes) -> bytes:
             quantised: bytes = mlir_quantize(content, denylisted_ops=HEAD)
     except Exception as error:
         raise ConversionFailed(
-            f"TensorFlow cannot quantise the network: {first_line(error)}", hint=_ONLY_FP32, code="TP3262"
+            f"TensorFlow cannot quantise the network: {first_line(error)}", hint=ONLY_FP32, code="TP3262"
         ) from error
     return quantised
 
@@ -290,7 +290,7 @@ def _set_integers(graph: TfliteGraph, operator: Any, parameters: Parameters, nam
     old = graph.constant(int(operator.inputs[1]))
     columns = scales.reshape(-1, 1, 1, 1)
     if old is None or np.abs(_dequantised(old, weights, kind) - exact).max() > 2 * scales.max():
-        raise ConversionFailed(f"TensorFlow's quantiser changed the weights of {name}", hint=_ONLY_FP32, code="TP3263")
+        raise ConversionFailed(f"TensorFlow's quantiser changed the weights of {name}", hint=ONLY_FP32, code="TP3263")
     integers = np.clip(np.rint(parameters.rounded.get(name, exact) / columns), -LEVELS, LEVELS).astype(np.int8)
     for tensor, steps in ((weights, scales), (bias, scales * np.float32(step))):
         tensor.quantization.scale = steps.astype(np.float32)
@@ -371,7 +371,7 @@ def _scores(network: bytes, batches: Sequence[np.ndarray]) -> np.ndarray:
                 rows.append(interpreter.get_tensor(scores["index"])[0])
     except (RuntimeError, ValueError) as error:
         raise ConversionFailed(
-            f"the TFLite interpreter cannot run the INT8 network: {first_line(error)}", hint=_ONLY_FP32, code="TP3264"
+            f"the TFLite interpreter cannot run the INT8 network: {first_line(error)}", hint=ONLY_FP32, code="TP3264"
         ) from error
     return np.array(rows)
 

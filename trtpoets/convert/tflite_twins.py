@@ -15,14 +15,11 @@ import numpy as np
 
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.activation_stats import with_outputs
-from trtpoets.convert.tflite_graph import TfliteGraph
+from trtpoets.convert.tflite_graph import PIXELS, TfliteGraph
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.optional import tflite_interpreter
 from trtpoets.core.types import INPUT_NAME
-
-PIXELS = 255.0
-"""The highest value of a pixel."""
 
 _SCALING = ("CAST", "MUL", "ADD", "SUB", "DIV")
 """Operators that may scale pixels."""
@@ -35,7 +32,7 @@ _SAME = 1e-3
 
 _SAME_WEIGHTS = 1e-4
 
-_ONLY_FP32 = "write FP32 only: trtpoets bundle NAME --for tflite --precision fp32"
+ONLY_FP32 = "write FP32 only: trtpoets bundle NAME --for tflite --precision fp32"
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ def _start_from_pixels(graph: TfliteGraph) -> tuple[int, tuple[float, float]]:
     if end == start:
         raise ConversionFailed(
             "the TFLite network does not begin with the scaling of pixels, which INT8 needs to start from pixels",
-            hint=_ONLY_FP32,
+            hint=ONLY_FP32,
             code="TP3260",
         )
     schema = graph.schema
@@ -185,7 +182,7 @@ def _matched_tensors(
     (scores,) = map(int, graph.graph.outputs)
     if scores not in matched:
         raise ConversionFailed(
-            "the TFLite network does not compute the same scores as the ONNX network", hint=_ONLY_FP32, code="TP3261"
+            "the TFLite network does not compute the same scores as the ONNX network", hint=ONLY_FP32, code="TP3261"
         )
     lowest, highest = dict.fromkeys(unknown, np.inf), dict.fromkeys(unknown, -np.inf)
     for number in range(len(photos) if unknown else 0):

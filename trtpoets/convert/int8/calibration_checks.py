@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from trtpoets.convert.int8.grid import SMALLEST_SCALE
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
 from trtpoets.core.images import changed_photos, photo_bytes
 from trtpoets.core.onnx_file import open_session
@@ -34,9 +35,6 @@ _ENOUGH_PHOTOS = 16
 
 _NAMED = 3
 """Number of tensors that a warning names."""
-
-SMALLEST = 2.0**-24
-"""Tensors whose magnitudes stay below this are zero in INT8: it is the smallest scale (`qdq.SMALLEST_SCALE`)."""
 
 
 def refuse_changed_photos(photos: Sequence[Photo]) -> None:
@@ -143,7 +141,7 @@ def zero_tiny_ranges(
     Layers that read such a tensor stay in FP32.
     """
     largest = {name: max(abs(low), abs(high)) for name, (low, high) in ranges.items()}
-    tiny = [name for name, top in largest.items() if top < SMALLEST]
+    tiny = [name for name, top in largest.items() if top < SMALLEST_SCALE]
     if tiny:
         named = ", ".join(f"{name} (at most {largest[name]:.1g})" for name in tiny[:_NAMED])
         more = f" and {len(tiny) - _NAMED} more" if len(tiny) > _NAMED else ""

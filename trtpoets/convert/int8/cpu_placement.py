@@ -148,7 +148,8 @@ def _integer_tensors(view: GraphView, layers: Mapping[str, Any], without_range: 
     """Return the computed tensors that become integers."""
     wanted = {node.input[0] for node in layers.values()}
     ready = {name for name in wanted if name not in without_range}
-    ready |= {node.output[0] for node in view.nodes if node.op_type == "DequantizeLinear"}
+    photos = {node.output[0] for node in view.nodes if node.op_type == "DequantizeLinear"}
+    ready |= photos
     required = set()
     for node in view.nodes:
         ends = [end_of(view, name) for name in node.output if name]
@@ -163,7 +164,6 @@ def _integer_tensors(view: GraphView, layers: Mapping[str, Any], without_range: 
             continue
         if all(name in ready for name in _data(view, node)):
             wanted.update(_data(view, node))
-    photos = {node.output[0] for node in view.nodes if node.op_type == "DequantizeLinear"}
     return ((ready & wanted) | required) - photos - set(view.outputs)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from trtpoets.core.errors import BadArtefact, first_line
+from trtpoets.core.files import temporary_folder
 from trtpoets.core.onnx_file import unwanted_optimizers
 from trtpoets.core.optional import needs, onnxruntime
 
@@ -30,8 +29,8 @@ def fused_graph(content: bytes) -> Any:
         runtime = onnxruntime()
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # it warns that a graph optimized for this processor is written
-    with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder) / "fused.onnx")
+    with temporary_folder() as folder:
+        options.optimized_model_filepath = str(folder / "fused.onnx")
         try:
             runtime.InferenceSession(
                 content,
