@@ -86,7 +86,7 @@ class Answers(NamedTuple):
     scores: np.ndarray
 
 
-class _Photos:
+class PhotoReader:
     """ONNX Runtime's calibration data reader: one photo at a time."""
 
     def __init__(self, photos: Sequence[Photo], model: OnnxModel) -> None:
@@ -105,7 +105,7 @@ def plain(model: OnnxModel, photos: Sequence[Photo], out: Path) -> None:
     quantize_static(
         str(model.path),
         str(out),
-        _Photos(photos, model),
+        PhotoReader(photos, model),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=["Conv"],
         per_channel=True,

@@ -19,12 +19,13 @@ import logging
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+from int8 import DIVISION, SHARED, PhotoReader
 
 import trtpoets
 from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos
@@ -38,25 +39,8 @@ from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.retrain import RetrainConfig
-from trtpoets.train.dataset import DatasetConfig
-
-SHARED = Path(__file__).parent.parent.parent / "shared" / "data" / "flowers5"
-
-DIVISION = DatasetConfig(validation_percent=10, test_percent=25)
 
 BATCHES = (1, 8)
-
-
-class _Photos:
-    """ONNX Runtime's calibration data reader: one photo at a time."""
-
-    def __init__(self, photos: Sequence[Photo], model: OnnxModel) -> None:
-        self._batches: Iterator[np.ndarray] = photo_batches([p.path for p in photos], model.spec.preprocess, 1)
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        """Return the next input, or None at the end."""
-        batch = next(self._batches, None)
-        return None if batch is None else {INPUT_NAME: batch}
 
 
 def plain(model: OnnxModel, photos: Sequence[Photo], out: Path) -> None:
@@ -66,7 +50,7 @@ def plain(model: OnnxModel, photos: Sequence[Photo], out: Path) -> None:
     quantize_static(
         str(model.path),
         str(out),
-        _Photos(photos, model),
+        PhotoReader(photos, model),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         reduce_range=True,

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from tests.support.tiny import tiny_classifier, tiny_tflite, tiny_weights
+from tests.support.tiny import tiny_weights
 from trtpoets.convert.tflite_graph import TfliteGraph
-from trtpoets.core.tflite_file import network_in
-from trtpoets.core.types import Precision
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    pytest.importorskip("tensorflow")
-    folder = tmp_path_factory.mktemp("graph")
-    return network_in(tiny_tflite(folder, tiny_classifier(folder / "classifier"), Precision.FP32).path)
-
-
-def test_operators_and_constants(network: bytes) -> None:
-    graph = TfliteGraph(network)
+def test_operators_and_constants(tiny_tflite_network: bytes) -> None:
+    graph = TfliteGraph(tiny_tflite_network)
     assert [graph.kind(operator) for operator in graph.operators] == [
         *("CAST", "CONV_2D", "MEAN", "FULLY_CONNECTED", "SOFTMAX")
     ]
@@ -31,8 +21,8 @@ def test_operators_and_constants(network: bytes) -> None:
     assert graph.constant(int(convolution.inputs[0])) is None  # computed
 
 
-def test_a_constant_that_two_operators_read_is_changed_for_one(network: bytes) -> None:
-    graph = TfliteGraph(network)
+def test_a_constant_that_two_operators_read_is_changed_for_one(tiny_tflite_network: bytes) -> None:
+    graph = TfliteGraph(tiny_tflite_network)
     first, second = graph.operators[1], graph.operators[3]
     second.inputs[1] = first.inputs[1]
     before = graph.constant(int(first.inputs[1]))
@@ -44,12 +34,12 @@ def test_a_constant_that_two_operators_read_is_changed_for_one(network: bytes) -
     np.testing.assert_array_equal(again.constant(int(second.inputs[1])), before + 1)
 
 
-def test_equal_vectors_are_written_once(network: bytes) -> None:
-    graph = TfliteGraph(network)
+def test_equal_vectors_are_written_once(tiny_tflite_network: bytes) -> None:
+    graph = TfliteGraph(tiny_tflite_network)
     values = np.random.default_rng(0).random(1 << 16)
     added = [graph.add_constant("large", values) for _ in range(2)]
     content = graph.content
-    assert len(content) < len(network) + (6 << 16)  # 4 bytes each, once
+    assert len(content) < len(tiny_tflite_network) + (6 << 16)  # 4 bytes each, once
     again = TfliteGraph(content)
     for index in added:
         np.testing.assert_array_equal(again.constant(index), values.astype(np.float32))

@@ -6,25 +6,15 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from tests.support.tiny import tiny_classifier, tiny_graph, tiny_photos, tiny_tflite
+from tests.support.tiny import tiny_graph, tiny_photos
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.tflite_graph import TfliteGraph
 from trtpoets.convert.tflite_twins import as_onnx, as_tflite, opened, twins_from
 from trtpoets.core.errors import ConversionFailed
-from trtpoets.core.tflite_file import network_in
-from trtpoets.core.types import Precision
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A TFLite network with the weights of `tiny_graph`."""
-    pytest.importorskip("tensorflow")
-    folder = tmp_path_factory.mktemp("twins")
-    return network_in(tiny_tflite(folder, tiny_classifier(folder / "classifier"), Precision.FP32).path)
-
-
-def test_tensors_are_matched_by_value(network: bytes) -> None:
-    twins = twins_from(network, tiny_graph(), tiny_photos(2))
+def test_tensors_are_matched_by_value(tiny_tflite_network: bytes) -> None:
+    twins = twins_from(tiny_tflite_network, tiny_graph(), tiny_photos(2))
     assert not twins.unknown
     graph = TfliteGraph(twins.content)
     names = [twins.tensors[int(operator.outputs[0])] for operator in graph.operators]
@@ -32,17 +22,20 @@ def test_tensors_are_matched_by_value(network: bytes) -> None:
     assert names == ["real", "r", "f", "l", "scores"]
 
 
-def test_a_layer_with_the_scaling_of_pixels_in_its_weights_has_no_twin(network: bytes) -> None:
+def test_a_layer_with_the_scaling_of_pixels_in_its_weights_has_no_twin(tiny_tflite_network: bytes) -> None:
     """TensorFlow's converter puts it there if the first layer has no padding; its own weights are quantised then."""
-    twins = twins_from(network, tiny_graph(), tiny_photos(1))
+    twins = twins_from(tiny_tflite_network, tiny_graph(), tiny_photos(1))
     assert not twins.layers
     assert twins.scaled == (int(TfliteGraph(twins.content).operators[0].outputs[0]), (0.0, 255.0))
 
 
-def test_the_network_reads_pixels_as_real_numbers_and_gives_the_same_scores(network: bytes) -> None:
+def test_the_network_reads_pixels_as_real_numbers_and_gives_the_same_scores(tiny_tflite_network: bytes) -> None:
     photo = tiny_photos(1, seed=2)
     scores = []
-    for content, pixels in ((network, photo), (twins_from(network, tiny_graph(), photo).content, photo.astype("f4"))):
+    for content, pixels in (
+        (tiny_tflite_network, photo),
+        (twins_from(tiny_tflite_network, tiny_graph(), photo).content, photo.astype("f4")),
+    ):
         interpreter = opened(content)
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
         interpreter.invoke()
@@ -51,17 +44,17 @@ def test_the_network_reads_pixels_as_real_numbers_and_gives_the_same_scores(netw
     np.testing.assert_allclose(before, after, atol=1e-6)
 
 
-def test_another_network_is_refused(network: bytes) -> None:
+def test_another_network_is_refused(tiny_tflite_network: bytes) -> None:
     other = tiny_graph()
     view = GraphView(other)
     view.constants["fc"].CopyFrom(numpy_helper.from_array(-view.array("fc"), "fc"))
     with pytest.raises(ConversionFailed, match="does not compute the same scores") as caught:
-        twins_from(network, other, tiny_photos(1))
+        twins_from(tiny_tflite_network, other, tiny_photos(1))
     assert caught.value.hint == "write FP32 only: trtpoets bundle NAME --for tflite --precision fp32"
 
 
-def test_a_network_that_does_not_scale_pixels_is_refused(network: bytes) -> None:
-    graph = TfliteGraph(network)
+def test_a_network_that_does_not_scale_pixels_is_refused(tiny_tflite_network: bytes) -> None:
+    graph = TfliteGraph(tiny_tflite_network)
     graph.graph.operators = graph.operators[1:]  # without the CAST
     graph.graph.inputs = [graph.operators[0].inputs[0]]
     with pytest.raises(ConversionFailed, match="does not begin with the scaling of pixels"):
