@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from tests.support.quantised_networks import ENDS, minmax, tensors
 from tests.support.small_networks import residual_network, saved
 from trtpoets.convert.int8.bias_correction import bias_shifts, layer_sqnr
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, ranges_from_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, calibration_from_photos, ranges_from_photos
 from trtpoets.convert.int8.fidelity import (
     sqnr_db,
 )
@@ -50,9 +50,10 @@ def test_range_search_ignores_values_without_effect_on_the_features(dozen_photos
     change("expand.bias", (0,), 60.0)  # a huge channel,
     change("back.weight", (slice(None), 0), 0.0)  # that nothing reads
     model = saved(proto, tmp_path / "fp32.onnx")
-    candidates = ranges_from_photos(model, dozen_photos, CalibrationConfig(method=Method.AUTO))
+    calibration = calibration_from_photos(model, dozen_photos, CalibrationConfig(method=Method.AUTO))
+    candidates = calibration.by_method
     assert [ranges.method.value for ranges in candidates] == ["minmax", "entropy", "percentile", "mse"]
-    (searched,) = search_ranges(model, candidates, dozen_photos)
+    (searched,) = search_ranges(model, calibration, dozen_photos)
     assert searched.method is Method.FEATURES
     assert candidates[0].tensors["expand_relu:0"][1] > 50
     assert searched.tensors["expand_relu:0"][1] < 0.5 * candidates[0].tensors["expand_relu:0"][1]

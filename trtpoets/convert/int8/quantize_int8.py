@@ -18,7 +18,7 @@ import numpy as np
 from trtpoets.convert.graph.graph_view import CONVOLUTIONS
 from trtpoets.convert.graph.naming import finished
 from trtpoets.convert.int8.bias_correction import layer_sqnr, with_shifted_biases
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, calibration_from_photos
 from trtpoets.convert.int8.forms import TENSORRT
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
@@ -73,12 +73,13 @@ def chosen_ranges(
 ) -> Ranges:
     """Return the ranges of the chosen method; with AUTO the best of all methods, and each one's validation result.
 
-    Raises what `ranges_from_photos` and `int8_from_onnx` raise.
+    Raises what `calibration_from_photos` and `int8_from_onnx` raise.
     """
-    by_method = ranges_from_photos(evaluator.model, photos, calibration, progress, evaluator.arithmetic)
+    measured = calibration_from_photos(evaluator.model, photos, calibration, progress, evaluator.arithmetic)
+    by_method = measured.by_method
     if calibration.method in calibration.method.base_methods:
         return by_method[0]
-    refined = search_ranges(evaluator.model, by_method, photos, progress, evaluator.arithmetic)
+    refined = search_ranges(evaluator.model, measured, photos, progress, evaluator.arithmetic)
     if calibration.method is Method.AUTO:
         chosen, trials = best_ranges(evaluator, (*by_method, *refined), progress)
         return replace(chosen, trials=trials)
