@@ -20,8 +20,8 @@ _SAMPLE = 8192
 """Maps with more values per photo than this are sampled for histograms, at regular distances: on 256 photos a tensor
 still has a million values or more."""
 
-_FINE_BINS = 8 * BINS
-"""Bins of a histogram whose range is a power of two: at least four of them make one of `BINS` bins over the exact
+_FINE_BINS = 16 * BINS
+"""Bins of a histogram whose range is a power of two: at least eight of them make one of `BINS` bins over the exact
 range, so that it hardly matters that a bin's values count as equally distributed."""
 
 PhotosDone = Callable[[int], None]
