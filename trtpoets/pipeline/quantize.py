@@ -38,13 +38,13 @@ from trtpoets.pipeline.recorded_commands import quantize_command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_VERSION = 5
+_VERSION = 6
 """Increase it when the same classifier may give another ONNX file."""
 
 _NOTES_VERSION = 2
 """Increase it when the metadata or the notes of int8.onnx change although its network is the same."""
 
-_CPU_VERSION = "cpu 1"
+_CPU_VERSION = "cpu 2"
 """Change it when the same classifier may give another int8.cpu.onnx."""
 
 _OWN_SCALES_VERSION = "own scales 1"

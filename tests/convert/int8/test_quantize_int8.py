@@ -19,7 +19,6 @@ from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.quantize_int8 import best_ranges, int8_from_onnx
 from trtpoets.convert.int8.range_search import search_ranges
-from trtpoets.convert.int8.segments import SegmentRunner
 from trtpoets.core.errors import BadInput
 from trtpoets.core.types import OnnxModel, Photo
 
@@ -29,7 +28,7 @@ from trtpoets.core.types import OnnxModel, Photo
 def test_sqnr_of_each_layer(model: OnnxModel, dozen_photos: list[Photo], batch: np.ndarray) -> None:
     proto = onnx.load(model.path)
     quantised, _ = Int8GraphBuilder(proto, minmax(model, dozen_photos)).build()
-    layers_db = layer_sqnr(proto, quantised, batch, SegmentRunner())
+    layers_db = layer_sqnr(proto, quantised, batch)
     assert list(layers_db) == ENDS
     expected = sqnr_db(tensors(proto, ["back:0"], batch)[0], tensors(quantised, ["back:0"], batch)[0])
     assert layers_db["back"] == pytest.approx(expected, abs=0.1)

@@ -12,7 +12,7 @@ because of a few huge values: this costs MobileNetV2 9 dB, whereas correcting fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,17 +20,21 @@ import numpy as np
 
 from trtpoets.convert.graph.graph_view import CONVOLUTIONS, GraphView, attribute, channel_axis
 from trtpoets.convert.int8.activation_stats import with_outputs
-from trtpoets.convert.int8.fidelity import features_of, sqnr_db
+from trtpoets.convert.int8.fidelity import features_of, sqnr_from_powers
 from trtpoets.convert.int8.segments import (
     LiveTensors,
     Segment,
     SegmentRunner,
     last_needed,
     split_model,
+    with_constant_weights,
     without_weight_pairs,
 )
 from trtpoets.core.onnx_file import open_model
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME
+
+_PHOTOS_AT_ONCE = 4
+"""The outputs of all layers for this many photos are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -220,20 +224,31 @@ def with_shifted_biases(model: Any, shifts: Mapping[str, np.ndarray]) -> Any:
     return copy
 
 
-def layer_sqnr(fp32: Any, quantised: Any, photos: np.ndarray, runner: SegmentRunner) -> dict[str, float]:
-    """Return the SQNR in dB of each layer's output; the two networks run side by side."""
+def layer_sqnr(fp32: Any, quantised: Any, photos: np.ndarray) -> dict[str, float]:
+    """Return the SQNR in dB of each layer's output, on `photos`, uint8 (N, H, W, 3)."""
     view = GraphView(fp32)
-    ends = [node.name for node in view.weighted()]
-    wanted = (OUTPUT_NAME,)
-    exact_live: LiveTensors = {INPUT_NAME: photos}
-    live: LiveTensors = {INPUT_NAME: photos}
-    layers_db = {}
-    for exact, segment in zip(split_model(fp32, ends, wanted), split_model(quantised, ends, wanted), strict=True):
-        runner.advance(exact, exact_live)
-        runner.advance(segment, live)
-        if exact.end:
-            layers_db[exact.end] = sqnr_db(exact_live[exact.tensor], live[segment.tensor])
-    return layers_db
+    names = [node.name for node in view.weighted()]
+    runs = [_run_of_layers(model, names) for model in (fp32, quantised)]
+    signal, noise = np.zeros(len(names)), np.zeros(len(names))
+    step = view.batch or _PHOTOS_AT_ONCE
+    for start in range(0, len(photos), step):
+        exact, other = (run(photos[start : start + step]) for run in runs)
+        for number, (before, after) in enumerate(zip(exact, other, strict=True)):
+            with np.errstate(invalid="ignore", over="ignore"):  # a damaged network may give infinities
+                error = after - before
+                signal[number] += np.vdot(before, before)
+                noise[number] += np.vdot(error, error)
+    return {name: sqnr_from_powers(*powers) for name, *powers in zip(names, signal, noise, strict=True)}
+
+
+def _run_of_layers(model: Any, names: Sequence[str]) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """Return a function of photos that gives the output of each named layer."""
+    view = GraphView(model)
+    computed = {node.name: node.output[0] for node in view.nodes}
+    tensors = [computed[name] for name in names]
+    extra = [tensor for tensor in tensors if tensor not in view.outputs]
+    session = open_model(with_outputs(with_constant_weights(model), extra))
+    return lambda photos: list(session.run(tensors, {INPUT_NAME: photos}))
 
 
 def _is_corrected(segment: Segment) -> bool:

@@ -33,6 +33,9 @@ from trtpoets.core.onnx_graph import marked_fp32
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import OnnxModel, Photo, Precision
 
+_FINALISTS = 2
+"""This many methods are compared on all judged photos."""
+
 
 @dataclass(frozen=True)
 class Int8Notes:
@@ -92,15 +95,28 @@ def best_ranges(
 ) -> tuple[Ranges, dict[str, Fidelity]]:
     """Return the candidate whose INT8 network, with bias correction, is closest to FP32; and the fidelity of each.
 
-    Closeness is `Fidelity.rank`. Raises the same errors as `int8_from_onnx`.
+    Closeness is `Fidelity.rank`. All are compared on a few photos, and the best two of them on all that are judged.
+    Raises the same errors as `int8_from_onnx`.
     """
-    trials = {}
+    trials: dict[str, Fidelity] = {}
+    versions = {}
+    count = len(candidates)
     for number, ranges in enumerate(candidates):
-        progress("methods", number, len(candidates))
-        version = _build(evaluator, evaluator.builder(ranges), correct=evaluator.config.correct_bias)
-        trials[ranges.method.value] = version.fidelity
-    progress("methods", len(candidates), len(candidates))
-    return max(candidates, key=lambda ranges: trials[ranges.method.value].rank), trials
+        progress("methods", number, count)
+        method = ranges.method.value
+        version = _build(
+            evaluator,
+            evaluator.builder(ranges),
+            correct=evaluator.config.correct_bias,
+            photos=evaluator.few_judged if count > _FINALISTS else None,
+        )
+        versions[method], trials[method] = version.proto, version.fidelity
+    by_rank = sorted(candidates, key=lambda ranges: trials[ranges.method.value].rank, reverse=True)
+    finalists = by_rank[:_FINALISTS]
+    for ranges in finalists:
+        trials[ranges.method.value] = evaluator.fidelity(versions[ranges.method.value])
+    progress("methods", count, count)
+    return max(finalists, key=lambda ranges: trials[ranges.method.value].rank), trials
 
 
 def int8_from_onnx(
@@ -134,11 +150,11 @@ def int8_from_onnx(
     metadata = {**metadata_of_spec(spec, Precision.INT8), CALIBRATION_KEY: ranges.hash}
     kept_nodes: dict[str, str] = {}
     if evaluator.arithmetic is TENSORRT:  # no runtime computes the float part of the CPU form in FP16
-        kept_nodes = evaluator.kept_fp32(version.proto, progress)
+        kept_nodes = evaluator.kept_fp32(version.proto, progress, builder.model)
         metadata.update(marked_fp32(list(kept_nodes)))
     metadata.update(evaluator.arithmetic.metadata)
     write_onnx(finished(evaluator.as_file(version.proto).graph, builder.view.opset, metadata), out)
-    layers_db = layer_sqnr(builder.model, version.proto, evaluator.search_photos, evaluator.runner)
+    layers_db = layer_sqnr(builder.model, version.proto, evaluator.search_photos)
     notes = _notes(builder, ranges, version, stages, tuple(kept_layers), layers_db)
     notes = replace(notes, kept_fp32=kept_nodes, frontier=tuple(frontier))
     return OnnxModel(out, Precision.INT8, spec, evaluator.arithmetic.form), notes
@@ -150,7 +166,7 @@ def notes_of_new_head(evaluator: Int8Evaluator, notes: Int8Notes, model: OnnxMod
     Raises BadArtefact if the file is not an ONNX file.
     """
     proto = check_onnx(model.path)
-    layers_db = layer_sqnr(evaluator.proto, proto, evaluator.search_photos, evaluator.runner)
+    layers_db = layer_sqnr(evaluator.proto, proto, evaluator.search_photos)
     return replace(notes, final=evaluator.fidelity(proto), layers_db=layers_db, before_head=notes.final)
 
 
@@ -193,13 +209,18 @@ def _corrected(evaluator: Int8Evaluator, builder: Int8GraphBuilder, progress: Pr
 
 
 def _build(
-    evaluator: Int8Evaluator, builder: Int8GraphBuilder, keep: Mapping[str, str] | None = None, *, correct: bool = True
+    evaluator: Int8Evaluator,
+    builder: Int8GraphBuilder,
+    keep: Mapping[str, str] | None = None,
+    *,
+    correct: bool = True,
+    photos: int | None = None,
 ) -> _Int8Version:
-    """Build and evaluate the INT8 version with the layers of `keep` in FP32."""
+    """Build the INT8 version with the layers of `keep` in FP32, and evaluate it on `photos` photos (None: all)."""
     proto, placement = builder.build(keep)
     shifts = evaluator.bias_shifts(builder, proto, placement) if correct else {}
     corrected = with_shifted_biases(proto, shifts)
-    return _Int8Version(corrected, placement, shifts, evaluator.fidelity(corrected))
+    return _Int8Version(corrected, placement, shifts, evaluator.fidelity(corrected, photos))
 
 
 def _point(search: SensitivitySearch, builder: Int8GraphBuilder, version: _Int8Version, layers: int) -> FrontierPoint:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from trtpoets.convert.graph.graph_edits import drop_unused_constants, replace_nodes
 from trtpoets.convert.graph.graph_view import GraphView, attribute
 from trtpoets.convert.int8.qdq import along_axis
 from trtpoets.core.onnx_file import open_session, unwanted_optimizers_of
@@ -124,6 +125,18 @@ def without_weight_pairs(
         computed.append(numpy_helper.from_array(values.astype(np.float32), pair.output[0]))
         dropped |= {node.name, pair.name}
     return [node for node in nodes if node.name not in dropped], computed
+
+
+def with_constant_weights(model: Any) -> Any:
+    """Return a copy of a ModelProto without the Q/DQ pairs of constants, which computes the same in less time."""
+    view = GraphView(model)
+    nodes, computed = without_weight_pairs(view, view.nodes, view.outputs)
+    copy = type(model)()
+    copy.CopyFrom(model)
+    replace_nodes(copy, nodes)
+    copy.graph.initializer.extend(computed)
+    drop_unused_constants(copy)
+    return copy
 
 
 def session_of(segment: Segment) -> Any:
