@@ -308,6 +308,7 @@ class BenchmarkSummary:
     compared: BenchmarkComparison | None = field(default=None, metadata=OPTIONAL)
     machine: Throttling | None = field(default=None, metadata=OPTIONAL)
     stopped: Mapping[str, int] | None = field(default=None, metadata=OPTIONAL)
+    timed_out: Mapping[str, int] | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)
