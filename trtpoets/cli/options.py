@@ -369,6 +369,14 @@ Cpu = Annotated[
         "--cpu", help="Also measure TensorFlow on the CPU, if it uses a GPU by default.", rich_help_panel=_RUNNERS
     ),
 ]
+QdqOnCpu = Annotated[
+    bool,
+    typer.Option(
+        "--qdq-on-cpu",
+        help="Also measure int8.onnx on a machine without a GPU, where ONNX Runtime does not fuse it.",
+        rich_help_panel=_RUNNERS,
+    ),
+]
 Compare = Annotated[Path | None, _shared(shared.COMPARE, _LIMITS)]
 FailBelow = Annotated[
     float | None,

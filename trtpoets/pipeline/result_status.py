@@ -69,8 +69,9 @@ def evaluation_key(identities: Sequence[str], photos: Sequence[Photo], groups: S
 
 def benchmark_key(identities: Sequence[str], photos: Sequence[Photo], config: BenchConfig) -> str:
     """Return the key of a benchmark's card: a hash of its inputs."""
-    # A benchmark that measures all rounds keeps the key that it had before benchmarks could stop early.
-    options = {name: value for name, value in vars(config).items() if name != "ratio_within" or value}
+    # A benchmark without these options keeps the key that it had before there were any.
+    later = ("ratio_within", "qdq_on_cpu")
+    options = {name: value for name, value in vars(config).items() if name not in later or value}
     return hash_of([_BENCHMARK, list(identities), [photo.sha256 for photo in photos], options])
 
 

@@ -172,12 +172,14 @@ def ranges_from_photos(
     config: CalibrationConfig,
     progress: Progress = silent,
     arithmetic: Arithmetic = TENSORRT,
+    also: Sequence[str] = (),
 ) -> tuple[Ranges, ...]:
     """Run an FP32 ONNX file on calibration photos and choose the range of each tensor that becomes INT8.
 
-    Returns one Ranges per base method of `config.method`, all from the same two passes over the photos. Memory is
-    limited to one batch. Raises BadPhoto, BadInput without photos or if they changed or are all one colour,
-    BadArtefact if the file cannot be quantised, ConversionFailed if a tensor is not finite on a photo.
+    Returns one Ranges per base method of `config.method`, all from the same two passes over the photos. `also` are
+    tensors that become INT8 in another form: they get their lowest and highest values. Memory is limited to one batch.
+    Raises BadPhoto, BadInput without photos or if they changed or are all one colour, BadArtefact if the file cannot be
+    quantised, ConversionFailed if a tensor is not finite on a photo.
     """
     require_fp32(model)
     if not photos:
@@ -198,13 +200,15 @@ def ranges_from_photos(
 
     preprocess, batch_size = model.spec.preprocess, config.batch_size
     checks = CalibrationChecks(model.spec.labels)
-    observed = activation_ranges(proto, placement.tensors, photos, preprocess, batch_size, photos_done, checks.observe)
+    names = tuple(dict.fromkeys((*placement.tensors, *also)))
+    observed = activation_ranges(proto, names, photos, preprocess, batch_size, photos_done, checks.observe)
     per_class = dict(sorted(Counter(photo.label for photo in photos).items()))
     # The same photos are measured for each form: warnings are those of the first.
     level = logging.WARNING if arithmetic.form is Int8Form.TENSORRT else logging.DEBUG
     checks.finish(len(per_class), level)
     spans = zero_tiny_ranges(observed, len(photos), level)
-    live = {name: max(-low, high) for name, (low, high) in spans.items() if low != 0.0 or high != 0.0}
+    live = {name: max(-low, high) for name, (low, high) in spans.items() if (low, high) != (0.0, 0.0)}
+    live = {name: live[name] for name in placement.tensors if name in live}
     counts: dict[str, np.ndarray] = {}
     if passes == 2:
         counts = activation_histograms(

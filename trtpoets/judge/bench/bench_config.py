@@ -44,7 +44,8 @@ class BenchConfig:
     known to that share (`early_stop.py`). 0 measures all rounds.
 
     `xla` adds TensorFlow compiled by XLA, `keras` adds Keras' `predict`, and `cpu` adds TensorFlow on the CPU on a
-    machine where TensorFlow uses a GPU.
+    machine where TensorFlow uses a GPU. `qdq_on_cpu` measures int8.onnx on a machine without a GPU, where ONNX Runtime
+    does not fuse it.
 
     `scenario` is the value of a `Scenario`, or "" for none. In the server scenario, `target_qps` photos arrive per
     second, and the 99th percentile of the latency may be at most `max_p99_ms` (0: no limit). With `loadgen`, MLPerf's
@@ -69,6 +70,7 @@ class BenchConfig:
     xla: bool = False
     keras: bool = False
     cpu: bool = False
+    qdq_on_cpu: bool = False
     scenario: str = ""
     target_qps: float = 0.0
     max_p99_ms: float = 0.0
