@@ -212,7 +212,7 @@ def quantize(
     name: opt.Name,
     precisions: opt.QuantizePrecisions = None,
     method: opt.Method = None,
-    photos: opt.CalibrationPhotos = 256,
+    photos: opt.CalibrationPhotos = None,
     int8_share: opt.Int8Share = None,
     max_fp16_layers: opt.MaxFp16Layers = None,
     refit_head: opt.RefitHead = True,

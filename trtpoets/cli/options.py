@@ -246,8 +246,13 @@ QuantizePrecisions = Annotated[
     typer.Option("--precision", help="Precision to write: fp16 or int8 (repeatable; default: both)."),
 ]
 CalibrationPhotos = Annotated[
-    int,
-    typer.Option("--photos", min=1, help="Number of training photos for calibration.", rich_help_panel=_CALIBRATION),
+    int | None,
+    typer.Option(
+        "--photos",
+        min=1,
+        help="Number of training photos for calibration; default: a quarter of them, from 32 to 256.",
+        rich_help_panel=_CALIBRATION,
+    ),
 ]
 Method = Annotated[
     str | None,

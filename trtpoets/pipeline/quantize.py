@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from trtpoets.adoption.loaded import brings_scales, fp32_from_classifier
 from trtpoets.convert.graph.graph_view import QUANTISERS
-from trtpoets.convert.int8.calibration import CalibrationConfig, Ranges, calibration_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Ranges, calibration_photos, with_number
 from trtpoets.convert.int8.forms import CPU
 from trtpoets.convert.int8.fused import float_islands, fused_graph
 from trtpoets.convert.int8.int8_config import Int8Config
@@ -85,7 +85,6 @@ def quantize(
     """
     space = Workspace(Path(engines), name)
     calibration, int8 = calibration or CalibrationConfig(), int8 or Int8Config()
-    command = quantize_command(space, precisions, calibration, int8, refit_head, cpu_form)
     if Precision.FP32 in precisions:
         raise BadInput("quantize does not write fp32; export does", hint=space.command("export"), code="TP8031")
     with writing(space):
@@ -103,7 +102,9 @@ def quantize(
                 code="TP8032",
             )
         dataset = dataset_in(space)
+        calibration = with_number(calibration, dataset.photos)
         photos = calibration_photos(dataset.photos, calibration)
+        command = quantize_command(space, precisions, calibration, int8, refit_head, cpu_form)
         judged = dataset.in_split(Split.VALIDATION)
         origin = _Origin(sha256_of_file(fp32.path), dataset.hash, command)
         own_scales = brings_scales(classifier_in(space))

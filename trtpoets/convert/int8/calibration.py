@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
 
@@ -62,21 +62,23 @@ class Method(str, Enum):
 class CalibrationConfig:
     """Settings of calibration. `percentile` is the percentage of values inside the range, for that method only.
 
+    `photos` None stands for `default_photos` of the training photos.
+
     No method is best for every network, so AUTO tries all, and `best_ranges` chooses between them.
     """
 
-    photos: int = 256
+    photos: int | None = None
     method: Method = Method.AUTO
     percentile: float = 99.99
     seed: int = 0
     batch_size: int = 16
 
     def __post_init__(self) -> None:
-        if self.photos < 1 or self.batch_size < 1:
+        if (self.photos is not None and self.photos < 1) or self.batch_size < 1:
             raise BadInput(
                 f"calibration needs at least 1 photo and a batch size of at least 1, not {self.photos} photos "
                 f"and a batch size of {self.batch_size}",
-                hint="256 photos in batches of 16 are usual",
+                hint="32 to 256 photos in batches of 16 are usual",
                 code="TP3012",
             )
         if not 50 < self.percentile <= 100:
@@ -126,6 +128,29 @@ _NO_IDENTITY = ("histograms", "trials")
 """Fields of Ranges that are for reports only, and not part of the hash."""
 
 
+FEWEST, MOST = 32, 256
+"""The limits of the default number of calibration photos."""
+
+_PART = 4
+"""By default one of so many training photos is for calibration: only the others can show what INT8 costs."""
+
+
+def default_photos(training: int, labels: int) -> int:
+    """Return the default number of calibration photos: a quarter of the training photos, from 32 to 256.
+
+    It is at least one for each label, up to 256.
+    """
+    return min(MOST, max(FEWEST, labels, training // _PART))
+
+
+def with_number(config: CalibrationConfig, photos: Sequence[Photo]) -> CalibrationConfig:
+    """Return a configuration with the number of photos for a dataset with these photos; a given number is kept."""
+    if config.photos is not None:
+        return config
+    training = {photo.sha256: photo.label for photo in photos if photo.split is Split.TRAIN}
+    return replace(config, photos=default_photos(len(training), len(set(training.values()))))
+
+
 def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tuple[Photo, ...]:
     """Choose the calibration photos from all photos of a dataset, distributed over the labels like the dataset.
 
@@ -138,21 +163,22 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
         if photo.split is Split.TRAIN:
             pool.setdefault(photo.label, {}).setdefault(photo.sha256, photo)
     available = sum(map(len, pool.values()))
+    wanted = with_number(config, photos).photos or MOST
     if not available:
         raise BadInput(
             f"none of the {len(photos)} photos is in the training split, so INT8 cannot be calibrated",
             hint="add photos to the folder, or use FP16: trtpoets quantize NAME --precision fp16",
             code="TP3015",
         )
-    if available < config.photos:
+    if available < wanted:
         _log.warning(
             "calibrating with all %d training photos instead of %d: ranges may be too narrow; add at least %d photos",
             available,
-            config.photos,
-            config.photos - available,
+            wanted,
+            wanted - available,
         )
     counts = {label: len(by_hash) for label, by_hash in pool.items()}
-    quota = _quotas(counts, min(config.photos, available))
+    quota = _quotas(counts, min(wanted, available))
     warn_of_missing_classes(quota, counts)
     chosen = [
         photo
