@@ -212,7 +212,7 @@ def quantize(
     name: opt.Name,
     precisions: opt.QuantizePrecisions = None,
     method: opt.Method = None,
-    photos: opt.CalibrationPhotos = 256,
+    photos: opt.CalibrationPhotos = None,
     int8_share: opt.Int8Share = None,
     max_fp16_layers: opt.MaxFp16Layers = None,
     refit_head: opt.RefitHead = True,
@@ -327,6 +327,7 @@ def bench(
     xla: opt.Xla = False,
     keras: opt.Keras = False,
     cpu: opt.Cpu = False,
+    qdq_on_cpu: opt.QdqOnCpu = False,
     scenario: opt.ScenarioOption = None,
     target_qps: opt.TargetQps = 0.0,
     loadgen: opt.LoadGen = False,
@@ -348,7 +349,13 @@ def bench(
         from trtpoets.pipeline.bench_train import bench_train, train_bench_config
 
         unused: dict[str, object] = {"--batch": batches, "--threads": threads, "--xla": xla, "--keras": keras}
-        unused |= {"--cpu": cpu, "--scenario": scenario, "--target-qps": target_qps, "--loadgen": loadgen}
+        unused |= {
+            "--cpu": cpu,
+            "--qdq-on-cpu": qdq_on_cpu,
+            "--scenario": scenario,
+            "--target-qps": target_qps,
+            "--loadgen": loadgen,
+        }
         require_unused("--train", unused | {"--compare": compare, "--fail-below": fail_below, "--max-p99": max_p99})
         train_config = train_bench_config(learning_rates)
         with progress_display() as progress:
@@ -356,7 +363,8 @@ def bench(
         show_result("train benchmark", train_benchmark, as_json)
         return
     require_unused("a benchmark without --train", {"--learning-rate": learning_rates, "--weights": weights})
-    switches = {"xla": xla, "keras": keras, "cpu": cpu, "target_qps": target_qps, "loadgen": loadgen}
+    switches = {"xla": xla, "keras": keras, "cpu": cpu, "qdq_on_cpu": qdq_on_cpu}
+    switches |= {"target_qps": target_qps, "loadgen": loadgen}
     require_limits(fail_below, max_p99)
     config = bench_config(batches, seconds, threads, scenario=scenario, max_p99=max_p99, **switches)
     with progress_display() as progress:

@@ -13,8 +13,9 @@ from trtpoets.core.onnx_metadata import fixed_batch
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import baseline_of
-from trtpoets.core.types import Classifier, Engine, ModelSpec, OnnxModel, Skipped, TfliteModel
+from trtpoets.core.types import Classifier, Engine, Int8Form, ModelSpec, OnnxModel, Skipped, TfliteModel
 from trtpoets.core.workspace import Workspace, open_card
+from trtpoets.device.gpu.libcuda import detect
 from trtpoets.device.runners import Runnable, Way
 from trtpoets.judge.bench.bench_config import Scenario
 from trtpoets.judge.bench.benchmark import BASELINE, BenchConfig, Benchmark, benchmark_from_artefacts
@@ -80,7 +81,7 @@ def bench(
             return previous if before is None else replace(previous, compared=compared(before, previous))
         require_photos(space, photos)
         require_trusted_classifier(artefacts)
-        runnable, skipped = _runnable(artefacts)
+        runnable, skipped = _runnable(space, artefacts, config)
         specs = [artefact.spec for artefact in artefacts if isinstance(artefact, Classifier)]
         for spec in specs:
             _require_possible(spec, config)
@@ -173,11 +174,19 @@ def _name(artefact: Runnable) -> str:
     return (artefact.folder if isinstance(artefact, Classifier) else artefact.path).name
 
 
-def _runnable(artefacts: Sequence[Runnable]) -> tuple[list[Runnable], list[Skipped]]:
-    """Return the artefacts that this machine can run, and the engines and TFLite files that it cannot, with reasons."""
+def _runnable(
+    space: Workspace, artefacts: Sequence[Runnable], config: BenchConfig
+) -> tuple[list[Runnable], list[Skipped]]:
+    """Return the artefacts to measure on this machine, and those that are left out, with reasons.
+
+    Left out are engines and TFLite files that cannot run here, and int8.onnx where no GPU runs it (`_unfused`).
+    """
     runnable: list[Runnable] = []
     skipped: list[Skipped] = []
     for artefact in artefacts:
+        if isinstance(artefact, OnnxModel) and artefact.has_pairs and not config.qdq_on_cpu and not detect().gpus:
+            skipped.append(_unfused(space, artefacts))
+            continue
         with ExitStack() as stack:
             entered = (
                 entered_runner(artefact, Way.PLAIN, stack) if isinstance(artefact, (Engine, TfliteModel)) else None
@@ -187,3 +196,19 @@ def _runnable(artefacts: Sequence[Runnable]) -> tuple[list[Runnable], list[Skipp
         else:
             runnable.append(artefact)
     return runnable, skipped
+
+
+def _unfused(space: Workspace, artefacts: Sequence[Runnable]) -> Skipped:
+    """Return why int8.onnx is not measured on a machine without a GPU, and what to do instead."""
+    forms = [artefact.form for artefact in artefacts if isinstance(artefact, OnnxModel)]
+    instead = (
+        "int8.cpu.onnx is INT8 for CPUs and is measured"
+        if Int8Form.CPU in forms
+        else f"INT8 for CPUs is int8.cpu.onnx: {space.command('quantize', '--cpu-form')}"
+    )
+    return Skipped(
+        "measuring onnxruntime-int8",
+        "without a GPU ONNX Runtime computes each Q/DQ pair of int8.onnx by itself, which TensorRT fuses, so that its "
+        f"time would not be that of INT8; {instead}. Measure it all the same with: "
+        f"{space.command('bench', '--qdq-on-cpu')}",
+    )

@@ -83,15 +83,18 @@ def advice(
     progress: Progress = silent,
     share: float = 1.0,
     time: float | None = None,
+    instead: Precision = Precision.FP16,
+    more_follow: bool = False,
 ) -> tuple[HeadNotes | None, Recommended]:
-    """Refit the head of int8.onnx if `refit_head` is set, and return notes on it (or None) and the recommendation.
+    """Refit the head of an INT8 file if `refit_head` is set; return notes on it (or None) and the recommendation.
 
-    `share` is the share 0..1 of the multiply-adds that run in INT8, `time` the estimated time relative to FP16.
-    Refitting may replace the last layer of int8.onnx; the recommendation refers to the resulting file. Call this before
-    the card of int8.onnx is sealed.
+    `share`, `time`, `instead` and `more_follow` are those of `recommendation`. Refitting may replace the last layer of
+    the file; the recommendation refers to the resulting file. Call this before the card of the file is sealed.
     """
     head = refitted_head(space, fp32, int8, progress) if refit_head else None
-    return head, recommendation(space, fp32, int8, progress=progress, share=share, time=time)
+    return head, recommendation(
+        space, fp32, int8, progress=progress, share=share, time=time, instead=instead, more_follow=more_follow
+    )
 
 
 def recommendation(
@@ -103,6 +106,7 @@ def recommendation(
     share: float = 1.0,
     time: float | None = None,
     instead: Precision = Precision.FP16,
+    more_follow: bool = False,
 ) -> Recommended:
     """Return the precision to ship, the reason, and the gate that it is based on.
 
@@ -110,6 +114,7 @@ def recommendation(
     recommended, with a warning, if INT8 misses `target`, if the photos are too few to tell (`why` says how many would
     be enough), if less than 80 % of the multiply-adds run in INT8 (`share`, 0..1), or if the estimated `time` relative
     to FP16 is at least 1. For int8.cpu.onnx, FP32 is what is recommended `instead`: most CPUs have no FP16.
+    With `more_follow`, a missed target is no warning, because another version is made then.
     """
     remedy = _REMEDIES[instead].format(space.name)
     photos, gate = _compared(space, fp32, int8, target, progress)
@@ -121,7 +126,7 @@ def recommendation(
         why = "there are no photos outside calibration to compare INT8 with FP32"
         _log.warning("%s; %s", why, remedy)
         return Recommended(instead, why)
-    passed, why = _decision(space, gate, photos, remedy)
+    passed, why = _decision(space, gate, photos, remedy, more_follow)
     return Recommended(Precision.INT8 if passed else instead, why, photos, gate)
 
 
@@ -233,12 +238,15 @@ def _on_photos(checks: Sequence[Check], photos: int) -> str:
     return f"on {photos:,} {kind} it {', and '.join(sentence(check, with_photos=False) for check in checks)}"
 
 
-def _decision(space: Workspace, gate: Gate, photos: int, remedy: str) -> tuple[bool, str]:
+def _decision(space: Workspace, gate: Gate, photos: int, remedy: str, more_follow: bool) -> tuple[bool, str]:
     """Return whether INT8 is recommended, and why. A warning that it is not ends with the remedy."""
     checks = gate.runners[0].checks
     why = missed_on_validation(gate, photos)
     if why:
-        _log.warning("INT8 misses its target: %s; %s", why, remedy)
+        if more_follow:
+            _log.info("INT8 misses its target without layers in float: %s", why)
+        else:
+            _log.warning("INT8 misses its target: %s; %s", why, remedy)
         return False, why
     doubts = [too_few(check) for check in checks if _leaves_doubt(check)]
     why = "; ".join([_on_photos(checks, photos), *doubts])

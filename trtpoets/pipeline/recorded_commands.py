@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _NO_OPTION = frozenset({"eval_interval"})
 """Fields of HeadConfig that have no command-line option."""
 
-_BENCH = ("xla", "keras", "cpu", "loadgen")
+_BENCH = ("xla", "keras", "cpu", "qdq_on_cpu", "loadgen")
 """Switches of `bench` that have a field of the same name in BenchConfig."""
 
 

@@ -79,7 +79,7 @@ def run(
                 progress=progress,
             )
         export(name, engines=engines, force=force, progress=progress)
-        quantize(name, calibration=config.calibration, engines=engines, force=force, progress=progress)
+        quantize(name, calibration=config.calibration, cpu_form=True, engines=engines, force=force, progress=progress)
         try:
             build(
                 name,

@@ -114,7 +114,7 @@ def run_config(
     )
 
 
-def calibration_config(photos: int, method: str | None, seed: int) -> CalibrationConfig:
+def calibration_config(photos: int | None, method: str | None, seed: int) -> CalibrationConfig:
     """Return the calibration configuration of `quantize`."""
     chosen = CalibrationConfig.method if method is None else _member(Method, method, "--method")
     return CalibrationConfig(photos=photos, method=chosen, seed=seed)

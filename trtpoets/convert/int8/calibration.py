@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
 
@@ -69,21 +69,23 @@ class Method(str, Enum):
 class CalibrationConfig:
     """Settings of calibration. `percentile` is the percentage of values inside the range, for that method only.
 
+    `photos` None stands for `default_photos` of the training photos.
+
     No method is best for every network, so AUTO tries all, and `best_ranges` chooses between them.
     """
 
-    photos: int = 256
+    photos: int | None = None
     method: Method = Method.AUTO
     percentile: float = 99.99
     seed: int = 0
     batch_size: int = 16
 
     def __post_init__(self) -> None:
-        if self.photos < 1 or self.batch_size < 1:
+        if (self.photos is not None and self.photos < 1) or self.batch_size < 1:
             raise BadInput(
                 f"calibration needs at least 1 photo and a batch size of at least 1, not {self.photos} photos "
                 f"and a batch size of {self.batch_size}",
-                hint="256 photos in batches of 16 are usual",
+                hint="32 to 256 photos in batches of 16 are usual",
                 code="TP3012",
             )
         if not 50 < self.percentile <= 100:
@@ -133,6 +135,29 @@ _NO_IDENTITY = ("histograms", "trials")
 """Fields of Ranges that are for reports only, and not part of the hash."""
 
 
+FEWEST, MOST = 32, 256
+"""The limits of the default number of calibration photos."""
+
+_PART = 4
+"""By default one of so many training photos is for calibration: only the others can show what INT8 costs."""
+
+
+def default_photos(training: int, labels: int) -> int:
+    """Return the default number of calibration photos: a quarter of the training photos, from 32 to 256.
+
+    It is at least one for each label, up to 256.
+    """
+    return min(MOST, max(FEWEST, labels, training // _PART))
+
+
+def with_number(config: CalibrationConfig, photos: Sequence[Photo]) -> CalibrationConfig:
+    """Return a configuration with the number of photos for a dataset with these photos; a given number is kept."""
+    if config.photos is not None:
+        return config
+    training = {photo.sha256: photo.label for photo in photos if photo.split is Split.TRAIN}
+    return replace(config, photos=default_photos(len(training), len(set(training.values()))))
+
+
 def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tuple[Photo, ...]:
     """Choose the calibration photos from all photos of a dataset, distributed over the labels like the dataset.
 
@@ -145,21 +170,22 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
         if photo.split is Split.TRAIN:
             pool.setdefault(photo.label, {}).setdefault(photo.sha256, photo)
     available = sum(map(len, pool.values()))
+    wanted = with_number(config, photos).photos or MOST
     if not available:
         raise BadInput(
             f"none of the {len(photos)} photos is in the training split, so INT8 cannot be calibrated",
             hint="add photos to the folder, or use FP16: trtpoets quantize NAME --precision fp16",
             code="TP3015",
         )
-    if available < config.photos:
+    if available < wanted:
         _log.warning(
             "calibrating with all %d training photos instead of %d: ranges may be too narrow; add at least %d photos",
             available,
-            config.photos,
-            config.photos - available,
+            wanted,
+            wanted - available,
         )
     counts = {label: len(by_hash) for label, by_hash in pool.items()}
-    quota = _quotas(counts, min(config.photos, available))
+    quota = _quotas(counts, min(wanted, available))
     warn_of_missing_classes(quota, counts)
     chosen = [
         photo
@@ -191,9 +217,10 @@ def ranges_from_photos(
     config: CalibrationConfig,
     progress: Progress = silent,
     arithmetic: Arithmetic = TENSORRT,
+    also: Sequence[str] = (),
 ) -> tuple[Ranges, ...]:
     """Return the ranges of `calibration_from_photos`, one Ranges per base method of `config.method`."""
-    return calibration_from_photos(model, photos, config, progress, arithmetic).by_method
+    return calibration_from_photos(model, photos, config, progress, arithmetic, also).by_method
 
 
 def calibration_from_photos(
@@ -202,12 +229,14 @@ def calibration_from_photos(
     config: CalibrationConfig,
     progress: Progress = silent,
     arithmetic: Arithmetic = TENSORRT,
+    also: Sequence[str] = (),
 ) -> Calibration:
     """Run an FP32 ONNX file on calibration photos and choose the range of each tensor that becomes INT8.
 
-    All methods use the same pass over the photos. Memory is limited to one batch. Raises BadPhoto, BadInput without
-    photos or if they changed or are all one colour, BadArtefact if the file cannot be quantised, ConversionFailed if a
-    tensor is not finite on a photo.
+    All methods use the same pass over the photos. `also` are tensors that become INT8 in another form: they get their
+    lowest and highest values. Memory is limited to one batch. Raises BadPhoto, BadInput without photos or if they
+    changed or are all one colour, BadArtefact if the file cannot be quantised, ConversionFailed if a tensor is not
+    finite on a photo.
     """
     require_fp32(model)
     if not photos:
@@ -223,7 +252,8 @@ def calibration_from_photos(
     refuse_unknown_operators(model.path)
     methods = config.method.base_methods
     checks = CalibrationChecks(model.spec.labels)
-    inputs = (proto, placement.tensors, photos, model.spec.preprocess, config.batch_size)
+    names = tuple(dict.fromkeys((*placement.tensors, *also)))
+    inputs = (proto, names, photos, model.spec.preprocess, config.batch_size)
 
     def photos_done(done: int) -> None:
         progress("calibration", done, len(photos))
@@ -239,7 +269,8 @@ def calibration_from_photos(
     level = logging.WARNING if arithmetic.form is Int8Form.TENSORRT else logging.DEBUG
     checks.finish(len(per_class), level)
     spans = zero_tiny_ranges(statistics.ranges, len(photos), level)
-    live = {name: max(-low, high) for name, (low, high) in spans.items() if low != 0.0 or high != 0.0}
+    live = {name: max(-low, high) for name, (low, high) in spans.items() if (low, high) != (0.0, 0.0)}
+    live = {name: live[name] for name in placement.tensors if name in live}
     counts = {name: statistics.counts[name] for name in live if name in statistics.counts}
     kept = {name: histogram_from_counts(counts[name], live[name]) for name in counts}
     sha256 = sha256_of_onnx(model.path)

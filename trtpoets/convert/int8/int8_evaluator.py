@@ -79,6 +79,17 @@ class Int8Evaluator:
         self._judged_scores: dict[bytes, np.ndarray] = {}
         self._shifts: dict[bytes, dict[str, np.ndarray]] = {}
 
+    def of_form(self, arithmetic: Arithmetic, config: Int8Config) -> Int8Evaluator:
+        """Return an evaluator of another form on the same photos, which takes over what does not depend on the form.
+
+        `config` must have the same numbers of photos.
+        """
+        other = Int8Evaluator(self.model, self._photos, (*self._judged, *self._also_judged), config, arithmetic)
+        for name in ("_batches", "_correction_photos", "_fp32_outputs", "_fp32_scores"):
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
+
     def builder(self, ranges: Ranges) -> Int8GraphBuilder:
         """Return the builder of INT8 graphs for some ranges.
 
@@ -127,6 +138,10 @@ class Int8Evaluator:
             exact = NetworkOutputs(self._fp32_outputs.features[:count], self._fp32_outputs.scores[:count])
             self._fidelity[content, count] = fidelity_from_outputs(exact, outputs)
         return self._fidelity[content, count]
+
+    def fidelity_of_file(self, proto: Any) -> Fidelity:
+        """Return how close a file of the form is to FP32."""
+        return fidelity_from_outputs(self._fp32_outputs, self._outputs_of(proto))
 
     def is_promise_kept(self, version: Any) -> bool:
         """Return whether the file of an INT8 version keeps the promise (promise.py) on at most 256 photos."""

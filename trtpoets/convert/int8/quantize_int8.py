@@ -72,13 +72,17 @@ class Int8Notes:
 
 
 def chosen_ranges(
-    evaluator: Int8Evaluator, photos: Sequence[Photo], calibration: CalibrationConfig, progress: Progress = silent
+    evaluator: Int8Evaluator,
+    photos: Sequence[Photo],
+    calibration: CalibrationConfig,
+    progress: Progress = silent,
+    also: Sequence[str] = (),
 ) -> Ranges:
     """Return the ranges of the chosen method; with AUTO the best of all methods, and each one's validation result.
 
-    Raises what `calibration_from_photos` and `int8_from_onnx` raise.
+    `also` is that of `calibration_from_photos`. Raises what `calibration_from_photos` and `int8_from_onnx` raise.
     """
-    measured = calibration_from_photos(evaluator.model, photos, calibration, progress, evaluator.arithmetic)
+    measured = calibration_from_photos(evaluator.model, photos, calibration, progress, evaluator.arithmetic, also)
     by_method = measured.by_method
     if calibration.method in calibration.method.base_methods:
         return by_method[0]
@@ -166,8 +170,11 @@ def notes_of_new_head(evaluator: Int8Evaluator, notes: Int8Notes, model: OnnxMod
     Raises BadArtefact if the file is not an ONNX file.
     """
     proto = check_onnx(model.path)
+    final = evaluator.fidelity_of_file(proto)
+    if evaluator.arithmetic is not TENSORRT:  # the file has no float layers to compare; their outputs are as before
+        return replace(notes, final=final, before_head=notes.final)
     layers_db = layer_sqnr(evaluator.proto, proto, evaluator.search_photos)
-    return replace(notes, final=evaluator.fidelity(proto), layers_db=layers_db, before_head=notes.final)
+    return replace(notes, final=final, layers_db=layers_db, before_head=notes.final)
 
 
 @dataclass(frozen=True)

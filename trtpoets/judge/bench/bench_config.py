@@ -49,7 +49,8 @@ class BenchConfig:
     before each round, and the end-to-end clock takes no more than its share of the time. 0 sets no limit.
 
     `xla` adds TensorFlow compiled by XLA, `keras` adds Keras' `predict`, and `cpu` adds TensorFlow on the CPU on a
-    machine where TensorFlow uses a GPU.
+    machine where TensorFlow uses a GPU. `qdq_on_cpu` measures int8.onnx on a machine without a GPU, where ONNX Runtime
+    does not fuse it.
 
     `scenario` is the value of a `Scenario`, or "" for none. In the server scenario, `target_qps` photos arrive per
     second, and the 99th percentile of the latency may be at most `max_p99_ms` (0: no limit). With `loadgen`, MLPerf's
@@ -75,6 +76,7 @@ class BenchConfig:
     xla: bool = False
     keras: bool = False
     cpu: bool = False
+    qdq_on_cpu: bool = False
     scenario: str = ""
     target_qps: float = 0.0
     max_p99_ms: float = 0.0
