@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from trtpoets.adoption.loaded import brings_scales, fp32_from_classifier
 from trtpoets.convert.graph.graph_view import QUANTISERS
 from trtpoets.convert.int8.calibration import CalibrationConfig, Ranges, calibration_photos
+from trtpoets.convert.int8.distill.training import DistillConfig
 from trtpoets.convert.int8.forms import CPU
 from trtpoets.convert.int8.fused import float_islands, fused_graph
 from trtpoets.convert.int8.int8_config import Int8Config
@@ -31,6 +32,7 @@ from trtpoets.core.workspace import Workspace, card_of, open_card, open_details,
 from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, has_dataset, writing
 from trtpoets.pipeline.card_details import CalibrationRecord, Fp16Details, Int8Details, Int8FileNotes
 from trtpoets.pipeline.int8_advice import advice, recommendation
+from trtpoets.pipeline.int8_distill import int8_distiller
 from trtpoets.pipeline.lineage import onnx_in
 from trtpoets.pipeline.photos import photos_command, verified_photos
 from trtpoets.pipeline.recorded_commands import quantize_command
@@ -43,6 +45,9 @@ _VERSION = 5
 
 _NOTES_VERSION = 2
 """Increase it when the metadata or the notes of int8.onnx change although its network is the same."""
+
+_DISTILL_VERSION = "distilled 1"
+"""Change it when distillation of the same network may give another int8.onnx."""
 
 _CPU_VERSION = "cpu 1"
 """Change it when the same classifier may give another int8.cpu.onnx."""
@@ -61,6 +66,7 @@ def quantize(
     int8: Int8Config | None = None,
     refit_head: bool = True,
     cpu_form: bool = False,
+    distill: DistillConfig | None = None,
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
@@ -75,11 +81,15 @@ def quantize(
 
     int8.cpu.onnx is calibrated and searched on its own, which takes as long again as int8.onnx.
 
+    With `distill`, weights, biases and scales of int8.onnx are trained on the calibration photos, without labels, until
+    its features come close to those of FP32; the result is kept if validation photos prove an improvement. This takes
+    minutes on a CPU, and needs TensorFlow. Scales that an adopted file brings are not trained.
+
     Raises BadInput if the run has no photos, because calibration needs real ones.
     """
     space = Workspace(Path(engines), name)
     calibration, int8 = calibration or CalibrationConfig(), int8 or Int8Config()
-    command = quantize_command(space, precisions, calibration, int8, refit_head, cpu_form)
+    command = quantize_command(space, precisions, calibration, int8, refit_head, cpu_form, distill is not None)
     if Precision.FP32 in precisions:
         raise BadInput("quantize does not write fp32; export does", hint=space.command("export"), code="TP8031")
     with writing(space):
@@ -106,7 +116,9 @@ def quantize(
             Precision.INT8: lambda: (
                 _int8_of_file(space, fp32, (photos, judged), int8, origin, force, progress)
                 if own_scales
-                else _int8(space, fp32, (photos, judged), calibration, int8, origin, force, progress, refit_head)
+                else _int8(
+                    space, fp32, (photos, judged), calibration, int8, origin, force, progress, refit_head, distill
+                )
             ),
         }
         with verified_photos(space, (*photos, *judged)):
@@ -153,11 +165,13 @@ def _int8(
     force: bool,
     progress: Progress,
     refit_head: bool,
+    distill: DistillConfig | None,
 ) -> OnnxModel:
     """Write int8.onnx. `photos` are (calibration, validation) photos."""
     out = space.onnx(Precision.INT8)
     made_from = [_VERSION, origin.made_from, _hashes(photos), asdict(calibration)]
-    key = hash_of([*made_from, asdict(config), refit_head, _NOTES_VERSION])
+    trained = [_DISTILL_VERSION, asdict(distill)] if distill else []
+    key = hash_of([*made_from, asdict(config), refit_head, _NOTES_VERSION, *trained])
     if not force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     ranges_key = hash_of([*made_from, config.correct_bias])
@@ -166,7 +180,8 @@ def _int8(
     if ranges is None:
         ranges = chosen_ranges(evaluator, photos[0], calibration, progress)
         seal_card(space.ranges, key=ranges_key, files=[], details=ranges)
-    model, notes = int8_from_onnx(evaluator, ranges, out, progress)
+    distiller = int8_distiller(space, evaluator, photos[0], distill, progress) if distill else None
+    model, notes = int8_from_onnx(evaluator, ranges, out, progress, distiller)
     head, recommended = advice(space, fp32, model, refit_head, progress, notes.share, notes.frontier[-1].time)
     if head is not None and head.kept:  # the file was rewritten with another last layer
         notes = notes_of_new_head(evaluator, notes, model)
