@@ -217,6 +217,7 @@ def quantize(
     max_fp16_layers: opt.MaxFp16Layers = None,
     refit_head: opt.RefitHead = True,
     cpu_form: opt.CpuForm = False,
+    distill: opt.Distill = False,
     seed: opt.CalibrationSeed = 0,
     calibration_cache: opt.CalibrationCache = None,
     tensorrt: opt.CacheVersion = "10.3.0",
@@ -228,7 +229,7 @@ def quantize(
     from trtpoets.pipeline import calibration_cache_export as caches
     from trtpoets.pipeline.int8_advice import with_frontier
     from trtpoets.pipeline.quantize import quantize as pipeline_quantize
-    from trtpoets.pipeline.stage_options import calibration_config, int8_config
+    from trtpoets.pipeline.stage_options import calibration_config, distill_config, int8_config
 
     config: dict[str, Any] = {
         "precisions": tuple(precisions or (Precision.FP16, Precision.INT8)),
@@ -236,6 +237,7 @@ def quantize(
         "int8": int8_config(int8_share, max_fp16_layers),
         "refit_head": refit_head,
         "cpu_form": cpu_form,
+        "distill": distill_config(distill, seed),
     }
     caches.check_cache(calibration_cache, tensorrt)
     with progress_display() as progress:

@@ -143,6 +143,12 @@ class Int8Evaluator:
         """Return how close a file of the form is to FP32."""
         return fidelity_from_outputs(self._fp32_outputs, self._outputs_of(proto))
 
+    def outputs_on(self, photos: Sequence[Photo], version: Any = None) -> NetworkOutputs:
+        """Return the outputs of the file of an INT8 version on photos; those of FP32 without a version."""
+        proto = self._original if version is None else self.as_file(version)
+        batches = photo_batches(photos, self.model.spec.preprocess, _BATCH)
+        return outputs_from_onnx(proto, self._features_in(proto), batches)
+
     def is_promise_kept(self, version: Any) -> bool:
         """Return whether the file of an INT8 version keeps the promise (promise.py) on at most 256 photos."""
         self.fidelity(version)  # runs the judged photos, unless they have been run

@@ -8,7 +8,7 @@ and the layers kept in FP32. The metadata of the file names the nodes that must 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,18 @@ from trtpoets.convert.int8.range_search import search_ranges
 from trtpoets.convert.int8.sensitivity import SearchLimits, SensitivitySearch
 from trtpoets.convert.onnx_export import metadata_of_spec
 from trtpoets.convert.precision import require_fp32
-from trtpoets.core.network_notes import Fidelity, FrontierPoint, KeptLayer
+from trtpoets.core.network_notes import DistillNotes, Fidelity, FrontierPoint, KeptLayer
 from trtpoets.core.onnx_file import CALIBRATION_KEY, check_onnx, write_onnx
 from trtpoets.core.onnx_graph import marked_fp32
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.types import OnnxModel, Photo, Precision
 
 _FINALISTS = 2
 """This many methods are compared on all judged photos."""
+
+Distiller = Callable[[Any, Placement], tuple[Any, DistillNotes]]
+"""Distils an INT8 version, a ModelProto with these places of pairs; returns it unchanged if the result is not kept."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Int8Notes:
     layers rounded by GPTQ. `steps` are the layers kept in FP32 by the sensitivity analysis; `layers_db` is the SQNR in
     dB of each layer's output. `kept_fp32` maps each node that must not be converted to FP16 to the reason. `frontier`
     has a point for each number of layers that the search kept in FP32, from 0 on; the last is the written file.
+    `before_distillation` is the fidelity before the network was distilled, None if it was not, or without effect.
     """
 
     convolutions: int
@@ -69,6 +74,8 @@ class Int8Notes:
     before_head: Fidelity | None = None
     kept_fp32: Mapping[str, str] = field(default_factory=dict)
     frontier: tuple[FrontierPoint, ...] = ()
+    distilled: DistillNotes | None = field(default=None, metadata=OPTIONAL)
+    before_distillation: Fidelity | None = field(default=None, metadata=OPTIONAL)
 
 
 def chosen_ranges(
@@ -124,9 +131,16 @@ def best_ranges(
 
 
 def int8_from_onnx(
-    evaluator: Int8Evaluator, ranges: Ranges, out: Path, progress: Progress = silent
+    evaluator: Int8Evaluator,
+    ranges: Ranges,
+    out: Path,
+    progress: Progress = silent,
+    distiller: Distiller | None = None,
 ) -> tuple[OnnxModel, Int8Notes]:
     """Write the INT8 file of an FP32 one: Q/DQ pairs with scales from `ranges`, corrected according to the config.
+
+    With a `distiller` the network is distilled, after 95 % or `int8_share` of the multiply-adds were left in INT8; more
+    layers are kept in FP32, and the network is distilled again, only if the promise is not kept then.
 
     Raises BadArtefact if the ranges belong to another file or are not finite, BadPhoto, ConversionFailed,
     StorageFailed.
@@ -142,15 +156,23 @@ def int8_from_onnx(
         version = _build(evaluator, builder, keep, correct=bool(start.shifts))
         return version.fidelity
 
+    distillation = _Distillation(evaluator, distiller)
+
+    def is_promise_kept() -> bool:
+        # Only the first network is distilled here: later ones differ by a layer, and training takes minutes.
+        judged = version if distillation.notes else distillation.of(version)
+        return evaluator.is_promise_kept(judged.proto)
+
     limits = SearchLimits(config.target_db, config.target_agreement, config.int8_share, config.max_float_layers)
     search = SensitivitySearch(builder, evaluator.reference, evaluator.search_photos, start.shifts)
     frontier = [_point(search, builder, version, 0)]
     kept_layers: list[KeptLayer] = []
-    for kept in search.kept_layers(
-        start.fidelity, limits, evaluate, lambda: evaluator.is_promise_kept(version.proto), progress
-    ):
+    for kept in search.kept_layers(start.fidelity, limits, evaluate, is_promise_kept, progress):
         kept_layers.append(kept)
         frontier.append(_point(search, builder, version, len(kept_layers)))
+    searched, version = version, distillation.of(version)
+    if version is not searched:
+        frontier[-1] = replace(frontier[-1], fidelity=version.fidelity)
     metadata = {**metadata_of_spec(spec, Precision.INT8), CALIBRATION_KEY: ranges.hash}
     kept_nodes: dict[str, str] = {}
     if evaluator.arithmetic is TENSORRT:  # no runtime computes the float part of the CPU form in FP16
@@ -160,7 +182,9 @@ def int8_from_onnx(
     write_onnx(finished(evaluator.as_file(version.proto).graph, builder.view.opset, metadata), out)
     layers_db = layer_sqnr(builder.model, version.proto, evaluator.search_photos)
     notes = _notes(builder, ranges, version, stages, tuple(kept_layers), layers_db)
-    notes = replace(notes, kept_fp32=kept_nodes, frontier=tuple(frontier))
+    notes = replace(notes, kept_fp32=kept_nodes, frontier=tuple(frontier), distilled=distillation.notes)
+    if version is not searched:
+        notes = replace(notes, before_distillation=searched.fidelity)
     return OnnxModel(out, Precision.INT8, spec, evaluator.arithmetic.form), notes
 
 
@@ -185,6 +209,28 @@ class _Int8Version:
     placement: Placement
     shifts: Mapping[str, np.ndarray]
     fidelity: Fidelity
+
+
+class _Distillation:
+    """Distils INT8 versions, each once. `notes` are those of the latest; None if none was distilled."""
+
+    def __init__(self, evaluator: Int8Evaluator, distiller: Distiller | None) -> None:
+        self.notes: DistillNotes | None = None
+        self._evaluator = evaluator
+        self._distiller = distiller
+        self._source: _Int8Version | None = None
+        self._result: _Int8Version | None = None
+
+    def of(self, version: _Int8Version) -> _Int8Version:
+        """Return the distilled version; the version itself without a distiller, or if the result is not kept."""
+        if self._distiller is None:
+            return version
+        if self._result is None or self._source is not version:
+            proto, self.notes = self._distiller(version.proto, version.placement)
+            self._source = self._result = version
+            if self.notes.kept:
+                self._result = replace(version, proto=proto, fidelity=self._evaluator.fidelity(proto))
+        return self._result
 
 
 _Stages = tuple[Fidelity, Fidelity, Fidelity]
