@@ -20,6 +20,7 @@ from trtpoets.cli.terminal import (
     show_usage_error,
 )
 from trtpoets.cli.utility_commands import UTILITY_COMMANDS
+from trtpoets.core.errors import Interrupted
 from trtpoets.core.program import run_program
 from trtpoets.core.shared_options import SECONDS, WORKSPACE
 from trtpoets.core.training import HeadConfig
@@ -473,4 +474,6 @@ def _run_command() -> int:
         return 2
     except typer.Abort:
         raise KeyboardInterrupt from None
+    if code == Interrupted.exit_code:  # newer versions of Typer return it instead
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
