@@ -211,7 +211,7 @@ def test_notes_of_before_give_no_table_and_no_plot() -> None:
     section = int8_section(report_of(documents()))
     assert section is not None
     assert section.rows == []
-    assert section.plots == []
+    assert list(section.plots) == []
     assert int8_section(report_of({})) is None
 
 

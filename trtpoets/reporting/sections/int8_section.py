@@ -8,7 +8,7 @@ from trtpoets.core.formatting import joined, many, percent, shown
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.types import Precision
 from trtpoets.reporting.plots import frontier_plot, histograms_plot, layers_plot
-from trtpoets.reporting.sections.section import NUMBER, TEXT, Listing, Picture, Row, Section, rows_of
+from trtpoets.reporting.sections.section import NUMBER, TEXT, Listing, Picture, Pictures, Row, Section, rows_of
 
 if TYPE_CHECKING:
     from trtpoets.reporting.model import Calibration, Int8Summary, Report
@@ -39,7 +39,7 @@ def int8_section(report: Report) -> Section | None:
         columns=[("", TEXT), ("features, dB", NUMBER), ("scores, dB", NUMBER), ("agreement", NUMBER)],
         caption=_caption(notes),
         rows=rows if len(rows) > 1 else [],
-        plots=[*_plots(notes), *_histograms(notes), *_frontier(notes)],
+        plots=Pictures(lambda: [*_plots(notes), *_histograms(notes), *_frontier(notes)]),
         lists=_in_float(notes),
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from trtpoets.core.formatting import joined, many, milliseconds, percent
 from trtpoets.core.shell_commands import command
 from trtpoets.judge.bench.early_stop import stopped_text, time_up_text
-from trtpoets.reporting.sections.section import NUMBER, TEXT, Listing, Picture, Row, Section, Value, rows_of
+from trtpoets.reporting.sections.section import NUMBER, TEXT, Listing, Picture, Pictures, Row, Section, Value, rows_of
 from trtpoets.reporting.speed_plots import Point, latency_plot, pareto, throughput_plot, tradeoff_plot
 from trtpoets.reporting.tables.benchmark_rows import DRIFTS, benched_parts
 
@@ -71,7 +71,7 @@ def speed_section(report: Report) -> Section | None:
         rows=rows[:first],
         more=rows[first:],
         notes=_notes(report, measured),
-        plots=[*_spreads(good), *_throughput(good)],
+        plots=Pictures(lambda: [*_spreads(good), *_throughput(good)]),
         tables=_tables(report.benchmark, good if len(good) <= _ROWS else _smallest(good)),
         lists=[Listing(f"Not valid: {len(bad)} of {many(len(rows), 'measurement')}", bad)] if bad else [],
     )
