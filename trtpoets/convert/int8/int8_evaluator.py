@@ -76,7 +76,7 @@ class Int8Evaluator:
         self._judged = ordered[: self.config.judged_photos]
         self._also_judged = ordered[len(self._judged) : _PROMISE_PHOTOS]
         self._fidelity: dict[tuple[bytes, int], Fidelity] = {}
-        self._judged_scores: dict[bytes, np.ndarray] = {}
+        self._outputs: dict[bytes, NetworkOutputs] = {}
         self._shifts: dict[bytes, dict[str, np.ndarray]] = {}
 
     def of_form(self, arithmetic: Arithmetic, config: Int8Config) -> Int8Evaluator:
@@ -132,11 +132,16 @@ class Int8Evaluator:
         count = len(self._judged) if photos is None else min(photos, len(self._judged))
         content = _hash_of_model(version)
         if (content, count) not in self._fidelity:
-            outputs = self._outputs_of(self.as_file(version), count)
-            if count == len(self._judged):
-                self._judged_scores[content] = outputs.scores
-            exact = NetworkOutputs(self._fp32_outputs.features[:count], self._fp32_outputs.scores[:count])
-            self._fidelity[content, count] = fidelity_from_outputs(exact, outputs)
+            outputs = self._outputs.get(content)
+            done = 0 if outputs is None else len(outputs.scores)
+            if done < count:
+                more = self._outputs_of(self.as_file(version), done, count)
+                outputs = more if outputs is None else _joined(outputs, more)
+                self._outputs[content] = outputs
+            assert outputs is not None
+            self._fidelity[content, count] = fidelity_from_outputs(
+                _first(self._fp32_outputs, count), _first(outputs, count)
+            )
         return self._fidelity[content, count]
 
     def fidelity_of_file(self, proto: Any) -> Fidelity:
@@ -152,7 +157,7 @@ class Int8Evaluator:
     def is_promise_kept(self, version: Any) -> bool:
         """Return whether the file of an INT8 version keeps the promise (promise.py) on at most 256 photos."""
         self.fidelity(version)  # runs the judged photos, unless they have been run
-        scores = self._with_others(self.as_file(version), self._judged_scores[_hash_of_model(version)])
+        scores = self._with_others(self.as_file(version), self._outputs[_hash_of_model(version)].scores)
         truth = [photo.label for photo in (*self._judged, *self._also_judged)]
         return is_kept(answers_from_scores(self._fp32_scores, scores, self.model.spec.labels, truth))
 
@@ -185,12 +190,12 @@ class Int8Evaluator:
 
     @cached_property
     def _fp32_outputs(self) -> NetworkOutputs:
-        return self._outputs_of(self._original, len(self._judged))
+        return self._outputs_of(self._original, 0, len(self._judged))
 
-    def _outputs_of(self, proto: Any, count: int) -> NetworkOutputs:
-        """Return the outputs of a network for the first `count` judged photos."""
-        starts = range(0, count, _BATCH)
-        batches = (batch[: count - start] for start, batch in zip(starts, self._batches, strict=False))
+    def _outputs_of(self, proto: Any, start: int, stop: int) -> NetworkOutputs:
+        """Return the outputs of a network for the judged photos from `start` to `stop`."""
+        photos = np.concatenate(self._batches)[start:stop]
+        batches = (photos[first : first + _BATCH] for first in range(0, len(photos), _BATCH))
         return outputs_from_onnx(proto, self._features_in(proto), batches)
 
     def _features_in(self, proto: Any) -> str:
@@ -223,6 +228,14 @@ class Int8Evaluator:
     def _batch(self) -> int:
         """The fixed batch of the network; 0 if it takes any number of photos."""
         return GraphView(self.proto).batch or 0
+
+
+def _joined(first: NetworkOutputs, more: NetworkOutputs) -> NetworkOutputs:
+    return NetworkOutputs(np.concatenate([first.features, more.features]), np.concatenate([first.scores, more.scores]))
+
+
+def _first(outputs: NetworkOutputs, count: int) -> NetworkOutputs:
+    return NetworkOutputs(outputs.features[:count], outputs.scores[:count])
 
 
 def _hash_of_model(proto: Any) -> bytes:

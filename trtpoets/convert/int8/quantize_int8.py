@@ -106,27 +106,29 @@ def best_ranges(
 ) -> tuple[Ranges, dict[str, Fidelity]]:
     """Return the candidate whose INT8 network, with bias correction, is closest to FP32; and the fidelity of each.
 
-    Closeness is `Fidelity.rank`. All are compared on a few photos, and the best two of them on all that are judged.
-    Raises the same errors as `int8_from_onnx`.
+    Closeness is `Fidelity.rank`. All are compared on a few photos, with the bias correction of the first one with the
+    same equalisation; the best two of them on all photos that are judged, each with its own. Raises the same errors as
+    `int8_from_onnx`.
     """
+    finalists = list(candidates)
+    steps = len(candidates) + _FINALISTS
+    own = None if evaluator.config.correct_bias else {}
     trials: dict[str, Fidelity] = {}
-    versions = {}
-    count = len(candidates)
-    for number, ranges in enumerate(candidates):
-        progress("methods", number, count)
-        method = ranges.method.value
-        version = _build(
-            evaluator,
-            evaluator.builder(ranges),
-            correct=evaluator.config.correct_bias,
-            photos=evaluator.few_judged if count > _FINALISTS else None,
-        )
-        versions[method], trials[method] = version.proto, version.fidelity
-    by_rank = sorted(candidates, key=lambda ranges: trials[ranges.method.value].rank, reverse=True)
-    finalists = by_rank[:_FINALISTS]
-    for ranges in finalists:
-        trials[ranges.method.value] = evaluator.fidelity(versions[ranges.method.value])
-    progress("methods", count, count)
+    if len(candidates) > _FINALISTS:
+        shifts: dict[bool, Mapping[str, np.ndarray]] = {}
+        for number, ranges in enumerate(candidates):
+            progress("methods", number, steps)
+            known = own if own is not None else shifts.get(bool(ranges.equalised))
+            builder = evaluator.builder(ranges)
+            version = _build(evaluator, builder, shifts=known, photos=evaluator.few_judged)
+            shifts.setdefault(bool(ranges.equalised), version.shifts)
+            trials[ranges.method.value] = version.fidelity
+        by_rank = sorted(candidates, key=lambda ranges: trials[ranges.method.value].rank, reverse=True)
+        finalists = by_rank[:_FINALISTS]
+    for number, ranges in enumerate(finalists):
+        progress("methods", steps - len(finalists) + number, steps)
+        trials[ranges.method.value] = _build(evaluator, evaluator.builder(ranges), shifts=own).fidelity
+    progress("methods", steps, steps)
     return max(finalists, key=lambda ranges: trials[ranges.method.value].rank), trials
 
 
@@ -153,7 +155,7 @@ def int8_from_onnx(
 
     def evaluate(keep: Mapping[str, str]) -> Fidelity:
         nonlocal version
-        version = _build(evaluator, builder, keep, correct=bool(start.shifts))
+        version = _build(evaluator, builder, keep, shifts=start.shifts)
         return version.fidelity
 
     distillation = _Distillation(evaluator, distiller)
@@ -243,7 +245,7 @@ def _corrected(evaluator: Int8Evaluator, builder: Int8GraphBuilder, progress: Pr
     Either can fail with few photos or strong clipping. GPTQ without bias correction would shift the means.
     """
     config = evaluator.config
-    plain = _build(evaluator, builder, correct=False)
+    plain = _build(evaluator, builder, shifts={})
     if not config.correct_bias:
         return plain, (plain.fidelity, plain.fidelity, plain.fidelity)
     corrected = _build(evaluator, builder)
@@ -266,12 +268,19 @@ def _build(
     builder: Int8GraphBuilder,
     keep: Mapping[str, str] | None = None,
     *,
-    correct: bool = True,
+    shifts: Mapping[str, np.ndarray] | None = None,
     photos: int | None = None,
 ) -> _Int8Version:
-    """Build the INT8 version with the layers of `keep` in FP32, and evaluate it on `photos` photos (None: all)."""
+    """Build the INT8 version with the layers of `keep` in FP32, and evaluate it on `photos` photos (None: all).
+
+    `shifts` are those of another version with the same weights; None measures them. They hardly depend on which other
+    layers are INT8, or on the ranges.
+    """
     proto, placement = builder.build(keep)
-    shifts = evaluator.bias_shifts(builder, proto, placement) if correct else {}
+    if shifts is None:
+        shifts = evaluator.bias_shifts(builder, proto, placement)
+    quantised = {weight.node for weight in placement.weights}
+    shifts = {name: shift for name, shift in shifts.items() if name in quantised}
     corrected = with_shifted_biases(proto, shifts)
     return _Int8Version(corrected, placement, shifts, evaluator.fidelity(corrected, photos))
 
