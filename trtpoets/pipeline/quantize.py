@@ -23,7 +23,7 @@ from trtpoets.convert.int8.quantised_files import is_quantised
 from trtpoets.convert.int8.quantize_int8 import Int8Notes, chosen_ranges, int8_from_onnx, notes_of_new_head
 from trtpoets.convert.int8.range_histograms import worst_layers
 from trtpoets.convert.onnx_export import ExportConfig
-from trtpoets.convert.precision import fp16_from_onnx
+from trtpoets.convert.precision import fp16_from_onnx, require_fp32
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import sha256_of_file, temporary_folder
 from trtpoets.core.onnx_file import check_onnx, opset_of, read_onnx
@@ -192,6 +192,7 @@ class _Int8Work:
         key = hash_of([*self.made_from, self.config.correct_bias])
         ranges = None if self.force else open_details(self.space.ranges, Ranges, key)
         if ranges is None:
+            require_fp32(self.fp32)
             also = tensors_of_form(check_onnx(self.fp32.path), CPU)
             ranges = chosen_ranges(self.evaluator, self.photos, self.calibration, self.progress, also)
             seal_card(self.space.ranges, key=key, files=[], details=ranges)
@@ -203,7 +204,7 @@ class _Int8Work:
         seal_card(card_of(model.path), key=key, files=[model.path], details=details)
 
 
-def _int8(work: _Int8Work, distill: DistillConfig | None) -> OnnxModel:
+def _int8(work: _Int8Work, distill: DistillConfig | None = None) -> OnnxModel:
     """Write int8.onnx."""
     out = work.space.onnx(Precision.INT8)
     trained = [_DISTILL_VERSION, asdict(distill)] if distill else []

@@ -200,7 +200,7 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
 
 
 @dataclass(frozen=True)
-class Calibration:
+class MeasuredRanges:
     """What one pass over the calibration photos gives: Ranges by each base method, and the channels' peaks.
 
     `channel_peaks`, float32 (C,), are the largest magnitudes in the tensors that can be equalised, on the photos after
@@ -230,7 +230,7 @@ def calibration_from_photos(
     progress: Progress = silent,
     arithmetic: Arithmetic = TENSORRT,
     also: Sequence[str] = (),
-) -> Calibration:
+) -> MeasuredRanges:
     """Run an FP32 ONNX file on calibration photos and choose the range of each tensor that becomes INT8.
 
     All methods use the same pass over the photos. `also` are tensors that become INT8 in another form: they get their
@@ -287,7 +287,7 @@ def calibration_from_photos(
             for name, (low, high) in spans.items()
         }
         by_method.append(Ranges(method, tensors, hashes, per_class, sha256, histograms=kept))
-    return Calibration(tuple(by_method), statistics.peaks)
+    return MeasuredRanges(tuple(by_method), statistics.peaks)
 
 
 def _limit(method: Method, counts: np.ndarray, top: float, config: CalibrationConfig, levels: int) -> float:
