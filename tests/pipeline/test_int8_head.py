@@ -236,7 +236,7 @@ def test_the_notes_describe_the_final_file(tmp_path: Path, photos: Path) -> None
     fresh = Int8Evaluator(wide, *used, config)
     shipped = check_onnx(model.path)
     assert notes["final"] == pytest.approx(asdict(fresh.fidelity(shipped)), rel=1e-5)
-    layers = layer_sqnr(fresh.proto, shipped, fresh.search_photos, fresh.runner)
+    layers = layer_sqnr(fresh.proto, shipped, fresh.search_photos)
     assert notes["layers_db"] == pytest.approx(layers, rel=1e-5)
     assert notes["before_head"] != notes["final"]
     worst = {histogram["layer"]: histogram["db"] for histogram in notes["histograms"]}

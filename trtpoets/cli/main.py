@@ -20,6 +20,7 @@ from trtpoets.cli.terminal import (
     show_usage_error,
 )
 from trtpoets.cli.utility_commands import UTILITY_COMMANDS
+from trtpoets.core.errors import Interrupted
 from trtpoets.core.program import run_program
 from trtpoets.core.shared_options import SECONDS, WORKSPACE
 from trtpoets.core.training import HeadConfig
@@ -217,6 +218,7 @@ def quantize(
     max_fp16_layers: opt.MaxFp16Layers = None,
     refit_head: opt.RefitHead = True,
     cpu_form: opt.CpuForm = False,
+    distill: opt.Distill = False,
     seed: opt.CalibrationSeed = 0,
     calibration_cache: opt.CalibrationCache = None,
     tensorrt: opt.CacheVersion = "10.3.0",
@@ -228,7 +230,7 @@ def quantize(
     from trtpoets.pipeline import calibration_cache_export as caches
     from trtpoets.pipeline.int8_advice import with_frontier
     from trtpoets.pipeline.quantize import quantize as pipeline_quantize
-    from trtpoets.pipeline.stage_options import calibration_config, int8_config
+    from trtpoets.pipeline.stage_options import calibration_config, distill_config, int8_config
 
     config: dict[str, Any] = {
         "precisions": tuple(precisions or (Precision.FP16, Precision.INT8)),
@@ -236,6 +238,7 @@ def quantize(
         "int8": int8_config(int8_share, max_fp16_layers),
         "refit_head": refit_head,
         "cpu_form": cpu_form,
+        "distill": distill_config(distill, seed),
     }
     caches.check_cache(calibration_cache, tensorrt)
     with progress_display() as progress:
@@ -471,4 +474,6 @@ def _run_command() -> int:
         return 2
     except typer.Abort:
         raise KeyboardInterrupt from None
+    if code == Interrupted.exit_code:  # newer versions of Typer return it instead
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else 0

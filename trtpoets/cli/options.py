@@ -317,6 +317,15 @@ CpuForm = Annotated[
         rich_help_panel=_INT8,
     ),
 ]
+Distill = Annotated[
+    bool,
+    typer.Option(
+        "--distill",
+        help="Also train weights and scales of int8.onnx towards FP32's features on the calibration photos, without "
+        "labels; kept if validation improves. Minutes on a CPU.",
+        rich_help_panel=_INT8,
+    ),
+]
 BuildPrecisions = Annotated[
     list[Precision] | None,
     typer.Option(

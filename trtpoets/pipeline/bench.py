@@ -74,7 +74,7 @@ def bench(
         key = benchmark_key(contents, photos, config)
         details = None if force else open_card(space.benchmark, key)
         if details is None and not force and config.ratio_within:  # all rounds are more than is asked for
-            details = open_card(space.benchmark, benchmark_key(contents, photos, replace(config, ratio_within=0.0)))
+            details = open_card(space.benchmark, benchmark_key(contents, photos, _all_rounds(config)))
         previous = None if details is None else benchmark_from_card(details, space.benchmark)
         if previous is not None and not previous.incomplete:
             previous = replace(previous, skipped=with_stale(space, previous.skipped))
@@ -130,6 +130,17 @@ def _for_fixed_batch(config: BenchConfig, artefacts: Sequence[Runnable]) -> Benc
             code="TP8201",
         )
     return config
+
+
+def _all_rounds(config: BenchConfig) -> BenchConfig:
+    """Return the configuration of `trtpoets bench` with the same options, which measures more."""
+    return replace(
+        config,
+        ratio_within=BenchConfig.ratio_within,
+        wall_seconds=BenchConfig.wall_seconds,
+        warmup_seconds=max(config.warmup_seconds, BenchConfig.warmup_seconds),
+        min_count=max(config.min_count, BenchConfig.min_count),
+    )
 
 
 def _ways(artefacts: Sequence[Runnable], config: BenchConfig) -> dict[int, tuple[Way, ...]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from trtpoets.adoption.loaded import brings_scales, fp32_from_classifier
 from trtpoets.convert.graph.graph_view import QUANTISERS
 from trtpoets.convert.int8.calibration import CalibrationConfig, Ranges, calibration_photos, with_number
+from trtpoets.convert.int8.distill.training import DistillConfig
 from trtpoets.convert.int8.forms import CPU
 from trtpoets.convert.int8.fused import float_islands, fused_graph
 from trtpoets.convert.int8.int8_config import Int8Config
@@ -33,6 +34,7 @@ from trtpoets.core.workspace import Workspace, card_of, open_card, open_details,
 from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, has_dataset, writing
 from trtpoets.pipeline.card_details import CalibrationRecord, Fp16Details, Int8Details, Int8FileNotes
 from trtpoets.pipeline.int8_advice import advice, fitted_for_choices, recommendation
+from trtpoets.pipeline.int8_distill import int8_distiller
 from trtpoets.pipeline.lineage import onnx_in
 from trtpoets.pipeline.photos import photos_command, verified_photos
 from trtpoets.pipeline.recorded_commands import quantize_command
@@ -51,6 +53,9 @@ _VERSION = 6
 _NOTES_VERSION = 2
 """Increase it when the metadata or the notes of int8.onnx change although its network is the same."""
 
+_DISTILL_VERSION = "distilled 1"
+"""Change it when distillation of the same network may give another int8.onnx."""
+
 _CPU_VERSION = "cpu 2"
 """Change it when the same classifier may give another int8.cpu.onnx."""
 
@@ -68,6 +73,7 @@ def quantize(
     int8: Int8Config | None = None,
     refit_head: bool = True,
     cpu_form: bool = False,
+    distill: DistillConfig | None = None,
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
@@ -82,6 +88,10 @@ def quantize(
 
     int8.cpu.onnx has the ranges of int8.onnx. Layers are kept in float in it only if it misses the target of INT8
     otherwise.
+
+    With `distill`, weights, biases and scales of int8.onnx are trained on the calibration photos, without labels, until
+    its features come close to those of FP32; the result is kept if validation photos prove an improvement. This takes
+    minutes on a CPU, and needs TensorFlow. Scales that an adopted file brings are not trained.
 
     Raises BadInput if the run has no photos, because calibration needs real ones.
     """
@@ -106,7 +116,7 @@ def quantize(
         dataset = dataset_in(space)
         calibration = with_number(calibration, dataset.photos)
         photos = calibration_photos(dataset.photos, calibration)
-        command = quantize_command(space, precisions, calibration, int8, refit_head, cpu_form)
+        command = quantize_command(space, precisions, calibration, int8, refit_head, cpu_form, distill is not None)
         judged = dataset.in_split(Split.VALIDATION)
         origin = _Origin(sha256_of_file(fp32.path), dataset.hash, command)
         own_scales = brings_scales(classifier_in(space))
@@ -116,7 +126,7 @@ def quantize(
             Precision.INT8: lambda: (
                 _int8_of_file(space, fp32, (photos, judged), int8, origin, force, progress)
                 if own_scales
-                else _int8(work)
+                else _int8(work, distill)
             ),
         }
         with verified_photos(space, (*photos, *judged)):
@@ -200,14 +210,16 @@ class _Int8Work:
         seal_card(card_of(model.path), key=key, files=[model.path], details=details)
 
 
-def _int8(work: _Int8Work) -> OnnxModel:
+def _int8(work: _Int8Work, distill: DistillConfig | None) -> OnnxModel:
     """Write int8.onnx."""
     out = work.space.onnx(Precision.INT8)
-    key = hash_of([*work.made_from, asdict(work.config), work.refit_head, _NOTES_VERSION])
+    trained = [_DISTILL_VERSION, asdict(distill)] if distill else []
+    key = hash_of([*work.made_from, asdict(work.config), work.refit_head, _NOTES_VERSION, *trained])
     if not work.force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     ranges, evaluator = work.ranges, work.evaluator
-    model, notes = int8_from_onnx(evaluator, ranges, out, work.progress)
+    distiller = int8_distiller(work.space, evaluator, work.photos, distill, work.progress) if distill else None
+    model, notes = int8_from_onnx(evaluator, ranges, out, work.progress, distiller)
     head, recommended = advice(
         work.space,
         work.fp32,

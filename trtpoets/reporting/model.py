@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from trtpoets.core.network_notes import Fidelity, FrontierPoint, KeptLayer, Parity, WorstLayer
+from trtpoets.core.network_notes import DistillNotes, Fidelity, FrontierPoint, KeptLayer, Parity, WorstLayer
 from trtpoets.core.runner_id import TENSORFLOW, RunnerId, baseline_of, baseline_text
 from trtpoets.core.serialization import FLAT, OPTIONAL
 from trtpoets.core.training import Accuracy, HeadConfig, TrainingDetails
@@ -175,7 +175,8 @@ class Int8Summary:
     in float between INT8 layers.
 
     The states of the network: `plain`, `corrected` (biases), `together` (weights rounded together), `before_head` and
-    `final`, which is the file as written; None where it was not measured.
+    `final`, which is the file as written; None where it was not measured. `before_distillation` is that before the
+    network was distilled, None if it was not, or without effect.
     """
 
     convolutions: int = 0
@@ -197,6 +198,8 @@ class Int8Summary:
     before_head: Fidelity | None = None
     kept_fp32: Mapping[str, str] = field(default_factory=dict)
     frontier: tuple[FrontierPoint, ...] = ()
+    distilled: DistillNotes | None = field(default=None, metadata=OPTIONAL)
+    before_distillation: Fidelity | None = field(default=None, metadata=OPTIONAL)
     histograms: tuple[WorstLayer, ...] = ()
     head: HeadNotes | None = field(default=None, metadata=OPTIONAL)
     recommended: Recommended | None = None
@@ -318,6 +321,7 @@ class BenchmarkSummary:
     compared: BenchmarkComparison | None = field(default=None, metadata=OPTIONAL)
     machine: Throttling | None = field(default=None, metadata=OPTIONAL)
     stopped: Mapping[str, int] | None = field(default=None, metadata=OPTIONAL)
+    timed_out: Mapping[str, int] | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)

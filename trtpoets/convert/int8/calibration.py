@@ -17,7 +17,7 @@ from fractions import Fraction
 import numpy as np
 
 from trtpoets.convert.graph.graph_view import GraphView
-from trtpoets.convert.int8.activation_stats import activation_histograms, activation_ranges
+from trtpoets.convert.int8.activation_stats import ActivationStatistics, activation_ranges, activation_statistics
 from trtpoets.convert.int8.calibration_checks import (
     CalibrationChecks,
     refuse_changed_photos,
@@ -25,6 +25,7 @@ from trtpoets.convert.int8.calibration_checks import (
     warn_of_missing_classes,
     zero_tiny_ranges,
 )
+from trtpoets.convert.int8.equalisation import pairs_of
 from trtpoets.convert.int8.forms import TENSORRT, Arithmetic
 from trtpoets.convert.int8.range_histograms import Histogram, histogram_from_counts
 from trtpoets.convert.int8.thresholds import entropy_threshold, mse_threshold, percentile_threshold
@@ -38,6 +39,12 @@ from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Int8Form, OnnxModel, Photo, Split, hash_of
 
 _log = logging.getLogger(__name__)
+
+SEARCHED = 8
+"""The first photos of calibration are those of the range search: their features give 8 N errors to compare by."""
+
+_PEAK_PHOTOS = 16
+"""With fewer photos than this for the channel peaks, no tensor is equalised: the peaks would be unreliable."""
 
 
 class Method(str, Enum):
@@ -192,6 +199,18 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
     return tuple(sorted(chosen, key=lambda photo: _random_key(config.seed, photo.sha256)))
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What one pass over the calibration photos gives: Ranges by each base method, and the channels' peaks.
+
+    `channel_peaks`, float32 (C,), are the largest magnitudes in the tensors that can be equalised, on the photos after
+    the first `SEARCHED`; empty where those are too few.
+    """
+
+    by_method: tuple[Ranges, ...]
+    channel_peaks: Mapping[str, np.ndarray]
+
+
 def ranges_from_photos(
     model: OnnxModel,
     photos: Sequence[Photo],
@@ -200,12 +219,24 @@ def ranges_from_photos(
     arithmetic: Arithmetic = TENSORRT,
     also: Sequence[str] = (),
 ) -> tuple[Ranges, ...]:
+    """Return the ranges of `calibration_from_photos`, one Ranges per base method of `config.method`."""
+    return calibration_from_photos(model, photos, config, progress, arithmetic, also).by_method
+
+
+def calibration_from_photos(
+    model: OnnxModel,
+    photos: Sequence[Photo],
+    config: CalibrationConfig,
+    progress: Progress = silent,
+    arithmetic: Arithmetic = TENSORRT,
+    also: Sequence[str] = (),
+) -> Calibration:
     """Run an FP32 ONNX file on calibration photos and choose the range of each tensor that becomes INT8.
 
-    Returns one Ranges per base method of `config.method`, all from the same two passes over the photos. `also` are
-    tensors that become INT8 in another form: they get their lowest and highest values. Memory is limited to one batch.
-    Raises BadPhoto, BadInput without photos or if they changed or are all one colour, BadArtefact if the file cannot be
-    quantised, ConversionFailed if a tensor is not finite on a photo.
+    All methods use the same pass over the photos. `also` are tensors that become INT8 in another form: they get their
+    lowest and highest values. Memory is limited to one batch. Raises BadPhoto, BadInput without photos or if they
+    changed or are all one colour, BadArtefact if the file cannot be quantised, ConversionFailed if a tensor is not
+    finite on a photo.
     """
     require_fp32(model)
     if not photos:
@@ -216,30 +247,31 @@ def ranges_from_photos(
         )
     refuse_changed_photos(photos)
     proto = arithmetic.prepared_from_onnx(check_onnx(model.path))
-    placement = arithmetic.place(GraphView(proto), {}, ())
+    view = GraphView(proto)
+    placement = arithmetic.place(view, {}, ())
     refuse_unknown_operators(model.path)
     methods = config.method.base_methods
-    passes = 1 if methods == (Method.MINMAX,) else 2
-
-    def photos_done(done: int) -> None:
-        progress("calibration", done, passes * len(photos))
-
-    preprocess, batch_size = model.spec.preprocess, config.batch_size
     checks = CalibrationChecks(model.spec.labels)
     names = tuple(dict.fromkeys((*placement.tensors, *also)))
-    observed = activation_ranges(proto, names, photos, preprocess, batch_size, photos_done, checks.observe)
+    inputs = (proto, names, photos, model.spec.preprocess, config.batch_size)
+
+    def photos_done(done: int) -> None:
+        progress("calibration", done, len(photos))
+
+    if methods == (Method.MINMAX,):
+        statistics = ActivationStatistics(activation_ranges(*inputs, photos_done, checks.observe), {}, {})
+    else:
+        peaked = [pair.tensor for pair in pairs_of(view, arithmetic.searched(placement))]
+        enough = len(photos) - SEARCHED >= _PEAK_PHOTOS
+        statistics = activation_statistics(*inputs, photos_done, checks.observe, peaked if enough else (), SEARCHED)
     per_class = dict(sorted(Counter(photo.label for photo in photos).items()))
     # The same photos are measured for each form: warnings are those of the first.
     level = logging.WARNING if arithmetic.form is Int8Form.TENSORRT else logging.DEBUG
     checks.finish(len(per_class), level)
-    spans = zero_tiny_ranges(observed, len(photos), level)
+    spans = zero_tiny_ranges(statistics.ranges, len(photos), level)
     live = {name: max(-low, high) for name, (low, high) in spans.items() if (low, high) != (0.0, 0.0)}
     live = {name: live[name] for name in placement.tensors if name in live}
-    counts: dict[str, np.ndarray] = {}
-    if passes == 2:
-        counts = activation_histograms(
-            proto, live, photos, preprocess, batch_size, lambda done: photos_done(len(photos) + done)
-        )
+    counts = {name: statistics.counts[name] for name in live if name in statistics.counts}
     kept = {name: histogram_from_counts(counts[name], live[name]) for name in counts}
     sha256 = sha256_of_onnx(model.path)
     hashes = tuple(photo.sha256 for photo in photos)
@@ -255,7 +287,7 @@ def ranges_from_photos(
             for name, (low, high) in spans.items()
         }
         by_method.append(Ranges(method, tensors, hashes, per_class, sha256, histograms=kept))
-    return tuple(by_method)
+    return Calibration(tuple(by_method), statistics.peaks)
 
 
 def _limit(method: Method, counts: np.ndarray, top: float, config: CalibrationConfig, levels: int) -> float:

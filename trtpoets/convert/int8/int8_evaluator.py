@@ -34,6 +34,9 @@ from trtpoets.core.types import OnnxModel, Photo
 
 _BATCH = 16
 
+FEW = 32
+"""This many validation photos choose the methods that are compared on all."""
+
 _PROMISE_PHOTOS = 256
 """At most this many validation photos decide whether the promise is kept while layers are searched."""
 
@@ -72,7 +75,7 @@ class Int8Evaluator:
         ordered = sorted(validation or photos, key=lambda photo: photo.sha256)
         self._judged = ordered[: self.config.judged_photos]
         self._also_judged = ordered[len(self._judged) : _PROMISE_PHOTOS]
-        self._fidelity: dict[bytes, Fidelity] = {}
+        self._fidelity: dict[tuple[bytes, int], Fidelity] = {}
         self._judged_scores: dict[bytes, np.ndarray] = {}
         self._shifts: dict[bytes, dict[str, np.ndarray]] = {}
 
@@ -116,18 +119,35 @@ class Int8Evaluator:
             return version
         return finished(self.arithmetic.lowered(version).graph, opset_of(version), self.arithmetic.metadata)
 
-    def fidelity(self, version: Any) -> Fidelity:
-        """Return how close the file of an INT8 version is to FP32. Results are cached by the content of the version."""
-        key = _hash_of_model(version)
-        if key not in self._fidelity:
-            outputs = self._outputs_of(self.as_file(version))
-            self._judged_scores[key] = outputs.scores
-            self._fidelity[key] = fidelity_from_outputs(self._fp32_outputs, outputs)
-        return self._fidelity[key]
+    @property
+    def few_judged(self) -> int:
+        """A number of validation photos that tells poor versions from good ones in a quarter of the time."""
+        return min(FEW, len(self._judged))
+
+    def fidelity(self, version: Any, photos: int | None = None) -> Fidelity:
+        """Return how close the file of an INT8 version is to FP32, on the first `photos` judged photos (None: all).
+
+        Results are cached by the content of the version.
+        """
+        count = len(self._judged) if photos is None else min(photos, len(self._judged))
+        content = _hash_of_model(version)
+        if (content, count) not in self._fidelity:
+            outputs = self._outputs_of(self.as_file(version), count)
+            if count == len(self._judged):
+                self._judged_scores[content] = outputs.scores
+            exact = NetworkOutputs(self._fp32_outputs.features[:count], self._fp32_outputs.scores[:count])
+            self._fidelity[content, count] = fidelity_from_outputs(exact, outputs)
+        return self._fidelity[content, count]
 
     def fidelity_of_file(self, proto: Any) -> Fidelity:
         """Return how close a file of the form is to FP32."""
         return fidelity_from_outputs(self._fp32_outputs, self._outputs_of(proto))
+
+    def outputs_on(self, photos: Sequence[Photo], version: Any = None) -> NetworkOutputs:
+        """Return the outputs of the file of an INT8 version on photos; those of FP32 without a version."""
+        proto = self._original if version is None else self.as_file(version)
+        batches = photo_batches(photos, self.model.spec.preprocess, _BATCH)
+        return outputs_from_onnx(proto, self._features_in(proto), batches)
 
     def is_promise_kept(self, version: Any) -> bool:
         """Return whether the file of an INT8 version keeps the promise (promise.py) on at most 256 photos."""
@@ -144,11 +164,15 @@ class Int8Evaluator:
             self._shifts[key] = bias_shifts(version, clipped, self.reference, self._correction_photos, self.runner)
         return self._shifts[key]
 
-    def kept_fp32(self, version: Any, progress: Progress = silent) -> dict[str, str]:
-        """Return the nodes of an INT8 version that must not be converted to FP16, and why."""
+    def kept_fp32(self, version: Any, progress: Progress = silent, exact: Any | None = None) -> dict[str, str]:
+        """Return the nodes of an INT8 version that must not be converted to FP16, and why.
+
+        `exact` is the FP32 network that the version quantises. It has the same tensors and runs faster; rounding
+        changes no range by as much as the margin of `kept_fp32`.
+        """
         count = len(self._photos)
         return kept_fp32(
-            version, self._photos, self.model.spec.preprocess, lambda done: progress("fp32 nodes", done, count)
+            version, self._photos, self.model.spec.preprocess, lambda done: progress("fp32 nodes", done, count), exact
         )[0]
 
     def gptq_weights(self, version: Any, placement: Placement, progress: Progress = silent) -> dict[str, np.ndarray]:
@@ -161,10 +185,13 @@ class Int8Evaluator:
 
     @cached_property
     def _fp32_outputs(self) -> NetworkOutputs:
-        return self._outputs_of(self._original)
+        return self._outputs_of(self._original, len(self._judged))
 
-    def _outputs_of(self, proto: Any) -> NetworkOutputs:
-        return outputs_from_onnx(proto, self._features_in(proto), self._batches)
+    def _outputs_of(self, proto: Any, count: int) -> NetworkOutputs:
+        """Return the outputs of a network for the first `count` judged photos."""
+        starts = range(0, count, _BATCH)
+        batches = (batch[: count - start] for start, batch in zip(starts, self._batches, strict=False))
+        return outputs_from_onnx(proto, self._features_in(proto), batches)
 
     def _features_in(self, proto: Any) -> str:
         """Return the name of the feature tensor in FP32 or in a file of the form."""

@@ -29,6 +29,7 @@ def int8_section(report: Report) -> Section | None:
         _share(notes),
         _weights_and_channels(notes),
         *(_calibration(notes.calibration) if notes.calibration else _own_scales(report)),
+        _distillation(notes),
         *_head_and_advice(notes),
         *_for_cpus(report),
         _unfused(report),
@@ -92,6 +93,19 @@ def _calibration(calibration: Calibration) -> list[str]:
     ]
 
 
+def _distillation(notes: Int8Summary) -> str:
+    """Return a sentence about the distilled network; "" if it was not asked for."""
+    result = notes.distilled
+    if not result:
+        return ""
+    if not result.kept:
+        return f"The network was to be distilled from FP32, but is as before: {shown(result.why)}."
+    return (
+        f"Weights and scales were trained towards the features of FP32 ({many(result.steps, 'step')} on "
+        f"{many(result.photos, 'training photo')}, without labels); the result was kept: {shown(result.why)}."
+    )
+
+
 def _head_and_advice(notes: Int8Summary) -> list[str]:
     """Return sentences about the refitted head and the recommendation of quantize."""
     head, recommended = notes.head, notes.recommended
@@ -145,7 +159,9 @@ def _unfused(report: Report) -> str:
 def _fidelity(notes: Int8Summary) -> list[Row]:
     """Return a row for each recorded state of the network, compared with FP32; the last is the written file."""
     steps, written = notes.steps, notes.final
-    final = notes.before_head or written
+    final = converted = notes.before_head or written
+    if notes.before_distillation:
+        final = notes.before_distillation
     stages = [("Q/DQ pairs only", notes.plain), ("biases corrected", notes.corrected)]
     if notes.together != notes.corrected:
         stages.append(("weights rounded by GPTQ", notes.together))
@@ -153,6 +169,8 @@ def _fidelity(notes: Int8Summary) -> list[Row]:
         stages.append((f"and the {many(len(steps), 'worst layer')} kept in float", final))
     elif final != stages[-1][1]:
         stages.append(("as converted" if notes.before_head else "as written", final))
+    if notes.before_distillation:
+        stages.append(("distilled", converted))
     if notes.before_head:
         stages.append(("as written, with the refitted last layer", written))
     return rows_of(
