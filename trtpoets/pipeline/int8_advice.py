@@ -43,6 +43,8 @@ from trtpoets.train.near_copies.grouping import groups_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trtpoets.judge.all_photos import AllPhotos
+
 _log = logging.getLogger(__name__)
 
 ComparedModel = OnnxModel | TfliteModel
@@ -85,15 +87,24 @@ def advice(
     time: float | None = None,
     instead: Precision = Precision.FP16,
     more_follow: bool = False,
+    fitted: CrossFit | AllPhotos | None = None,
 ) -> tuple[HeadNotes | None, Recommended]:
     """Refit the head of an INT8 file if `refit_head` is set; return notes on it (or None) and the recommendation.
 
-    `share`, `time`, `instead` and `more_follow` are those of `recommendation`. Refitting may replace the last layer of
-    the file; the recommendation refers to the resulting file. Call this before the card of the file is sealed.
+    The options after `progress` are those of `recommendation`. Refitting may replace the last layer of the file; the
+    recommendation refers to the resulting file. Call this before the card of the file is sealed.
     """
     head = refitted_head(space, fp32, int8, progress) if refit_head else None
     return head, recommendation(
-        space, fp32, int8, progress=progress, share=share, time=time, instead=instead, more_follow=more_follow
+        space,
+        fp32,
+        int8,
+        progress=progress,
+        share=share,
+        time=time,
+        instead=instead,
+        more_follow=more_follow,
+        fitted=fitted,
     )
 
 
@@ -107,6 +118,7 @@ def recommendation(
     time: float | None = None,
     instead: Precision = Precision.FP16,
     more_follow: bool = False,
+    fitted: CrossFit | AllPhotos | None = None,
 ) -> Recommended:
     """Return the precision to ship, the reason, and the gate that it is based on.
 
@@ -114,10 +126,12 @@ def recommendation(
     recommended, with a warning, if INT8 misses `target`, if the photos are too few to tell (`why` says how many would
     be enough), if less than 80 % of the multiply-adds run in INT8 (`share`, 0..1), or if the estimated `time` relative
     to FP16 is at least 1. For int8.cpu.onnx, FP32 is what is recommended `instead`: most CPUs have no FP16.
-    With `more_follow`, a missed target is no warning, because another version is made then.
+    With `more_follow`, a missed target is no warning, because another version is made then. `fitted` is the result of
+    `fitted_for_choices`, if several files are compared.
     """
     remedy = _REMEDIES[instead].format(space.name)
-    photos, gate = _compared(space, fp32, int8, target, progress)
+    fitted = fitted or fitted_for_choices(space, fp32, progress)
+    photos, gate = _compared(space, fp32, int8, target, fitted, progress)
     why = _little_gain(share, time)
     if why:
         _log.warning("INT8 brings little: %s; %s", why, remedy)
@@ -130,11 +144,20 @@ def recommendation(
     return Recommended(Precision.INT8 if passed else instead, why, photos, gate)
 
 
+def fitted_for_choices(space: Workspace, fp32: OnnxModel, progress: Progress = silent) -> CrossFit | AllPhotos:
+    """Return FP32's cross-fitted heads and answers on the photos that may be used for a choice, as `cross_fit` does."""
+    return cross_fit(space, fp32, CrossFitConfig(), _CHOOSING, progress)
+
+
 def _compared(
-    space: Workspace, fp32: OnnxModel, int8: OnnxModel, target: GateConfig, progress: Progress
+    space: Workspace,
+    fp32: OnnxModel,
+    int8: OnnxModel,
+    target: GateConfig,
+    fitted: CrossFit | AllPhotos,
+    progress: Progress,
 ) -> tuple[int, Gate | None]:
     """Compare INT8 with FP32 on the photos that may be used for a choice. Returns their number, and the gate."""
-    fitted = cross_fit(space, fp32, CrossFitConfig(), _CHOOSING, progress)
     if not isinstance(fitted, CrossFit):
         _log.info("INT8 is compared with FP32 on validation photos only: %s", fitted.skipped)
         return gate_on_validation(space, fp32, int8, target, progress)

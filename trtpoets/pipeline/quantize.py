@@ -33,7 +33,7 @@ from trtpoets.core.types import Int8Form, OnnxModel, Photo, Precision, Split, ha
 from trtpoets.core.workspace import Workspace, card_of, open_card, open_details, seal_card
 from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, has_dataset, writing
 from trtpoets.pipeline.card_details import CalibrationRecord, Fp16Details, Int8Details, Int8FileNotes
-from trtpoets.pipeline.int8_advice import advice, recommendation
+from trtpoets.pipeline.int8_advice import advice, fitted_for_choices, recommendation
 from trtpoets.pipeline.int8_distill import int8_distiller
 from trtpoets.pipeline.lineage import onnx_in
 from trtpoets.pipeline.photos import photos_command, verified_photos
@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trtpoets.judge.advice import Recommended
+    from trtpoets.judge.all_photos import AllPhotos
     from trtpoets.judge.head_notes import HeadNotes
+    from trtpoets.pipeline.cross_fit import CrossFit
 
 _VERSION = 6
 """Increase it when the same classifier may give another ONNX file."""
@@ -198,6 +200,11 @@ class _Int8Work:
             seal_card(self.space.ranges, key=key, files=[], details=ranges)
         return ranges
 
+    @cached_property
+    def fitted(self) -> CrossFit | AllPhotos:
+        """The heads and answers of FP32 with which both forms are compared."""
+        return fitted_for_choices(self.space, self.fp32, self.progress)
+
     def seal(self, model: OnnxModel, key: str, notes: Int8FileNotes) -> None:
         """Write the card of a file."""
         details = Int8Details(notes, _record(self.calibration, self.ranges), self.config, **vars(self.origin))
@@ -215,7 +222,14 @@ def _int8(work: _Int8Work, distill: DistillConfig | None = None) -> OnnxModel:
     distiller = int8_distiller(work.space, evaluator, work.photos, distill, work.progress) if distill else None
     model, notes = int8_from_onnx(evaluator, ranges, out, work.progress, distiller)
     head, recommended = advice(
-        work.space, work.fp32, model, work.refit_head, work.progress, notes.share, notes.frontier[-1].time
+        work.space,
+        work.fp32,
+        model,
+        work.refit_head,
+        work.progress,
+        notes.share,
+        notes.frontier[-1].time,
+        fitted=work.fitted,
     )
     if head is not None and head.kept:  # the file was rewritten with another last layer
         notes = notes_of_new_head(evaluator, notes, model)
@@ -261,6 +275,7 @@ def _for_cpu(
         notes.share,
         instead=Precision.FP32,
         more_follow=config.max_float_layers == 0 != work.config.max_float_layers,
+        fitted=work.fitted,
     )
     if head is not None and head.kept:
         notes = notes_of_new_head(evaluator, notes, model)

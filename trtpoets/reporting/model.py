@@ -13,7 +13,7 @@ from trtpoets.core.network_notes import DistillNotes, Fidelity, FrontierPoint, K
 from trtpoets.core.runner_id import TENSORFLOW, RunnerId, baseline_of, baseline_text
 from trtpoets.core.serialization import FLAT, OPTIONAL
 from trtpoets.core.training import Accuracy, HeadConfig, TrainingDetails
-from trtpoets.core.types import BatchRange, LayerReport, ModelSpec, Skipped
+from trtpoets.core.types import BatchRange, Int8Form, LayerReport, ModelSpec, Skipped
 from trtpoets.judge.advice import Recommended
 from trtpoets.judge.all_photos import AllPhotos
 from trtpoets.judge.bench.bench_config import BenchConfig
@@ -169,7 +169,10 @@ class Fp16Summary:
 
 @dataclass(frozen=True)
 class Int8Summary:
-    """How int8.onnx was made, and how it compares with FP32. `products` are MatMul nodes, `share` is of multiply-adds.
+    """How an INT8 file was made, and how it compares with FP32. `products` are MatMuls, `share` is of multiply-adds.
+
+    `size` is that of the file relative to fp32.onnx; `islands` are operators of the CPU form that ONNX Runtime computes
+    in float between INT8 layers.
 
     The states of the network: `plain`, `corrected` (biases), `together` (weights rounded together), `before_head` and
     `final`, which is the file as written; None where it was not measured. `before_distillation` is that before the
@@ -202,14 +205,21 @@ class Int8Summary:
     recommended: Recommended | None = None
     calibration: Calibration | None = None
     config: Int8Options | None = None
+    size: float | None = field(default=None, metadata=OPTIONAL)
+    islands: tuple[str, ...] | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)
 class Quantisation:
-    """The notes of the files with a narrow precision; None where there is no such file."""
+    """The notes of the files with a narrow precision; None where there is no such file. `int8_cpu` is int8.cpu.onnx."""
 
     fp16: Fp16Summary | None = field(default=None, metadata=OPTIONAL)
     int8: Int8Summary | None = field(default=None, metadata=OPTIONAL)
+    int8_cpu: Int8Summary | None = field(default=None, metadata=OPTIONAL)
+
+    def of_form(self, form: Int8Form) -> Int8Summary | None:
+        """Return the notes of the INT8 file of a form."""
+        return self.int8_cpu if form is Int8Form.CPU else self.int8
 
 
 @dataclass(frozen=True)

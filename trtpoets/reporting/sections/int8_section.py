@@ -31,6 +31,7 @@ def int8_section(report: Report) -> Section | None:
         *(_calibration(notes.calibration) if notes.calibration else _own_scales(report)),
         _distillation(notes),
         *_head_and_advice(notes),
+        *_for_cpus(report),
         _unfused(report),
     ]
     rows = _fidelity(notes) if notes.calibration or not _own_scales(report) else []
@@ -115,6 +116,33 @@ def _head_and_advice(notes: Int8Summary) -> list[str]:
     if recommended:
         sentences.append(f"quantize advises {recommended.precision.upper()}: {shown(recommended.why)}.")
     return sentences
+
+
+def _for_cpus(report: Report) -> list[str]:
+    """Return sentences about the form for CPUs, and the sizes of both forms; [] without it."""
+    notes, other = report.quantisation.int8_cpu, report.quantisation.int8
+    if notes is None:
+        return []
+    sizes = ""
+    if notes.size is not None and other is not None and other.size is not None:
+        sizes = f" It has {100 * notes.size:.0f} % of the size of fp32.onnx, int8.onnx {100 * other.size:.0f} %."
+    islands = ""
+    if notes.islands is not None:
+        count = len(notes.islands)
+        islands = f"; {many(count, 'operator') if count else 'no operator'} between them is computed in float"
+    about = (
+        "INT8 has two files. int8.onnx is for TensorRT, and this section is about it. int8.cpu.onnx is for ONNX "
+        f"Runtime on CPUs, which computes {percent(notes.share)} of its multiply-adds in integers{islands}.{sizes} "
+        "Each has its own rows in the tables of accuracy and of all photos."
+    )
+    texts = [about]
+    if notes.head:
+        kept = "was kept" if notes.head.kept else "was not kept"
+        texts.append(f"The last layer of int8.cpu.onnx was refitted too; the result {kept}: {shown(notes.head.why)}.")
+    if notes.recommended:
+        advised = notes.recommended
+        texts.append(f"For CPUs quantize advises {advised.precision.upper()}: {shown(advised.why)}.")
+    return texts
 
 
 def _unfused(report: Report) -> str:
