@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from tests.support.quantised_networks import ENDS, minmax, tensors
 from tests.support.small_networks import residual_network, saved
 from trtpoets.convert.int8.bias_correction import bias_shifts, layer_sqnr
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, ranges_from_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, calibration_from_photos, ranges_from_photos
 from trtpoets.convert.int8.fidelity import (
     sqnr_db,
 )
@@ -19,7 +19,6 @@ from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.quantize_int8 import best_ranges, int8_from_onnx
 from trtpoets.convert.int8.range_search import search_ranges
-from trtpoets.convert.int8.segments import SegmentRunner
 from trtpoets.core.errors import BadInput
 from trtpoets.core.types import OnnxModel, Photo
 
@@ -29,7 +28,7 @@ from trtpoets.core.types import OnnxModel, Photo
 def test_sqnr_of_each_layer(model: OnnxModel, dozen_photos: list[Photo], batch: np.ndarray) -> None:
     proto = onnx.load(model.path)
     quantised, _ = Int8GraphBuilder(proto, minmax(model, dozen_photos)).build()
-    layers_db = layer_sqnr(proto, quantised, batch, SegmentRunner())
+    layers_db = layer_sqnr(proto, quantised, batch)
     assert list(layers_db) == ENDS
     expected = sqnr_db(tensors(proto, ["back:0"], batch)[0], tensors(quantised, ["back:0"], batch)[0])
     assert layers_db["back"] == pytest.approx(expected, abs=0.1)
@@ -50,9 +49,10 @@ def test_range_search_ignores_values_without_effect_on_the_features(dozen_photos
     change("expand.bias", (0,), 60.0)  # a huge channel,
     change("back.weight", (slice(None), 0), 0.0)  # that nothing reads
     model = saved(proto, tmp_path / "fp32.onnx")
-    candidates = ranges_from_photos(model, dozen_photos, CalibrationConfig(method=Method.AUTO))
+    calibration = calibration_from_photos(model, dozen_photos, CalibrationConfig(method=Method.AUTO))
+    candidates = calibration.by_method
     assert [ranges.method.value for ranges in candidates] == ["minmax", "entropy", "percentile", "mse"]
-    (searched,) = search_ranges(model, candidates, dozen_photos)
+    (searched,) = search_ranges(model, calibration, dozen_photos)
     assert searched.method is Method.FEATURES
     assert candidates[0].tensors["expand_relu:0"][1] > 50
     assert searched.tensors["expand_relu:0"][1] < 0.5 * candidates[0].tensors["expand_relu:0"][1]

@@ -10,6 +10,7 @@ import numpy as np
 from trtpoets.convert.graph.graph_view import GraphView, attribute
 from trtpoets.convert.graph.naming import canonical
 from trtpoets.core.errors import ConversionFailed
+from trtpoets.core.onnx_file import FORM_KEY, metadata_of
 from trtpoets.core.types import INPUT_NAME
 
 
@@ -88,4 +89,6 @@ def base_of(model: Any, output_name: str) -> bytes:
     copy.graph.output.append(
         helper.make_tensor_value_info(layer.features, TensorProto.FLOAT, ["N", len(layer.weights)])
     )
-    return bytes(canonical(copy, INPUT_NAME, output_name, {}).SerializeToString(deterministic=True))
+    # The form decides what ONNX Runtime fuses. Other metadata is that of the classifier, not of its base.
+    form = {name: value for name, value in metadata_of(model).items() if name == FORM_KEY}
+    return bytes(canonical(copy, INPUT_NAME, output_name, form).SerializeToString(deterministic=True))

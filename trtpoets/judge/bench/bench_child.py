@@ -130,7 +130,8 @@ def _serve(requests: IO[str], opener: Opener, send: Callable[..., None]) -> None
         settle = config.gpu_settle_seconds
 
         def meter(batch: int) -> Meter:
-            return Meter(runner, photos, batch, paths, None, joules, preprocess, watch, settle)
+            hurried = config.wall_seconds > 0
+            return Meter(runner, photos, batch, paths, None, joules, preprocess, watch, settle, hurried)
 
         meters: dict[int, Meter] = {}
         for line in requests:

@@ -21,7 +21,7 @@ from trtpoets.core.types import Split
 from trtpoets.judge.gate import photos_in_groups
 from trtpoets.reporting.plots import accuracy_plot
 from trtpoets.reporting.sections.adoption_section import parity_sentence
-from trtpoets.reporting.sections.section import NUMBER, TEXT, Listing, Row, Section, Value, rows_of
+from trtpoets.reporting.sections.section import NUMBER, TEXT, Listing, Pictures, Row, Section, Value, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,18 +72,16 @@ def accuracy_section(report: Report) -> Section | None:
         for runner, bounds in report.intervals.items()
         if runner in report.accuracy and bounds.accuracy
     ]
-    plots = []
+    alt = "Accuracy: " + ", ".join(f"{name} {percent(value)}" for name, value, _, _ in measured)
+    caption = "Dots are the measured values, bands the 95 % intervals."
     grouped = _GROUPS if report.test_groups < report.test_photos else ""
-    if measured:
-        alt = "Accuracy: " + ", ".join(f"{name} {percent(value)}" for name, value, _, _ in measured)
-        plots.append((accuracy_plot(measured), alt, "Dots are the measured values, bands the 95 % intervals."))
     return Section(
         note=f"Measured on {photos_in_groups(report.test_photos, report.test_groups)}, {_held_out(report)}. "
         f"Agreement is the share of photos that a runner answers like {report.baseline_text}, right or wrong. "
         f"Ranges are 95 % intervals (Wilson's; Tango's for the change){grouped}.",
         columns=[("runner", TEXT), ("accuracy", NUMBER), ("agreement", NUMBER), ("change, points", NUMBER)],
         rows=rows,
-        plots=plots,
+        plots=Pictures(lambda: [(accuracy_plot(measured), alt, caption)] if measured else []),
     )
 
 

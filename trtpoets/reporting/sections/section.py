@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
 NUMBER, TEXT = "number", ""
 """Kinds of columns."""
@@ -16,6 +18,27 @@ Column = tuple[str, str]
 
 Picture = tuple[str, str, str]
 """A plot as SVG, its alternative text, and its caption."""
+
+
+class Pictures(Sequence[Picture]):
+    """The pictures that `draw` returns, drawn when they are first read: Markdown and the terminal show none."""
+
+    def __init__(self, draw: Callable[[], Sequence[Picture]]) -> None:
+        self._draw = draw
+
+    @cached_property
+    def _drawn(self) -> Sequence[Picture]:
+        return self._draw()
+
+    @overload
+    def __getitem__(self, index: int) -> Picture: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Picture]: ...
+    def __getitem__(self, index: int | slice) -> Picture | Sequence[Picture]:
+        return self._drawn[index]
+
+    def __len__(self) -> int:
+        return len(self._drawn)
 
 
 class Value(NamedTuple):

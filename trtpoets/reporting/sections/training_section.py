@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.formatting import joined, many, percent, seconds
 from trtpoets.reporting.plots import curves_plot, rates_plot
-from trtpoets.reporting.sections.section import NUMBER, TEXT, Picture, Section, rows_of
+from trtpoets.reporting.sections.section import NUMBER, TEXT, Picture, Pictures, Section, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trtpoets.judge.train_benchmark import BottleneckRate, HeadResult, TrainBenchmark
-    from trtpoets.reporting.model import Report
+    from trtpoets.reporting.model import Report, TrainingSummary
     from trtpoets.reporting.tables.inspection import Part
 
 _NEAR = 0.05
@@ -24,6 +24,13 @@ def training_section(report: Report) -> Section | None:
     training = report.training
     if not training:
         return None
+    kept = f"; step {training.best_step:,}, the best on the validation photos, was kept"
+    note = f"The head of {report.backbone} was trained for {training.steps:,} steps"
+    return Section(note=f"{note} in {seconds(training.seconds)}{kept}.", plots=Pictures(lambda: _curves(training)))
+
+
+def _curves(training: TrainingSummary) -> list[Picture]:
+    """Return a plot per measure with the curves of the training and validation photos."""
     curves, best, steps = training.curves, training.best_step, training.curves.steps
     plots = []
     for unit, train, validation in (
@@ -36,9 +43,7 @@ def training_section(report: Report) -> Section | None:
             plots.append(
                 (curves_plot(unit, steps, lines, best), f"{unit} over {steps[-1]} steps; at the end {ends}", "")
             )
-    kept = f"; step {best:,}, the best on the validation photos, was kept"
-    note = f"The head of {report.backbone} was trained for {training.steps:,} steps"
-    return Section(note=f"{note} in {seconds(training.seconds)}{kept}.", plots=plots)
+    return plots
 
 
 def train_benchmark_section(report: Report) -> Section | None:
@@ -58,7 +63,7 @@ def train_benchmark_section(report: Report) -> Section | None:
         ],
         caption="Accuracy and cross-entropy are those of the validation photos at the best step.",
         rows=rows_of(_rates(benchmark.heads)),
-        plots=_overlaid(benchmark.heads),
+        plots=Pictures(lambda: _overlaid(benchmark.heads)),
     )
 
 
