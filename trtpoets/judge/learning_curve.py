@@ -87,9 +87,17 @@ def learning_curve_from_answers(
     sizes = np.asarray(trained_on, np.float64)
     group_of = np.asarray(groups)
     if answers.ndim != 2 or answers.shape != (len(sizes), len(group_of)):
-        raise BadInput(f"answers {answers.shape} do not match {len(sizes)} sizes and {len(group_of)} photos", code="TP5190")
+        raise BadInput(
+            f"answers of shape {answers.shape} do not match {len(sizes)} sizes and {len(group_of)} photos",
+            hint="give one row for each size and one group for each photo",
+            code="TP5190",
+        )
     if len(sizes) < 3 or not len(group_of) or sizes[0] <= 0 or (np.diff(sizes) <= 0).any():
-        raise BadInput("a learning curve needs photos and at least three ascending numbers of photos", code="TP5191")
+        raise BadInput(
+            f"a learning curve needs photos and at least three ascending sizes, not {[float(size) for size in sizes]}",
+            hint="measure the accuracy with at least three numbers of training photos",
+            code="TP5191",
+        )
     points = tuple(
         CurvePoint(round(float(size)), float(row.mean()), *share_interval(row, group_of))
         for size, row in zip(sizes, answers)

@@ -60,9 +60,7 @@ def learning_curve_of(
         return LearningCurve(skipped=f"the smallest class has {least} training photos in a fold, which is too few")
     sizes, answers = [], []
     for share in shares:
-        parts = [
-            (_drawn(order, truth, share), chooses) for order, (_, chooses) in zip(orders, full, strict=True)
-        ]
+        parts = [(_drawn(order, truth, share), chooses) for order, (_, chooses) in zip(orders, full, strict=True)]
         # A batch is the same share of the photos as in the full training, so that a step costs the same.
         own_config = replace(config, batch_size=max(round(share * config.batch_size), _LEAST_BATCH))
         heads = heads_from_parts(

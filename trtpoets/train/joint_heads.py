@@ -43,7 +43,8 @@ def heads_from_parts(
 
     A part holds the indices of the photos that its head is trained on, and of those that choose its step. Each class
     needs a photo among the former. None stands for a head whose training diverged. The batches contain on average
-    `config.batch_size` photos of each head. The same inputs give the same heads on the same machine. `what` is the name of the progress.
+    `config.batch_size` photos of each head. The same inputs give the same heads on the same machine. `what` is the name
+    of the progress.
     """
     trained = np.zeros((len(features), len(parts)), np.float32)
     for number, (rows, _) in enumerate(parts):
