@@ -180,7 +180,7 @@ def _int8(
     if ranges is None:
         ranges = chosen_ranges(evaluator, photos[0], calibration, progress)
         seal_card(space.ranges, key=ranges_key, files=[], details=ranges)
-    distiller = int8_distiller(space, evaluator, photos[0], distill, progress) if distill else None
+    distiller = int8_distiller(dataset_in(space), evaluator, photos[0], distill, progress) if distill else None
     model, notes = int8_from_onnx(evaluator, ranges, out, progress, distiller)
     head, recommended = advice(space, fp32, model, refit_head, progress, notes.share, notes.frontier[-1].time)
     if head is not None and head.kept:  # the file was rewritten with another last layer
