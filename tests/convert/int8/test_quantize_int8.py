@@ -1,5 +1,6 @@
 """INT8 quantisation compared with FP32: fidelity, segments, corrections, range search and sensitivity analysis."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,24 @@ def test_the_chosen_ranges_are_not_evaluated_again(
     _, notes = int8_from_onnx(evaluator, best, tmp_path / "int8.onnx")
     assert len(calls) == 2
     assert notes.corrected == trials[best.method.value]
+
+
+def test_only_the_best_methods_are_compared_on_all_photos(
+    model: OnnxModel, dozen_photos: list[Photo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trtpoets.convert.int8.int8_evaluator.FEW", 4)
+    methods = ranges_from_photos(model, dozen_photos, CalibrationConfig(method=Method.AUTO))
+    clipped = replace(methods[3], method=Method.FEATURES, tensors=dict.fromkeys(methods[3].tensors, (-0.1, 0.1)))
+    updates: list[tuple[str, int, int]] = []
+    evaluator = Int8Evaluator(model, dozen_photos, dozen_photos)
+    best, trials = best_ranges(evaluator, (*methods, clipped), lambda *update: updates.append(update))
+    photos = {name: trial.photos for name, trial in trials.items()}
+    assert photos["features"] == 4, "it is much worse than the others"
+    assert photos[best.method.value] == len(dozen_photos)
+    assert sum(count == len(dozen_photos) for count in photos.values()) <= 2
+    assert updates[-1] == ("methods", 7, 7) and [done for _, done, _ in updates] == sorted(
+        done for _, done, _ in updates
+    )
 
 
 # -- sensitivity analysis ------------------------------------------------------------------------------------------
