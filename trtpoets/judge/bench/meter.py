@@ -109,8 +109,8 @@ class Meter:
     `preprocess`, by default that of the runner. `joules` returns the energy until now. `watch` is needed for a runner
     on the GPU: its rounds begin when the GPU has been busy for `settle_seconds` and its latency is steady. A `hurried`
     meter omits the untimed inferences before a round and the other clocks where an inference is long, and else gives
-    the other clocks no more than their share of the time. `answers` are the label indices of the timed rounds, -1 for a photo that was not used yet;
-    `fault` describes the first invalid output.
+    the other clocks no more than their share of the time. `answers` are the label indices of the timed rounds, -1 for a
+    photo that was not used yet; `fault` describes the first invalid output.
     """
 
     def __init__(
