@@ -32,7 +32,7 @@ from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, has_
 from trtpoets.pipeline.card_details import CalibrationRecord, Fp16Details, Int8Details, Int8FileNotes
 from trtpoets.pipeline.int8_advice import advice, recommendation
 from trtpoets.pipeline.lineage import onnx_in
-from trtpoets.pipeline.photos import photos_command, verified_photos
+from trtpoets.pipeline.photos import hints_of_run, photos_command, verified_photos
 from trtpoets.pipeline.recorded_commands import quantize_command
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ def quantize(
                 code="TP8032",
             )
         dataset = dataset_in(space)
-        photos = calibration_photos(dataset.photos, calibration)
+        with hints_of_run(space, dataset.folder):
+            photos = calibration_photos(dataset.photos, calibration)
         judged = dataset.in_split(Split.VALIDATION)
         origin = _Origin(sha256_of_file(fp32.path), dataset.hash, command)
         own_scales = brings_scales(classifier_in(space))
@@ -109,7 +110,7 @@ def quantize(
                 else _int8(space, fp32, (photos, judged), calibration, int8, origin, force, progress, refit_head)
             ),
         }
-        with verified_photos(space, (*photos, *judged)):
+        with hints_of_run(space, dataset.folder), verified_photos(space, (*photos, *judged)):
             models = [makers[precision]() for precision in precisions]
             if cpu_form and Precision.INT8 in precisions and not own_scales:
                 models.append(_int8_for_cpu(space, fp32, (photos, judged), calibration, int8, origin, force, progress))
