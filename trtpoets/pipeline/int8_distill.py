@@ -20,10 +20,9 @@ from trtpoets.core.images import photo_batches
 from trtpoets.core.network_notes import DistillNotes
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import Photo, Split
-from trtpoets.core.workspace import Workspace
 from trtpoets.judge.clustered import difference_interval
 from trtpoets.judge.statistics import paired_difference
-from trtpoets.pipeline.artefacts import dataset_in
+from trtpoets.train.dataset import Dataset
 from trtpoets.train.near_copies.grouping import groups_of
 
 if TYPE_CHECKING:
@@ -42,13 +41,13 @@ _MIN_PHOTOS = 30
 
 
 def int8_distiller(
-    space: Workspace,
+    dataset: Dataset,
     evaluator: Int8Evaluator,
     calibration: Sequence[Photo],
     config: DistillConfig,
     progress: Progress = silent,
 ) -> Distiller:
-    """Return the function that distils INT8 versions of a run's network on its calibration photos.
+    """Return the function that distils INT8 versions of a network on its calibration photos, from the `dataset`.
 
     No other training photos are used, so that the rest can still show how close INT8 is to FP32 (`int8_advice`).
 
@@ -56,7 +55,6 @@ def int8_distiller(
     groups of copies, photo by photo), and the agreement with FP32 is not significantly lower. An operator that
     distillation does not support is no error: the notes give it as the reason why nothing was distilled.
     """
-    dataset = dataset_in(space)
     validation = sorted(dataset.in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_MAX_VALIDATION]
     fitted = list(calibration)[:MOST_PHOTOS]
 

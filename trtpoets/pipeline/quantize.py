@@ -219,7 +219,9 @@ def _int8(work: _Int8Work, distill: DistillConfig | None = None) -> OnnxModel:
     if not work.force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     ranges, evaluator = work.ranges, work.evaluator
-    distiller = int8_distiller(work.space, evaluator, work.photos, distill, work.progress) if distill else None
+    distiller = None
+    if distill:
+        distiller = int8_distiller(dataset_in(work.space), evaluator, work.photos, distill, work.progress)
     model, notes = int8_from_onnx(evaluator, ranges, out, work.progress, distiller)
     head, recommended = advice(
         work.space,
