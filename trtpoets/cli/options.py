@@ -313,7 +313,7 @@ CpuForm = Annotated[
     bool,
     typer.Option(
         "--cpu-form",
-        help="Also write int8.cpu.onnx, INT8 for ONNX Runtime on CPUs. It takes as long again as int8.onnx.",
+        help="Also write int8.cpu.onnx, INT8 for ONNX Runtime on CPUs, with the ranges of int8.onnx.",
         rich_help_panel=_INT8,
     ),
 ]

@@ -20,10 +20,9 @@ from trtpoets.core.images import photo_batches
 from trtpoets.core.network_notes import DistillNotes
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import Photo, Split
-from trtpoets.core.workspace import Workspace
 from trtpoets.judge.clustered import difference_interval
 from trtpoets.judge.statistics import paired_difference
-from trtpoets.pipeline.artefacts import dataset_in
+from trtpoets.train.dataset import Dataset
 from trtpoets.train.near_copies.grouping import groups_of
 
 if TYPE_CHECKING:
@@ -40,15 +39,18 @@ _MAX_VALIDATION = 1024
 _MIN_PHOTOS = 30
 """Minimum number of photos to train on, and of validation photos; with fewer the network is not distilled."""
 
+_MIN_GROUPS = 10
+"""Minimum number of independent groups of validation photos: with fewer a bootstrap proves nothing."""
+
 
 def int8_distiller(
-    space: Workspace,
+    dataset: Dataset,
     evaluator: Int8Evaluator,
     calibration: Sequence[Photo],
     config: DistillConfig,
     progress: Progress = silent,
 ) -> Distiller:
-    """Return the function that distils INT8 versions of a run's network on its calibration photos.
+    """Return the function that distils INT8 versions of a network on its calibration photos, from the `dataset`.
 
     No other training photos are used, so that the rest can still show how close INT8 is to FP32 (`int8_advice`).
 
@@ -56,7 +58,6 @@ def int8_distiller(
     groups of copies, photo by photo), and the agreement with FP32 is not significantly lower. An operator that
     distillation does not support is no error: the notes give it as the reason why nothing was distilled.
     """
-    dataset = dataset_in(space)
     validation = sorted(dataset.in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_MAX_VALIDATION]
     fitted = list(calibration)[:MOST_PHOTOS]
 
@@ -100,7 +101,10 @@ def compared(
     answers = reference.scores.argmax(axis=1)
     agrees = [outputs.scores.argmax(axis=1) == answers for outputs in (before, after)]
     kept = False
-    if change.low <= 0:
+    independent = len(np.unique(groups))
+    if independent < _MIN_GROUPS:
+        why = f"the validation photos are copies of only {independent} photos, too few to prove an improvement"
+    elif change.low <= 0:
         why = "its features are not significantly closer to those of FP32"
     elif difference_interval(agrees[0], agrees[1], groups).high < 0:
         why = "it agrees significantly less often with FP32"

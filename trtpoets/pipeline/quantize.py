@@ -36,7 +36,7 @@ from trtpoets.pipeline.card_details import CalibrationRecord, Fp16Details, Int8D
 from trtpoets.pipeline.int8_advice import advice, fitted_for_choices, recommendation
 from trtpoets.pipeline.int8_distill import int8_distiller
 from trtpoets.pipeline.lineage import onnx_in
-from trtpoets.pipeline.photos import photos_command, verified_photos
+from trtpoets.pipeline.photos import hints_of_run, photos_command, verified_photos
 from trtpoets.pipeline.recorded_commands import quantize_command
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def quantize(
             )
         dataset = dataset_in(space)
         calibration = with_number(calibration, dataset.photos)
-        photos = calibration_photos(dataset.photos, calibration)
+        with hints_of_run(space, dataset.folder):
+            photos = calibration_photos(dataset.photos, calibration)
         command = quantize_command(space, precisions, calibration, int8, refit_head, cpu_form, distill is not None)
         judged = dataset.in_split(Split.VALIDATION)
         origin = _Origin(sha256_of_file(fp32.path), dataset.hash, command)
@@ -129,7 +130,7 @@ def quantize(
                 else _int8(work, distill)
             ),
         }
-        with verified_photos(space, (*photos, *judged)):
+        with hints_of_run(space, dataset.folder), verified_photos(space, (*photos, *judged)):
             models = [makers[precision]() for precision in precisions]
             if cpu_form and Precision.INT8 in precisions and not own_scales:
                 models.append(_int8_for_cpu(work))
@@ -219,7 +220,9 @@ def _int8(work: _Int8Work, distill: DistillConfig | None = None) -> OnnxModel:
     if not work.force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
     ranges, evaluator = work.ranges, work.evaluator
-    distiller = int8_distiller(work.space, evaluator, work.photos, distill, work.progress) if distill else None
+    distiller = None
+    if distill:
+        distiller = int8_distiller(dataset_in(work.space), evaluator, work.photos, distill, work.progress)
     model, notes = int8_from_onnx(evaluator, ranges, out, work.progress, distiller)
     head, recommended = advice(
         work.space,

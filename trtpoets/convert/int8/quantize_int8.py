@@ -35,7 +35,10 @@ from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.types import OnnxModel, Photo, Precision
 
 _FINALISTS = 2
-"""This many methods are compared on all judged photos."""
+"""At most this many methods are compared on all judged photos."""
+
+_NEAR = 1.5
+"""A method whose distance is more than so many times the least one is not compared on all photos."""
 
 Distiller = Callable[[Any, Placement], tuple[Any, DistillNotes]]
 """Distils an INT8 version, a ModelProto with these places of pairs; returns it unchanged if the result is not kept."""
@@ -107,8 +110,8 @@ def best_ranges(
     """Return the candidate whose INT8 network, with bias correction, is closest to FP32; and the fidelity of each.
 
     Closeness is `Fidelity.rank`. All are compared on a few photos, with the bias correction of the first one with the
-    same equalisation; the best two of them on all photos that are judged, each with its own. Raises the same errors as
-    `int8_from_onnx`.
+    same equalisation; the best two of them, unless one is much better, on all photos that are judged, each with its
+    own. Raises the same errors as `int8_from_onnx`.
     """
     finalists = list(candidates)
     steps = len(candidates) + _FINALISTS
@@ -124,7 +127,8 @@ def best_ranges(
             shifts.setdefault(bool(ranges.equalised), version.shifts)
             trials[ranges.method.value] = version.fidelity
         by_rank = sorted(candidates, key=lambda ranges: trials[ranges.method.value].rank, reverse=True)
-        finalists = by_rank[:_FINALISTS]
+        near = _NEAR * trials[by_rank[0].method.value].distance
+        finalists = [ranges for ranges in by_rank[:_FINALISTS] if trials[ranges.method.value].distance <= near]
     for number, ranges in enumerate(finalists):
         progress("methods", steps - len(finalists) + number, steps)
         trials[ranges.method.value] = _build(evaluator, evaluator.builder(ranges), shifts=own).fidelity

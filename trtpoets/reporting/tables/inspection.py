@@ -11,7 +11,6 @@ from trtpoets.reporting.sections.adoption_section import adoption_rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from trtpoets.convert.graph.onnx_facts import OnnxFacts
     from trtpoets.core.types import EngineCard, LayerReport, ModelSpec, TfliteModel
 
 Part = tuple[str, "Sequence[str]", "Sequence[Sequence[Any]]"]
@@ -107,7 +106,7 @@ def _onnx(facts: Any) -> list[Part]:
         rows += [
             ("network", f"{shown(facts.spec.name)}: {facts.spec.backbone}, {many(len(facts.spec.labels), 'label')}"),
             ("precision", facts.precision or "unknown"),
-            *_form(facts),
+            *_form(facts.form, facts.islands),
             ("photos", f"{_photos(facts.spec)}, rule {facts.spec.preprocess.hash[:12]}"),
             *adoption_rows(facts.spec),
         ]
@@ -137,17 +136,15 @@ _RUNTIMES = {
 """What each form of INT8 is for."""
 
 
-def _form(facts: OnnxFacts) -> list[tuple[str, str]]:
+def _form(form: Int8Form | None, islands: Sequence[str] | None) -> list[tuple[str, str]]:
     """Return the rows about the form of an INT8 file: its runtime, and what is computed in float between its layers."""
-    if facts.form is None:
+    if form is None:
         return []
-    rows = [("for", _RUNTIMES[facts.form])]
-    if facts.islands is not None:
-        named = ", ".join(map(shown, facts.islands[:_LISTED]))
-        more = f" and {len(facts.islands) - _LISTED} more" if len(facts.islands) > _LISTED else ""
-        rows.append(
-            ("in float between INT8", f"{many(len(facts.islands), 'operator')}: {named}{more}" if named else "none")
-        )
+    rows = [("for", _RUNTIMES[form])]
+    if islands is not None:
+        named = ", ".join(map(shown, islands[:_LISTED]))
+        more = f" and {len(islands) - _LISTED} more" if len(islands) > _LISTED else ""
+        rows.append(("in float between INT8", f"{many(len(islands), 'operator')}: {named}{more}" if named else "none"))
     return rows
 
 

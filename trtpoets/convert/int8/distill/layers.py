@@ -64,7 +64,7 @@ def pool(node: Any, inputs: Sequence[Value | None]) -> Value:
     pads = _pads(node, maps, kernel, strides)
     if attribute(node, "ceil_mode", 0):
         pads = [
-            (first, last + _missing(int(size) + first + last, span, stride))
+            (first, last + _missing(int(size), first, last, span, stride))
             for (first, last), size, span, stride in zip(pads, maps.shape[1:3], kernel, strides, strict=True)
         ]
     margins = [(0, 0), *pads, (0, 0)]
@@ -112,9 +112,15 @@ def _given(value: Value | None) -> Value:
     return value
 
 
-def _missing(size: int, span: int, stride: int) -> int:
-    """Return how many cells the last window lacks, if a pool rounds the number of windows up."""
-    return -(size - span) % stride
+def _missing(size: int, first: int, last: int, span: int, stride: int) -> int:
+    """Return how many cells the last window lacks, if a pool rounds the number of windows up.
+
+    As in ONNX Runtime, a window does not begin in the padding after the map.
+    """
+    windows = -(-(size + first + last - span) // stride) + 1
+    if (windows - 1) * stride >= size + first:
+        windows -= 1
+    return max((windows - 1) * stride + span - (size + first + last), 0)
 
 
 def _pads(node: Any, maps: Any, spans: Sequence[int], strides: Sequence[int]) -> Pads:
