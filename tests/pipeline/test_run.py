@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -289,16 +287,11 @@ def test_calibration_photos_are_never_test_photos(finished: Path) -> None:
     assert test.isdisjoint(ranges["photos"])
 
 
-def gated(engines: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trtpoets", "evaluate", "small", "--engines", str(engines), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(
     engines: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    space = Workspace(engines, "small")
-    code = call_main(monkeypatch, "evaluate", "small", "--engines", str(engines), "--min-agreement", "1")
+    space, command = Workspace(engines, "small"), ("evaluate", "small", "--engines", str(engines))
+    code = call_main(monkeypatch, *command, "--min-agreement", "1")
     passed = capsys.readouterr()
     assert (code, passed.err) == (0, "")
     assert "at least 1 % answered alike" in passed.out
@@ -308,15 +301,16 @@ def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(
         if evaluation["runner"] == "onnxruntime-int8":
             evaluation.update(agreement=0.0, agreement_low=0.0, agreement_high=0.3)
     seal_card(space.evaluation, key=card["key"], files=[], details=card["details"])
-    failed = gated(engines, "--min-agreement", "98", "--runner", "onnxruntime-int8", "--json")
-    assert failed.returncode == 3
-    gate = json.loads(failed.stdout)["gate"]
+    code = call_main(monkeypatch, *command, "--min-agreement", "98", "--runner", "onnxruntime-int8", "--json")
+    assert code == 3
+    failed = capsys.readouterr()
+    gate = json.loads(failed.out)["gate"]
     assert gate["outcome"] == "failed"
-    assert failed.stderr.splitlines() == [
+    assert failed.err.splitlines() == [
         "Error: onnxruntime-int8 agrees on 0.0 % (0.0 to 30.0), 98 are asked for [TP5041]",
         f"  try: ship fp16: {Workspace(engines, 'small').command('build', '--precision', 'fp16')}",
     ]
-    assert open_card(space.evaluation) == json.loads(failed.stdout)
+    assert open_card(space.evaluation) == json.loads(failed.out)
     report = trtpoets.report("small", engines=engines)
     assert to_json(report.gate) == gate
     assert any(item.about == "gate" and " fails: " in item.text for item in report.verdict)
