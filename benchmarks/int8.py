@@ -206,7 +206,7 @@ def quantised_each_way(
     trtpoets.retrain(photos, name, config, engines=work)
     fp32 = trtpoets.export(name, engines=work)
     dataset = dataset_in(Workspace(work, name))
-    test, calibration = dataset.in_split(Split.TEST), CalibrationConfig(seed=seed)
+    test, calibration = dataset.in_split(Split.TEST), CalibrationConfig(photos=256, seed=seed)
     truth = np.array([dataset.labels.index(photo.label) for photo in test])
     proto = onnx.load(str(fp32.path))
     reference = answers_to(proto, features_of(proto), test, fp32)

@@ -1,6 +1,8 @@
 """Compares int8.cpu.onnx with fp32.onnx in ONNX Runtime on this CPU: speed, agreement, SQNR of the scores and size.
 
-For each backbone a head is trained on a folder of photos, or --run names a finished run; its fp32.onnx is quantised.
+For each backbone a head is trained on a folder of photos, or --run names a finished run, which is copied; its fp32.onnx
+is quantised in both forms. Scores are those of sessions of ONNX Runtime; the last line is quantize's comparison on all
+photos outside calibration.
 "Plain" is `onnxruntime.quantization.quantize_static` with min-max ranges on the same calibration photos: unsigned
 activations, signed weights of 7 bits (reduce_range) with a scale per channel. All files run in turn, round by round, so
 that other work on the machine slows all of them; a speed is the median of FP32's time divided by the file's, round by
@@ -17,6 +19,7 @@ import argparse
 import contextlib
 import logging
 import platform
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -30,14 +33,12 @@ from int8 import DIVISION, SHARED, PhotoReader
 import trtpoets
 from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos
 from trtpoets.convert.int8.fidelity import sqnr_db
-from trtpoets.convert.int8.forms import CPU
-from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
-from trtpoets.convert.int8.quantize_int8 import chosen_ranges, int8_from_onnx
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_session, read_onnx
-from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo, Precision, Split
-from trtpoets.core.workspace import Workspace
+from trtpoets.core.types import INPUT_NAME, Int8Form, OnnxModel, Photo, Precision, Split
+from trtpoets.core.workspace import Workspace, card_of, open_details
 from trtpoets.pipeline.artefacts import dataset_in
+from trtpoets.pipeline.card_details import Int8Details
 from trtpoets.pipeline.retrain import RetrainConfig
 
 BATCHES = (1, 8)
@@ -94,37 +95,43 @@ def scores_of(file: Path, model: OnnxModel, photos: Sequence[Photo]) -> np.ndarr
 
 
 def compared(space: Workspace, work: Path, options: argparse.Namespace) -> None:
-    """Quantise the network of a run and print its table."""
+    """Quantise the network of a run in both forms, and print its table."""
     rounds, threads = options.rounds, options.threads
     fp32, dataset = read_onnx(space.onnx(Precision.FP32)), dataset_in(space)
     calibration = CalibrationConfig(photos=options.calibration)
+    start = time.process_time()
+    quantised = {"precisions": (Precision.INT8,), "calibration": calibration, "engines": space.engines}
+    trtpoets.quantize(space.name, **quantised)
+    both = time.process_time()
+    trtpoets.quantize(space.name, cpu_form=True, **quantised)
+    seconds = both - start, time.process_time() - both
+    tensorrt, own = space.onnx(Precision.INT8), space.onnx(Precision.INT8, Int8Form.CPU)
+    card = open_details(card_of(own), Int8Details)
+    assert card is not None
     chosen = calibration_photos(dataset.photos, calibration)
-    start = time.perf_counter()
-    evaluator = Int8Evaluator(fp32, chosen, dataset.in_split(Split.VALIDATION), None, CPU)
-    own = work / f"{space.name}-int8.cpu.onnx"
-    _, notes = int8_from_onnx(evaluator, chosen_ranges(evaluator, chosen, calibration), own)
-    seconds = time.perf_counter() - start
     out = work / f"{space.name}-plain.onnx"
     with contextlib.redirect_stdout(None):
         plain(fp32, chosen, out)
-    tensorrt = [path for path in [space.onnx(Precision.INT8)] if path.is_file()]
-    files = [fp32.path, own, *tensorrt, out]
+    files = [fp32.path, own, tensorrt, out]
     size = (fp32.spec.preprocess.height, fp32.spec.preprocess.width)
     columns = [speeds(files, batch, size, rounds // batch + 4, threads) for batch in BATCHES]
     test = dataset.in_split(Split.TEST)
     exact = scores_of(fp32.path, fp32, test)
     print(
-        f"\n{space.name} ({fp32.spec.backbone}): {len(chosen)} calibration photos, {len(test)} test photos, "
-        f"quantised in {seconds:.0f} s, {notes.share:.1%} of the multiply-adds in INT8"
+        f"\n{space.name} ({fp32.spec.backbone}): {len(chosen)} calibration photos, {len(test)} test photos; processor "
+        f"time of int8.onnx {seconds[0]:.0f} s, of int8.cpu.onnx {seconds[1]:.0f} s more; "
+        f"{card.notes.share:.1%} of the multiply-adds in INT8"
     )
     print(f"  {'':16}{'batch 1':>14}{'batch 8':>14}{'agreement %':>14}{'scores dB':>11}{'size':>7}")
     for number, file in enumerate(files[1:], 1):
         scores = scores_of(file, fp32, test)
         agreement = 100 * float(np.mean(scores.argmax(axis=1) == exact.argmax(axis=1)))
         ratio = file.stat().st_size / fp32.path.stat().st_size
-        label = {own: "int8.cpu.onnx", out: "plain min-max"}.get(file, file.name)
+        label = {out: "plain min-max"}.get(file, file.name)
         cells = f"{columns[0][number]:>14}{columns[1][number]:>14}{agreement:>14.1f}"
         print(f"  {label:16}{cells}{sqnr_db(exact, scores):>11.1f}{ratio:>7.2f}", flush=True)
+    if card.notes.recommended:
+        print(f"  int8.cpu.onnx: {card.notes.recommended.why}")
 
 
 def main() -> None:
@@ -143,7 +150,8 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         work = options.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if options.run:
-            compared(Workspace(options.run.parent, options.run.name), work, options)
+            shutil.copytree(options.run, work / options.run.name, dirs_exist_ok=True)  # the run is not changed
+            compared(Workspace(work, options.run.name), work, options)
             return
         for backbone in options.backbone:
             name = f"{backbone}-{options.photos.name}"

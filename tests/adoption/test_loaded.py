@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.adoption.onnx.networks import Foreign, image, plain, saved, scores
-from tests.adoption.onnx.test_wrap import spec_for
+from tests.adoption.onnx.wrapping import spec_for
 from trtpoets.adoption.loaded import fp32_from_classifier, load_foreign
 from trtpoets.adoption.onnx import wrap
 from trtpoets.adoption.onnx.float32 import HALF_TOLERANCE

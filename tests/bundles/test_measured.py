@@ -20,7 +20,7 @@ ROWS = [
 
 
 def inputs(content: dict[str, Any] | None, order: tuple[Precision, ...] = ORDER) -> Any:
-    return SimpleNamespace(measured=content, order=order)
+    return SimpleNamespace(cpu_form=None, measured=content, order=order)
 
 
 def test_valid_rows_of_the_runner_only() -> None:

@@ -23,7 +23,7 @@ from trtpoets.bundles.onnxruntime_bundle import onnxruntime_files, settings_from
 from trtpoets.core.manifest import check_manifest, write_manifest
 from trtpoets.core.serialization import to_json
 from trtpoets.core.streams import BROKEN_PIPE
-from trtpoets.core.types import Precision
+from trtpoets.core.types import Int8Form, OnnxModel, Precision
 from trtpoets.device.runners import open_runner
 
 
@@ -232,3 +232,64 @@ def test_ctrl_c_ends_the_classifier_without_a_traceback(bundle: Path, tmp_path: 
     code, error = interrupt(bundle / "classify.py", tmp_path / "black.png", tmp_path / "photos")
     assert code == 130
     assert error == "Error: interrupted [TP1071]\n  try: run the same command again\n"
+
+
+@pytest.fixture(scope="module")
+def two_forms(parts: BundleInputs, tmp_path_factory: pytest.TempPathFactory) -> BundleInputs:
+    """The same bundle with a CPU form, whose scores are those of the FP32 network."""
+    path = tmp_path_factory.mktemp("form") / "int8.cpu.onnx"
+    path.write_bytes(parts.model(Precision.FP32).path.read_bytes())
+    form = OnnxModel(path, Precision.INT8, parts.spec, Int8Form.CPU)
+    golden = replace(parts.golden, cpu_form=parts.golden.expected["fp32"])
+    return replace(parts, cpu_form=form, golden=golden)
+
+
+def test_int8_on_the_cpu_is_the_file_for_cpus(two_forms: BundleInputs, tmp_path: Path) -> None:
+    onnxruntime_files(two_forms, tmp_path)
+    write_manifest(tmp_path, name="tiny", target="onnxruntime", version="0.1.0", model="a" * 64, order=ORDER)
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert {name: item["files"]["int8"] for name, item in settings.items()} == {
+        "cpu": "int8.cpu.onnx",
+        "cuda": "int8.onnx",
+        "tensorrt": "int8.onnx",
+    }
+    assert {item["files"]["fp32"] for item in settings.values()} == {"fp32.onnx"}
+    assert (settings["cpu"]["precision"], settings["tensorrt"]["precision"]) == ("int8", "int8")
+    assert (tmp_path / "int8.onnx").is_file()
+    readme = (tmp_path / "README.md").read_text()
+    assert "| `cpu` | int8 | not measured: nothing was benched | `int8.cpu.onnx`, `fp16.onnx`, `fp32.onnx` |" in readme
+    assert "`int8.cpu.onnx` for the CPU provider" in readme
+    result = script(tmp_path, "selftest.py", "--json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert json.loads(result.stdout)["max_difference"] < 1e-5, "compared with the scores of this file"
+    (tmp_path / "int8.cpu.onnx").write_bytes(b"another file")
+    changed = script(tmp_path, "selftest.py")
+    assert changed.returncode == 1
+    assert "int8.cpu.onnx was changed or damaged" in changed.stderr
+
+
+def test_the_file_for_cpus_is_judged_by_itself(two_forms: BundleInputs) -> None:
+    def chosen(parts: BundleInputs) -> dict[str, str]:
+        return {name: item.precision.value for name, item in settings_from_inputs(parts).items()}
+
+    only_tensorrt = replace(two_forms, against_cpu_form="quantize advises against it")
+    assert chosen(only_tensorrt) == {"cpu": "fp32", "cuda": "fp16", "tensorrt": "int8"}
+    only_cpu = replace(two_forms, order=(Precision.FP16, Precision.FP32, Precision.INT8))
+    assert chosen(only_cpu) == {"cpu": "int8", "cuda": "fp16", "tensorrt": "fp16"}
+    rows = [
+        ("onnxruntime-fp32", 8, 220.0, True),
+        ("onnxruntime-int8", 8, 500.0, True),
+        ("onnxruntime-int8-cpu", 4, 300.0, True),
+    ]
+    settings = settings_from_inputs(replace(two_forms, measured=measured(rows)))
+    assert (settings["cpu"].precision, settings["cpu"].batch) == (Precision.INT8, 4)
+    assert settings["cpu"].why.startswith("measured: 300 photos/s at batch 4"), "not the time of the other file"
+    rows[2] = ("onnxruntime-int8-cpu", 4, 200.0, True)
+    assert chosen(replace(two_forms, measured=measured(rows)))["cpu"] == "fp32"
+
+
+def test_int8_alone_has_both_files(two_forms: BundleInputs) -> None:
+    alone = replace(two_forms, models=(two_forms.model(Precision.INT8),), order=(Precision.INT8,))
+    against = replace(alone, against_cpu_form="it failed the gate on all photos")
+    for parts in (alone, against):
+        assert {item.precision for item in settings_from_inputs(parts).values()} == {Precision.INT8}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.support.report_documents import LABELS, evaluations
-from trtpoets.bundles.precision_order import shipping_order
+from trtpoets.bundles.precision_order import shipping_order, why_not_cpu_form
 from trtpoets.core.serialization import from_json
 from trtpoets.core.types import Precision
 from trtpoets.judge.evaluation_file import Evaluations
@@ -29,3 +29,16 @@ def test_a_precision_that_fails_the_gate_comes_last() -> None:
     order, reasons = shipping_order((FP32, FP16, INT8), "", judged)
     assert order in ((INT8, FP16, FP32), (FP16, FP32, INT8))
     assert set(reasons) == ({INT8} if order[-1] is INT8 else set())
+
+
+def test_the_file_for_cpus_has_its_own_gate() -> None:
+    assert why_not_cpu_form("", None) == ""
+    assert why_not_cpu_form("it loses answers", None) == "quantize advises against it: it loses answers"
+    found, _ = evaluations(LABELS, 10)
+    for_cpus = [{**row, "form": "cpu"} if row["runner"] == "onnxruntime-int8" else row for row in found]
+    judged, other = (
+        from_json(Evaluations, {"evaluations": rows, "skipped": []}, "evaluation.json") for rows in (for_cpus, found)
+    )
+    assert why_not_cpu_form("", judged) in ("", "it failed the gate on the test photos")
+    assert bool(why_not_cpu_form("", judged)) == (INT8 in shipping_order((FP32, INT8), "", other)[1])
+    assert shipping_order((FP32, INT8), "", judged) == ((INT8, FP32), {}), "another file"

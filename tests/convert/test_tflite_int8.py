@@ -92,7 +92,7 @@ def test_the_variant_closest_to_fp32_is_written(files: Files, tmp_path: Path) ->
     out = tmp_path / "int8.tflite"
     model, notes = int8_from_fp32(files.fp32, (files.onnx, files.int8, files.ranges), files.photos, [], out)
     assert read_tflite(out) == model == TfliteModel(out, INT8, tiny_spec())
-    assert list(notes.trials) == ["calibrated", "searched", "rounded"]
+    assert list(notes.trials) == ["calibrated", "searched", "rounded", "affine"]
     assert notes.variant == max(notes.trials, key=lambda name: notes.trials[name].rank)
     assert {trial.photos for trial in notes.trials.values()} == {16}
     photos = tiny_photos(16, seed=3)

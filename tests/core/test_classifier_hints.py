@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.adoption.onnx.networks import plain
-from tests.adoption.onnx.test_wrap import spec_for
+from tests.adoption.onnx.wrapping import spec_for
 from tests.support.tiny import tiny_spec
 from tests.test_hints import commands_in, parsed
 from trtpoets.adoption.onnx import read_onnx_classifier

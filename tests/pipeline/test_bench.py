@@ -16,15 +16,17 @@ from tests.support.tiny import tiny_spec
 from trtpoets.cli import main
 from trtpoets.core.errors import BadArtefact, BadInput, Interrupted, MissingDependency
 from trtpoets.core.serialization import to_json
-from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, Split
+from trtpoets.core.types import Classifier, Int8Form, OnnxModel, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace, open_card
+from trtpoets.device.gpu.libcuda import Detected, Gpu
 from trtpoets.device.runners import Runnable, Way
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
 from trtpoets.judge.bench.benchmark import Benchmark, benchmark_from_artefacts
 from trtpoets.judge.bench.measured_runner import BatchRounds, MeasuredRunner
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.gate import GateConfig
-from trtpoets.pipeline.bench import _ways
+from trtpoets.pipeline.bench import _runnable, _ways
+from trtpoets.pipeline.result_status import benchmark_key
 from trtpoets.pipeline.stage_options import bench_config
 
 
@@ -148,3 +150,33 @@ def test_options_become_a_configuration() -> None:
     assert (server.batches, server.target_qps, server.max_p99_ms, server.threads) == ((4,), 100.0, 20.0, 1)
     with pytest.raises(BadInput, match="--target-qps 100 applies to the server scenario only"):
         bench_config(None, 2.0, 0, target_qps=100.0)
+
+
+@pytest.mark.parametrize("with_cpu_form", [False, True])
+def test_the_file_for_tensorrt_is_not_measured_without_a_gpu(
+    tmp_path: Path, with_cpu_form: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, space = tiny_spec(), Workspace(tmp_path, "flowers")
+    fp32 = OnnxModel(tmp_path / "fp32.onnx", Precision.FP32, spec)
+    pairs = OnnxModel(tmp_path / "int8.onnx", Precision.INT8, spec)
+    cpu = OnnxModel(tmp_path / "int8.cpu.onnx", Precision.INT8, spec, Int8Form.CPU)
+    artefacts = (fp32, pairs, cpu) if with_cpu_form else (fp32, pairs)
+    monkeypatch.setattr("trtpoets.pipeline.bench.detect", Detected)
+    runnable, (left_out,) = _runnable(space, artefacts, QUICK)
+    assert runnable == [model for model in artefacts if model is not pairs]
+    assert left_out.what == "measuring onnxruntime-int8"
+    assert "its time would not be that of INT8" in left_out.why
+    assert f"trtpoets bench flowers --qdq-on-cpu --engines {tmp_path}" in left_out.why
+    instead = (
+        "int8.cpu.onnx is INT8 for CPUs and is measured" if with_cpu_form else "trtpoets quantize flowers --cpu-form"
+    )
+    assert instead in left_out.why
+    assert _runnable(space, artefacts, replace(QUICK, qdq_on_cpu=True)) == (list(artefacts), [])
+    gpu = Gpu("NVIDIA L4", (8, 9), 24 << 30)
+    monkeypatch.setattr("trtpoets.pipeline.bench.detect", lambda: Detected((gpu,)))
+    assert _runnable(space, artefacts, QUICK) == (list(artefacts), [])
+
+
+def test_the_key_of_a_benchmark_has_the_option_only_where_it_is_set() -> None:
+    with_pairs = replace(QUICK, qdq_on_cpu=True)
+    assert benchmark_key(["a"], [], QUICK) != benchmark_key(["a"], [], with_pairs)

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from tests.adoption.onnx.networks import plain
-from tests.adoption.onnx.test_wrap import spec_for
+from tests.adoption.onnx.wrapping import spec_for
 from tests.support.tiny import tiny_spec
 from tests.test_hints import commands_in, parsed
 from trtpoets.adoption.loaded import Fp32File
 from trtpoets.adoption.onnx import read_onnx_classifier
-from trtpoets.convert.onnx_export import ExportConfig, serve_signature
+from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier, serve_signature
 from trtpoets.core.errors import ConversionFailed, MissingArtefact
 from trtpoets.core.model_json import write_model_json
 from trtpoets.core.original import Format
@@ -28,7 +28,10 @@ from trtpoets.core.workspace import Workspace
 from trtpoets.device.runners.tf import TensorFlowRunner
 from trtpoets.pipeline import export
 from trtpoets.pipeline.artefacts import writing
-from trtpoets.train.classifier import load_classifier
+from trtpoets.pipeline.extractors import Device, base_in_cache, extractor_from_network
+from trtpoets.train.backbones import backbone_named
+from trtpoets.train.classifier import classifier_from_head, load_classifier
+from trtpoets.train.networks import network_from_backbone
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +90,28 @@ def test_an_adopted_classifier_without_its_original(specs: dict[str, ModelSpec],
         load_classifier(tmp_path)
     (words,) = commands_in(caught.value.hint)
     assert words[0] == "adopt"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_lite0"])
+def test_the_export_from_the_base_is_that_of_the_whole_network(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRTPOETS_CACHE", str(tmp_path / "cache"))
+    backbone = backbone_named(name)
+    network = network_from_backbone(backbone)
+    spec = ModelSpec("insects", name, backbone.preprocess, ("ant", "bee", "cow"), network.weights_id)
+    random = np.random.default_rng(0)
+    weights, bias = random.normal(0, 0.05, (backbone.feature_width, 3)), random.normal(0, 1, 3)
+    classifier = classifier_from_head(network, weights, bias, spec, tmp_path / "classifier")
+    assert base_in_cache(spec) is None
+    extractor_from_network(network, Device.CPU)
+    with monkeypatch.context() as patched:
+        patched.setattr(export, "fp32_from_classifier", lambda *_: pytest.fail("the whole network was exported"))
+        model, compared = export.compared_export(classifier, tmp_path / "fp32.onnx", (), ExportConfig())
+    assert compared.parity.max_abs < 1e-4
+    whole = onnx_from_classifier(classifier, tmp_path / "whole.onnx")
+    assert model == replace(whole, path=model.path)
+    assert model.path.read_bytes() == whole.path.read_bytes()
+    other = replace(spec, weights_id="0" * 64)
+    assert base_in_cache(other) is None

@@ -21,7 +21,8 @@ from trtpoets.cli import main
 from trtpoets.convert.int8.tensorrt_cache import CalibrationCache, text_of_cache
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed, TrtPoetsError
 from trtpoets.core.files import read_json
-from trtpoets.core.types import BatchRange, Engine, Flavour, Precision, hash_of
+from trtpoets.core.onnx_file import FORM_KEY, metadata_of
+from trtpoets.core.types import BatchRange, Engine, Flavour, Int8Form, Precision, hash_of
 from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.device.build.engine import engine_from_onnx
 from trtpoets.device.build.engine_config import EngineConfig
@@ -351,6 +352,30 @@ def test_tables_and_json(built: Engine, tmp_path: Path, capsys: pytest.CaptureFi
             str(path),
             path.stat().st_size,
         )
+
+
+def test_the_form_of_int8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(path: Path) -> str:
+        print_table("inspection", trtpoets.inspect(path))
+        return " ".join(capsys.readouterr().out.split())
+
+    path = tiny_onnx(tmp_path / "int8.onnx", Precision.INT8).path
+    assert "TensorRT, which fuses its Q/DQ pairs to integer layers" in shown(path)
+    assert "in float between INT8" not in shown(path)
+    import onnx
+
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {**metadata_of(model), FORM_KEY: Int8Form.CPU.value})
+    path = tmp_path / "int8.cpu.onnx"
+    onnx.save(model, path)
+    assert "ONNX Runtime on CPUs, which fuses its layers to integer operators" in shown(path)
+    assert "in float between INT8" not in shown(path), "nothing is run to find out"
+    for islands, text in (([], "in float between INT8 none"), (["norm", "gate"], "2 operators: norm, gate")):
+        seal_card(card_of(path), key="k", files=[path], details={"notes": {"islands": islands}})
+        assert text in shown(path)
+    card_of(path).write_text("{}")
+    assert "in float between INT8" not in shown(path)
+    assert "fuses its" not in shown(tiny_onnx(tmp_path / "fp16.onnx", Precision.FP16).path)
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ from trtpoets.pipeline import int8_head
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.int8_advice import recommendation, recommended_precision
 from trtpoets.pipeline.int8_head import _compared_heads, refitted_head
-from trtpoets.pipeline.quantize import _int8, _Origin
+from trtpoets.pipeline.quantize import _int8, _Int8Work, _Origin
 from trtpoets.reporting.model import Int8Summary, Quantisation, Report
 from trtpoets.reporting.sections.int8_section import int8_section
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
@@ -227,17 +227,8 @@ def test_the_notes_describe_the_final_file(tmp_path: Path, photos: Path) -> None
         patch.setattr(int8_head, "difference_interval", lambda *results: SimpleNamespace(low=-0.1, high=0.1))
         dataset = dataset_in(space)
         used = calibration_photos(dataset.photos, rough), dataset.in_split(Split.VALIDATION)
-        model = _int8(
-            space,
-            wide,
-            used,
-            rough,
-            config,
-            _Origin("", dataset.hash, ""),
-            force=False,
-            progress=silent,
-            refit_head=True,
-        )
+        origin = _Origin("", dataset.hash, "")
+        model = _int8(_Int8Work(space, wide, *used, rough, config, True, origin, force=False, progress=silent), None)
     card = open_card(card_of(model.path))
     assert card is not None
     notes = card["notes"]
@@ -245,7 +236,7 @@ def test_the_notes_describe_the_final_file(tmp_path: Path, photos: Path) -> None
     fresh = Int8Evaluator(wide, *used, config)
     shipped = check_onnx(model.path)
     assert notes["final"] == pytest.approx(asdict(fresh.fidelity(shipped)), rel=1e-5)
-    layers = layer_sqnr(fresh.proto, shipped, fresh.search_photos, fresh.runner)
+    layers = layer_sqnr(fresh.proto, shipped, fresh.search_photos)
     assert notes["layers_db"] == pytest.approx(layers, rel=1e-5)
     assert notes["before_head"] != notes["final"]
     worst = {histogram["layer"]: histogram["db"] for histogram in notes["histograms"]}

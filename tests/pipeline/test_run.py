@@ -24,6 +24,7 @@ from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Engine, Flavour, Int8Form, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, open_details, seal_card
 from trtpoets.device.build.engine import flavour_available
+from trtpoets.device.gpu.libcuda import detect
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.card_details import Int8Details
 from trtpoets.pipeline.label import _candidates
@@ -75,7 +76,13 @@ def test_a_run_leaves_everything_that_the_report_promises(finished: Path) -> Non
     for engine in report["engines"]:
         assert (space.folder / engine["file"]).stat().st_size == engine["bytes"]
     timed = {row["runner"]: row for row in report["benchmarks"]}
-    assert set(runners) <= set(timed)
+    measured = [*runners[:3], "onnxruntime-int8-cpu"] if not detect().gpus else runners
+    assert set(measured) <= set(timed)
+    if not detect().gpus:
+        assert "onnxruntime-int8" not in timed
+        assert "onnxruntime-int8-cpu" in report["accuracy"]
+        (left_out,) = [entry for entry in report["skipped"] if entry["what"] == "measuring onnxruntime-int8"]
+        assert "int8.cpu.onnx is INT8 for CPUs and is measured" in left_out["why"]
     for row in timed.values():
         assert row["batch"] == 1
         assert 0 < row["p50_ms"] <= row["p90_ms"]

@@ -40,6 +40,12 @@ def test_ids_begin_with_the_name_and_the_same_numbers_give_the_same_bytes() -> N
     assert other.replace("other-", "speed-") == text
 
 
+def test_without_plots_nothing_is_drawn() -> None:
+    with drawing.without_plots():
+        assert drawing.svg("speed", 1.5, lambda _: pytest.fail("drawn")) == ""
+    assert drawing.svg("speed", 1.5, line).startswith("<svg")
+
+
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingDependency) as caught:

@@ -50,6 +50,39 @@ def test_the_most_photos_within_the_limits() -> None:
     assert from_json(Recommendation, json.loads(json.dumps(to_json(loose), allow_nan=False)), "x") == loose
 
 
+def test_the_forms_of_int8_are_judged_by_their_own_notes() -> None:
+    """The CPU form is the fastest, and quantize advises against one of the files."""
+    for_cpus = measurement("onnxruntime-int8-cpu", 1, 1.5, 6.7, p99_ms=1.7, p99_bound_ms=1.8)
+
+    def recommended(against: str) -> Recommendation:
+        content = documents()
+        content["benchmark"]["measurements"] = [TENSORFLOW, FP16, INT8, {**for_cpus, **FOR_CPUS}]
+        narrow = next(item for item in content["evaluation"]["evaluations"] if item["runner"] == "onnxruntime-fp16")
+        content["evaluation"]["evaluations"].append({**narrow, **FOR_CPUS})
+        advice = {name: {"precision": "int8", "why": "x"} for name in ("int8", "int8_cpu")}
+        advice[against] = {"precision": "fp16", "why": "it loses answers"}
+        notes = {name: {"recommended": entry} for name, entry in advice.items()}
+        content["quantisation"] = {**content["quantisation"], **notes}
+        return recommendation_from_report(report_of(content))
+
+    chosen = chosen_of(recommended("int8"))
+    assert (chosen.runner.name, chosen.file) == ("onnxruntime-int8-cpu", "int8.cpu.onnx")
+    other = recommended("int8_cpu")
+    assert chosen_of(other).file == "fp16.onnx"
+    lacks = {item.file: [lack.what for lack in item.lacks] for item in other.rejected}
+    assert lacks == {"int8.cpu.onnx": ["advice"], "int8.onnx": ["drop"]}
+
+
+FOR_CPUS = {
+    "runner": "onnxruntime-int8-cpu",
+    "library": "onnxruntime",
+    "precision": "int8",
+    "way": "",
+    "variant": [],
+    "form": "cpu",
+}
+
+
 def test_tensorflow_stays_when_nothing_beats_it() -> None:
     recommendation = recommendation_from_report(measured(TENSORFLOW, {**FP16, "photos_per_s": 50.0}, INT8))
     assert chosen_of(recommendation).file == "classifier"

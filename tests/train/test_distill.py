@@ -66,3 +66,16 @@ def test_divergence_is_none_between_equals_and_more_otherwise() -> None:
     assert np.allclose(divergence(scores, scores), 0)
     assert (divergence(scores, scores[::-1]) >= -1e-9).all()
     assert divergence(np.array([[1, 0]], np.float32), np.array([[0.5, 0.5]], np.float32))[0] == pytest.approx(np.log(2))
+
+
+def test_fewer_photos_than_features_give_the_weights_of_the_normal_equations() -> None:
+    head, x = some_head(), features(WIDTH // 2)
+    seen = (x * np.linspace(0.5, 2, WIDTH)).astype(np.float32)
+    wanted = x @ head.weights + head.bias
+    fitted = distilled_head(head, seen, wanted, 0.1)
+    standard = (seen - seen.mean(axis=0)) / seen.std(axis=0)
+    residual = wanted - (seen @ head.weights + head.bias)
+    kernel = standard.T @ standard + 0.1 * len(seen) * np.eye(WIDTH)
+    change = np.linalg.solve(kernel, standard.T @ (residual - residual.mean(axis=0))) / seen.std(axis=0)[:, None]
+    assert np.allclose(fitted.weights, head.weights + change, atol=1e-3)
+    assert np.abs(change).max() > 0.01

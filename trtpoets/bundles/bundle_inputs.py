@@ -31,6 +31,7 @@ class BundleInputs:
     `model_sha256` is that of the run's fp32.onnx, which may not be among `models`. `engines` were built on this machine
     from `models`, of both flavours. `measured` is the content of benchmark.json, None without a benchmark.
     `calibration_cache` is the content of a calibration cache for TensorRT 8 to 10, None if there is none.
+    `cpu_form` is int8.cpu.onnx, for bundles that use it, and `against_cpu_form` why it is not to be used; else "".
     """
 
     spec: ModelSpec
@@ -42,6 +43,8 @@ class BundleInputs:
     version: str
     measured: Mapping[str, Any] | None = None
     calibration_cache: bytes | None = None
+    cpu_form: OnnxModel | None = None
+    against_cpu_form: str = ""
 
     def model(self, precision: Precision) -> OnnxModel:
         """Return the ONNX file of a precision."""

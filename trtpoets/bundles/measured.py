@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.runner_id import Library, RunnerId
-from trtpoets.core.types import Precision
+from trtpoets.core.types import Int8Form, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,13 +51,25 @@ def good_precisions(inputs: BundleInputs) -> tuple[Precision, ...]:
     return order[: order.index(Precision.FP32) + 1] if Precision.FP32 in order else order
 
 
+def ort_runner(inputs: BundleInputs, precision: Precision, way: str) -> RunnerId:
+    """Return the runner of a precision with a provider: on the CPU, INT8 is int8.cpu.onnx where it exists."""
+    cpu_form = precision is Precision.INT8 and not way and inputs.cpu_form is not None
+    form = Int8Form.CPU if cpu_form else Int8Form.TENSORRT
+    return RunnerId(Library.ONNXRUNTIME, precision, way, form=form)
+
+
 def fastest_precision(inputs: BundleInputs, way: str, otherwise: Sequence[Precision]) -> tuple[Precision, str]:
     """Return the fastest precision of ONNX Runtime with the provider `way` ("" for the CPU), and the reason.
 
     Without measurements this is the first accepted precision in `otherwise`.
     """
     accepted = good_precisions(inputs)
-    measured = [(row, item) for item in accepted if (row := best_row(inputs, RunnerId(Library.ONNXRUNTIME, item, way)))]
+    if not way and inputs.cpu_form is not None:  # another file than int8.onnx, which is accepted by itself
+        wide = tuple(item for item in accepted if item is not Precision.INT8)
+        accepted = wide if inputs.against_cpu_form else (Precision.INT8, *wide)
+    if not accepted:  # the only file is advised against
+        accepted = inputs.order
+    measured = [(row, item) for item in accepted if (row := best_row(inputs, ort_runner(inputs, item, way)))]
     if measured:
         row, precision = max(measured, key=lambda pair: float(pair[0]["photos_per_s"]))
         return precision, f"measured: {row['photos_per_s']:.0f} photos/s at batch {row['batch']}, {where(inputs)}"

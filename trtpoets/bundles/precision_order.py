@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trtpoets.core.runner_id import Library, RunnerId
-from trtpoets.core.types import Precision
+from trtpoets.core.types import Int8Form, Precision
 from trtpoets.judge.gate import NARROW, GateConfig, GateOutcome, RunnerGate, gate_from_evaluations
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from trtpoets.judge.evaluation_file import Evaluations
 
@@ -35,11 +35,23 @@ def shipping_order(
     return (*accepted, *rejected), {precision: against[precision] for precision in rejected}
 
 
-def _failed(evaluation: Evaluations | None) -> dict[Precision, str]:
+def why_not_cpu_form(advised_against: str, evaluation: Evaluations | None) -> str:
+    """Return why int8.cpu.onnx is not to be used; "" if nothing speaks against it. Arguments as in `shipping_order`."""
+    if advised_against:
+        return f"quantize advises against it: {advised_against}"
+    return _failed(evaluation, {_CPU_FORM.name: Precision.INT8}).get(Precision.INT8, "")
+
+
+_CPU_FORM = RunnerId(Library.ONNXRUNTIME, Precision.INT8, form=Int8Form.CPU)
+
+_FILES = {RunnerId(Library.ONNXRUNTIME, each).name: each for each in NARROW}
+"""The precisions by the name of the runner that shows what their files answer."""
+
+
+def _failed(evaluation: Evaluations | None, names: Mapping[str, Precision] = _FILES) -> dict[Precision, str]:
     """Return the precisions whose ONNX file failed the gate, or the default gate if none was set, with the reason."""
     if not evaluation:
         return {}
-    names = {RunnerId(Library.ONNXRUNTIME, each).name: each for each in NARROW}
     runners = tuple(each.runner.name for each in evaluation.evaluations if each.runner.name in names)
     if not runners:
         return {}

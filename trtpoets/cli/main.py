@@ -20,6 +20,7 @@ from trtpoets.cli.terminal import (
     show_usage_error,
 )
 from trtpoets.cli.utility_commands import UTILITY_COMMANDS
+from trtpoets.core.errors import Interrupted
 from trtpoets.core.program import run_program
 from trtpoets.core.shared_options import SECONDS, WORKSPACE
 from trtpoets.core.training import HeadConfig
@@ -212,11 +213,12 @@ def quantize(
     name: opt.Name,
     precisions: opt.QuantizePrecisions = None,
     method: opt.Method = None,
-    photos: opt.CalibrationPhotos = 256,
+    photos: opt.CalibrationPhotos = None,
     int8_share: opt.Int8Share = None,
     max_fp16_layers: opt.MaxFp16Layers = None,
     refit_head: opt.RefitHead = True,
     cpu_form: opt.CpuForm = False,
+    distill: opt.Distill = False,
     seed: opt.CalibrationSeed = 0,
     calibration_cache: opt.CalibrationCache = None,
     tensorrt: opt.CacheVersion = "10.3.0",
@@ -228,7 +230,7 @@ def quantize(
     from trtpoets.pipeline import calibration_cache_export as caches
     from trtpoets.pipeline.int8_advice import with_frontier
     from trtpoets.pipeline.quantize import quantize as pipeline_quantize
-    from trtpoets.pipeline.stage_options import calibration_config, int8_config
+    from trtpoets.pipeline.stage_options import calibration_config, distill_config, int8_config
 
     config: dict[str, Any] = {
         "precisions": tuple(precisions or (Precision.FP16, Precision.INT8)),
@@ -236,6 +238,7 @@ def quantize(
         "int8": int8_config(int8_share, max_fp16_layers),
         "refit_head": refit_head,
         "cpu_form": cpu_form,
+        "distill": distill_config(distill, seed),
     }
     caches.check_cache(calibration_cache, tensorrt)
     with progress_display() as progress:
@@ -327,6 +330,7 @@ def bench(
     xla: opt.Xla = False,
     keras: opt.Keras = False,
     cpu: opt.Cpu = False,
+    qdq_on_cpu: opt.QdqOnCpu = False,
     scenario: opt.ScenarioOption = None,
     target_qps: opt.TargetQps = 0.0,
     loadgen: opt.LoadGen = False,
@@ -348,7 +352,13 @@ def bench(
         from trtpoets.pipeline.bench_train import bench_train, train_bench_config
 
         unused: dict[str, object] = {"--batch": batches, "--threads": threads, "--xla": xla, "--keras": keras}
-        unused |= {"--cpu": cpu, "--scenario": scenario, "--target-qps": target_qps, "--loadgen": loadgen}
+        unused |= {
+            "--cpu": cpu,
+            "--qdq-on-cpu": qdq_on_cpu,
+            "--scenario": scenario,
+            "--target-qps": target_qps,
+            "--loadgen": loadgen,
+        }
         require_unused("--train", unused | {"--compare": compare, "--fail-below": fail_below, "--max-p99": max_p99})
         train_config = train_bench_config(learning_rates)
         with progress_display() as progress:
@@ -356,7 +366,8 @@ def bench(
         show_result("train benchmark", train_benchmark, as_json)
         return
     require_unused("a benchmark without --train", {"--learning-rate": learning_rates, "--weights": weights})
-    switches = {"xla": xla, "keras": keras, "cpu": cpu, "target_qps": target_qps, "loadgen": loadgen}
+    switches: dict[str, Any] = {"xla": xla, "keras": keras, "cpu": cpu, "qdq_on_cpu": qdq_on_cpu}
+    switches |= {"target_qps": target_qps, "loadgen": loadgen}
     require_limits(fail_below, max_p99)
     config = bench_config(batches, seconds, threads, scenario=scenario, max_p99=max_p99, **switches)
     with progress_display() as progress:
@@ -463,4 +474,6 @@ def _run_command() -> int:
         return 2
     except typer.Abort:
         raise KeyboardInterrupt from None
+    if code == Interrupted.exit_code:  # newer versions of Typer return it instead
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else 0

@@ -246,8 +246,13 @@ QuantizePrecisions = Annotated[
     typer.Option("--precision", help="Precision to write: fp16 or int8 (repeatable; default: both)."),
 ]
 CalibrationPhotos = Annotated[
-    int,
-    typer.Option("--photos", min=1, help="Number of training photos for calibration.", rich_help_panel=_CALIBRATION),
+    int | None,
+    typer.Option(
+        "--photos",
+        min=1,
+        help="Number of training photos for calibration; default: a quarter of them, from 32 to 256.",
+        rich_help_panel=_CALIBRATION,
+    ),
 ]
 Method = Annotated[
     str | None,
@@ -308,7 +313,16 @@ CpuForm = Annotated[
     bool,
     typer.Option(
         "--cpu-form",
-        help="Also write int8.cpu.onnx, INT8 for ONNX Runtime on CPUs. It takes as long again as int8.onnx.",
+        help="Also write int8.cpu.onnx, INT8 for ONNX Runtime on CPUs, with the ranges of int8.onnx.",
+        rich_help_panel=_INT8,
+    ),
+]
+Distill = Annotated[
+    bool,
+    typer.Option(
+        "--distill",
+        help="Also train weights and scales of int8.onnx towards FP32's features on the calibration photos, without "
+        "labels; kept if validation improves. Minutes on a CPU.",
         rich_help_panel=_INT8,
     ),
 ]
@@ -367,6 +381,14 @@ Cpu = Annotated[
     bool,
     typer.Option(
         "--cpu", help="Also measure TensorFlow on the CPU, if it uses a GPU by default.", rich_help_panel=_RUNNERS
+    ),
+]
+QdqOnCpu = Annotated[
+    bool,
+    typer.Option(
+        "--qdq-on-cpu",
+        help="Also measure int8.onnx on a machine without a GPU, where ONNX Runtime does not fuse it.",
+        rich_help_panel=_RUNNERS,
     ),
 ]
 Compare = Annotated[Path | None, _shared(shared.COMPARE, _LIMITS)]

@@ -114,17 +114,20 @@ def require_fp32(model: OnnxModel) -> None:
 
 
 def kept_fp32(
-    proto: Any, photos: Sequence[Photo], preprocess: Preprocess, progress: PhotosDone
+    proto: Any, photos: Sequence[Photo], preprocess: Preprocess, progress: PhotosDone, exact: Any | None = None
 ) -> tuple[dict[str, str], dict[str, float]]:
     """Return the nodes of a ModelProto that must not become FP16, with the reason; and each tensor's largest magnitude.
 
-    Every tensor's range is measured on the first 64 of `photos`. Q/DQ pairs are ignored: their scales stay FP32.
+    Every tensor's range is measured on the first 64 of `photos`, in `exact` where it is given: the network without the
+    Q/DQ pairs of `proto`, whose tensors have nearly the same ranges. Pairs are ignored: their scales stay FP32.
     Raises the same errors as `activation_ranges`.
     """
     view = GraphView(proto)
     nodes = [node for node in view.nodes if node.op_type not in QUANTISERS]
     names = [name for node in nodes for name in node.output if view.is_float(name)]
-    ranges = activation_ranges(proto, names, photos[:_SCANNED], preprocess, _BATCH, progress)
+    ranges = activation_ranges(
+        proto if exact is None else exact, names, photos[:_SCANNED], preprocess, _BATCH, progress
+    )
     largest = {name: max(-low, high) for name, (low, high) in ranges.items()}
     return _kept_fp32(view, nodes, largest), largest
 

@@ -25,7 +25,10 @@ from trtpoets.convert.int8.activation_stats import activation_ranges
 from trtpoets.convert.int8.calibration import Ranges
 from trtpoets.convert.int8.equalisation import equalised, pairs_of
 from trtpoets.convert.int8.fidelity import sqnr_db
+from trtpoets.convert.int8.forms import TFLITE
 from trtpoets.convert.int8.int8_config import Int8Config
+from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
+from trtpoets.convert.int8.other_form import ranges_for_form
 from trtpoets.convert.int8.placement import LEVELS
 from trtpoets.convert.int8.qdq import channel_scales
 from trtpoets.convert.tflite_export import HEAD, described, require_training_photos
@@ -91,7 +94,8 @@ class TfliteNotes:
 
     "calibrated" is what TensorFlow's own calibration gives: minima and maxima, weights rounded to the nearest.
     "corrected" has corrected biases in addition. "searched" has the ranges and the equalised weights of int8.onnx and
-    corrected biases, "rounded" its rounded weights in addition.
+    corrected biases, "rounded" its rounded weights in addition. "affine" has weights that GPTQ rounded for the integers
+    of TFLite instead, as activations with a zero point are other integers than those of TensorRT.
     """
 
     variant: str
@@ -122,7 +126,7 @@ def int8_from_fp32(
     proto = check_onnx(onnx[0].path)
     first = next(photo_batches(photos[:_CORRECTION_PHOTOS], spec.preprocess, _CORRECTION_PHOTOS))
     twins = twins_from(network_in(fp32.path), proto, first)
-    variants = _Variants(twins, proto, photos, first, spec.preprocess)
+    variants = _Variants(twins, proto, onnx[0], photos, first)
     trials: dict[str, Closeness] = {}
     networks: dict[str, bytes] = {}
     progress(task, 1, 3)
@@ -143,9 +147,9 @@ def int8_from_fp32(
 class _Variants:
     """The parameters of each variant of a network."""
 
-    def __init__(self, twins: Twins, proto: Any, photos: Sequence[Photo], first: np.ndarray, preprocess: Any) -> None:
-        self._twins, self._proto = twins, proto
-        self._photos, self._first, self._preprocess = photos, first, preprocess
+    def __init__(self, twins: Twins, proto: Any, model: OnnxModel, photos: Sequence[Photo], first: np.ndarray) -> None:
+        self._twins, self._proto, self._model = twins, proto, model
+        self._photos, self._first, self._preprocess = photos, first, model.spec.preprocess
 
     def all(self, int8: OnnxModel | None, ranges: Ranges | None) -> dict[str, Parameters]:
         """Return the parameters of each variant, by name."""
@@ -158,7 +162,18 @@ class _Variants:
         weights = _rounded_weights(check_onnx(int8.path), searched)
         if weights:
             variants["rounded"] = self._corrected(proto, replace(searched, rounded=weights))
+        own = self._rounded_for_tflite(ranges if proto is not self._proto else replace(ranges, equalised={}))
+        variants["affine"] = self._corrected(proto, replace(searched, rounded=own))
         return variants
+
+    def _rounded_for_tflite(self, ranges: Ranges) -> dict[str, np.ndarray]:
+        """Return the weights of each layer that GPTQ rounds for TFLite's integers with these ranges."""
+        evaluator = Int8Evaluator(self._model, self._photos, (), arithmetic=TFLITE)
+        completed = ranges_for_form(self._proto, TFLITE, ranges, self._photos, self._preprocess)
+        builder = evaluator.builder(completed)
+        version, placement = builder.build()
+        weights = evaluator.gptq_weights(version, placement)
+        return {node.name: weights[node.input[1]] for node in self._twins.layers.values() if node.input[1] in weights}
 
     def _spans(self) -> dict[str, tuple[float, float]]:
         names = list(dict.fromkeys(self._twins.tensors.values()))

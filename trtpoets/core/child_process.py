@@ -75,8 +75,16 @@ class Child:
 
     def ask(self, request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
         """Send a request and return its reply. Raises ChildFailed if it fails, times out, or the process ends."""
+        self.begin(request)
+        return self.answer(timeout)
+
+    def begin(self, request: Mapping[str, Any]) -> None:
+        """Send a request, whose reply `answer` returns."""
         self.send(request)
         self._owed += 1
+
+    def answer(self, timeout: float) -> dict[str, Any]:
+        """Return the reply to the last request that was begun. Raises ChildFailed like `ask`."""
         reply: dict[str, Any] | None = None
         while self._owed:  # skips the reply to an interrupted request
             try:

@@ -72,6 +72,27 @@ class FrontierPoint:
 
 
 @dataclass(frozen=True)
+class DistillNotes:
+    """Whether the distilled INT8 network was kept, why, and both networks beside FP32, on validation photos.
+
+    `steps` and `photos` are those of the training; 0 steps if none brought held-out photos closer to FP32.
+    `features_db` and `agreement` (0..1) are before and after; the first is the mean of the photos' SQNR in dB, and
+    `change_low` and `change_high` are the 95 % interval of its change. `seconds` is the time of the training.
+    """
+
+    kept: bool
+    why: str
+    steps: int = 0
+    photos: int = 0
+    validation_photos: int = 0
+    features_db: tuple[float, float] | None = None
+    change_low: float | None = None
+    change_high: float | None = None
+    agreement: tuple[float, float] | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class WorstLayer:
     """An INT8 layer with low SQNR: its SQNR `db` in dB, and the histogram of the `tensor` that it reads.
 

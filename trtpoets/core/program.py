@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import sys
 from typing import Callable
 
@@ -54,7 +56,12 @@ def run_program(
         code = failure.exit_code
     if code:
         _drop_broken_output()
-    return exit_code(code)
+    code = exit_code(code)
+    if code == Interrupted.exit_code:
+        # Where KeyboardInterrupt came out of exec(), as dataclasses call it, Python ends itself by SIGINT, at its very
+        # end, instead of returning the exit code.
+        atexit.register(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGINT})
+    return code
 
 
 def _flushed(work: Callable[[], int]) -> int:

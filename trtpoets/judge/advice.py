@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trtpoets.core.types import Precision
-from trtpoets.judge.gate import Gate
+from trtpoets.judge.gate import Gate, missed
 
 
 @dataclass(frozen=True)
@@ -26,3 +26,8 @@ class Recommended(Advice):
 
     photos: int = 0
     gate: Gate | None = None
+
+    @property
+    def missed(self) -> bool:
+        """Whether INT8 misses its target on these photos; False where they cannot tell."""
+        return self.gate is not None and any(missed(check) for check in self.gate.runners[0].checks)

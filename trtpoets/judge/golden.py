@@ -19,8 +19,8 @@ from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, write_bytes, write_json
 from trtpoets.core.images import bytes_to_array, photo_to_array
 from trtpoets.core.reading import read_bytes
-from trtpoets.core.serialization import parsed, to_json
-from trtpoets.core.types import ModelSpec, Photo, Precision, Preprocess, check_side
+from trtpoets.core.serialization import OPTIONAL, parsed, to_json
+from trtpoets.core.types import Int8Form, ModelSpec, Photo, Precision, Preprocess, check_side
 from trtpoets.device.runners.base import Runner
 
 COUNT = 12
@@ -70,10 +70,18 @@ class Expected:
 
 @dataclass(frozen=True, eq=False)
 class Golden:
-    """The golden photos, and the expected scores of each precision ("fp32", "fp16", "int8")."""
+    """The golden photos, and the expected scores of each precision ("fp32", "fp16", "int8").
+
+    `cpu_form` are those of int8.cpu.onnx, None without that file.
+    """
 
     photos: tuple[GoldenPhoto, ...]
     expected: Mapping[str, Expected]
+    cpu_form: Expected | None = None
+
+    def expected_of(self, precision: Precision, form: Int8Form = Int8Form.TENSORRT) -> Expected | None:
+        """Return the expected scores of a file; None if there are none."""
+        return self.cpu_form if form is Int8Form.CPU else self.expected.get(precision.value)
 
     @property
     def pixels(self) -> np.ndarray:
@@ -134,6 +142,16 @@ def golden_from_runners(
     return Golden(tuple(photos), {p.value: _expected(p, scores, elsewhere) for p in scores})
 
 
+def expected_of_int8(photos: Sequence[GoldenPhoto], runner: Runner, other: Runner) -> Expected:
+    """Return the expected scores of another INT8 file. `other` computes it in another way, as in `golden_from_runners`.
+
+    Raises what runners raise.
+    """
+    pixels = np.stack([photo.pixels for photo in photos])
+    scores, elsewhere = (_scores({Precision.INT8: item}, pixels) for item in (runner, other))
+    return _expected(Precision.INT8, scores, elsewhere)
+
+
 def _scores(runners: Mapping[Precision, Runner], pixels: np.ndarray) -> dict[Precision, np.ndarray]:
     scores = {}
     for precision, runner in runners.items():
@@ -163,13 +181,14 @@ class _ExpectedRow:
 
 @dataclass(frozen=True)
 class _Document:
-    """The content of golden.json; `height` and `width` are in pixels."""
+    """The content of golden.json; `height` and `width` are in pixels. `cpu_form` is for int8.cpu.onnx."""
 
     format: int
     height: int
     width: int
     photos: tuple[_PhotoRow, ...]
     expected: Mapping[Precision, _ExpectedRow]
+    cpu_form: _ExpectedRow | None = field(default=None, metadata=OPTIONAL)
 
 
 def write_golden(golden: Golden, folder: Path) -> None:
@@ -182,17 +201,16 @@ def write_golden(golden: Golden, folder: Path) -> None:
         height=height,
         width=width,
         photos=tuple(_PhotoRow(photo.file, photo.label, photo.sha256, photo.source) for photo in golden.photos),
-        expected={
-            Precision(precision): _ExpectedRow(
-                tolerance=expected.tolerance,
-                reason=expected.reason,
-                # The shortest decimal number that is read as the same float32.
-                scores=tuple(tuple(float(str(score)) for score in row) for row in expected.scores),
-            )
-            for precision, expected in golden.expected.items()
-        },
+        expected={Precision(precision): _row_of(expected) for precision, expected in golden.expected.items()},
+        cpu_form=None if golden.cpu_form is None else _row_of(golden.cpu_form),
     )
     write_json(folder / INDEX, to_json(document))
+
+
+def _row_of(expected: Expected) -> _ExpectedRow:
+    # The shortest decimal number that is read as the same float32.
+    scores = tuple(tuple(float(str(score)) for score in row) for row in expected.scores)
+    return _ExpectedRow(tolerance=expected.tolerance, reason=expected.reason, scores=scores)
 
 
 def read_golden(folder: Path, spec: ModelSpec | None = None) -> Golden:
@@ -212,18 +230,25 @@ def read_golden(folder: Path, spec: ModelSpec | None = None) -> Golden:
             )
         photos = tuple(_read_photo(folder, entry, size) for entry in document.photos)
         expected = {precision.value: _read_expected(row) for precision, row in document.expected.items()}
-        if not photos or any(entry.scores.shape[0] != len(photos) for entry in expected.values()):
+        cpu_form = None if document.cpu_form is None else _read_expected(document.cpu_form)
+        entries = [*expected.values(), *([] if cpu_form is None else [cpu_form])]
+        if not photos or any(entry.scores.shape[0] != len(photos) for entry in entries):
             raise ValueError(f"its scores are not those of {len(photos)} photos")
-        if spec is not None and any(entry.scores.shape[1] != len(spec.labels) for entry in expected.values()):
+        if spec is not None and any(entry.scores.shape[1] != len(spec.labels) for entry in entries):
             raise ValueError(f"its scores are not those of {len(spec.labels)} classes")
     except ValueError as error:
         raise BadArtefact(f"{path} is damaged: {error}", hint=_COPY_AGAIN, code="TP5044") from error
-    return Golden(photos, expected)
+    return Golden(photos, expected, cpu_form)
 
 
-def check_scores_against(golden: Golden, precision: Precision, scores: np.ndarray) -> Verdict:
-    """Compare scores, float32 (photos, C), with the expected ones of a precision. Raises BadArtefact, BadInput."""
-    expected = golden.expected.get(precision.value)
+def check_scores_against(
+    golden: Golden, precision: Precision, scores: np.ndarray, form: Int8Form = Int8Form.TENSORRT
+) -> Verdict:
+    """Compare scores, float32 (photos, C), with the expected ones of a precision, and for INT8 of a form.
+
+    Raises BadArtefact, BadInput.
+    """
+    expected = golden.expected_of(precision, form)
     if expected is None:
         precisions = ", ".join(golden.expected)
         raise BadArtefact(

@@ -15,7 +15,7 @@ from trtpoets.core.own_files import require_no_link
 from trtpoets.core.shell_commands import DEFAULT_ENGINES
 from trtpoets.core.storage import stray_failure
 from trtpoets.core.types import Classifier, hash_of
-from trtpoets.core.verified_files import verifying_once
+from trtpoets.core.verified_files import once, verifying_once
 from trtpoets.core.workspace import Workspace, card_of, key_of, open_card, open_details, read_card
 from trtpoets.train.classifier import load_classifier
 from trtpoets.train.dataset import Dataset, dataset_from_json
@@ -121,7 +121,8 @@ def dataset_in(space: Workspace) -> Dataset:
     if details is None:
         raise MissingArtefact(f"{space.name} has no photos", hint=space.command("retrain", "PHOTOS"), code="TP8003")
     classifier_in(space)
-    dataset, card = dataset_from_json(details), read_card(card_of(space.classifier)).details
+    dataset = once("dataset", space.dataset, lambda: dataset_from_json(details))
+    card = read_card(card_of(space.classifier)).details
     if "dataset" not in card or card["dataset"] not in (None, dataset.hash):
         raise MissingArtefact(
             f"{space.classifier} was not trained on the photos of {space.dataset}: test photos may have been "

@@ -13,8 +13,9 @@ from trtpoets.core.onnx_metadata import fixed_batch
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import baseline_of
-from trtpoets.core.types import Classifier, Engine, ModelSpec, OnnxModel, Skipped, TfliteModel
+from trtpoets.core.types import Classifier, Engine, Int8Form, ModelSpec, OnnxModel, Skipped, TfliteModel
 from trtpoets.core.workspace import Workspace, open_card
+from trtpoets.device.gpu.libcuda import detect
 from trtpoets.device.runners import Runnable, Way
 from trtpoets.judge.bench.bench_config import Scenario
 from trtpoets.judge.bench.benchmark import BASELINE, BenchConfig, Benchmark, benchmark_from_artefacts
@@ -73,14 +74,14 @@ def bench(
         key = benchmark_key(contents, photos, config)
         details = None if force else open_card(space.benchmark, key)
         if details is None and not force and config.ratio_within:  # all rounds are more than is asked for
-            details = open_card(space.benchmark, benchmark_key(contents, photos, replace(config, ratio_within=0.0)))
+            details = open_card(space.benchmark, benchmark_key(contents, photos, _all_rounds(config)))
         previous = None if details is None else benchmark_from_card(details, space.benchmark)
         if previous is not None and not previous.incomplete:
             previous = replace(previous, skipped=with_stale(space, previous.skipped))
             return previous if before is None else replace(previous, compared=compared(before, previous))
         require_photos(space, photos)
         require_trusted_classifier(artefacts)
-        runnable, skipped = _runnable(artefacts)
+        runnable, skipped = _runnable(space, artefacts, config)
         specs = [artefact.spec for artefact in artefacts if isinstance(artefact, Classifier)]
         for spec in specs:
             _require_possible(spec, config)
@@ -131,6 +132,17 @@ def _for_fixed_batch(config: BenchConfig, artefacts: Sequence[Runnable]) -> Benc
     return config
 
 
+def _all_rounds(config: BenchConfig) -> BenchConfig:
+    """Return the configuration of `trtpoets bench` with the same options, which measures more."""
+    return replace(
+        config,
+        ratio_within=BenchConfig.ratio_within,
+        wall_seconds=BenchConfig.wall_seconds,
+        warmup_seconds=max(config.warmup_seconds, BenchConfig.warmup_seconds),
+        min_count=max(config.min_count, BenchConfig.min_count),
+    )
+
+
 def _ways(artefacts: Sequence[Runnable], config: BenchConfig) -> dict[int, tuple[Way, ...]]:
     """Return the ways to run each artefact, by its index: those that can be shipped, and those only for comparison."""
     requested = {Way.CPU: config.cpu, Way.XLA: config.xla, Way.KERAS: config.keras}
@@ -162,11 +174,19 @@ def _name(artefact: Runnable) -> str:
     return (artefact.folder if isinstance(artefact, Classifier) else artefact.path).name
 
 
-def _runnable(artefacts: Sequence[Runnable]) -> tuple[list[Runnable], list[Skipped]]:
-    """Return the artefacts that this machine can run, and the engines and TFLite files that it cannot, with reasons."""
+def _runnable(
+    space: Workspace, artefacts: Sequence[Runnable], config: BenchConfig
+) -> tuple[list[Runnable], list[Skipped]]:
+    """Return the artefacts to measure on this machine, and those that are left out, with reasons.
+
+    Left out are engines and TFLite files that cannot run here, and int8.onnx where no GPU runs it (`_unfused`).
+    """
     runnable: list[Runnable] = []
     skipped: list[Skipped] = []
     for artefact in artefacts:
+        if isinstance(artefact, OnnxModel) and artefact.has_pairs and not config.qdq_on_cpu and not detect().gpus:
+            skipped.append(_unfused(space, artefacts))
+            continue
         with ExitStack() as stack:
             entered = (
                 entered_runner(artefact, Way.PLAIN, stack) if isinstance(artefact, (Engine, TfliteModel)) else None
@@ -176,3 +196,19 @@ def _runnable(artefacts: Sequence[Runnable]) -> tuple[list[Runnable], list[Skipp
         else:
             runnable.append(artefact)
     return runnable, skipped
+
+
+def _unfused(space: Workspace, artefacts: Sequence[Runnable]) -> Skipped:
+    """Return why int8.onnx is not measured on a machine without a GPU, and what to do instead."""
+    forms = [artefact.form for artefact in artefacts if isinstance(artefact, OnnxModel)]
+    instead = (
+        "int8.cpu.onnx is INT8 for CPUs and is measured"
+        if Int8Form.CPU in forms
+        else f"INT8 for CPUs is int8.cpu.onnx: {space.command('quantize', '--cpu-form')}"
+    )
+    return Skipped(
+        "measuring onnxruntime-int8",
+        "without a GPU ONNX Runtime computes each Q/DQ pair of int8.onnx by itself, which TensorRT fuses, so that its "
+        f"time would not be that of INT8; {instead}. Measure it all the same with: "
+        f"{space.command('bench', '--qdq-on-cpu')}",
+    )

@@ -15,7 +15,7 @@ from trtpoets.bundles.bundle_inputs import CACHE, BundleInputs
 from trtpoets.bundles.jetson_bundle import jetson_files, next_on_a_jetson
 from trtpoets.bundles.onnxruntime_bundle import onnxruntime_files
 from trtpoets.bundles.pack import BundleResult, archive_of, require_replaceable, root_of, write_bundle
-from trtpoets.bundles.precision_order import shipping_order
+from trtpoets.bundles.precision_order import shipping_order, why_not_cpu_form
 from trtpoets.bundles.tflite_bundle import tflite_files
 from trtpoets.bundles.triton_bundle import next_with_triton, triton_files
 from trtpoets.convert.int8.tensorrt_cache import cache_from_ranges
@@ -25,14 +25,14 @@ from trtpoets.core.manifest import Target
 from trtpoets.core.paths import user_path
 from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.shell_commands import quote
-from trtpoets.core.types import Precision
+from trtpoets.core.types import Int8Form, Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.judge.evaluation_file import evaluations_from_json
 from trtpoets.pipeline.artefacts import ENGINES, writing
 from trtpoets.pipeline.golden_photos import golden_in
 from trtpoets.pipeline.int8_advice import int8_notes
 from trtpoets.pipeline.jetson_files import JetsonTarget, jetson_named, models_for, notes_on, system_of
-from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in
+from trtpoets.pipeline.lineage import cpu_form_in, engines_in, onnx_in, onnx_models_in
 from trtpoets.pipeline.result_status import (
     artefacts_in,
     evaluation_key,
@@ -145,7 +145,7 @@ def _layout(
         return _for_jetson(space, precisions, jetson, scratch, progress)
     if target is Target.TFLITE:
         return _for_tflite(space, precisions, progress)
-    parts, warnings = _parts(space, _wanted(space, precisions), progress)
+    parts, warnings = _parts(space, _wanted(space, precisions), progress, target is Target.ONNXRUNTIME)
     warnings = (*warnings, *_about_batch(parts))
     if target is Target.TRITON:
         _require_any_batch(parts)
@@ -237,9 +237,9 @@ def _quoted(path: Path) -> str:
 
 def _require_current(space: Workspace) -> None:
     """Raise MissingArtefact if there is an ONNX file that was not made from the present classifier."""
-    for precision in Precision:
-        if card_of(space.onnx(precision)).is_file():
-            onnx_in(space, precision)
+    for precision, form in (*((item, Int8Form.TENSORRT) for item in Precision), (Precision.INT8, Int8Form.CPU)):
+        if card_of(space.onnx(precision, form)).is_file():
+            onnx_in(space, precision, form)
 
 
 def _wanted(space: Workspace, precisions: Sequence[Precision]) -> tuple[Precision, ...]:
@@ -250,12 +250,18 @@ def _wanted(space: Workspace, precisions: Sequence[Precision]) -> tuple[Precisio
     return tuple(precision for precision in Precision if precision in requested)
 
 
-def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) -> tuple[BundleInputs, tuple[str, ...]]:
-    """Return the artefacts of a run for a bundle, and warnings about them."""
+def _parts(
+    space: Workspace, wanted: tuple[Precision, ...], progress: Progress, with_cpu_form: bool = False
+) -> tuple[BundleInputs, tuple[str, ...]]:
+    """Return the artefacts of a run for a bundle, and warnings about them.
+
+    With INT8 and `with_cpu_form`, int8.cpu.onnx is one of them where it exists.
+    """
     from trtpoets import __version__
 
     models = onnx_models_in(space)
     golden = golden_in(space, models)
+    cpu_form = cpu_form_in(space) if with_cpu_form and Precision.INT8 in wanted else None
     progress(_TASK, PARTS // 4, PARTS)
     hashes = identities(space, artefacts_in(space))
     photos = photos_to_judge(space)
@@ -263,17 +269,27 @@ def _parts(space: Workspace, wanted: tuple[Precision, ...], progress: Progress) 
     evaluation = None if details is None else evaluations_from_json(details, space.evaluation)
     order, against = shipping_order(wanted, int8_notes(space).advised_against, evaluation)
     warnings = [f"{precision.value} comes last: {why}" for precision, why in against.items()]
+    against_cpu_form = ""
+    if cpu_form is not None:
+        against_cpu_form = why_not_cpu_form(int8_notes(space, Int8Form.CPU).advised_against, evaluation)
+        warnings += [f"{cpu_form.path.name} is not the default on CPUs: {against_cpu_form}"] if against_cpu_form else []
     if evaluation is None:
         warnings.append(f"the present files were not evaluated: {space.command('evaluate')}")
     parts = BundleInputs(
         spec=models[0].spec,
         models=tuple(model for model in models if model.precision in wanted),
         engines=tuple(engine for engine in engines_in(space) if engine.card.precision in wanted),
-        golden=replace(golden, expected={p.value: golden.expected[p.value] for p in Precision if p in wanted}),
+        golden=replace(
+            golden,
+            expected={p.value: golden.expected[p.value] for p in Precision if p in wanted},
+            cpu_form=None if cpu_form is None else golden.cpu_form,
+        ),
         order=order,
         model_sha256=sha256_of_file(space.onnx(Precision.FP32)),
         version=__version__,
-        measured=_measured(space, models),
+        measured=_measured(space, [*models, *([] if cpu_form is None else [cpu_form])]),
+        cpu_form=cpu_form,
+        against_cpu_form=against_cpu_form,
     )
     progress(_TASK, 2 * PARTS // 4, PARTS)
     return parts, tuple(warnings)

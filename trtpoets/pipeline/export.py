@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from trtpoets.adoption.loaded import fp32_from_classifier
-from trtpoets.convert.onnx_export import ExportConfig
+from trtpoets.adoption.loaded import Fp32File, fp32_from_classifier
+from trtpoets.convert.graph.last_layer import with_head
+from trtpoets.convert.onnx_export import ExportConfig, metadata_of_spec
 from trtpoets.convert.parity import LIMIT, parity_from_scores
 from trtpoets.core.classifier_hints import REPORT, convert_otherwise
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.images import photo_batches
 from trtpoets.core.network_notes import Parity
-from trtpoets.core.onnx_file import read_onnx
+from trtpoets.core.onnx_file import check_onnx, read_onnx, write_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import baseline_text
 from trtpoets.core.shell_commands import command
@@ -25,8 +26,10 @@ from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.pipeline.artefacts import ENGINES, classifier_identity, classifier_in, dataset_in, has_dataset, writing
 from trtpoets.pipeline.card_details import ExportDetails
+from trtpoets.pipeline.extractors import base_in_cache
 from trtpoets.pipeline.photos import verified_photos
 from trtpoets.pipeline.recorded_commands import export_command
+from trtpoets.train.classifier import head_of_classifier
 from trtpoets.train.dataset import Dataset
 
 _VERSION = 4
@@ -86,7 +89,8 @@ def compared_export(
     trained = f"export it with another opset: {command('export', 'NAME', '--opset', other_opset)}; or {REPORT}"
     hint = convert_otherwise(classifier.spec, trained)
     with temporary_folder() as folder:
-        fp32 = fp32_from_classifier(classifier, out, folder, config, progress)
+        fp32 = _from_base(classifier, out, config, progress)
+        fp32 = fp32 or fp32_from_classifier(classifier, out, folder, config, progress)
         model = fp32.model
         if fp32.rounding is None:
             return model, Compared(parity_of(classifier, model, photos, fp32.tolerance, hint))
@@ -96,6 +100,23 @@ def compared_export(
         limit = (original.output.scale if original.output.dtype in ("uint8", "int8") else _ROUNDED_LIMIT) + LIMIT
         rounded = parity_of(classifier, rounding, photos, limit, hint)
         return model, Compared(parity_of(classifier, model, photos, math.inf), rounded)
+
+
+def _from_base(classifier: Classifier, out: Path, config: ExportConfig, progress: Progress) -> Fp32File | None:
+    """Write the same fp32.onnx as the export does, from the ONNX file of the base that training exported.
+
+    None if that is not possible; an export of the whole network takes seconds longer.
+    """
+    spec = classifier.spec
+    base = base_in_cache(spec) if config == ExportConfig() and spec.original is None else None
+    head = None if base is None else head_of_classifier(classifier)
+    if base is None or head is None:
+        return None
+    progress("export", 0, 1)
+    model = with_head(check_onnx(base), *head, spec.backbone, metadata_of_spec(spec, Precision.FP32))
+    write_onnx(model, out)
+    progress("export", 1, 1)
+    return Fp32File(OnnxModel(out, Precision.FP32, spec))
 
 
 def seal_export(space: Workspace, opset: int, compared: Compared) -> None:

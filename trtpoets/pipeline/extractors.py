@@ -22,13 +22,15 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Precision, Preprocess, hash_of
 from trtpoets.core.workspace import card_of, open_card, seal_card
 from trtpoets.pipeline.cache import bottleneck_folder
+from trtpoets.train.backbones import BACKBONES
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
+from trtpoets.train.weights import EmbeddedWeights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from trtpoets.core.types import OnnxModel, Photo
+    from trtpoets.core.types import ModelSpec, OnnxModel, Photo
     from trtpoets.train.networks import Network
 
 _VERSION = 1
@@ -143,9 +145,26 @@ def extractor_from_network(network: Network, device: Device) -> OnnxExtractor | 
     return OnnxExtractor(_onnx_in_cache(network, key), key, network.backbone.feature_width, network.backbone.preprocess)
 
 
+def base_in_cache(spec: ModelSpec) -> Path | None:
+    """Return the ONNX file of a classifier's base, without its head, that training has written to the cache.
+
+    None if there is none that this user made, or if the graph of the classifier may have other names than its base.
+    """
+    backbone = BACKBONES.get(spec.backbone)
+    if backbone is None or not isinstance(backbone.source, EmbeddedWeights):
+        return None
+    key = features_key(spec.backbone, spec.weights_id, spec.preprocess)
+    path = _path_in_cache(spec.backbone, key)
+    return None if open_card(card_of(path), key, own=True) is None else path
+
+
+def _path_in_cache(backbone: str, key: str) -> Path:
+    return cache_root() / "extractors" / f"{key[: len(backbone) + 17]}.onnx"
+
+
 def _onnx_in_cache(network: Network, key: str) -> Path:
     """Return the path of the base's ONNX file, which is exported once per weights and preprocessing."""
-    path = cache_root() / "extractors" / f"{key[: len(network.backbone.name) + 17]}.onnx"
+    path = _path_in_cache(network.backbone.name, key)
     require_no_link(path.parent)
     if open_card(card_of(path), key) is None:
         onnx_from_network(network.model, path, output_name=FEATURES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,8 @@ from trtpoets.core.paths import user_path
 from trtpoets.core.reading import read_bytes, read_start, read_text
 from trtpoets.core.shell_commands import command
 from trtpoets.core.tflite_file import FACTS_FILE, read_tflite
-from trtpoets.core.types import EngineCard, ModelSpec, TfliteModel
-from trtpoets.core.workspace import card_of, read_card, vouches_for
+from trtpoets.core.types import EngineCard, Int8Form, ModelSpec, TfliteModel
+from trtpoets.core.workspace import card_of, open_details, read_card, vouches_for
 from trtpoets.device.build.engine_card import card_from_details
 from trtpoets.device.build.plan_header import SUFFIXES, PlanHeader, read_plan_header
 from trtpoets.pipeline.inspect_foreign import OtherFacts, facts_of_other
@@ -161,6 +161,28 @@ def _engine(path: Path) -> EngineFacts:
         return EngineFacts(header, None, error.message, OTHER_HMAC)
 
 
+@dataclass(frozen=True)
+class _IslandNotes:
+    islands: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _IslandsOnly:
+    notes: _IslandNotes | None = None
+
+
+def _onnx(path: Path) -> OnnxFacts:
+    """Describe an ONNX file; what ONNX Runtime computes in float is taken from its card, as nothing is run here."""
+    facts = facts_of_onnx(path)
+    if facts.form is not Int8Form.CPU or not card_of(path).is_file():
+        return facts
+    try:
+        details = open_details(card_of(path), _IslandsOnly)
+    except BadArtefact:  # a damaged card says nothing about the file
+        return facts
+    return replace(facts, islands=details.notes.islands if details and details.notes else None)
+
+
 def _card(path: Path) -> CardFacts:
     card = read_card(path)
     states = {}
@@ -186,7 +208,7 @@ def _tflite(path: Path) -> TfliteModel | OtherFacts:
 
 _READERS: dict[str, Callable[[Path], Any]] = {
     "engine": _engine,
-    "onnx": facts_of_onnx,
+    "onnx": _onnx,
     "tflite": _tflite,
     "card": _card,
     "model": _model,

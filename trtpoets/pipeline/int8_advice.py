@@ -43,6 +43,8 @@ from trtpoets.train.near_copies.grouping import groups_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trtpoets.judge.all_photos import AllPhotos
+
 _log = logging.getLogger(__name__)
 
 ComparedModel = OnnxModel | TfliteModel
@@ -83,15 +85,27 @@ def advice(
     progress: Progress = silent,
     share: float = 1.0,
     time: float | None = None,
+    instead: Precision = Precision.FP16,
+    more_follow: bool = False,
+    fitted: CrossFit | AllPhotos | None = None,
 ) -> tuple[HeadNotes | None, Recommended]:
-    """Refit the head of int8.onnx if `refit_head` is set, and return notes on it (or None) and the recommendation.
+    """Refit the head of an INT8 file if `refit_head` is set; return notes on it (or None) and the recommendation.
 
-    `share` is the share 0..1 of the multiply-adds that run in INT8, `time` the estimated time relative to FP16.
-    Refitting may replace the last layer of int8.onnx; the recommendation refers to the resulting file. Call this before
-    the card of int8.onnx is sealed.
+    The options after `progress` are those of `recommendation`. Refitting may replace the last layer of the file; the
+    recommendation refers to the resulting file. Call this before the card of the file is sealed.
     """
     head = refitted_head(space, fp32, int8, progress) if refit_head else None
-    return head, recommendation(space, fp32, int8, progress=progress, share=share, time=time)
+    return head, recommendation(
+        space,
+        fp32,
+        int8,
+        progress=progress,
+        share=share,
+        time=time,
+        instead=instead,
+        more_follow=more_follow,
+        fitted=fitted,
+    )
 
 
 def recommendation(
@@ -103,6 +117,8 @@ def recommendation(
     share: float = 1.0,
     time: float | None = None,
     instead: Precision = Precision.FP16,
+    more_follow: bool = False,
+    fitted: CrossFit | AllPhotos | None = None,
 ) -> Recommended:
     """Return the precision to ship, the reason, and the gate that it is based on.
 
@@ -110,9 +126,12 @@ def recommendation(
     recommended, with a warning, if INT8 misses `target`, if the photos are too few to tell (`why` says how many would
     be enough), if less than 80 % of the multiply-adds run in INT8 (`share`, 0..1), or if the estimated `time` relative
     to FP16 is at least 1. For int8.cpu.onnx, FP32 is what is recommended `instead`: most CPUs have no FP16.
+    With `more_follow`, a missed target is no warning, because another version is made then. `fitted` is the result of
+    `fitted_for_choices`, if several files are compared.
     """
     remedy = _REMEDIES[instead].format(space.name)
-    photos, gate = _compared(space, fp32, int8, target, progress)
+    fitted = fitted or fitted_for_choices(space, fp32, progress)
+    photos, gate = _compared(space, fp32, int8, target, fitted, progress)
     why = _little_gain(share, time)
     if why:
         _log.warning("INT8 brings little: %s; %s", why, remedy)
@@ -121,15 +140,24 @@ def recommendation(
         why = "there are no photos outside calibration to compare INT8 with FP32"
         _log.warning("%s; %s", why, remedy)
         return Recommended(instead, why)
-    passed, why = _decision(space, gate, photos, remedy)
+    passed, why = _decision(space, gate, photos, remedy, more_follow)
     return Recommended(Precision.INT8 if passed else instead, why, photos, gate)
 
 
+def fitted_for_choices(space: Workspace, fp32: OnnxModel, progress: Progress = silent) -> CrossFit | AllPhotos:
+    """Return FP32's cross-fitted heads and answers on the photos that may be used for a choice, as `cross_fit` does."""
+    return cross_fit(space, fp32, CrossFitConfig(), _CHOOSING, progress)
+
+
 def _compared(
-    space: Workspace, fp32: OnnxModel, int8: OnnxModel, target: GateConfig, progress: Progress
+    space: Workspace,
+    fp32: OnnxModel,
+    int8: OnnxModel,
+    target: GateConfig,
+    fitted: CrossFit | AllPhotos,
+    progress: Progress,
 ) -> tuple[int, Gate | None]:
     """Compare INT8 with FP32 on the photos that may be used for a choice. Returns their number, and the gate."""
-    fitted = cross_fit(space, fp32, CrossFitConfig(), _CHOOSING, progress)
     if not isinstance(fitted, CrossFit):
         _log.info("INT8 is compared with FP32 on validation photos only: %s", fitted.skipped)
         return gate_on_validation(space, fp32, int8, target, progress)
@@ -174,7 +202,7 @@ def gate_on_validation(
     (wide_id, reference), (narrow_id, narrow_scores) = scores.items()
     evaluations = (
         evaluation_from_scores(wide_id, reference, photos, wide.spec.labels, groups=groups),
-        evaluation_from_scores(narrow_id, narrow_scores, photos, wide.spec.labels, reference, groups),
+        evaluation_from_scores(narrow_id, narrow_scores, photos, wide.spec.labels, reference, groups, warn=False),
     )
     return len(photos), gate_from_evaluations(evaluations, target)
 
@@ -233,12 +261,15 @@ def _on_photos(checks: Sequence[Check], photos: int) -> str:
     return f"on {photos:,} {kind} it {', and '.join(sentence(check, with_photos=False) for check in checks)}"
 
 
-def _decision(space: Workspace, gate: Gate, photos: int, remedy: str) -> tuple[bool, str]:
+def _decision(space: Workspace, gate: Gate, photos: int, remedy: str, more_follow: bool) -> tuple[bool, str]:
     """Return whether INT8 is recommended, and why. A warning that it is not ends with the remedy."""
     checks = gate.runners[0].checks
     why = missed_on_validation(gate, photos)
     if why:
-        _log.warning("INT8 misses its target: %s; %s", why, remedy)
+        if more_follow:
+            _log.info("INT8 misses its target without layers in float: %s", why)
+        else:
+            _log.warning("INT8 misses its target: %s; %s", why, remedy)
         return False, why
     doubts = [too_few(check) for check in checks if _leaves_doubt(check)]
     why = "; ".join([_on_photos(checks, photos), *doubts])

@@ -88,6 +88,12 @@ def onnx_models_in(space: Workspace) -> tuple[OnnxModel, ...]:
     return tuple(model for precision in Precision if isinstance(model := lineage.onnx(precision), OnnxModel))
 
 
+def cpu_form_in(space: Workspace) -> OnnxModel | None:
+    """Return int8.cpu.onnx; None if there is none, or if it is not usable. `stale_in` says why."""
+    model = _Lineage(space).onnx(Precision.INT8, Int8Form.CPU)
+    return model if isinstance(model, OnnxModel) else None
+
+
 def engines_in(space: Workspace, *, trust: bool = False) -> tuple[Engine, ...]:
     """Return the engines that this user built from the present ONNX files. `stale_in` returns the others.
 
@@ -155,7 +161,8 @@ class _Lineage:
     def missing(self, precision: Precision, form: Int8Form = Int8Form.TENSORRT) -> Stale:
         """Return the description of a missing ONNX file, with the first command that is needed to create it."""
         first = precision is Precision.FP32 or not isinstance(self.onnx(Precision.FP32), OnnxModel)
-        remedy = self._space.command("export" if first else "quantize")
+        options = ["--cpu-form"] if form is Int8Form.CPU and not first else []
+        remedy = self._space.command("export" if first else "quantize", *options)
         return Stale(self._space.onnx(precision, form), "does not exist, or is incomplete", remedy)
 
     def tflite(self, precision: Precision) -> TfliteModel | Stale | None:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.adoption.loaded import brings_scales, fp32_from_classifier
 from trtpoets.convert.graph.graph_view import QUANTISERS
-from trtpoets.convert.int8.calibration import CalibrationConfig, Ranges, calibration_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Ranges, calibration_photos, with_number
+from trtpoets.convert.int8.distill.training import DistillConfig
 from trtpoets.convert.int8.forms import CPU
 from trtpoets.convert.int8.fused import float_islands, fused_graph
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
+from trtpoets.convert.int8.other_form import ranges_for_form, tensors_of_form
 from trtpoets.convert.int8.own_scales import int8_with_own_scales
 from trtpoets.convert.int8.quantised_files import is_quantised
-from trtpoets.convert.int8.quantize_int8 import chosen_ranges, int8_from_onnx, notes_of_new_head
+from trtpoets.convert.int8.quantize_int8 import Int8Notes, chosen_ranges, int8_from_onnx, notes_of_new_head
 from trtpoets.convert.int8.range_histograms import worst_layers
 from trtpoets.convert.onnx_export import ExportConfig
-from trtpoets.convert.precision import fp16_from_onnx
+from trtpoets.convert.precision import fp16_from_onnx, require_fp32
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import sha256_of_file, temporary_folder
 from trtpoets.core.onnx_file import check_onnx, opset_of, read_onnx
@@ -30,21 +33,30 @@ from trtpoets.core.types import Int8Form, OnnxModel, Photo, Precision, Split, ha
 from trtpoets.core.workspace import Workspace, card_of, open_card, open_details, seal_card
 from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, has_dataset, writing
 from trtpoets.pipeline.card_details import CalibrationRecord, Fp16Details, Int8Details, Int8FileNotes
-from trtpoets.pipeline.int8_advice import advice, recommendation
+from trtpoets.pipeline.int8_advice import advice, fitted_for_choices, recommendation
+from trtpoets.pipeline.int8_distill import int8_distiller
 from trtpoets.pipeline.lineage import onnx_in
-from trtpoets.pipeline.photos import photos_command, verified_photos
+from trtpoets.pipeline.photos import hints_of_run, photos_command, verified_photos
 from trtpoets.pipeline.recorded_commands import quantize_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_VERSION = 5
+    from trtpoets.judge.advice import Recommended
+    from trtpoets.judge.all_photos import AllPhotos
+    from trtpoets.judge.head_notes import HeadNotes
+    from trtpoets.pipeline.cross_fit import CrossFit
+
+_VERSION = 6
 """Increase it when the same classifier may give another ONNX file."""
 
 _NOTES_VERSION = 2
 """Increase it when the metadata or the notes of int8.onnx change although its network is the same."""
 
-_CPU_VERSION = "cpu 1"
+_DISTILL_VERSION = "distilled 1"
+"""Change it when distillation of the same network may give another int8.onnx."""
+
+_CPU_VERSION = "cpu 2"
 """Change it when the same classifier may give another int8.cpu.onnx."""
 
 _OWN_SCALES_VERSION = "own scales 1"
@@ -61,6 +73,7 @@ def quantize(
     int8: Int8Config | None = None,
     refit_head: bool = True,
     cpu_form: bool = False,
+    distill: DistillConfig | None = None,
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
@@ -73,13 +86,17 @@ def quantize(
     symmetric Q/DQ pairs brings its own scales: int8.onnx has exactly these, without calibration and corrections, and
     there is no int8.cpu.onnx, whose scales would be others.
 
-    int8.cpu.onnx is calibrated and searched on its own, which takes as long again as int8.onnx.
+    int8.cpu.onnx has the ranges of int8.onnx. Layers are kept in float in it only if it misses the target of INT8
+    otherwise.
+
+    With `distill`, weights, biases and scales of int8.onnx are trained on the calibration photos, without labels, until
+    its features come close to those of FP32; the result is kept if validation photos prove an improvement. This takes
+    minutes on a CPU, and needs TensorFlow. Scales that an adopted file brings are not trained.
 
     Raises BadInput if the run has no photos, because calibration needs real ones.
     """
     space = Workspace(Path(engines), name)
     calibration, int8 = calibration or CalibrationConfig(), int8 or Int8Config()
-    command = quantize_command(space, precisions, calibration, int8, refit_head, cpu_form)
     if Precision.FP32 in precisions:
         raise BadInput("quantize does not write fp32; export does", hint=space.command("export"), code="TP8031")
     with writing(space):
@@ -97,22 +114,26 @@ def quantize(
                 code="TP8032",
             )
         dataset = dataset_in(space)
-        photos = calibration_photos(dataset.photos, calibration)
+        calibration = with_number(calibration, dataset.photos)
+        with hints_of_run(space, dataset.folder):
+            photos = calibration_photos(dataset.photos, calibration)
+        command = quantize_command(space, precisions, calibration, int8, refit_head, cpu_form, distill is not None)
         judged = dataset.in_split(Split.VALIDATION)
         origin = _Origin(sha256_of_file(fp32.path), dataset.hash, command)
         own_scales = brings_scales(classifier_in(space))
+        work = _Int8Work(space, fp32, photos, judged, calibration, int8, refit_head, origin, force, progress)
         makers = {
             Precision.FP16: lambda: _fp16(space, fp32, photos, origin, force, progress),
             Precision.INT8: lambda: (
                 _int8_of_file(space, fp32, (photos, judged), int8, origin, force, progress)
                 if own_scales
-                else _int8(space, fp32, (photos, judged), calibration, int8, origin, force, progress, refit_head)
+                else _int8(work, distill)
             ),
         }
-        with verified_photos(space, (*photos, *judged)):
+        with hints_of_run(space, dataset.folder), verified_photos(space, (*photos, *judged)):
             models = [makers[precision]() for precision in precisions]
             if cpu_form and Precision.INT8 in precisions and not own_scales:
-                models.append(_int8_for_cpu(space, fp32, (photos, judged), calibration, int8, origin, force, progress))
+                models.append(_int8_for_cpu(work))
             return tuple(models)
 
 
@@ -143,76 +164,125 @@ def _fp16(
     return model
 
 
-def _int8(
-    space: Workspace,
-    fp32: OnnxModel,
-    photos: tuple[Sequence[Photo], Sequence[Photo]],
-    calibration: CalibrationConfig,
-    config: Int8Config,
-    origin: _Origin,
-    force: bool,
-    progress: Progress,
-    refit_head: bool,
-) -> OnnxModel:
-    """Write int8.onnx. `photos` are (calibration, validation) photos."""
-    out = space.onnx(Precision.INT8)
-    made_from = [_VERSION, origin.made_from, _hashes(photos), asdict(calibration)]
-    key = hash_of([*made_from, asdict(config), refit_head, _NOTES_VERSION])
-    if not force and open_card(card_of(out), key) is not None:
+@dataclass(frozen=True)
+class _Int8Work:
+    """What both forms of INT8 are made from: `photos` for calibration, `judged` for choices, and the options."""
+
+    space: Workspace
+    fp32: OnnxModel
+    photos: Sequence[Photo]
+    judged: Sequence[Photo]
+    calibration: CalibrationConfig
+    config: Int8Config
+    refit_head: bool
+    origin: _Origin
+    force: bool
+    progress: Progress
+
+    @property
+    def made_from(self) -> list[object]:
+        """What the ranges are made from, for keys of cards."""
+        return [_VERSION, self.origin.made_from, _hashes((self.photos, self.judged)), asdict(self.calibration)]
+
+    @cached_property
+    def evaluator(self) -> Int8Evaluator:
+        """The evaluator of TensorRT's form."""
+        return Int8Evaluator(self.fp32, self.photos, self.judged, self.config)
+
+    @cached_property
+    def ranges(self) -> Ranges:
+        """The ranges of int8.onnx: those of ranges.json, unless they are of other photos or options."""
+        key = hash_of([*self.made_from, self.config.correct_bias])
+        ranges = None if self.force else open_details(self.space.ranges, Ranges, key)
+        if ranges is None:
+            require_fp32(self.fp32)
+            also = tensors_of_form(check_onnx(self.fp32.path), CPU)
+            ranges = chosen_ranges(self.evaluator, self.photos, self.calibration, self.progress, also)
+            seal_card(self.space.ranges, key=key, files=[], details=ranges)
+        return ranges
+
+    @cached_property
+    def fitted(self) -> CrossFit | AllPhotos:
+        """The heads and answers of FP32 with which both forms are compared."""
+        return fitted_for_choices(self.space, self.fp32, self.progress)
+
+    def seal(self, model: OnnxModel, key: str, notes: Int8FileNotes) -> None:
+        """Write the card of a file."""
+        details = Int8Details(notes, _record(self.calibration, self.ranges), self.config, **vars(self.origin))
+        seal_card(card_of(model.path), key=key, files=[model.path], details=details)
+
+
+def _int8(work: _Int8Work, distill: DistillConfig | None = None) -> OnnxModel:
+    """Write int8.onnx."""
+    out = work.space.onnx(Precision.INT8)
+    trained = [_DISTILL_VERSION, asdict(distill)] if distill else []
+    key = hash_of([*work.made_from, asdict(work.config), work.refit_head, _NOTES_VERSION, *trained])
+    if not work.force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
-    ranges_key = hash_of([*made_from, config.correct_bias])
-    evaluator = Int8Evaluator(fp32, *photos, config)
-    ranges = None if force else open_details(space.ranges, Ranges, ranges_key)
-    if ranges is None:
-        ranges = chosen_ranges(evaluator, photos[0], calibration, progress)
-        seal_card(space.ranges, key=ranges_key, files=[], details=ranges)
-    model, notes = int8_from_onnx(evaluator, ranges, out, progress)
-    head, recommended = advice(space, fp32, model, refit_head, progress, notes.share, notes.frontier[-1].time)
+    ranges, evaluator = work.ranges, work.evaluator
+    distiller = None
+    if distill:
+        distiller = int8_distiller(dataset_in(work.space), evaluator, work.photos, distill, work.progress)
+    model, notes = int8_from_onnx(evaluator, ranges, out, work.progress, distiller)
+    head, recommended = advice(
+        work.space,
+        work.fp32,
+        model,
+        work.refit_head,
+        work.progress,
+        notes.share,
+        notes.frontier[-1].time,
+        fitted=work.fitted,
+    )
     if head is not None and head.kept:  # the file was rewritten with another last layer
         notes = notes_of_new_head(evaluator, notes, model)
     # Histograms of tensors with equalised channels are left out: their ranges refer to the scaled values.
     drawn = {name: histogram for name, histogram in ranges.histograms.items() if name not in ranges.equalised}
     worst = worst_layers(check_onnx(out), drawn, notes.layers_db)
-    shipped = Int8FileNotes(**vars(notes), histograms=worst, head=head, recommended=recommended)
-    seal_card(
-        card_of(out),
-        key=key,
-        files=[out],
-        details=Int8Details(shipped, _record(calibration, ranges), config, **vars(origin)),
-    )
+    work.seal(model, key, Int8FileNotes(**vars(notes), histograms=worst, head=head, recommended=recommended))
     return model
 
 
-def _int8_for_cpu(
-    space: Workspace,
-    fp32: OnnxModel,
-    photos: tuple[Sequence[Photo], Sequence[Photo]],
-    calibration: CalibrationConfig,
-    config: Int8Config,
-    origin: _Origin,
-    force: bool,
-    progress: Progress,
-) -> OnnxModel:
-    """Write int8.cpu.onnx, with ranges of its own. `photos` are (calibration, validation) photos."""
-    out = space.onnx(Precision.INT8, Int8Form.CPU)
-    key = hash_of([_CPU_VERSION, origin.made_from, _hashes(photos), asdict(calibration), asdict(config)])
-    if not force and open_card(card_of(out), key) is not None:
+def _int8_for_cpu(work: _Int8Work) -> OnnxModel:
+    """Write int8.cpu.onnx, with the ranges of int8.onnx."""
+    out = work.space.onnx(Precision.INT8, Int8Form.CPU)
+    key = hash_of([_CPU_VERSION, *work.made_from, asdict(work.config), work.refit_head])
+    if not work.force and open_card(card_of(out), key) is not None:
         return read_onnx(out)
-    evaluator = Int8Evaluator(fp32, *photos, config, CPU)
-    ranges = chosen_ranges(evaluator, photos[0], calibration, progress)
-    model, notes = int8_from_onnx(evaluator, ranges, out, progress)
+    preprocess = work.fp32.spec.preprocess
+    ranges = ranges_for_form(check_onnx(work.fp32.path), CPU, work.ranges, work.photos, preprocess, work.progress)
+    # A layer in float costs conversions on both sides, so that layers are searched only where the target is missed.
+    model, notes, head, recommended = _for_cpu(work, ranges, out, replace(work.config, max_float_layers=0))
+    if recommended.missed and work.config.max_float_layers != 0:
+        model, notes, head, recommended = _for_cpu(work, ranges, out, work.config)
     islands = float_islands(fused_graph(read_bytes(out)))
     if islands:
         _log.info("ONNX Runtime computes in float between the INT8 layers of %s: %s", out.name, _named(islands))
-    recommended = recommendation(space, fp32, model, progress=progress, share=notes.share, instead=Precision.FP32)
-    shipped = Int8FileNotes(**vars(notes), recommended=recommended, islands=tuple(name for name, _ in islands))
-    seal_card(
-        card_of(out),
-        key=key,
-        files=[out],
-        details=Int8Details(shipped, _record(calibration, ranges), config, **vars(origin)),
-    )
+    shown = tuple(name for name, _ in islands)
+    work.seal(model, key, Int8FileNotes(**vars(notes), head=head, recommended=recommended, islands=shown))
     return model
+
+
+def _for_cpu(
+    work: _Int8Work, ranges: Ranges, out: Path, config: Int8Config
+) -> tuple[OnnxModel, Int8Notes, HeadNotes | None, Recommended]:
+    """Write int8.cpu.onnx by `config`, and return it with its notes, those on its head, and the recommendation."""
+    evaluator = work.evaluator.of_form(CPU, config)
+    model, notes = int8_from_onnx(evaluator, ranges, out, work.progress)
+    head, recommended = advice(
+        work.space,
+        work.fp32,
+        model,
+        work.refit_head,
+        work.progress,
+        notes.share,
+        instead=Precision.FP32,
+        more_follow=config.max_float_layers == 0 != work.config.max_float_layers,
+        fitted=work.fitted,
+    )
+    if head is not None and head.kept:
+        notes = notes_of_new_head(evaluator, notes, model)
+    return model, notes, head, recommended
 
 
 def _hashes(photos: tuple[Sequence[Photo], Sequence[Photo]]) -> list[list[str]]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _NO_OPTION = frozenset({"eval_interval"})
 """Fields of HeadConfig that have no command-line option."""
 
-_BENCH = ("xla", "keras", "cpu", "loadgen")
+_BENCH = ("xla", "keras", "cpu", "qdq_on_cpu", "loadgen")
 """Switches of `bench` that have a field of the same name in BenchConfig."""
 
 
@@ -83,6 +83,7 @@ def quantize_command(
     int8: Int8Config,
     refit_head: bool,
     cpu_form: bool,
+    distill: bool = False,
 ) -> str:
     """Return the `trtpoets quantize` command for these configurations."""
     options = {
@@ -93,6 +94,7 @@ def quantize_command(
         "max_fp16_layers": int8.max_float_layers,
         "refit_head" if refit_head else "no_refit_head": True,
         **({"cpu_form": True} if cpu_form else {}),
+        **({"distill": True} if distill else {}),
         "seed": calibration.seed,
     }
     return _command(space, "quantize", [], options)

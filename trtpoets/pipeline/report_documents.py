@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, TypeVar
 from trtpoets.core.network_notes import Parity
 from trtpoets.core.runner_id import engine_runner
 from trtpoets.core.serialization import from_json
-from trtpoets.core.types import Precision, Skipped
+from trtpoets.core.types import Int8Form, Precision, Skipped
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, has_dataset, training_in
-from trtpoets.pipeline.lineage import engines_in, onnx_models_in, stale_in
+from trtpoets.pipeline.lineage import cpu_form_in, engines_in, onnx_models_in, stale_in
 from trtpoets.pipeline.result_status import (
     artefacts_in,
     benchmark_now,
@@ -73,7 +73,8 @@ def report_documents(space: Workspace) -> Documents:
         rounded=from_json(Parity, fp32["rounded"], _card(space, Precision.FP32)) if fp32.get("rounded") else None,
         opset=fp32.get("opset"),
         quantisation=Quantisation(
-            _notes(space, cards, Precision.FP16, Fp16Summary), _notes(space, cards, Precision.INT8, Int8Summary)
+            _notes(cards.get(Precision.FP16), _card(space, Precision.FP16), Fp16Summary),
+            *(_int8_notes(space, form) for form in (Int8Form.TENSORRT, Int8Form.CPU)),
         ),
         evaluation=evaluation,
         benchmark=benchmark,
@@ -88,13 +89,23 @@ def _card(space: Workspace, precision: Precision) -> str:
     return str(card_of(space.onnx(precision)))
 
 
-def _notes(space: Workspace, cards: Mapping[Precision, Details], precision: Precision, kind: type[_T]) -> _T | None:
+def _notes(card: Details, source: str, kind: type[_T], **more: object) -> _T | None:
     """Return the notes on an ONNX file of a narrow precision, with the configuration that it was made with."""
-    card = cards.get(precision)
     if not card or "notes" not in card:
         return None
-    notes = {**card["notes"], **{name: card.get(name) for name in ("calibration", "config")}}
-    return from_json(kind, notes, _card(space, precision))
+    notes = {**card["notes"], **{name: card.get(name) for name in ("calibration", "config")}, **more}
+    return from_json(kind, notes, source)
+
+
+def _int8_notes(space: Workspace, form: Int8Form) -> Int8Summary | None:
+    """Return the notes on the INT8 file of a form; None if there is none that is up to date."""
+    usable = cpu_form_in(space) if form is Int8Form.CPU else None
+    models = [model for model in onnx_models_in(space) if model.precision is Precision.INT8]
+    model = usable if form is Int8Form.CPU else next(iter(models), None)
+    if model is None:
+        return None
+    size = model.path.stat().st_size / space.onnx(Precision.FP32).stat().st_size
+    return _notes(open_card(card_of(model.path)), str(card_of(model.path)), Int8Summary, size=size)
 
 
 def _engine(engine: Engine) -> EngineEntry:

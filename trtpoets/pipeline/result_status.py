@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _BENCHMARK = 3
 """Raise it when the same artefacts may give another benchmark."""
 
+_LATER = ("ratio_within", "wall_seconds", "qdq_on_cpu")
+"""Options that earlier versions lack: a benchmark without them keeps the key that it had there."""
+
 
 def artefacts_in(space: Workspace) -> tuple[Runnable, ...]:
     """Return all artefacts that can classify photos; the classifier is first, because it is the baseline."""
@@ -69,8 +72,7 @@ def evaluation_key(identities: Sequence[str], photos: Sequence[Photo], groups: S
 
 def benchmark_key(identities: Sequence[str], photos: Sequence[Photo], config: BenchConfig) -> str:
     """Return the key of a benchmark's card: a hash of its inputs."""
-    # A benchmark that measures all rounds keeps the key that it had before benchmarks could stop early.
-    options = {name: value for name, value in vars(config).items() if name != "ratio_within" or value}
+    options = {name: value for name, value in vars(config).items() if name not in _LATER or value}
     return hash_of([_BENCHMARK, list(identities), [photo.sha256 for photo in photos], options])
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.adoption.contract_options import contract_options
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method
+from trtpoets.convert.int8.distill.training import DistillConfig
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.core.errors import BadInput
 from trtpoets.core.training import HeadConfig, Optimizer
@@ -30,6 +31,7 @@ __all__ = [
     "batch_range",
     "bench_config",
     "calibration_config",
+    "distill_config",
     "gate_config",
     "int8_config",
     "photos_config",
@@ -114,7 +116,7 @@ def run_config(
     )
 
 
-def calibration_config(photos: int, method: str | None, seed: int) -> CalibrationConfig:
+def calibration_config(photos: int | None, method: str | None, seed: int) -> CalibrationConfig:
     """Return the calibration configuration of `quantize`."""
     chosen = CalibrationConfig.method if method is None else _member(Method, method, "--method")
     return CalibrationConfig(photos=photos, method=chosen, seed=seed)
@@ -123,6 +125,11 @@ def calibration_config(photos: int, method: str | None, seed: int) -> Calibratio
 def int8_config(share: float | None, max_float_layers: int | None) -> Int8Config:
     """Return the INT8 configuration of `quantize`."""
     return Int8Config(int8_share=share, max_float_layers=max_float_layers)
+
+
+def distill_config(distill: bool, seed: int) -> DistillConfig | None:
+    """Return the configuration of `quantize --distill`; None without it."""
+    return DistillConfig(seed=seed) if distill else None
 
 
 def gate_config(

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 3
+_VERSION = 4
 """Increase it when the same classifier and photos may give another TFLite file."""
 
 _CALIBRATION = 64

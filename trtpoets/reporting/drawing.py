@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import re
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.optional import needs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 INK, SOFT, LINE, ACCENT, SECOND = "#010101", "#020202", "#030303", "#040404", "#050505"
 """Placeholders for the page's text, secondary text, thin lines, main colour and second colour."""
@@ -55,11 +57,26 @@ _STYLE = {
 }
 
 
+_drawn: ContextVar[bool] = ContextVar("drawn", default=True)
+
+
+@contextmanager
+def without_plots() -> Iterator[None]:
+    """Inside, `svg` draws nothing and returns "": for documents that show the texts of a report without its plots."""
+    token = _drawn.set(False)
+    try:
+        yield
+    finally:
+        _drawn.reset(token)
+
+
 def svg(name: str, height: float, draw: Callable[[Any], None]) -> str:
     """Return a plot as an <svg> element for the page, drawn without pyplot's global state.
 
     `name` is unique on the page, `height` is in inches. Raises MissingDependency without the extra `report`.
     """
+    if not _drawn.get():
+        return ""
     with needs("report", reason="drawing plots"):
         from matplotlib import rc_context
         from matplotlib.figure import Figure

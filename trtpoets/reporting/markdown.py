@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.formatting import shown
+from trtpoets.reporting.drawing import without_plots
 from trtpoets.reporting.gate_summary import gate_section
 from trtpoets.reporting.sections.accuracy_sections import (
     accuracy_section,
@@ -36,6 +37,11 @@ _ACTIVE = re.compile(r"(@|#|://|\bwww)(?=\S)", re.IGNORECASE)
 
 def markdown_from_report(report: Report) -> str:
     """Return the report as GitHub Flavored Markdown: the texts and tables of the page, without its plots."""
+    with without_plots():
+        return _markdown(report)
+
+
+def _markdown(report: Report) -> str:
     parts = [f"# {escaped(shown(report.name) or 'A classifier')}", _verdict(report)]
     parts += _section("Accuracy", accuracy_section(report))
     parts += _section("All photos", all_photos_section(report))

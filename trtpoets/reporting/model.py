@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from trtpoets.core.network_notes import Fidelity, FrontierPoint, KeptLayer, Parity, WorstLayer
+from trtpoets.core.network_notes import DistillNotes, Fidelity, FrontierPoint, KeptLayer, Parity, WorstLayer
 from trtpoets.core.runner_id import TENSORFLOW, RunnerId, baseline_of, baseline_text
 from trtpoets.core.serialization import FLAT, OPTIONAL
 from trtpoets.core.training import Accuracy, HeadConfig, TrainingDetails
-from trtpoets.core.types import BatchRange, LayerReport, ModelSpec, Skipped
+from trtpoets.core.types import BatchRange, Int8Form, LayerReport, ModelSpec, Skipped
 from trtpoets.judge.advice import Recommended
 from trtpoets.judge.all_photos import AllPhotos
 from trtpoets.judge.bench.bench_config import BenchConfig
@@ -169,10 +169,14 @@ class Fp16Summary:
 
 @dataclass(frozen=True)
 class Int8Summary:
-    """How int8.onnx was made, and how it compares with FP32. `products` are MatMul nodes, `share` is of multiply-adds.
+    """How an INT8 file was made, and how it compares with FP32. `products` are MatMuls, `share` is of multiply-adds.
+
+    `size` is that of the file relative to fp32.onnx; `islands` are operators of the CPU form that ONNX Runtime computes
+    in float between INT8 layers.
 
     The states of the network: `plain`, `corrected` (biases), `together` (weights rounded together), `before_head` and
-    `final`, which is the file as written; None where it was not measured.
+    `final`, which is the file as written; None where it was not measured. `before_distillation` is that before the
+    network was distilled, None if it was not, or without effect.
     """
 
     convolutions: int = 0
@@ -194,19 +198,28 @@ class Int8Summary:
     before_head: Fidelity | None = None
     kept_fp32: Mapping[str, str] = field(default_factory=dict)
     frontier: tuple[FrontierPoint, ...] = ()
+    distilled: DistillNotes | None = field(default=None, metadata=OPTIONAL)
+    before_distillation: Fidelity | None = field(default=None, metadata=OPTIONAL)
     histograms: tuple[WorstLayer, ...] = ()
     head: HeadNotes | None = field(default=None, metadata=OPTIONAL)
     recommended: Recommended | None = None
     calibration: Calibration | None = None
     config: Int8Options | None = None
+    size: float | None = field(default=None, metadata=OPTIONAL)
+    islands: tuple[str, ...] | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)
 class Quantisation:
-    """The notes of the files with a narrow precision; None where there is no such file."""
+    """The notes of the files with a narrow precision; None where there is no such file. `int8_cpu` is int8.cpu.onnx."""
 
     fp16: Fp16Summary | None = field(default=None, metadata=OPTIONAL)
     int8: Int8Summary | None = field(default=None, metadata=OPTIONAL)
+    int8_cpu: Int8Summary | None = field(default=None, metadata=OPTIONAL)
+
+    def of_form(self, form: Int8Form) -> Int8Summary | None:
+        """Return the notes of the INT8 file of a form."""
+        return self.int8_cpu if form is Int8Form.CPU else self.int8
 
 
 @dataclass(frozen=True)
@@ -308,6 +321,7 @@ class BenchmarkSummary:
     compared: BenchmarkComparison | None = field(default=None, metadata=OPTIONAL)
     machine: Throttling | None = field(default=None, metadata=OPTIONAL)
     stopped: Mapping[str, int] | None = field(default=None, metadata=OPTIONAL)
+    timed_out: Mapping[str, int] | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)

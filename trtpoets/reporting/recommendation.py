@@ -17,7 +17,7 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.formatting import joined, many, milliseconds, shown
 from trtpoets.core.runner_id import Library, RunnerId, baseline_text, is_baseline
 from trtpoets.core.serialization import FLAT
-from trtpoets.core.types import Precision
+from trtpoets.core.types import Int8Form, Precision
 from trtpoets.judge.bench.measure import Measurement, late_percentile
 from trtpoets.judge.bench.rounds import too_few
 from trtpoets.judge.gate import Check, GateOutcome, own_photos_decide, photos_in_groups, rounded
@@ -178,7 +178,7 @@ def _file(runner: RunnerId, precision: str) -> str:
     """Return the file that a runner other than an engine runs."""
     if is_baseline(runner):
         return "classifier"
-    return f"{precision}.tflite" if runner.library is Library.TFLITE else f"{precision}.onnx"
+    return f"{precision}.tflite" if runner.library is Library.TFLITE else runner.onnx_file
 
 
 @dataclass(frozen=True)
@@ -236,14 +236,15 @@ def _lacks(row: Measurement, drop: float | None, runner: RunnerId, report: Repor
     elif _beyond(drop, limits.drop):
         yield Lack("drop", f"it loses {_points(drop)}, {_points(limits.drop)} are allowed", _excess(drop, limits.drop))
     if runner.precision is Precision.INT8 and runner.library is not Library.TFLITE:
-        yield from _advice(report, limits)
+        yield from _advice(report, limits, runner.form)
     if limits.max_p99 is not None and row.valid:
         yield from _late(row, limits.max_p99)
 
 
-def _advice(report: Report, limits: Limits) -> Iterable[Lack]:
-    """Yield what int8.onnx lacks according to quantize, which compared it with FP32 on other photos than these."""
-    advice = report.quantisation.int8.recommended if report.quantisation.int8 else None
+def _advice(report: Report, limits: Limits, form: Int8Form) -> Iterable[Lack]:
+    """Yield what an INT8 file lacks according to quantize, which compared it with FP32 on other photos than these."""
+    notes = report.quantisation.of_form(form)
+    advice = notes.recommended if notes else None
     if advice is None:
         return
     if limits.max_drop is None:

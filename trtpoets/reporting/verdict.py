@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trtpoets.core.formatting import interval, joined, many, milliseconds, percent, point_interval, points, targets
-from trtpoets.core.runner_id import RunnerId
-from trtpoets.core.types import Precision
+from trtpoets.core.runner_id import RunnerId, onnx_file_name
+from trtpoets.core.types import Int8Form, Precision
 from trtpoets.judge.gate import photos_in_groups
 from trtpoets.reporting.gate_summary import gate_sentence
 from trtpoets.reporting.model import Sentence
@@ -59,13 +59,21 @@ def verdict_groups(report: Report) -> list[tuple[str, list[str]]]:
 
 
 def narrow_runners(report: Report) -> list[str]:
-    """Return one evaluated runner for each of FP16 and INT8: an engine if one ran, else ONNX Runtime."""
+    """Return one evaluated runner for each of FP16 and INT8: an engine if one ran, else ONNX Runtime.
+
+    Without an engine, INT8 is the file for CPUs if there is one.
+    """
     chosen = []
     runners_by_name = {name: runner_named(report, name) for name in report.agreement}
     for precision in (Precision.FP16, Precision.INT8):
         runners = [name for name, runner in runners_by_name.items() if runner.precision is precision]
-        chosen += sorted(runners, key=lambda name: not runners_by_name[name].is_engine)[:1]
+        chosen += sorted(runners, key=lambda name: _preference(runners_by_name[name]))[:1]
     return chosen
+
+
+def _preference(runner: RunnerId) -> tuple[bool, bool]:
+    """Return the sort key of runners of one precision: engines first, then the form for CPUs."""
+    return not runner.is_engine, runner.form is not Int8Form.CPU
 
 
 def runner_named(report: Report, name: str) -> RunnerId:
@@ -118,6 +126,8 @@ def _precision(report: Report, runner: str) -> str:
         return ""
     photos, agreed = report.test_photos, compared.agreed
     interval_text = interval(*report.intervals[runner].agreement or UNKNOWN)
+    if runner_named(report, runner).form is Int8Form.CPU:
+        precision = f"{precision} for CPUs ({runner_named(report, runner).onnx_file})"
     alike = f"{precision} answers like {report.baseline_text} on {percent(agreed / photos)} ({interval_text})"
     if agreed == photos:
         alike = f"{precision} gives the same answer as {report.baseline_text} for each of {many(photos, 'photo')}"
@@ -156,10 +166,13 @@ def _on_all_photos(report: Report) -> list[str]:
 
 def _recommended(report: Report) -> str:
     """Return the advice of quantize against INT8; "" without it."""
-    advice = report.quantisation.int8.recommended if report.quantisation.int8 else None
-    if advice is None or advice.precision == Precision.INT8.value:
-        return ""
-    return f"quantize advises {advice.precision.upper()} instead of INT8: {advice.why}."
+    texts = []
+    for form, name in ((Int8Form.TENSORRT, "INT8"), (Int8Form.CPU, onnx_file_name(Precision.INT8, Int8Form.CPU))):
+        notes = report.quantisation.of_form(form)
+        advice = notes.recommended if notes else None
+        if advice is not None and advice.precision != Precision.INT8.value:
+            texts.append(f"quantize advises {advice.precision.upper()} instead of {name}: {advice.why}.")
+    return " ".join(texts)
 
 
 def _speed(report: Report) -> str:

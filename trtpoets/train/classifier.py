@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 KERAS_FILE = "classifier.keras"
 
+_VARIABLES = "variables_of_model"
+"""The attribute of the SavedModel with the variables of the network in its order."""
+
 _TRAIN = "train first: trtpoets run PHOTOS --name NAME, or trtpoets pretrained BACKBONE --name NAME"
 
 
@@ -75,6 +78,26 @@ def imagenet_classifier(network: Network, spec_name: str, folder: Path) -> Class
         weights_id=network.weights_id,
     )
     return classifier_from_head(network, *network.imagenet_head, spec, folder)
+
+
+def head_of_classifier(classifier: Classifier) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the weights (D, C) and bias (C,) of the head, from the variables of the SavedModel.
+
+    The graph of the SavedModel is not loaded. None if its variables are not those of a trained classifier.
+    """
+    tf = tensorflow()
+    try:
+        reader = tf.train.load_checkpoint(str(classifier.saved_model / "variables" / "variables"))
+    except (tf.errors.OpError, ValueError):
+        return None
+    shapes = reader.get_variable_to_shape_map()
+    last = sum(name.startswith(f"{_VARIABLES}/") for name in shapes) - 1
+    names = [f"{_VARIABLES}/{number}/.ATTRIBUTES/VARIABLE_VALUE" for number in (last - 1, last)]
+    classes = len(classifier.spec.labels)
+    if [shapes.get(name, [0])[-1] for name in names] != [classes, classes]:
+        return None
+    weights, bias = (np.asarray(reader.get_tensor(name)) for name in names)
+    return (weights, bias) if (weights.ndim, bias.ndim) == (2, 1) else None
 
 
 def load_classifier(folder: Path) -> Classifier:
@@ -146,7 +169,7 @@ def _save_serving(model: keras.Model, spec: ModelSpec, folder: Path) -> None:
         return {OUTPUT_NAME: model(photos, training=False)}
 
     module = tf.Module()
-    module.variables_of_model = model.variables
+    setattr(module, _VARIABLES, model.variables)  # the last two are those of the head
     module.serve = tf.function(serve, input_signature=[photos])
     try:
         tf.saved_model.save(module, str(folder), signatures={"serve": module.serve, "serving_default": module.serve})

@@ -7,6 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,7 +78,7 @@ class Dataset:
         """The 16-bit value of white: the highest that a training photo suggests, 65535 if all have 8 bits."""
         return max((photo.levels for photo in self.in_split(Split.TRAIN)), default=0) or FULL_WHITE
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """sha256 of labels, contents and splits; it does not depend on the location of the photos."""
         rows = sorted([photo.sha256, photo.label, photo.split.value] for photo in self.photos)

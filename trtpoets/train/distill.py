@@ -35,8 +35,15 @@ def distilled_head(head: Head, features: np.ndarray, logits: np.ndarray, penalty
     mean, scale = (array.astype(np.float64) for array in standardisation(features))
     standard = (features - mean) * scale
     shift = residual.mean(axis=0)
-    kernel = standard.T @ standard + penalty * len(features) * np.eye(features.shape[1])
-    change = scale[:, None] * np.linalg.solve(kernel, standard.T @ (residual - shift))
+    target, ridge = residual - shift, penalty * len(features)
+    # Both forms give the same weights; the smaller matrix is that of the photos or that of the features.
+    if len(features) < features.shape[1]:
+        kernel = standard @ standard.T + ridge * np.eye(len(features))
+        change = standard.T @ np.linalg.solve(kernel, target)
+    else:
+        kernel = standard.T @ standard + ridge * np.eye(features.shape[1])
+        change = np.linalg.solve(kernel, standard.T @ target)
+    change *= scale[:, None]
     weights = head.weights + change
     bias = head.bias + shift - mean @ change
     return Head(weights.astype(np.float32), bias.astype(np.float32))

@@ -20,7 +20,7 @@ from trtpoets.train.head import Head
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_PATIENCE = 500
+PATIENCE = 500
 """A head without `early_stop` ends after so many steps without an improvement: later ones are hardly ever better."""
 
 _ROWS = 4096
@@ -51,7 +51,7 @@ def heads_from_parts(
     share = float(trained.sum(axis=0).mean()) / len(features)
     batches = _batches(len(features), max(round(config.batch_size / share), 1), config.seed)
     best: list[tuple[float, int, Head | None]] = [(math.inf, 0, None)] * len(parts)
-    patience = config.early_stop or _PATIENCE
+    patience = config.early_stop or PATIENCE
     active = list(range(len(parts)))
     step = 0
     while step < config.steps and active:

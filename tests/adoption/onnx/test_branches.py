@@ -11,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from tests.adoption.onnx.networks import CLASSES, SIDE, Foreign, image, saved, scores
-from tests.adoption.onnx.test_wrap import largest_difference
+from tests.adoption.onnx.wrapping import largest_difference
 from trtpoets.adoption.onnx import read_onnx_classifier
 from trtpoets.core.errors import BadArtefact
 

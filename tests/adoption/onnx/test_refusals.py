@@ -10,14 +10,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from tests.adoption.onnx.networks import CLASSES, SIDE, Foreign, image, plain, saved, scores
-from tests.adoption.onnx.test_wrap import spec_for
-from tests.core.test_file_kinds import POINTER
-from tests.support.tiny import tiny_onnx
-from trtpoets.adoption.onnx import fp32_from_onnx, read_onnx_classifier
+from tests.adoption.onnx.networks import CLASSES, SIDE, Foreign, image, saved, scores
+from trtpoets.adoption.onnx import read_onnx_classifier
 from trtpoets.core.errors import TrtPoetsError
 
 Build = Callable[[Foreign], tuple[Sequence[Any], Sequence[Any]]]
@@ -40,6 +35,28 @@ def suppression(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
     value = net.op("Reshape", net.op("ReduceMax", boxes, axes=[2]), net.constant(np.array([1, 1, -1])))
     net.op("NonMaxSuppression", boxes, value, outputs=["output"])
     return [image((1, 3, SIDE, SIDE))], [scores((None, 3), dtype=np.int64)]
+
+
+def boxes_of_a_branch(net: Foreign, *kinds: str) -> tuple[Sequence[Any], Sequence[Any]]:
+    """As torchvision's detectors: an If for photos without objects, and operators on boxes inside its branches."""
+    names = ("boxes", "scores", "labels")
+    net.op("Identity", net.logits("input"), outputs=["logits"])
+    some = net.op("Greater", net.op("ReduceMax", "logits", keepdims=0), net.number(0))
+    boxes = net.op("Reshape", net.number(np.ones(8)), net.constant(np.array([1, 2, 4])))
+    value = net.op("Reshape", net.number(np.ones(2)), net.constant(np.array([1, 1, 2])))
+    kept = [onnx.helper.make_node("NonMaxSuppression", [boxes, value], ["kept"])] if kinds else []
+    kept += [onnx.helper.make_node("Cast", ["kept" if kinds else boxes], ["result"], to=1)]
+    inner = [onnx.helper.make_graph(kept, "then", [], [scores(None, "result")])]
+    empty = [onnx.helper.make_node("Cast", [boxes], ["none"], to=1)]
+    inner.append(onnx.helper.make_graph(empty, "else", [], [scores(None, "none")]))
+    net.op("If", some, outputs=["boxes"], then_branch=inner[0], else_branch=inner[1])
+    for name in names[1:]:
+        net.op("Identity", "boxes", outputs=[name])
+    return [image((1, 3, SIDE, SIDE))], [scores(None, name) for name in names]
+
+
+def suppression_in_a_branch(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    return boxes_of_a_branch(net, "NonMaxSuppression")
 
 
 def segmentation(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
@@ -203,6 +220,8 @@ REFUSED: list[tuple[Build, str]] = [
     (detector, "is a detector or a sequence model: its outputs are output (1, 6, 256)"),
     (named_boxes, "is a detector: its outputs are boxes (1, 4), scores (1, 3)"),
     (suppression, "is a detector: it contains NonMaxSuppression"),
+    (suppression_in_a_branch, "is a detector: it contains NonMaxSuppression, and returns boxes, scores, labels"),
+    (boxes_of_a_branch, "is a detector: it returns boxes, scores, labels"),
     (segmentation, "returns images or maps, as networks for segmentation"),
     (embedding_and_logits, "has several outputs: vector (1, 8), logits (1, 3)"),
     (two_heads, "has several outputs: colour (1, 3), shape (1, 3)"),
@@ -241,7 +260,7 @@ def test_what_is_no_classifier_is_named(tmp_path: Path, build: Build, expected: 
     assert expected in caught.value.message
     assert caught.value.hint
     assert "quantised" not in expected or "adopt the float file that it was made of" in caught.value.hint
-    assert caught.value.code.startswith(("TP92", "TP9595"))
+    assert caught.value.code.startswith(("TP92", "TP9595", "TP9600"))
 
 
 def test_the_hint_for_several_outputs_extracts_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,68 +273,3 @@ def test_the_hint_for_several_outputs_extracts_one(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert read_onnx_classifier(tmp_path / "one.onnx").output.name == "colour"
-
-
-def test_tasks_of_ultralytics(tmp_path: Path) -> None:
-    assert read_onnx_classifier(plain(tmp_path / "a.onnx", task="classify")).clues.metadata["task"] == "classify"
-    with pytest.raises(TrtPoetsError, match="is a detector: its metadata says task=detect"):
-        read_onnx_classifier(plain(tmp_path / "a.onnx", task="detect"))
-
-
-def test_other_files(tmp_path: Path) -> None:
-    path = tmp_path / "net.onnx"
-    cases: list[tuple[bytes, str]] = [
-        (POINTER.encode(), "Git LFS pointer"),
-        (b"<!DOCTYPE html><html></html>", "HTML page"),
-        (plain(path).read_bytes()[:200], "not a valid ONNX file"),
-    ]
-    for content, expected in cases:
-        path.write_bytes(content)
-        with pytest.raises(TrtPoetsError, match=expected):
-            read_onnx_classifier(path)
-    with pytest.raises(TrtPoetsError, match="does not exist"):
-        read_onnx_classifier(tmp_path / "nothing.onnx")
-    with pytest.raises(TrtPoetsError, match="was written by trtpoets"):
-        read_onnx_classifier(tiny_onnx(path).path)
-
-
-@pytest.mark.parametrize("opset", [6, 24])
-def test_other_opsets(tmp_path: Path, opset: int) -> None:
-    with pytest.raises(TrtPoetsError, match=f"has the ONNX opset {opset}, and 7 to 23 are supported"):
-        read_onnx_classifier(plain(tmp_path / "a.onnx", opset=opset))
-
-
-@pytest.fixture(scope="module")
-def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return plain(tmp_path_factory.mktemp("damaged") / "a.onnx").read_bytes()
-
-
-_CHANGES = st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), min_size=1, max_size=4)
-_SETTINGS = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@_SETTINGS
-@given(changes=_CHANGES)
-def test_damaged_files_raise_our_errors_only(content: bytes, tmp_path: Path, changes: list[tuple[int, int]]) -> None:
-    read_and_wrap(content, tmp_path, changes)
-
-
-@pytest.mark.slow
-@settings(_SETTINGS, max_examples=1000)
-@given(changes=_CHANGES)
-def test_many_damaged_files(content: bytes, tmp_path: Path, changes: list[tuple[int, int]]) -> None:
-    read_and_wrap(content, tmp_path, changes)
-
-
-def read_and_wrap(content: bytes, tmp_path: Path, changes: list[tuple[int, int]]) -> None:
-    damaged = bytearray(content)
-    for position, value in changes:
-        damaged[position % len(damaged)] = value
-    path = tmp_path / "damaged.onnx"
-    path.write_bytes(damaged)
-    try:
-        foreign = read_onnx_classifier(path)
-        if foreign.channels == 3 and max(foreign.height, foreign.width) <= 4 * SIDE:
-            fp32_from_onnx(foreign, spec_for(foreign), tmp_path / "fp32.onnx")
-    except TrtPoetsError as error:
-        assert error.hint or error.message

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.support.photos import photo_folder
 from tests.support.small_networks import SIZE, Network, photos_in, residual_network, saved
 from trtpoets.convert.graph.graph_view import GraphView
-from trtpoets.convert.graph.last_layer import base_of, last_layer, with_last_layer
+from trtpoets.convert.graph.last_layer import base_of, last_layer, with_head, with_last_layer
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_session, read_onnx, write_onnx
@@ -41,6 +42,28 @@ def test_the_last_layer_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     assert base_of(changed, "features") == base
     again = with_last_layer(changed, layer.weights, layer.bias)
     assert again.SerializeToString(deterministic=True) == proto.SerializeToString(deterministic=True)
+
+
+def test_a_head_is_put_on_a_base(tmp_path: Path) -> None:
+    (path,) = (photo.path for photo in photos_in(photo_folder(tmp_path / "photos", {"ant": 1})))
+    proto = residual_network()
+    model = saved(proto, tmp_path / "a.onnx")
+    layer = last_layer(proto)
+    base = onnx.load_from_string(base_of(proto, "features"))
+    base.graph.node[0].name = f"resnet/{base.graph.node[0].op_type}"
+    metadata = {entry.key: entry.value for entry in onnx.load(model.path).metadata_props}
+    whole = with_head(base, layer.weights, layer.bias, "resnet", metadata)
+    assert base.graph.output[0].name == "features", "the base is not changed"
+    assert whole.graph.node[0].name.startswith("classifier/")
+    assert [(node.name, node.op_type) for node in whole.graph.node][-2:] == [
+        ("scores/Gemm", "Gemm"),
+        ("scores/Softmax", "Softmax"),
+    ]
+    write_onnx(whole, tmp_path / "b.onnx")
+    assert read_onnx(tmp_path / "b.onnx").spec == model.spec
+    (batch,) = photo_batches([path], model.spec.preprocess, 8)
+    first, second = (open_session(tmp_path / name).run(None, {INPUT_NAME: batch})[0] for name in ("a.onnx", "b.onnx"))
+    assert np.allclose(first, second, atol=1e-6)
 
 
 def test_a_last_layer_that_is_none_of_ours() -> None:

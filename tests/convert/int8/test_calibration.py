@@ -19,7 +19,9 @@ from trtpoets.convert.int8.calibration import (
     Method,
     Ranges,
     calibration_photos,
+    default_photos,
     ranges_from_photos,
+    with_number,
 )
 from trtpoets.core.errors import BadArtefact, BadInput, BadPhoto, ConversionFailed
 from trtpoets.core.files import sha256_of_file
@@ -80,6 +82,23 @@ def test_too_few_photos_are_used_with_a_warning(caplog: pytest.LogCaptureFixture
     assert len(calibration_photos(photo_list({"a": 5}), CalibrationConfig(photos=8))) == 5
     assert "calibrating with all 5 training photos instead of 8" in caplog.text
     assert "add at least 3 photos" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("training", "labels", "photos"), [(60, 2, 32), (128, 2, 32), (400, 2, 100), (1024, 2, 256), (9000, 2, 256)]
+)
+def test_a_quarter_of_the_training_photos_is_the_default(training: int, labels: int, photos: int) -> None:
+    assert default_photos(training, labels) == photos
+    counts = dict.fromkeys([f"label {number}" for number in range(labels)], training // labels)
+    available = [*photo_list(counts), *photo_list({"other": 500}, Split.VALIDATION)]
+    assert with_number(CalibrationConfig(seed=3), available) == CalibrationConfig(photos=photos, seed=3)
+    assert with_number(CalibrationConfig(photos=7), available).photos == 7
+    assert len(chosen(available)) == photos
+
+
+def test_each_label_has_a_calibration_photo_by_default() -> None:
+    assert default_photos(400, 120) == 120
+    assert default_photos(4000, 1000) == 256
 
 
 def test_a_warning_names_classes_without_calibration_photos(caplog: pytest.LogCaptureFixture) -> None:

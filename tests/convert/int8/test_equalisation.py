@@ -10,8 +10,13 @@ from onnx import helper, numpy_helper
 from tests.support.photos import photo_folder
 from tests.support.small_networks import Network, photos_in, residual_network, saved
 from trtpoets.convert.graph.graph_view import GraphView
-from trtpoets.convert.int8.activation_stats import channel_peaks, with_outputs
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
+from trtpoets.convert.int8.activation_stats import activation_statistics, with_outputs
+from trtpoets.convert.int8.calibration import (
+    CalibrationConfig,
+    Method,
+    Ranges,
+    calibration_from_photos,
+)
 from trtpoets.convert.int8.equalisation import equalised, factors_of, pairs_of
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.placement import placement_from_onnx
@@ -147,14 +152,17 @@ def test_channels_that_are_zero_get_the_factor_1() -> None:
     assert (factors[:8] == 1).all() and factors.max() <= 1000
 
 
-def test_peaks_are_taken_over_all_photos(photos: list[Photo], tmp_path: Path) -> None:
+def test_peaks_are_taken_over_the_photos_after_those_of_the_search(photos: list[Photo], tmp_path: Path) -> None:
     proto = uneven()
     model = saved(proto, tmp_path / "fp32.onnx")
     done: list[int] = []
-    peaks = channel_peaks(proto, ["stem_relu6:0", "top_relu:0"], photos, model.spec.preprocess, 5, done.append)
-    batch = next(photo_batches(photos, model.spec.preprocess, len(photos)))
-    session = open_session(with_outputs(proto, ["stem_relu6:0", "top_relu:0"]).SerializeToString())
-    expected = session.run(["stem_relu6:0", "top_relu:0"], {INPUT_NAME: batch})
+    names = ["stem_relu6:0", "top_relu:0"]
+    peaks = activation_statistics(
+        proto, [], photos, model.spec.preprocess, 5, done.append, peaked=names, first_peak=7
+    ).peaks
+    batch = next(photo_batches(photos[7:], model.spec.preprocess, len(photos)))
+    session = open_session(with_outputs(proto, names).SerializeToString())
+    expected = session.run(names, {INPUT_NAME: batch})
     for array, values in zip(peaks.values(), expected, strict=True):
         np.testing.assert_allclose(array, values.max(axis=(0, 2, 3)), rtol=1e-5)
     assert done[-1] == len(photos)
@@ -162,8 +170,8 @@ def test_peaks_are_taken_over_all_photos(photos: list[Photo], tmp_path: Path) ->
 
 def test_range_search_equalises_uneven_channels(photos: list[Photo], tmp_path: Path) -> None:
     model = saved(uneven(), tmp_path / "fp32.onnx")
-    candidates = ranges_from_photos(model, photos, CalibrationConfig(method=Method.AUTO))
-    features, scaled = search_ranges(model, candidates, photos)
+    calibration = calibration_from_photos(model, photos, CalibrationConfig(method=Method.AUTO))
+    features, scaled = search_ranges(model, calibration, photos)
     assert (features.method, scaled.method) == (Method.FEATURES, Method.EQUALISED)
     assert features.equalised == {} and "stem_relu6:0" in scaled.equalised
     assert features.tensors == scaled.tensors, "what FP32's own tensors span is the same"
@@ -181,5 +189,6 @@ def test_range_search_equalises_uneven_channels(photos: list[Photo], tmp_path: P
 def test_few_photos_are_not_enough_for_equalisation(photos: list[Photo], tmp_path: Path) -> None:
     model = saved(uneven(), tmp_path / "fp32.onnx")
     few = photos[:12]
-    candidates = ranges_from_photos(model, few, CalibrationConfig(method=Method.MINMAX))
-    assert [ranges.method for ranges in search_ranges(model, candidates, few)] == [Method.FEATURES]
+    calibration = calibration_from_photos(model, few, CalibrationConfig(method=Method.AUTO))
+    assert calibration.channel_peaks == {}
+    assert [ranges.method for ranges in search_ranges(model, calibration, few)] == [Method.FEATURES]

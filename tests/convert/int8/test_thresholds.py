@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from tests.support.activations import activations
-from trtpoets.convert.int8.activation_stats import activation_histograms
+from trtpoets.convert.int8.activation_stats import GrowingHistogram, activation_statistics
 from trtpoets.convert.int8.thresholds import BINS, entropy_threshold, mse_threshold, percentile_threshold
 from trtpoets.core.types import OnnxModel, Photo
 
@@ -13,12 +13,31 @@ from trtpoets.core.types import OnnxModel, Photo
 def test_histograms_count_every_value_of_a_small_map(model: OnnxModel, photos: list[Photo]) -> None:
     (array,) = activations(model, photos, ["project:0"])
     top = float(np.abs(array).max())
-    (counts,) = activation_histograms(
-        onnx.load(model.path), {"project:0": top}, photos, model.spec.preprocess, 2, lambda done: None
-    ).values()
+    statistics = activation_statistics(
+        onnx.load(model.path), ["project:0"], photos, model.spec.preprocess, 2, lambda done: None
+    )
+    counts = statistics.counts["project:0"]
+    assert statistics.ranges["project:0"] == pytest.approx((array.min(), array.max()), abs=1e-5)
     expected, _ = np.histogram(np.abs(array), bins=BINS, range=(0, top))
-    assert counts.sum() == array.size
-    assert np.abs(np.cumsum(counts) - np.cumsum(expected)).max() <= 3, "only values on an edge may differ"
+    assert counts.sum() == pytest.approx(array.size)
+    widest = expected.max()
+    assert np.abs(np.cumsum(counts) - np.cumsum(expected)).max() <= widest + 3, "values of one fine bin may be divided"
+
+
+def test_a_histogram_grows_with_the_values() -> None:
+    values = np.abs(np.random.default_rng(0).normal(size=(6, 1000))).astype(np.float32)
+    values *= np.array([0, 1e-3, 1, 0.5, 40, 3], np.float32)[:, None]
+    histogram = GrowingHistogram()
+    for part in values:
+        histogram.add(part)
+    top = float(values.max())
+    counts = histogram.over(top)
+    expected, _ = np.histogram(values, bins=BINS, range=(0, top))
+    assert counts.sum() == pytest.approx(values.size)
+    assert counts[0] >= 1000, "zeros stay in the first bin, which no method counts"
+    assert np.abs(np.cumsum(counts) - np.cumsum(expected)).max() <= expected.max()
+    for method in (mse_threshold, lambda c, t: percentile_threshold(c, t, 99.0)):
+        assert method(counts, top) == pytest.approx(method(expected, top), rel=0.02)
 
 
 def test_thresholds_of_known_distributions() -> None:

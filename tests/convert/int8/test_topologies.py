@@ -17,7 +17,13 @@ from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.graph.last_layer import last_layer
 from trtpoets.convert.int8.activation_stats import with_outputs
 from trtpoets.convert.int8.bias_correction import bias_shifts, reference_from_onnx, with_shifted_biases
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
+from trtpoets.convert.int8.calibration import (
+    CalibrationConfig,
+    Method,
+    Ranges,
+    calibration_from_photos,
+    ranges_from_photos,
+)
 from trtpoets.convert.int8.fidelity import features_of
 from trtpoets.convert.int8.gptq import gptq_weights
 from trtpoets.convert.int8.int8_config import Int8Config
@@ -166,9 +172,10 @@ def quantised(
     model = saved(TOPOLOGIES[name](), folder / "fp32.onnx")
     validation = photos[-len(photos) * 3 // 8 :]
     calibration = photos[: -len(validation)]
-    candidates = ranges_from_photos(model, calibration, CalibrationConfig(method=method))
+    measured = calibration_from_photos(model, calibration, CalibrationConfig(method=method))
+    candidates = measured.by_method
     if method is Method.AUTO:
-        candidates = (*candidates, *search_ranges(model, candidates, calibration))
+        candidates = (*candidates, *search_ranges(model, measured, calibration))
     evaluator = Int8Evaluator(model, calibration, validation, config)
     ranges, _ = best_ranges(evaluator, candidates)
     int8, notes = int8_from_onnx(evaluator, ranges, folder / "int8.onnx")

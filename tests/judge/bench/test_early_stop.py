@@ -17,7 +17,7 @@ from trtpoets.core.types import Photo
 from trtpoets.judge.bench import benchmark
 from trtpoets.judge.bench.bench_config import BenchConfig
 from trtpoets.judge.bench.benchmark import Benchmark
-from trtpoets.judge.bench.early_stop import is_a_look, ratios_are_within, stopped_text
+from trtpoets.judge.bench.early_stop import TimeLimit, is_a_look, ratios_are_within, stopped_text, time_up_text
 
 
 def medians(rounds: int, spread: float, seed: int, level: float = 1e6) -> dict[int, float]:
@@ -68,6 +68,60 @@ def test_the_sentence() -> None:
     assert stopped_text({"1": 8, "8": 8}, 0.05) == "stopped after 8 rounds: ratios within ±5 %"
     text = "stopped after 8 rounds at batch 1, 12 rounds at batch 8: ratios within ±2.5 %"
     assert stopped_text({"1": 8, "8": 12}, 0.025) == text
+
+
+def test_the_sentence_about_the_time() -> None:
+    config = BenchConfig(ratio_within=0.05, wall_seconds=20)
+    assert time_up_text({}, config, "demo") == ""
+    assert time_up_text({"1": 6, "8": 12}, config, "demo") == (
+        "The time of the benchmark, 20 s, was up after 6 rounds at batch 1, 12 rounds at batch 8, before all ratios "
+        "were within ±5 %. To measure longer, run: trtpoets bench demo --seconds 10"
+    )
+    text = "The time of the benchmark, 0.5 s, was up after 6 rounds. To measure longer, run: "
+    assert time_up_text({"1": 6, "8": 6}, BenchConfig(wall_seconds=0.5), "demo").startswith(text)
+
+
+def test_batch_sizes_share_the_time_that_is_left() -> None:
+    now = [100.0]
+    limit = TimeLimit(20.0, 2, lambda: now[0])
+    enough = [(6, 11), None]  # the second runner failed
+    now[0] = 108.0  # loading took 8 s
+    limit.begin_batch()
+    assert not limit.is_up(10, enough), "6 of the other 12 s belong to this batch size"
+    now[0] = 114.0
+    assert limit.is_up(10, enough)
+    assert not limit.is_up(11, enough), "the orders of the runners must be balanced"
+    assert not limit.is_up(10, [(4, 20)]), "no interval yet"
+    assert not limit.is_up(10, [(5, 11), (6, 10)]), "no median yet"
+    limit.begin_batch()
+    now[0] = 119.9
+    assert not limit.is_up(10, enough)
+    now[0] = 120.0
+    assert limit.is_up(10, enough)
+    unlimited = TimeLimit(0.0, 1, lambda: now[0])
+    unlimited.begin_batch()
+    now[0] = 1e6
+    assert not unlimited.is_up(10, enough)
+
+
+def test_the_time_must_be_possible() -> None:
+    for seconds in (-1.0, float("inf")):
+        with pytest.raises(BadInput, match="times "):
+            BenchConfig(wall_seconds=seconds)
+
+
+def test_a_benchmark_whose_time_is_up_measures_what_an_interval_needs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
+) -> None:
+    got = scripted(monkeypatch, tmp_path, photos, replace(QUICK, wall_seconds=1e-6), fp16="good", int8="will not load")
+    assert (got.stopped, got.timed_out) == (None, {"1": 6, "4": 6})
+    assert [(row.batch, len(row.round_p50_ms), row.valid, row.reason) for row in got.measurements] == [
+        (1, 6, True, ""),
+        (4, 6, True, ""),
+    ] * 2
+    assert all(row.p50_ms is not None for row in got.measurements)
+    assert [failure.runner.name for failure in got.failures] == ["onnxruntime-int8"]
+    assert from_json(Benchmark, json.loads(json.dumps(to_json(got))), "benchmark.json") == got
 
 
 def test_the_share_must_be_possible() -> None:

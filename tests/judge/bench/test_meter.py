@@ -16,7 +16,7 @@ from trtpoets.device.runners.base import Timing
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge.bench.benchmark import BenchConfig
 from trtpoets.judge.bench.measure import RunDetails, measurement_from_rounds
-from trtpoets.judge.bench.meter import Meter, Round
+from trtpoets.judge.bench.meter import Meter, Round, _stable
 from trtpoets.judge.bench.slowdown_watch import GpuLoad
 
 
@@ -125,6 +125,33 @@ def test_it_warms_up_until_it_is_steady() -> None:
     assert not warmup.stable
     unsteady = measurement_of([Round([1_000_000] * 64)], warmup)
     assert unsteady.reason.startswith("not steady after ")
+
+
+def test_noise_does_not_prolong_the_warm_up_and_a_trend_does() -> None:
+    noise = [int(1e6 * (1 + 0.3 * float(value))) for value in np.random.default_rng(0).uniform(-1, 1, 200)]
+    assert _stable(noise)
+    assert not _stable([int(1e6 * 0.97**number) for number in range(40)])
+    drifting = [int(value**0.1 * 1e6**0.9 * 1.02**number) for number, value in enumerate(noise[:24])]
+    assert not _stable(drifting)
+    assert not _stable([100, 100, 100, 100, 100]), "two windows of three are needed"
+
+
+def test_a_hurried_meter_saves_untimed_inferences() -> None:
+    class Counted(FakeRunner):
+        inferences = 0
+
+        def infer(self, photos: np.ndarray) -> np.ndarray:
+            self.inferences += 1
+            return super().infer(photos)
+
+    for hurried, nanoseconds, settles in ((False, 200_000_000, True), (True, 200_000_000, False), (True, 100, True)):
+        runner = Counted(tiny_spec())
+        with runner:
+            meter = Meter(runner, tiny_photos(2), 1, clock=Clock(nanoseconds), hurried=hurried)
+            meter.warm_up(0.0, 0.1)
+            before = runner.inferences
+            timed = len(meter.round(0.0, 3, 10.0).spans)
+            assert (runner.inferences - before > timed) == settles
 
 
 def test_three_clocks(photos: list[Photo]) -> None:

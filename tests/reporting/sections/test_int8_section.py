@@ -222,6 +222,25 @@ def test_onnx_runtimes_speed_is_no_engines() -> None:
     assert "the speed of onnxruntime-int8 says nothing about that of an INT8 engine." in text_of(content)
 
 
+def test_the_file_for_cpus_has_a_paragraph() -> None:
+    content = full()
+    assert "INT8 has two files" not in text_of(content)
+    notes = content["quantisation"]["int8"]
+    own = {**notes, "share": 0.9999, "size": 0.282, "islands": [], "head": None}
+    own["recommended"] = {"precision": "fp32", "why": "it agrees on 95 %, 98 are asked for"}
+    content["quantisation"] = {**content["quantisation"], "int8": {**notes, "size": 1.01}, "int8_cpu": own}
+    text = text_of(content)
+    assert "int8.cpu.onnx is for ONNX Runtime on CPUs, which computes >99.9 % of its multiply-adds in integers" in text
+    assert (
+        "no operator between them is computed in float. It has 28 % of the size of fp32.onnx, int8.onnx 101 %" in text
+    )
+    assert "For CPUs quantize advises FP32: it agrees on 95 %, 98 are asked for." in text
+    verdict = " ".join(sentence.text for sentence in report_of(content).verdict)
+    assert "quantize advises FP32 instead of int8.cpu.onnx: it agrees on 95 %" in verdict
+    own["islands"] = ["norm"]
+    assert "; 1 operator between them is computed in float" in text_of(content)
+
+
 def test_nothing_in_float_and_many_classes() -> None:
     content = full()
     notes = content["quantisation"]["int8"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,11 @@ import numpy as np
 from trtpoets.convert.graph.graph_view import GraphView, attribute
 from trtpoets.convert.graph.naming import canonical
 from trtpoets.core.errors import ConversionFailed
-from trtpoets.core.types import INPUT_NAME
+from trtpoets.core.onnx_file import FORM_KEY, metadata_of
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME
+
+CLASSIFIER = "classifier"
+"""The name of the Keras network of a trained classifier."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +78,32 @@ def with_last_layer(model: Any, weights: np.ndarray, bias: np.ndarray) -> Any:
     return copy
 
 
+def with_head(base: Any, weights: np.ndarray, bias: np.ndarray, network: str, metadata: Mapping[str, str]) -> Any:
+    """Return the ModelProto of softmax(features @ weights + bias), of a graph that returns features (N, D).
+
+    It is the graph that the export of a trained classifier gives. `network` is the name of the Keras network that
+    `base` was exported from; `weights` is (D, C), `bias` (C,).
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    copy = type(base)()
+    copy.CopyFrom(base)
+    for node in copy.graph.node:  # the layers of the base are then those of the classifier
+        if node.name.startswith(f"{network}/"):
+            node.name = f"{CLASSIFIER}/{node.name[len(network) + 1 :]}"
+    layer = f"{CLASSIFIER}/{OUTPUT_NAME}"
+    names = [f"{layer}/weight", f"{layer}/bias"]
+    for name, value in zip(names, (weights, bias), strict=True):
+        copy.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name))
+    logits, (features,) = f"{layer}/Gemm:0", copy.graph.output
+    gemm: dict[str, Any] = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
+    copy.graph.node.append(helper.make_node("Gemm", [features.name, *names], [logits], name=f"{layer}/Gemm", **gemm))
+    copy.graph.node.append(helper.make_node("Softmax", [logits], [OUTPUT_NAME], name=f"{layer}/Softmax", axis=-1))
+    del copy.graph.output[:]
+    copy.graph.output.append(helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["N", len(bias)]))
+    return canonical(copy, INPUT_NAME, OUTPUT_NAME, metadata)
+
+
 def base_of(model: Any, output_name: str) -> bytes:
     """Return a graph up to its features, float32 (N, D) named `output_name`, as the bytes of an ONNX file.
 
@@ -88,4 +119,6 @@ def base_of(model: Any, output_name: str) -> bytes:
     copy.graph.output.append(
         helper.make_tensor_value_info(layer.features, TensorProto.FLOAT, ["N", len(layer.weights)])
     )
-    return bytes(canonical(copy, INPUT_NAME, output_name, {}).SerializeToString(deterministic=True))
+    # The form decides what ONNX Runtime fuses. Other metadata is that of the classifier, not of its base.
+    form = {name: value for name, value in metadata_of(model).items() if name == FORM_KEY}
+    return bytes(canonical(copy, INPUT_NAME, output_name, form).SerializeToString(deterministic=True))

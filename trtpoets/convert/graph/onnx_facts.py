@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.graph.graph_view import QUANTISERS, GraphView
@@ -18,8 +18,9 @@ from trtpoets.convert.graph.multiply_adds import (
 )
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.onnx_external import ExternalFile
-from trtpoets.core.onnx_file import CALIBRATION_KEY, PRECISION_KEY, SPEC_KEY, metadata_of
-from trtpoets.core.types import ModelSpec
+from trtpoets.core.onnx_file import CALIBRATION_KEY, FORM_KEY, PRECISION_KEY, SPEC_KEY, metadata_of
+from trtpoets.core.serialization import OPTIONAL
+from trtpoets.core.types import Int8Form, ModelSpec, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,8 +59,9 @@ class OnnxFacts:
     through pairs, otherwise the type of its weights. `sizes_unknown` counts convolutions and MatMuls whose shapes are
     unknown; the sums do not include them. `not_counted` counts nodes, by operator, that may multiply but are not
     included: unknown fused operators and plug-ins, and bodies of loops. `complaints` are those of ONNX's checker; such
-    a file cannot be built. `external` are the files that contain weights. `spec`, `precision` and `calibration` are
-    metadata written by trtpoets; None in other files.
+    a file cannot be built. `external` are the files that contain weights. `spec`, `precision`, `calibration` and `form`
+    are metadata written by trtpoets; None in other files. `islands` are the operators between the INT8 layers of the
+    CPU form that ONNX Runtime computes in float, None where no card lists them.
     """
 
     ir_version: int
@@ -80,6 +82,8 @@ class OnnxFacts:
     not_counted: Mapping[str, int]
     complaints: tuple[str, ...]
     external: tuple[ExternalFile, ...]
+    form: Int8Form | None = field(default=None, metadata=OPTIONAL)
+    islands: tuple[str, ...] | None = field(default=None, metadata=OPTIONAL)
 
 
 def facts_of_onnx(path: Path) -> OnnxFacts:
@@ -125,7 +129,16 @@ def _facts(path: Path, unchecked: UncheckedOnnx) -> OnnxFacts:
         not_counted=not_counted,
         complaints=unchecked.complaints + complaints,
         external=unchecked.external,
+        form=_form(metadata),
     )
+
+
+def _form(metadata: Mapping[str, str]) -> Int8Form | None:
+    """Return the form of an INT8 file of trtpoets; None for other files and for a form of a later version."""
+    if metadata.get(PRECISION_KEY) != Precision.INT8.value:
+        return None
+    name = metadata.get(FORM_KEY, Int8Form.TENSORRT.value)
+    return Int8Form(name) if name in {form.value for form in Int8Form} else None
 
 
 def _work(weighted: Sequence[WeightedNode], view: GraphView) -> tuple[dict[str, WorkFacts], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import open_model
 from trtpoets.core.types import INPUT_NAME, Photo, Preprocess
 
-_FETCH_BYTES = 64 << 20
-"""Limit in bytes on the activations that one ONNX Runtime call returns."""
+_SAMPLE = 8192
+"""Maps with more values per photo than this are sampled for histograms, at regular distances: on 256 photos a tensor
+still has a million values or more."""
 
-_DENSE = 32
-"""In feature maps with more rows and columns than this, histograms count every second row and column. A quarter of the
-values describes the distribution well enough."""
+_FINE_BINS = 16 * BINS
+"""Bins of a histogram whose range is a power of two: at least eight of them make one of `BINS` bins over the exact
+range, so that it hardly matters that a bin's values count as equally distributed."""
 
 PhotosDone = Callable[[int], None]
 """Progress callback: called with the number of photos that are done."""
@@ -59,73 +61,159 @@ def activation_ranges(
     return {name: (float(low), float(high)) for name, low, high in zip(tensors, lowest, highest, strict=True)}
 
 
-def channel_peaks(
+@dataclass(frozen=True)
+class ActivationStatistics:
+    """Statistics of tensors over all photos, by name.
+
+    `ranges` are the lowest and highest values. `counts`, float64 (2048,), is the number of sampled values of |x| in
+    equal bins over 0..the largest magnitude, for tensors that are not all zero. `peaks`, float32 (C,), is the largest
+    magnitude of each channel of (N, C, H, W).
+    """
+
+    ranges: Mapping[str, tuple[float, float]]
+    counts: Mapping[str, np.ndarray]
+    peaks: Mapping[str, np.ndarray]
+
+
+def activation_statistics(
     model: Any,
     tensors: Sequence[str],
     photos: Sequence[Photo],
     preprocess: Preprocess,
     batch_size: int,
     progress: PhotosDone,
-) -> dict[str, np.ndarray]:
-    """Return the largest magnitude of each channel of (N, C, H, W) tensors over all photos: float32 (C,) per tensor."""
+    on_batch: OnBatch | None = None,
+    peaked: Sequence[str] = (),
+    first_peak: int = 0,
+) -> ActivationStatistics:
+    """Return the statistics of `tensors` in one pass over the photos; `peaks` of `peaked`, from photo `first_peak` on.
+
+    The graph computes the extremes, the peaks and a sample of large maps, so that few values are copied out of it.
+    Raises BadPhoto, or ConversionFailed that names the first tensor that is not finite.
+    """
+    _refuse_non_finite_constants(model)
+    copy = _with_extremes(model, tensors)
+    sampled = _add_samples(copy, GraphView(model), tensors)
+    maxima = _add_peaks(copy, peaked)
+    lowest, highest = np.full(len(tensors), np.inf), np.full(len(tensors), -np.inf)
+    histograms = [GrowingHistogram() for _ in tensors]
+    peaks: dict[str, np.ndarray] = {}
+    session = open_model(copy)
+    start = 0
+    for batch, (scores, *outputs) in _run_batches(session, photos, preprocess, batch_size, progress):
+        extremes, rest = outputs[: 2 * len(tensors)], outputs[2 * len(tensors) :]
+        pairs = np.array(extremes, dtype=np.float64).reshape(-1, 2)
+        if not (np.isfinite(pairs).all() and np.isfinite(scores).all()):
+            raise _not_finite_error(model, batch)
+        if on_batch is not None:
+            on_batch(batch, scores)
+        lowest, highest = np.minimum(lowest, pairs[:, 0]), np.maximum(highest, pairs[:, 1])
+        for histogram, values in zip(histograms, rest[: len(sampled)], strict=True):
+            histogram.add(values)
+        rows = slice(max(first_peak - start, 0), len(photos) - start)
+        for name, maps in zip(peaked, rest[len(sampled) : len(sampled) + len(maxima)], strict=True):
+            top = maps[rows].max(axis=(0, 2, 3), initial=0.0)
+            peaks[name] = np.maximum(peaks[name], top) if name in peaks else top
+        start += len(batch)
+    ranges = {name: (float(low), float(high)) for name, low, high in zip(tensors, lowest, highest, strict=True)}
+    tops = [max(-low, high) for low, high in ranges.values()]
+    counts = {
+        name: histogram.over(top) for name, histogram, top in zip(tensors, histograms, tops, strict=True) if top > 0
+    }
+    return ActivationStatistics(ranges, counts, peaks)
+
+
+class GrowingHistogram:
+    """Counts magnitudes in equal bins over 0 to a power of two, which is doubled when a larger value comes.
+
+    The bins are then merged in pairs, so that one pass is enough although the range is not known before.
+    """
+
+    def __init__(self) -> None:
+        self.top = 0.0
+        self.counts = np.zeros(_FINE_BINS, np.float64)
+
+    def add(self, values: np.ndarray) -> None:
+        """Count float32 values of any shape."""
+        magnitudes = np.abs(values).ravel()
+        largest = float(magnitudes.max(initial=0.0))
+        if largest > self.top:
+            self._grow(2.0 ** np.ceil(np.log2(largest)))
+        if self.top:
+            magnitudes *= np.float32(_FINE_BINS / self.top)
+            bins = np.minimum(magnitudes.astype(np.intp), _FINE_BINS - 1)
+            self.counts += np.bincount(bins, minlength=_FINE_BINS)
+        else:
+            self.counts[0] += magnitudes.size
+
+    def _grow(self, top: float) -> None:
+        merged = min(round(top / self.top), _FINE_BINS) if self.top else _FINE_BINS
+        counts = np.zeros_like(self.counts)
+        counts[: _FINE_BINS // merged] = self.counts.reshape(-1, merged).sum(axis=1)
+        self.top, self.counts = top, counts
+
+    def over(self, top: float) -> np.ndarray:
+        """Return the counts in 2048 equal bins over 0..top; a bin's values count as equally distributed within it."""
+        below = np.concatenate([[0.0], np.cumsum(self.counts)])
+        edges = np.linspace(0.0, self.top, _FINE_BINS + 1)
+        inside = np.interp(np.linspace(0.0, top, BINS + 1), edges, below)
+        inside[-1] = below[-1]  # no value is above the largest one
+        return np.diff(inside)
+
+
+def _add_samples(model: Any, view: GraphView, tensors: Sequence[str]) -> list[str]:
+    """Add a sample of each tensor to the outputs of a ModelProto, and return their names: small tensors as they are."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    outputs = []
+    for number, tensor in enumerate(tensors):
+        axes, step = _sampling(view, tensor)
+        name = tensor
+        if step > 1:
+            name = f"Sample.{number}"
+            inputs = [tensor]
+            parts = {"starts": step // 2, "ends": np.iinfo(np.int64).max, "axes": 0, "steps": step}
+            for part, value in parts.items():
+                values = axes if part == "axes" else [value] * len(axes)
+                constant = numpy_helper.from_array(np.array(values, np.int64), f"{name}.{part}")
+                model.graph.initializer.append(constant)
+                inputs.append(constant.name)
+            model.graph.node.append(helper.make_node("Slice", inputs, [name], name=name))
+        elif tensor in view.outputs:
+            name = f"Sample.{number}"
+            model.graph.node.append(helper.make_node("Identity", [tensor], [name], name=name))
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+        outputs.append(name)
+    return outputs
+
+
+def _sampling(view: GraphView, tensor: str) -> tuple[list[int], int]:
+    """Return along which axes a tensor is sampled, and the distance: all positions of small maps, 1.
+
+    Every channel is sampled: channels are the last axis where a MatMul reads the tensor, and the second of other maps.
+    """
+    shape = view.shape_for_one_photo(tensor)
+    if not shape or len(shape) not in (3, 4) or None in shape[1:]:
+        return [], 1
+    channels_last = len(shape) == 3 or any(reader.node.op_type in MATMULS for reader in view.readers.get(tensor, ()))
+    axes = list(range(1, len(shape) - 1)) if channels_last else [2, 3]
+    smallest = min(shape[axis] or 1 for axis in axes)
+    values = int(np.prod(shape[1:], dtype=np.int64))  # type: ignore[arg-type]
+    return axes, min(int(np.ceil((values / _SAMPLE) ** (1 / len(axes)))), smallest)
+
+
+def _add_peaks(model: Any, tensors: Sequence[str]) -> list[str]:
+    """Add the largest magnitude of each channel of (N, C, H, W) tensors to the outputs of a ModelProto."""
     from onnx import TensorProto, helper
 
-    copy = type(model)()
-    copy.CopyFrom(model)
+    peaks = []
     for number, tensor in enumerate(tensors):
         size, peak = f"Size.{number}", f"Peak.{number}"
-        copy.graph.node.append(helper.make_node("Abs", [tensor], [size], name=size))
-        copy.graph.node.append(helper.make_node("GlobalMaxPool", [size], [peak], name=peak))
-        copy.graph.output.append(helper.make_tensor_value_info(peak, TensorProto.FLOAT, None))
-    highest: list[np.ndarray] = []
-    session = open_model(copy)
-    for _, (_, *maps) in _run_batches(session, photos, preprocess, batch_size, progress):
-        batch_peaks = [array.max(axis=(0, 2, 3)) for array in maps]
-        if highest:
-            batch_peaks = [np.maximum(old, new) for old, new in zip(highest, batch_peaks, strict=True)]
-        highest = batch_peaks
-    return dict(zip(tensors, highest, strict=True))
-
-
-def activation_histograms(
-    model: Any,
-    tops: Mapping[str, float],
-    photos: Sequence[Photo],
-    preprocess: Preprocess,
-    batch_size: int,
-    progress: PhotosDone,
-) -> dict[str, np.ndarray]:
-    """Count the values of |x| in 2048 equal bins over 0..tops[tensor]: int64 (2048,) per tensor.
-
-    Large feature maps are sampled.
-    """
-    view = GraphView(model)
-    names = list(tops)
-    values_per_photo = sum(int(np.prod([size or 1 for size in view.shape(name) or ()])) for name in names)
-    at_once = max(1, min(batch_size, _FETCH_BYTES // max(1, 4 * values_per_photo)))
-    counts = {name: np.zeros(BINS, np.int64) for name in names}
-    last = {name for name in names if any(reader.node.op_type in MATMULS for reader in view.readers.get(name, ()))}
-    session = open_model(with_outputs(model, names))
-    for _, (_, *arrays) in _run_batches(session, photos, preprocess, at_once, progress):
-        for name, array in zip(names, arrays, strict=True):
-            values = _sampled(array, channels_last=name in last)
-            scaled = np.abs(values).ravel()
-            scaled *= np.float32(BINS / tops[name])
-            bins = scaled.astype(np.intp)  # the type that bincount would convert it to
-            # The highest value lies on the upper edge of the last bin and is counted in that bin.
-            batch_counts = np.bincount(bins, minlength=BINS)
-            counts[name] += batch_counts[:BINS]
-            counts[name][-1] += batch_counts[BINS:].sum()
-    return counts
-
-
-def _sampled(array: np.ndarray, channels_last: bool) -> np.ndarray:
-    """Return every second row and column of large feature maps, (N, C, H, W) or (N, H, W, C); other arrays as is."""
-    if array.ndim != 4:
-        return array
-    if channels_last:
-        return array[:, ::2, ::2] if min(array.shape[1:3]) > _DENSE else array
-    return array[:, :, ::2, ::2] if min(array.shape[2:]) > _DENSE else array
+        model.graph.node.append(helper.make_node("Abs", [tensor], [size], name=size))
+        model.graph.node.append(helper.make_node("GlobalMaxPool", [size], [peak], name=peak))
+        model.graph.output.append(helper.make_tensor_value_info(peak, TensorProto.FLOAT, None))
+        peaks.append(peak)
+    return peaks
 
 
 def _run_batches(

@@ -12,7 +12,7 @@ because of a few huge values: this costs MobileNetV2 9 dB, whereas correcting fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,21 @@ import numpy as np
 
 from trtpoets.convert.graph.graph_view import CONVOLUTIONS, GraphView, attribute, channel_axis
 from trtpoets.convert.int8.activation_stats import with_outputs
-from trtpoets.convert.int8.fidelity import features_of, sqnr_db
-from trtpoets.convert.int8.segments import LiveTensors, Segment, SegmentRunner, last_needed, split_model
+from trtpoets.convert.int8.fidelity import features_of, sqnr_from_powers
+from trtpoets.convert.int8.segments import (
+    LiveTensors,
+    Segment,
+    SegmentRunner,
+    last_needed,
+    split_model,
+    with_constant_weights,
+    without_weight_pairs,
+)
 from trtpoets.core.onnx_file import open_model
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME
+
+_PHOTOS_AT_ONCE = 4
+"""The outputs of all layers for this many photos are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +77,15 @@ def bias_shifts(
     `clipped` is the ModelProto that clips activations where `quantised` does, and rounds nothing (`with_clips`).
     `photos` are uint8 (N, H, W, 3).
     """
+    pairs = list(zip(split_like(quantised, reference), split_like(clipped, reference), strict=True))
+    if pairs[0][0].view.batch is None:
+        return _shifts_at_once(pairs, photos)
     live: LiveTensors = {INPUT_NAME: photos}
     shifts = {}
-    clipped_segments = split_like(clipped, reference)
-    for segment, clipped_segment in zip(split_like(quantised, reference), clipped_segments, strict=True):
+    for segment, clipped_segment in pairs:
         before = dict(live)
         runner.advance(segment, live)
-        if segment.end and _is_quantised(segment) and has_bias(segment.nodes[-1], segment.view):
+        if _is_corrected(segment):
             runner.advance(clipped_segment, before)
             output = live[segment.tensor]
             axis = 1 if segment.nodes[-1].op_type in CONVOLUTIONS else output.ndim - 1
@@ -81,6 +94,102 @@ def bias_shifts(
             live[segment.tensor] = output + shift.reshape(-1, *[1] * (output.ndim - 1 - axis))
             shifts[segment.end] = shift
     return shifts
+
+
+def _shifts_at_once(pairs: Sequence[tuple[Segment, Segment]], photos: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what `bias_shifts` returns, from one run of a graph that also computes the shifts.
+
+    It takes much less time than a session for each segment, but all photos must fit in one batch. The graph has the
+    quantised network; for each INT8 layer, the clipped segment on the same inputs; and the sum of the layer's output
+    and its shift, which the later layers read.
+    """
+    from onnx import TensorProto, helper
+
+    view = pairs[0][0].view
+    nodes: list[Any] = []
+    constants: dict[str, Any] = dict(view.constants)
+    shifts: dict[str, str] = {}
+    for segment, clipped in pairs:
+        own, computed = without_weight_pairs(view, segment.nodes, segment.outputs)
+        constants.update((constant.name, constant) for constant in computed)
+        nodes.extend(own)
+        if not _is_corrected(segment):
+            continue
+        layer, tensor = segment.nodes[-1], segment.tensor
+        shifts[segment.end] = f"{tensor}.shift"
+        nodes[-1] = _renamed(layer, {}, {tensor: f"{tensor}.raw"}, "")
+        nodes.extend(_exact_nodes(clipped, constants))
+        nodes.append(helper.make_node("Sub", [f"{tensor}.exact", f"{tensor}.raw"], [f"{tensor}.error"]))
+        nodes.extend(_mean_nodes(layer, view, tensor, constants))
+        nodes.append(helper.make_node("Add", [f"{tensor}.raw", f"{tensor}.shift"], [tensor]))
+    if not shifts:
+        return {}
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in shifts.values()]
+    read = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        nodes, "shifts", view.graph.input, outputs, [constants[name] for name in constants if name in read]
+    )
+    model = helper.make_model(graph, opset_imports=pairs[0][0].opsets, ir_version=pairs[0][0].ir_version)
+    arrays = open_model(model, one_of_many=True).run(list(shifts.values()), {INPUT_NAME: photos})
+    return {name: array.reshape(-1) for name, array in zip(shifts, arrays, strict=True)}
+
+
+def _exact_nodes(clipped: Segment, constants: dict[str, Any]) -> list[Any]:
+    """Return copies of the nodes that compute a clipped segment's tensor; names that they compute end in ".exact".
+
+    Their constants are added to `constants` under names that end so too.
+    """
+    wanted, needed = {clipped.tensor}, []
+    for node in reversed(clipped.nodes):
+        if not wanted.isdisjoint(node.output):
+            needed.append(node)
+            wanted.update(node.input)
+    own = {name for node in needed for name in node.output if name}
+    own |= {name for name in wanted if name in clipped.view.constants}
+    names = {name: f"{name}.exact" for name in own}
+    constants.update(
+        (names[name], _named(clipped.view.constants[name], names[name])) for name in own & set(clipped.view.constants)
+    )
+    return [_renamed(node, names, names, ".exact") for node in reversed(needed)]
+
+
+def _mean_nodes(layer: Any, view: GraphView, tensor: str, constants: dict[str, Any]) -> list[Any]:
+    """Return the nodes that compute the mean of each channel of `tensor`.error, in a shape that can be added to it."""
+    from onnx import helper, numpy_helper
+
+    def constant(name: str, values: Sequence[int]) -> str:
+        constants[name] = numpy_helper.from_array(np.array(values, np.int64), name)
+        return name
+
+    nodes, source = [], f"{tensor}.error"
+    axes = [0, *range(2, len(view.shape(layer.input[1]) or ()))]
+    if layer.op_type not in CONVOLUTIONS:
+        shape = constant(f"{tensor}.rows_shape", [-1, _channels(layer, view)])
+        nodes.append(helper.make_node("Reshape", [source, shape], [f"{tensor}.rows"]))
+        source, axes = f"{tensor}.rows", [0]
+    keep = int(layer.op_type in CONVOLUTIONS)
+    # The axes became an input in opset 18.
+    inputs = [source] if view.opset < 18 else [source, constant(f"{tensor}.axes", axes)]
+    attributes = {"axes": axes} if view.opset < 18 else {}
+    nodes.append(helper.make_node("ReduceMean", inputs, [f"{tensor}.shift"], keepdims=keep, **attributes))
+    return nodes
+
+
+def _renamed(node: Any, inputs: Mapping[str, str], outputs: Mapping[str, str], suffix: str) -> Any:
+    """Return a copy of a node with other names of tensors, and a suffix to its own."""
+    copy = type(node)()
+    copy.CopyFrom(node)
+    copy.name = f"{node.name}{suffix}"
+    copy.input[:] = [inputs.get(name, name) for name in node.input]
+    copy.output[:] = [outputs.get(name, name) for name in node.output]
+    return copy
+
+
+def _named(constant: Any, name: str) -> Any:
+    copy = type(constant)()
+    copy.CopyFrom(constant)
+    copy.name = name
+    return copy
 
 
 def with_shifted_biases(model: Any, shifts: Mapping[str, np.ndarray]) -> Any:
@@ -115,20 +224,36 @@ def with_shifted_biases(model: Any, shifts: Mapping[str, np.ndarray]) -> Any:
     return copy
 
 
-def layer_sqnr(fp32: Any, quantised: Any, photos: np.ndarray, runner: SegmentRunner) -> dict[str, float]:
-    """Return the SQNR in dB of each layer's output; the two networks run side by side."""
+def layer_sqnr(fp32: Any, quantised: Any, photos: np.ndarray) -> dict[str, float]:
+    """Return the SQNR in dB of each layer's output, on `photos`, uint8 (N, H, W, 3)."""
     view = GraphView(fp32)
-    ends = [node.name for node in view.weighted()]
-    wanted = (OUTPUT_NAME,)
-    exact_live: LiveTensors = {INPUT_NAME: photos}
-    live: LiveTensors = {INPUT_NAME: photos}
-    layers_db = {}
-    for exact, segment in zip(split_model(fp32, ends, wanted), split_model(quantised, ends, wanted), strict=True):
-        runner.advance(exact, exact_live)
-        runner.advance(segment, live)
-        if exact.end:
-            layers_db[exact.end] = sqnr_db(exact_live[exact.tensor], live[segment.tensor])
-    return layers_db
+    names = [node.name for node in view.weighted()]
+    runs = [_run_of_layers(model, names) for model in (fp32, quantised)]
+    signal, noise = np.zeros(len(names)), np.zeros(len(names))
+    step = view.batch or _PHOTOS_AT_ONCE
+    for start in range(0, len(photos), step):
+        exact, other = (run(photos[start : start + step]) for run in runs)
+        for number, (before, after) in enumerate(zip(exact, other, strict=True)):
+            with np.errstate(invalid="ignore", over="ignore"):  # a damaged network may give infinities
+                error = after - before
+                signal[number] += np.vdot(before, before)
+                noise[number] += np.vdot(error, error)
+    return {name: sqnr_from_powers(*powers) for name, *powers in zip(names, signal, noise, strict=True)}
+
+
+def _run_of_layers(model: Any, names: Sequence[str]) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """Return a function of photos that gives the output of each named layer."""
+    view = GraphView(model)
+    computed = {node.name: node.output[0] for node in view.nodes}
+    tensors = [computed[name] for name in names]
+    extra = [tensor for tensor in tensors if tensor not in view.outputs]
+    session = open_model(with_outputs(with_constant_weights(model), extra))
+    return lambda photos: list(session.run(tensors, {INPUT_NAME: photos}))
+
+
+def _is_corrected(segment: Segment) -> bool:
+    """Return whether a segment ends with an INT8 layer whose bias can be shifted."""
+    return bool(segment.end) and _is_quantised(segment) and has_bias(segment.nodes[-1], segment.view)
 
 
 def _is_quantised(segment: Segment) -> bool:

@@ -10,14 +10,14 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
 
 import numpy as np
 
 from trtpoets.convert.graph.graph_view import GraphView
-from trtpoets.convert.int8.activation_stats import activation_histograms, activation_ranges
+from trtpoets.convert.int8.activation_stats import ActivationStatistics, activation_ranges, activation_statistics
 from trtpoets.convert.int8.calibration_checks import (
     CalibrationChecks,
     refuse_changed_photos,
@@ -25,6 +25,7 @@ from trtpoets.convert.int8.calibration_checks import (
     warn_of_missing_classes,
     zero_tiny_ranges,
 )
+from trtpoets.convert.int8.equalisation import pairs_of
 from trtpoets.convert.int8.forms import TENSORRT, Arithmetic
 from trtpoets.convert.int8.range_histograms import Histogram, histogram_from_counts
 from trtpoets.convert.int8.thresholds import entropy_threshold, mse_threshold, percentile_threshold
@@ -38,6 +39,12 @@ from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Int8Form, OnnxModel, Photo, Split, hash_of
 
 _log = logging.getLogger(__name__)
+
+SEARCHED = 8
+"""The first photos of calibration are those of the range search: their features give 8 N errors to compare by."""
+
+_PEAK_PHOTOS = 16
+"""With fewer photos than this for the channel peaks, no tensor is equalised: the peaks would be unreliable."""
 
 
 class Method(str, Enum):
@@ -62,21 +69,23 @@ class Method(str, Enum):
 class CalibrationConfig:
     """Settings of calibration. `percentile` is the percentage of values inside the range, for that method only.
 
+    `photos` None stands for `default_photos` of the training photos.
+
     No method is best for every network, so AUTO tries all, and `best_ranges` chooses between them.
     """
 
-    photos: int = 256
+    photos: int | None = None
     method: Method = Method.AUTO
     percentile: float = 99.99
     seed: int = 0
     batch_size: int = 16
 
     def __post_init__(self) -> None:
-        if self.photos < 1 or self.batch_size < 1:
+        if (self.photos is not None and self.photos < 1) or self.batch_size < 1:
             raise BadInput(
                 f"calibration needs at least 1 photo and a batch size of at least 1, not {self.photos} photos "
                 f"and a batch size of {self.batch_size}",
-                hint="256 photos in batches of 16 are usual",
+                hint="32 to 256 photos in batches of 16 are usual",
                 code="TP3012",
             )
         if not 50 < self.percentile <= 100:
@@ -126,6 +135,29 @@ _NO_IDENTITY = ("histograms", "trials")
 """Fields of Ranges that are for reports only, and not part of the hash."""
 
 
+FEWEST, MOST = 32, 256
+"""The limits of the default number of calibration photos."""
+
+_PART = 4
+"""By default one of so many training photos is for calibration: only the others can show what INT8 costs."""
+
+
+def default_photos(training: int, labels: int) -> int:
+    """Return the default number of calibration photos: a quarter of the training photos, from 32 to 256.
+
+    It is at least one for each label, up to 256.
+    """
+    return min(MOST, max(FEWEST, labels, training // _PART))
+
+
+def with_number(config: CalibrationConfig, photos: Sequence[Photo]) -> CalibrationConfig:
+    """Return a configuration with the number of photos for a dataset with these photos; a given number is kept."""
+    if config.photos is not None:
+        return config
+    training = {photo.sha256: photo.label for photo in photos if photo.split is Split.TRAIN}
+    return replace(config, photos=default_photos(len(training), len(set(training.values()))))
+
+
 def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tuple[Photo, ...]:
     """Choose the calibration photos from all photos of a dataset, distributed over the labels like the dataset.
 
@@ -138,21 +170,22 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
         if photo.split is Split.TRAIN:
             pool.setdefault(photo.label, {}).setdefault(photo.sha256, photo)
     available = sum(map(len, pool.values()))
+    wanted = with_number(config, photos).photos or MOST
     if not available:
         raise BadInput(
             f"none of the {len(photos)} photos is in the training split, so INT8 cannot be calibrated",
             hint="add photos to the folder, or use FP16: trtpoets quantize NAME --precision fp16",
             code="TP3015",
         )
-    if available < config.photos:
+    if available < wanted:
         _log.warning(
             "calibrating with all %d training photos instead of %d: ranges may be too narrow; add at least %d photos",
             available,
-            config.photos,
-            config.photos - available,
+            wanted,
+            wanted - available,
         )
     counts = {label: len(by_hash) for label, by_hash in pool.items()}
-    quota = _quotas(counts, min(config.photos, available))
+    quota = _quotas(counts, min(wanted, available))
     warn_of_missing_classes(quota, counts)
     chosen = [
         photo
@@ -166,18 +199,44 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
     return tuple(sorted(chosen, key=lambda photo: _random_key(config.seed, photo.sha256)))
 
 
+@dataclass(frozen=True)
+class MeasuredRanges:
+    """What one pass over the calibration photos gives: Ranges by each base method, and the channels' peaks.
+
+    `channel_peaks`, float32 (C,), are the largest magnitudes in the tensors that can be equalised, on the photos after
+    the first `SEARCHED`; empty where those are too few.
+    """
+
+    by_method: tuple[Ranges, ...]
+    channel_peaks: Mapping[str, np.ndarray]
+
+
 def ranges_from_photos(
     model: OnnxModel,
     photos: Sequence[Photo],
     config: CalibrationConfig,
     progress: Progress = silent,
     arithmetic: Arithmetic = TENSORRT,
+    also: Sequence[str] = (),
 ) -> tuple[Ranges, ...]:
+    """Return the ranges of `calibration_from_photos`, one Ranges per base method of `config.method`."""
+    return calibration_from_photos(model, photos, config, progress, arithmetic, also).by_method
+
+
+def calibration_from_photos(
+    model: OnnxModel,
+    photos: Sequence[Photo],
+    config: CalibrationConfig,
+    progress: Progress = silent,
+    arithmetic: Arithmetic = TENSORRT,
+    also: Sequence[str] = (),
+) -> MeasuredRanges:
     """Run an FP32 ONNX file on calibration photos and choose the range of each tensor that becomes INT8.
 
-    Returns one Ranges per base method of `config.method`, all from the same two passes over the photos. Memory is
-    limited to one batch. Raises BadPhoto, BadInput without photos or if they changed or are all one colour,
-    BadArtefact if the file cannot be quantised, ConversionFailed if a tensor is not finite on a photo.
+    All methods use the same pass over the photos. `also` are tensors that become INT8 in another form: they get their
+    lowest and highest values. Memory is limited to one batch. Raises BadPhoto, BadInput without photos or if they
+    changed or are all one colour, BadArtefact if the file cannot be quantised, ConversionFailed if a tensor is not
+    finite on a photo.
     """
     require_fp32(model)
     if not photos:
@@ -188,28 +247,31 @@ def ranges_from_photos(
         )
     refuse_changed_photos(photos)
     proto = arithmetic.prepared_from_onnx(check_onnx(model.path))
-    placement = arithmetic.place(GraphView(proto), {}, ())
+    view = GraphView(proto)
+    placement = arithmetic.place(view, {}, ())
     refuse_unknown_operators(model.path)
     methods = config.method.base_methods
-    passes = 1 if methods == (Method.MINMAX,) else 2
+    checks = CalibrationChecks(model.spec.labels)
+    names = tuple(dict.fromkeys((*placement.tensors, *also)))
+    inputs = (proto, names, photos, model.spec.preprocess, config.batch_size)
 
     def photos_done(done: int) -> None:
-        progress("calibration", done, passes * len(photos))
+        progress("calibration", done, len(photos))
 
-    preprocess, batch_size = model.spec.preprocess, config.batch_size
-    checks = CalibrationChecks(model.spec.labels)
-    observed = activation_ranges(proto, placement.tensors, photos, preprocess, batch_size, photos_done, checks.observe)
+    if methods == (Method.MINMAX,):
+        statistics = ActivationStatistics(activation_ranges(*inputs, photos_done, checks.observe), {}, {})
+    else:
+        peaked = [pair.tensor for pair in pairs_of(view, arithmetic.searched(placement))]
+        enough = len(photos) - SEARCHED >= _PEAK_PHOTOS
+        statistics = activation_statistics(*inputs, photos_done, checks.observe, peaked if enough else (), SEARCHED)
     per_class = dict(sorted(Counter(photo.label for photo in photos).items()))
     # The same photos are measured for each form: warnings are those of the first.
     level = logging.WARNING if arithmetic.form is Int8Form.TENSORRT else logging.DEBUG
     checks.finish(len(per_class), level)
-    spans = zero_tiny_ranges(observed, len(photos), level)
-    live = {name: max(-low, high) for name, (low, high) in spans.items() if low != 0.0 or high != 0.0}
-    counts: dict[str, np.ndarray] = {}
-    if passes == 2:
-        counts = activation_histograms(
-            proto, live, photos, preprocess, batch_size, lambda done: photos_done(len(photos) + done)
-        )
+    spans = zero_tiny_ranges(statistics.ranges, len(photos), level)
+    live = {name: max(-low, high) for name, (low, high) in spans.items() if (low, high) != (0.0, 0.0)}
+    live = {name: live[name] for name in placement.tensors if name in live}
+    counts = {name: statistics.counts[name] for name in live if name in statistics.counts}
     kept = {name: histogram_from_counts(counts[name], live[name]) for name in counts}
     sha256 = sha256_of_onnx(model.path)
     hashes = tuple(photo.sha256 for photo in photos)
@@ -225,7 +287,7 @@ def ranges_from_photos(
             for name, (low, high) in spans.items()
         }
         by_method.append(Ranges(method, tensors, hashes, per_class, sha256, histograms=kept))
-    return tuple(by_method)
+    return MeasuredRanges(tuple(by_method), statistics.peaks)
 
 
 def _limit(method: Method, counts: np.ndarray, top: float, config: CalibrationConfig, levels: int) -> float:

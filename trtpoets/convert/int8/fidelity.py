@@ -37,6 +37,11 @@ def sqnr_db(reference: np.ndarray, other: np.ndarray) -> float:
     signal = float(np.mean(np.square(reference, dtype=np.float64)))
     with np.errstate(invalid="ignore", over="ignore"):  # a damaged network may give infinities
         noise = float(np.mean(np.square(np.subtract(other, reference, dtype=np.float64))))
+    return sqnr_from_powers(signal, noise)
+
+
+def sqnr_from_powers(signal: float, noise: float) -> float:
+    """Return 10 log10(signal / noise), limited to ±200: the SQNR in dB."""
     if noise == 0.0:
         return HIGHEST_DB
     if signal == 0.0 or not np.isfinite(noise):

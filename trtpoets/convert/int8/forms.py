@@ -1,16 +1,16 @@
-"""The two forms of INT8: what becomes an integer, by which grid, and what the file looks like."""
+"""The forms of INT8: what becomes an integer, by which grid, and what the file looks like."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8 import cpu_form
 from trtpoets.convert.int8.cpu_placement import cpu_placement_in
 from trtpoets.convert.int8.grid import SYMMETRIC, UNSIGNED, Grid
-from trtpoets.convert.int8.placement import Placement, check_unquantised, placement_in
+from trtpoets.convert.int8.placement import LEVELS, Placement, check_unquantised, placement_in
 from trtpoets.core.onnx_file import FORM_KEY
 from trtpoets.core.types import Int8Form
 
@@ -78,3 +78,12 @@ TENSORRT = Arithmetic(
 
 CPU = Arithmetic(Int8Form.CPU, UNSIGNED, cpu_placement_in, cpu_form.prepared, cpu_form.lowered, by_source=True)
 """int8.cpu.onnx: integers between all layers, for ONNX Runtime."""
+
+
+def _tflite_placement(view: GraphView, keep: Mapping[str, str], without: Collection[str]) -> Placement:
+    placement = cpu_placement_in(view, keep, without)
+    return replace(placement, weights=tuple(replace(weight, levels=LEVELS) for weight in placement.weights))
+
+
+TFLITE = Arithmetic(Int8Form.TENSORRT, UNSIGNED, _tflite_placement, _as_is, _as_is, by_source=True)
+"""What TFLite computes: the integers of CPUs, but weights of 8 bits. GPTQ rounds for it; it has no ONNX file."""

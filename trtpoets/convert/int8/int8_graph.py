@@ -16,6 +16,9 @@ from trtpoets.convert.int8.placement import Placement
 from trtpoets.convert.int8.qdq import with_clips, with_qdq
 from trtpoets.core.errors import BadArtefact, ConversionFailed
 
+_WIDE = 1e30
+"""A limit that no activation of a usable network reaches."""
+
 
 class Int8GraphBuilder:
     """Builds INT8 versions of one FP32 ModelProto with one set of ranges, in one form.
@@ -60,9 +63,15 @@ class Int8GraphBuilder:
             )
         return placement
 
-    def build_clipped(self, placement: Placement) -> Any:
-        """Return the graph that clips activations where INT8 does, but quantises nothing."""
-        return with_clips(self.model, placement, self._quantisers(placement))
+    def build_clipped(self, placement: Placement, *, unlimited: bool = False) -> Any:
+        """Return the graph that clips activations where INT8 does, but quantises nothing.
+
+        With `unlimited` the limits are so wide that nothing is clipped.
+        """
+        quantisers = self._quantisers(placement)
+        if unlimited:
+            quantisers = {name: self.arithmetic.activations.quantiser(-_WIDE, _WIDE) for name in quantisers}
+        return with_clips(self.model, placement, quantisers)
 
     def _place(self, keep_float: Mapping[str, str]) -> Placement:
         return self.arithmetic.place(self.view, {**self.always_fp32, **keep_float}, self._without_range)

@@ -125,7 +125,7 @@ def int8_with_own_scales(
         together=fidelity,
         final=fidelity,
         steps=(),
-        layers_db=layer_sqnr(evaluator.proto, quantised, evaluator.search_photos, evaluator.runner),
+        layers_db=layer_sqnr(evaluator.proto, quantised, evaluator.search_photos),
         kept_fp32=kept_nodes,
     )
     return OnnxModel(out, Precision.INT8, spec), notes

@@ -8,7 +8,7 @@ and the layers kept in FP32. The metadata of the file names the nodes that must 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from trtpoets.convert.graph.graph_view import CONVOLUTIONS
 from trtpoets.convert.graph.naming import finished
 from trtpoets.convert.int8.bias_correction import layer_sqnr, with_shifted_biases
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, calibration_from_photos
 from trtpoets.convert.int8.forms import TENSORRT
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
@@ -27,11 +27,21 @@ from trtpoets.convert.int8.range_search import search_ranges
 from trtpoets.convert.int8.sensitivity import SearchLimits, SensitivitySearch
 from trtpoets.convert.onnx_export import metadata_of_spec
 from trtpoets.convert.precision import require_fp32
-from trtpoets.core.network_notes import Fidelity, FrontierPoint, KeptLayer
+from trtpoets.core.network_notes import DistillNotes, Fidelity, FrontierPoint, KeptLayer
 from trtpoets.core.onnx_file import CALIBRATION_KEY, check_onnx, write_onnx
 from trtpoets.core.onnx_graph import marked_fp32
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.types import OnnxModel, Photo, Precision
+
+_FINALISTS = 2
+"""At most this many methods are compared on all judged photos."""
+
+_NEAR = 1.5
+"""A method whose distance is more than so many times the least one is not compared on all photos."""
+
+Distiller = Callable[[Any, Placement], tuple[Any, DistillNotes]]
+"""Distils an INT8 version, a ModelProto with these places of pairs; returns it unchanged if the result is not kept."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ class Int8Notes:
     layers rounded by GPTQ. `steps` are the layers kept in FP32 by the sensitivity analysis; `layers_db` is the SQNR in
     dB of each layer's output. `kept_fp32` maps each node that must not be converted to FP16 to the reason. `frontier`
     has a point for each number of layers that the search kept in FP32, from 0 on; the last is the written file.
+    `before_distillation` is the fidelity before the network was distilled, None if it was not, or without effect.
     """
 
     convolutions: int
@@ -66,19 +77,26 @@ class Int8Notes:
     before_head: Fidelity | None = None
     kept_fp32: Mapping[str, str] = field(default_factory=dict)
     frontier: tuple[FrontierPoint, ...] = ()
+    distilled: DistillNotes | None = field(default=None, metadata=OPTIONAL)
+    before_distillation: Fidelity | None = field(default=None, metadata=OPTIONAL)
 
 
 def chosen_ranges(
-    evaluator: Int8Evaluator, photos: Sequence[Photo], calibration: CalibrationConfig, progress: Progress = silent
+    evaluator: Int8Evaluator,
+    photos: Sequence[Photo],
+    calibration: CalibrationConfig,
+    progress: Progress = silent,
+    also: Sequence[str] = (),
 ) -> Ranges:
     """Return the ranges of the chosen method; with AUTO the best of all methods, and each one's validation result.
 
-    Raises what `ranges_from_photos` and `int8_from_onnx` raise.
+    `also` is that of `calibration_from_photos`. Raises what `calibration_from_photos` and `int8_from_onnx` raise.
     """
-    by_method = ranges_from_photos(evaluator.model, photos, calibration, progress, evaluator.arithmetic)
+    measured = calibration_from_photos(evaluator.model, photos, calibration, progress, evaluator.arithmetic, also)
+    by_method = measured.by_method
     if calibration.method in calibration.method.base_methods:
         return by_method[0]
-    refined = search_ranges(evaluator.model, by_method, photos, progress, evaluator.arithmetic)
+    refined = search_ranges(evaluator.model, measured, photos, progress, evaluator.arithmetic)
     if calibration.method is Method.AUTO:
         chosen, trials = best_ranges(evaluator, (*by_method, *refined), progress)
         return replace(chosen, trials=trials)
@@ -91,21 +109,44 @@ def best_ranges(
 ) -> tuple[Ranges, dict[str, Fidelity]]:
     """Return the candidate whose INT8 network, with bias correction, is closest to FP32; and the fidelity of each.
 
-    Closeness is `Fidelity.rank`. Raises the same errors as `int8_from_onnx`.
+    Closeness is `Fidelity.rank`. All are compared on a few photos, with the bias correction of the first one with the
+    same equalisation; the best two of them, unless one is much better, on all photos that are judged, each with its
+    own. Raises the same errors as `int8_from_onnx`.
     """
-    trials = {}
-    for number, ranges in enumerate(candidates):
-        progress("methods", number, len(candidates))
-        version = _build(evaluator, evaluator.builder(ranges), correct=evaluator.config.correct_bias)
-        trials[ranges.method.value] = version.fidelity
-    progress("methods", len(candidates), len(candidates))
-    return max(candidates, key=lambda ranges: trials[ranges.method.value].rank), trials
+    finalists = list(candidates)
+    steps = len(candidates) + _FINALISTS
+    own = None if evaluator.config.correct_bias else {}
+    trials: dict[str, Fidelity] = {}
+    if len(candidates) > _FINALISTS:
+        shifts: dict[bool, Mapping[str, np.ndarray]] = {}
+        for number, ranges in enumerate(candidates):
+            progress("methods", number, steps)
+            known = own if own is not None else shifts.get(bool(ranges.equalised))
+            builder = evaluator.builder(ranges)
+            version = _build(evaluator, builder, shifts=known, photos=evaluator.few_judged)
+            shifts.setdefault(bool(ranges.equalised), version.shifts)
+            trials[ranges.method.value] = version.fidelity
+        by_rank = sorted(candidates, key=lambda ranges: trials[ranges.method.value].rank, reverse=True)
+        near = _NEAR * trials[by_rank[0].method.value].distance
+        finalists = [ranges for ranges in by_rank[:_FINALISTS] if trials[ranges.method.value].distance <= near]
+    for number, ranges in enumerate(finalists):
+        progress("methods", steps - len(finalists) + number, steps)
+        trials[ranges.method.value] = _build(evaluator, evaluator.builder(ranges), shifts=own).fidelity
+    progress("methods", steps, steps)
+    return max(finalists, key=lambda ranges: trials[ranges.method.value].rank), trials
 
 
 def int8_from_onnx(
-    evaluator: Int8Evaluator, ranges: Ranges, out: Path, progress: Progress = silent
+    evaluator: Int8Evaluator,
+    ranges: Ranges,
+    out: Path,
+    progress: Progress = silent,
+    distiller: Distiller | None = None,
 ) -> tuple[OnnxModel, Int8Notes]:
     """Write the INT8 file of an FP32 one: Q/DQ pairs with scales from `ranges`, corrected according to the config.
+
+    With a `distiller` the network is distilled, after 95 % or `int8_share` of the multiply-adds were left in INT8; more
+    layers are kept in FP32, and the network is distilled again, only if the promise is not kept then.
 
     Raises BadArtefact if the ranges belong to another file or are not finite, BadPhoto, ConversionFailed,
     StorageFailed.
@@ -118,28 +159,38 @@ def int8_from_onnx(
 
     def evaluate(keep: Mapping[str, str]) -> Fidelity:
         nonlocal version
-        version = _build(evaluator, builder, keep, correct=bool(start.shifts))
+        version = _build(evaluator, builder, keep, shifts=start.shifts)
         return version.fidelity
+
+    distillation = _Distillation(evaluator, distiller)
+
+    def is_promise_kept() -> bool:
+        # Only the first network is distilled here: later ones differ by a layer, and training takes minutes.
+        judged = version if distillation.notes else distillation.of(version)
+        return evaluator.is_promise_kept(judged.proto)
 
     limits = SearchLimits(config.target_db, config.target_agreement, config.int8_share, config.max_float_layers)
     search = SensitivitySearch(builder, evaluator.reference, evaluator.search_photos, start.shifts)
     frontier = [_point(search, builder, version, 0)]
     kept_layers: list[KeptLayer] = []
-    for kept in search.kept_layers(
-        start.fidelity, limits, evaluate, lambda: evaluator.is_promise_kept(version.proto), progress
-    ):
+    for kept in search.kept_layers(start.fidelity, limits, evaluate, is_promise_kept, progress):
         kept_layers.append(kept)
         frontier.append(_point(search, builder, version, len(kept_layers)))
+    searched, version = version, distillation.of(version)
+    if version is not searched:
+        frontier[-1] = replace(frontier[-1], fidelity=version.fidelity)
     metadata = {**metadata_of_spec(spec, Precision.INT8), CALIBRATION_KEY: ranges.hash}
     kept_nodes: dict[str, str] = {}
     if evaluator.arithmetic is TENSORRT:  # no runtime computes the float part of the CPU form in FP16
-        kept_nodes = evaluator.kept_fp32(version.proto, progress)
+        kept_nodes = evaluator.kept_fp32(version.proto, progress, builder.model)
         metadata.update(marked_fp32(list(kept_nodes)))
     metadata.update(evaluator.arithmetic.metadata)
     write_onnx(finished(evaluator.as_file(version.proto).graph, builder.view.opset, metadata), out)
-    layers_db = layer_sqnr(builder.model, version.proto, evaluator.search_photos, evaluator.runner)
+    layers_db = layer_sqnr(builder.model, version.proto, evaluator.search_photos)
     notes = _notes(builder, ranges, version, stages, tuple(kept_layers), layers_db)
-    notes = replace(notes, kept_fp32=kept_nodes, frontier=tuple(frontier))
+    notes = replace(notes, kept_fp32=kept_nodes, frontier=tuple(frontier), distilled=distillation.notes)
+    if version is not searched:
+        notes = replace(notes, before_distillation=searched.fidelity)
     return OnnxModel(out, Precision.INT8, spec, evaluator.arithmetic.form), notes
 
 
@@ -149,8 +200,11 @@ def notes_of_new_head(evaluator: Int8Evaluator, notes: Int8Notes, model: OnnxMod
     Raises BadArtefact if the file is not an ONNX file.
     """
     proto = check_onnx(model.path)
-    layers_db = layer_sqnr(evaluator.proto, proto, evaluator.search_photos, evaluator.runner)
-    return replace(notes, final=evaluator.fidelity(proto), layers_db=layers_db, before_head=notes.final)
+    final = evaluator.fidelity_of_file(proto)
+    if evaluator.arithmetic is not TENSORRT:  # the file has no float layers to compare; their outputs are as before
+        return replace(notes, final=final, before_head=notes.final)
+    layers_db = layer_sqnr(evaluator.proto, proto, evaluator.search_photos)
+    return replace(notes, final=final, layers_db=layers_db, before_head=notes.final)
 
 
 @dataclass(frozen=True)
@@ -163,6 +217,28 @@ class _Int8Version:
     fidelity: Fidelity
 
 
+class _Distillation:
+    """Distils INT8 versions, each once. `notes` are those of the latest; None if none was distilled."""
+
+    def __init__(self, evaluator: Int8Evaluator, distiller: Distiller | None) -> None:
+        self.notes: DistillNotes | None = None
+        self._evaluator = evaluator
+        self._distiller = distiller
+        self._source: _Int8Version | None = None
+        self._result: _Int8Version | None = None
+
+    def of(self, version: _Int8Version) -> _Int8Version:
+        """Return the distilled version; the version itself without a distiller, or if the result is not kept."""
+        if self._distiller is None:
+            return version
+        if self._result is None or self._source is not version:
+            proto, self.notes = self._distiller(version.proto, version.placement)
+            self._source = self._result = version
+            if self.notes.kept:
+                self._result = replace(version, proto=proto, fidelity=self._evaluator.fidelity(proto))
+        return self._result
+
+
 _Stages = tuple[Fidelity, Fidelity, Fidelity]
 """The fidelity with Q/DQ pairs only, after bias correction, and after GPTQ, whether or not the change was kept."""
 
@@ -173,7 +249,7 @@ def _corrected(evaluator: Int8Evaluator, builder: Int8GraphBuilder, progress: Pr
     Either can fail with few photos or strong clipping. GPTQ without bias correction would shift the means.
     """
     config = evaluator.config
-    plain = _build(evaluator, builder, correct=False)
+    plain = _build(evaluator, builder, shifts={})
     if not config.correct_bias:
         return plain, (plain.fidelity, plain.fidelity, plain.fidelity)
     corrected = _build(evaluator, builder)
@@ -192,13 +268,25 @@ def _corrected(evaluator: Int8Evaluator, builder: Int8GraphBuilder, progress: Pr
 
 
 def _build(
-    evaluator: Int8Evaluator, builder: Int8GraphBuilder, keep: Mapping[str, str] | None = None, *, correct: bool = True
+    evaluator: Int8Evaluator,
+    builder: Int8GraphBuilder,
+    keep: Mapping[str, str] | None = None,
+    *,
+    shifts: Mapping[str, np.ndarray] | None = None,
+    photos: int | None = None,
 ) -> _Int8Version:
-    """Build and evaluate the INT8 version with the layers of `keep` in FP32."""
+    """Build the INT8 version with the layers of `keep` in FP32, and evaluate it on `photos` photos (None: all).
+
+    `shifts` are those of another version with the same weights; None measures them. They hardly depend on which other
+    layers are INT8, or on the ranges.
+    """
     proto, placement = builder.build(keep)
-    shifts = evaluator.bias_shifts(builder, proto, placement) if correct else {}
+    if shifts is None:
+        shifts = evaluator.bias_shifts(builder, proto, placement)
+    quantised = {weight.node for weight in placement.weights}
+    shifts = {name: shift for name, shift in shifts.items() if name in quantised}
     corrected = with_shifted_biases(proto, shifts)
-    return _Int8Version(corrected, placement, shifts, evaluator.fidelity(corrected))
+    return _Int8Version(corrected, placement, shifts, evaluator.fidelity(corrected, photos))
 
 
 def _point(search: SensitivitySearch, builder: Int8GraphBuilder, version: _Int8Version, layers: int) -> FrontierPoint:

@@ -9,15 +9,14 @@ run once. The same measurement shows which tensors gain from cross-layer equalis
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from trtpoets.convert.graph.graph_view import GraphView
-from trtpoets.convert.int8.activation_stats import channel_peaks
-from trtpoets.convert.int8.calibration import Equalised, Method, Ranges
+from trtpoets.convert.int8.calibration import SEARCHED, Equalised, MeasuredRanges, Method, Ranges
 from trtpoets.convert.int8.equalisation import factors_of, pairs_of
 from trtpoets.convert.int8.fidelity import features_of, sqnr_db
 from trtpoets.convert.int8.forms import TENSORRT, Arithmetic
@@ -35,17 +34,14 @@ from trtpoets.core.fixed_batch import whole_groups
 from trtpoets.core.images import photo_batches
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo, Preprocess
-
-PHOTOS = 8
-"""Number of photos for the search: their features give 8 N errors to compare thresholds by."""
-
-_PEAK_PHOTOS = 16
-"""With fewer photos than this for the channel peaks, no tensor is equalised: the peaks would be unreliable."""
+from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo
 
 _NARROWING = 0.8
 _TRIALS = 4
 """Up to four narrower thresholds are tried, each 0.8 of the one before, as long as the SQNR improves."""
+
+_DISTINCT = 1.03
+"""A threshold that is wider than another by less than this factor is not tried: its scale differs by 0.3 dB at most."""
 
 _LEAST_GAIN_DB = 0.2
 """Least gain for which a tensor is equalised: a smaller gain may be due to chance."""
@@ -61,17 +57,17 @@ class _Choice:
 
 def search_ranges(
     model: OnnxModel,
-    candidates: Sequence[Ranges],
+    calibration: MeasuredRanges,
     photos: Sequence[Photo],
     progress: Progress = silent,
     arithmetic: Arithmetic = TENSORRT,
 ) -> tuple[Ranges, ...]:
-    """Choose each tensor's range from `candidates` and narrower ranges by the SQNR of the features.
+    """Choose each tensor's range, from those of `calibration` and narrower ones, by the SQNR of the features.
 
     Returns Ranges by Method.FEATURES and, if some tensors gain from equalisation, the same ranges with their channel
-    factors as Method.EQUALISED. SQNR is measured on the first 8 of `photos`, channel peaks on the others. Raises
-    BadPhoto.
+    factors as Method.EQUALISED. SQNR is measured on the first 8 of `photos`, those of the calibration. Raises BadPhoto.
     """
+    candidates = calibration.by_method
     proto = arithmetic.prepared_from_onnx(check_onnx(model.path))
     view = GraphView(proto)
     names = arithmetic.searched(arithmetic.place(view, {}, ()))
@@ -79,8 +75,8 @@ def search_ranges(
     order = [node.name for node in view.nodes if node.name in ends]
     features = features_of(view)
     segments = split_model(proto, order, (features,))
-    factors = _factors(proto, view, names, photos[PHOTOS:], model.spec.preprocess)
-    searched = whole_groups(next(photo_batches(photos[:PHOTOS], model.spec.preprocess, PHOTOS)), view.batch or 0)
+    factors = _factors(view, names, calibration.channel_peaks)
+    searched = whole_groups(next(photo_batches(photos[:SEARCHED], model.spec.preprocess, SEARCHED)), view.batch or 0)
     search = _Search(segments, features, searched, arithmetic.activations)
     tensors = dict(candidates[0].tensors)
     equalised = {}
@@ -109,16 +105,12 @@ def search_ranges(
 
 
 def _factors(
-    proto: Any, view: GraphView, names: Sequence[str], photos: Sequence[Photo], preprocess: Preprocess
+    view: GraphView, names: Sequence[str], peaks: Mapping[str, np.ndarray]
 ) -> dict[str, tuple[float, np.ndarray]]:
     """Return, for each tensor that can be equalised, its largest magnitude after equalisation and the factors (C,)."""
-    pairs = pairs_of(view, names)
-    if len(photos) < _PEAK_PHOTOS or not pairs:
-        return {}
-    peaks = channel_peaks(proto, [pair.tensor for pair in pairs], photos, preprocess, 16, lambda done: None)
     factors = {}
-    for pair in pairs:
-        channel_factors = factors_of(view, pair, peaks[pair.tensor])
+    for pair in pairs_of(view, names):
+        channel_factors = factors_of(view, pair, peaks[pair.tensor]) if pair.tensor in peaks else None
         if channel_factors is not None:
             factors[pair.tensor] = float((peaks[pair.tensor] * channel_factors).max()), channel_factors
     return factors
@@ -156,17 +148,25 @@ class _Search:
     ) -> _Choice:
         """Return the best threshold for a tensor after segment `number`; `factors` scale its channels.
 
-        A threshold limits the range `span` on both sides.
+        A threshold limits the range `span` on both sides. The search starts at the narrowest of `tops` and goes to
+        narrower thresholds as long as the SQNR improves; if the first does not, to the wider ones of `tops`.
         """
 
         def choice_at(top: float) -> _Choice:
             quantiser = self.grid.quantiser(max(span[0], -top), min(span[1], top))
             return _Choice(top, self._db(number, live, tensor, quantiser, factors))
 
-        choices = [choice_at(top) for top in tops]
-        best = max(choices, key=lambda choice: choice.db)
-        for _ in range(_TRIALS):
-            choice = choice_at(best.limit * _NARROWING)
+        steps = _distinct(tops)
+        start = best = choice_at(steps[0])
+        for power in range(1, _TRIALS + 1):
+            choice = choice_at(steps[0] * _NARROWING**power)
+            if choice.db <= best.db:
+                break
+            best = choice
+        if best is not start:
+            return best
+        for top in steps[1:]:
+            choice = choice_at(top)
             if choice.db <= best.db:
                 break
             best = choice
@@ -192,6 +192,15 @@ class _Search:
             self._rest = _Rest(number, segment, session_of(segment))
         rest = self._rest.segment
         return run_segment(self._rest.session, rest, {name: live[name] for name in rest.inputs})[0]
+
+
+def _distinct(tops: Sequence[float]) -> list[float]:
+    """Return thresholds in ascending order without those that are hardly wider than the one before."""
+    steps: list[float] = []
+    for top in sorted(tops):
+        if not steps or top > steps[-1] * _DISTINCT:
+            steps.append(top)
+    return steps
 
 
 def _magnitude(span: tuple[float, float]) -> float:

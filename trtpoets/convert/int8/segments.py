@@ -7,14 +7,16 @@ passed to another version of the same network.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from trtpoets.convert.graph.graph_view import GraphView
+from trtpoets.convert.graph.graph_edits import drop_unused_constants, replace_nodes
+from trtpoets.convert.graph.graph_view import GraphView, attribute
+from trtpoets.convert.int8.qdq import along_axis
 from trtpoets.core.onnx_file import open_session, unwanted_optimizers_of
 
 LiveTensors = dict[str, np.ndarray]
@@ -47,13 +49,14 @@ class Segment:
         def info(name: str) -> Any:
             return helper.make_tensor_value_info(name, self.view.element_type(name), None)
 
-        constants = dict.fromkeys(name for node in self.nodes for name in node.input if name in self.view.constants)
+        nodes, computed = without_weight_pairs(self.view, self.nodes, self.outputs)
+        constants = dict.fromkeys(name for node in nodes for name in node.input if name in self.view.constants)
         graph = helper.make_graph(
-            self.nodes,
+            nodes,
             "piece",
             [info(name) for name in self.inputs],
             [info(name) for name in self.outputs],
-            [self.view.constants[name] for name in constants],
+            [*(self.view.constants[name] for name in constants), *computed],
         )
         model = helper.make_model(graph, opset_imports=self.opsets, ir_version=self.ir_version)
         return bytes(model.SerializeToString(deterministic=True))
@@ -92,6 +95,48 @@ class SegmentRunner:
             live.update(zip(segment.outputs, arrays, strict=True))
         for name in segment.dead:
             live.pop(name, None)
+
+
+def without_weight_pairs(
+    view: GraphView, nodes: Sequence[Any], outputs: Collection[str] = ()
+) -> tuple[list[Any], list[Any]]:
+    """Return nodes without the symmetric Q/DQ pairs of constants, and the constants that these pairs give.
+
+    ONNX Runtime would compute such pairs in each run, and its fast convolutions need constant weights. Pairs of
+    `outputs` stay.
+    """
+    from onnx import numpy_helper
+
+    names = {node.name for node in nodes}
+    dropped: set[str] = set()
+    computed = []
+    for node in nodes:
+        if node.op_type != "QuantizeLinear" or node.input[0] not in view.constants or len(node.input) < 3:
+            continue
+        readers = [reader.node for reader in view.readers.get(node.output[0], [])]
+        if len(readers) != 1 or readers[0].op_type != "DequantizeLinear" or readers[0].name not in names:
+            continue
+        zero, pair = view.array(node.input[2]), readers[0]
+        if list(pair.input[1:]) != list(node.input[1:]) or pair.output[0] in outputs or zero.any():
+            continue
+        exact, limits = view.array(node.input[0]), np.iinfo(zero.dtype)
+        scales = along_axis(view.array(node.input[1]), int(attribute(node, "axis", 1)), exact.ndim)
+        values = np.clip(np.rint(exact / scales), limits.min, limits.max) * scales
+        computed.append(numpy_helper.from_array(values.astype(np.float32), pair.output[0]))
+        dropped |= {node.name, pair.name}
+    return [node for node in nodes if node.name not in dropped], computed
+
+
+def with_constant_weights(model: Any) -> Any:
+    """Return a copy of a ModelProto without the Q/DQ pairs of constants, which computes the same in less time."""
+    view = GraphView(model)
+    nodes, computed = without_weight_pairs(view, view.nodes, view.outputs)
+    copy = type(model)()
+    copy.CopyFrom(model)
+    replace_nodes(copy, nodes)
+    copy.graph.initializer.extend(computed)
+    drop_unused_constants(copy)
+    return copy
 
 
 def session_of(segment: Segment) -> Any:

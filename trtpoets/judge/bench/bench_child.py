@@ -91,6 +91,7 @@ def main(opener: Opener = _OPENER) -> None:
     """Answer requests until stdin is closed. `opener` opens the runner; tests pass their own."""
     ignore_until_parent_ends()
     be_ended_first()
+    _do_without_pyplot()
     with replies() as send:
 
         def send_fields(**value: Any) -> None:
@@ -102,6 +103,12 @@ def main(opener: Opener = _OPENER) -> None:
             return  # the parent has ended
         except Exception as error:  # noqa: BLE001 - any failure affects this runner only
             send_fields(failure=error_line(error))
+
+
+def _do_without_pyplot() -> None:
+    """Make the import of matplotlib.pyplot fail: Keras tries it, and it takes a tenth of TensorFlow's import."""
+    modules: Any = sys.modules
+    modules.setdefault("matplotlib.pyplot", None)
 
 
 def _serve(requests: IO[str], opener: Opener, send: Callable[..., None]) -> None:
@@ -130,7 +137,8 @@ def _serve(requests: IO[str], opener: Opener, send: Callable[..., None]) -> None
         settle = config.gpu_settle_seconds
 
         def meter(batch: int) -> Meter:
-            return Meter(runner, photos, batch, paths, None, joules, preprocess, watch, settle)
+            hurried = config.wall_seconds > 0
+            return Meter(runner, photos, batch, paths, None, joules, preprocess, watch, settle, hurried)
 
         meters: dict[int, Meter] = {}
         for line in requests:

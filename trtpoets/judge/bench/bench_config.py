@@ -43,8 +43,15 @@ class BenchConfig:
     With `ratio_within` above 0, a batch size ends before its last round when each runner's ratio to the baseline is
     known to that share (`early_stop.py`). 0 measures all rounds.
 
+    With `wall_seconds` above 0, the benchmark takes about that long, with the loading of its runners: these are loaded
+    side by side, which makes `load_seconds` longer, and each batch size ends after its share of the time, but not
+    before each runner has a median and an interval. Inferences of more than 0.1 s are then timed without an untimed one
+    before each round and without the end-to-end clock, which otherwise takes no more than its share of the time. 0 sets
+    no limit.
+
     `xla` adds TensorFlow compiled by XLA, `keras` adds Keras' `predict`, and `cpu` adds TensorFlow on the CPU on a
-    machine where TensorFlow uses a GPU.
+    machine where TensorFlow uses a GPU. `qdq_on_cpu` measures int8.onnx on a machine without a GPU, where ONNX Runtime
+    does not fuse it.
 
     `scenario` is the value of a `Scenario`, or "" for none. In the server scenario, `target_qps` photos arrive per
     second, and the 99th percentile of the latency may be at most `max_p99_ms` (0: no limit). With `loadgen`, MLPerf's
@@ -66,9 +73,11 @@ class BenchConfig:
     photos: int = 128
     max_others: float = 0.25
     ratio_within: float = 0.0
+    wall_seconds: float = 0.0
     xla: bool = False
     keras: bool = False
     cpu: bool = False
+    qdq_on_cpu: bool = False
     scenario: str = ""
     target_qps: float = 0.0
     max_p99_ms: float = 0.0
@@ -88,7 +97,13 @@ class BenchConfig:
                 hint="give at least one inference, one photo and one round, and 0 threads or more",
                 code="TP5002",
             )
-        at_least = (self.min_seconds, self.warmup_seconds, self.gpu_round_seconds, self.gpu_settle_seconds)
+        at_least = (
+            self.min_seconds,
+            self.warmup_seconds,
+            self.gpu_round_seconds,
+            self.gpu_settle_seconds,
+            self.wall_seconds,
+        )
         numbers = (*at_least, self.max_seconds, self.timeout_seconds)
         rates = (self.target_qps, self.max_p99_ms, self.ratio_within)
         infinite = [number for number in (*numbers, *rates) if not math.isfinite(number)]

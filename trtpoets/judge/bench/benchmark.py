@@ -24,7 +24,7 @@ from trtpoets.device.runners import Runnable, Way
 from trtpoets.judge.bench.bench_config import BASELINE, BenchConfig, Scenario
 from trtpoets.judge.bench.compare import BenchmarkComparison
 from trtpoets.judge.bench.conditions import Conditions, EnergyConditions, conditions
-from trtpoets.judge.bench.early_stop import is_a_look, ratios_are_within
+from trtpoets.judge.bench.early_stop import TimeLimit, is_a_look, ratios_are_within
 from trtpoets.judge.bench.energy import find_sensor, idle_watts
 from trtpoets.judge.bench.loadgen import require_loadgen
 from trtpoets.judge.bench.measure import Measurement
@@ -68,7 +68,8 @@ class Benchmark:
     compared with. `outcomes` are those of the scenario, if one was measured. `artefacts` is the SHA-256 of each file by
     its name, `skipped` what could not run on this machine. `compared` is the comparison with an older benchmark, None
     without one. `stopped` is the number of rounds of each batch size that ended early because the ratios were within
-    `config.ratio_within`; None if there is none. Fields with a default may be missing in files of earlier versions.
+    `config.ratio_within`, `timed_out` that of each that ended because `config.wall_seconds` were over; None if there
+    is none. Fields with a default may be missing in files of earlier versions.
     """
 
     measurements: tuple[Measurement, ...]
@@ -85,6 +86,7 @@ class Benchmark:
     command: str = ""
     compared: BenchmarkComparison | None = field(default=None, metadata=OPTIONAL)
     stopped: Mapping[str, int] | None = field(default=None, metadata=OPTIONAL)
+    timed_out: Mapping[str, int] | None = field(default=None, metadata=OPTIONAL)
     schema_version: int = 1
 
 
@@ -136,8 +138,8 @@ def benchmark_from_artefacts(
     with ExitStack() as stack:
         for runner in runners:
             stack.callback(runner.end)
-        stopped: dict[str, int] = {}
-        incomplete = _measure(runners, chosen, prepared, config, progress, baseline, stopped)
+        ends = _EarlyEnds(config, baseline)
+        incomplete = _measure(runners, chosen, prepared, config, progress, ends)
         waits = {runner.name: runner.waits for runner in runners if runner.waits}
         before = replace(before, energy=energy, gpu_wait=waits)
         base = next((runner for runner in runners if runner.name == baseline), None)
@@ -158,7 +160,8 @@ def benchmark_from_artefacts(
         tuple(outcomes),
         _throttling(runners, config, watch),
         baseline,
-        stopped=stopped or None,
+        stopped=ends.stopped or None,
+        timed_out=ends.timed_out or None,
     )
 
 
@@ -192,19 +195,53 @@ def _spec(artefact: Runnable) -> ModelSpec:
     return artefact.card.spec if isinstance(artefact, Engine) else artefact.spec
 
 
+class _EarlyEnds:
+    """Decides after which round each batch size ends, and counts the rounds of those that ended early.
+
+    `stopped` and `timed_out` are those of `Benchmark`. The time limit counts from the construction on.
+    """
+
+    def __init__(self, config: BenchConfig, baseline: str) -> None:
+        self.stopped: dict[str, int] = {}
+        self.timed_out: dict[str, int] = {}
+        self.limit = TimeLimit(config.wall_seconds, len(config.batches))
+        self._config, self._baseline = config, baseline
+
+    def after(self, done: int, runners: Sequence[MeasuredRunner], batch: int) -> bool:
+        """Return whether a batch size ends early, after `done` rounds."""
+        rounds = self._config.rounds
+        if is_a_look(done, rounds) and self._accurate(runners, batch):
+            self.stopped[str(batch)] = done
+            return True
+        if done < rounds and self.limit.is_up(done, [runner.counts(batch) for runner in runners]):
+            self.timed_out[str(batch)] = done
+            return True
+        return False
+
+    def ended(self, batch: int) -> bool:
+        """Return whether a batch size ended early."""
+        return str(batch) in self.stopped or str(batch) in self.timed_out
+
+    def _accurate(self, runners: Sequence[MeasuredRunner], batch: int) -> bool:
+        """Return whether the ratio of each runner that works at a batch size is known well enough to stop."""
+        if not self._config.ratio_within:
+            return False
+        medians = {
+            runner.name: runner.batch_rounds[batch].medians for runner in runners if batch in runner.batch_rounds
+        }
+        base = medians.pop(self._baseline, {})
+        return ratios_are_within(self._config.ratio_within, base, list(medians.values()))
+
+
 def _measure(
     runners: Sequence[MeasuredRunner],
     photos: Sequence[Photo],
     prepared: bool,
     config: BenchConfig,
     progress: Progress,
-    baseline: str,
-    stopped: dict[str, int],
+    ends: _EarlyEnds,
 ) -> str:
-    """Load all runners, then measure round by round at each batch size. Returns where it was interrupted, or "".
-
-    The number of rounds of each batch size that ended early is added to `stopped`.
-    """
+    """Load all runners, then measure round by round at each batch size. Returns where it was interrupted, or ""."""
     steps = len(runners) + len(config.batches) * config.rounds
     done, where = 0, "while runners were loaded"
 
@@ -212,12 +249,16 @@ def _measure(
         progress("benchmark", PARTS * done // steps, PARTS)
 
     try:
-        for runner in runners:
+        together = len(runners) if config.wall_seconds else 1
+        for place, runner in enumerate(runners):
             show_progress()
-            runner.load(_CHILD, photos, prepared)
+            for starting in runners[place : place + together] if place % together == 0 else ():
+                starting.load(_CHILD, photos, prepared)
+            runner.wait_loaded()
             done += 1
         for batch in config.batches:
             where = f"before the first round at batch {batch}"
+            ends.limit.begin_batch()
             for runner in runners:
                 runner.warm_up(batch)
             for number in range(config.rounds):
@@ -226,29 +267,17 @@ def _measure(
                 for runner in runners if number % 2 == 0 else reversed(runners):
                     runner.round(batch, number)
                 done += 1
-                if is_a_look(number + 1, config.rounds) and _accurate(runners, batch, config, baseline):
-                    stopped[str(batch)] = number + 1
+                if ends.after(number + 1, runners, batch):
                     done += config.rounds - number - 1
                     break
             for runner in runners:
-                runner.finish(batch, stopped=str(batch) in stopped)
+                runner.finish(batch, stopped=ends.ended(batch))
         show_progress()
     except KeyboardInterrupt:
         for runner in runners:
-            for batch, own_rounds in list(runner.batch_rounds.items()):
-                if own_rounds.finished is None:
-                    runner.finish(batch, hurry=True)
+            runner.finish_in_a_hurry()
         return where
     return ""
-
-
-def _accurate(runners: Sequence[MeasuredRunner], batch: int, config: BenchConfig, baseline: str) -> bool:
-    """Return whether the ratio of each runner that works at a batch size is known well enough to stop."""
-    if not config.ratio_within:
-        return False
-    medians = {runner.name: runner.batch_rounds[batch].medians for runner in runners if batch in runner.batch_rounds}
-    base = medians.pop(baseline, {})
-    return ratios_are_within(config.ratio_within, base, list(medians.values()))
 
 
 def _run_scenario(

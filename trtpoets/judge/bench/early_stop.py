@@ -1,4 +1,4 @@
-"""Decides when a benchmark has measured enough rounds: when each runner's ratio to the baseline is accurate.
+"""Decides when a benchmark has measured enough rounds: each runner's ratio to the baseline is accurate, or time is up.
 
 The intervals are looked at several times, so that one may be narrow by chance when the benchmark stops. Looks are
 therefore rare: after every second round, when both orders of the runners were measured equally often, and not before
@@ -7,12 +7,19 @@ therefore rare: after every second round, when both orders of the runners were m
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence
+import time
+from typing import Callable, Mapping, Sequence
 
+from trtpoets.core.shell_commands import command
+from trtpoets.judge.bench.bench_config import BenchConfig
 from trtpoets.judge.bench.rounds import LEAST_ROUNDS, ratio_of_rounds
+from trtpoets.judge.statistics import least_count
 
 _LEAST = 10
 """Rounds of a benchmark before the first look. A runner on a GPU took part in half of them."""
+
+_LONGER = 10
+"""The seconds per batch size that are advised where the time was up."""
 
 
 def is_a_look(rounds_done: int, rounds: int) -> bool:
@@ -43,15 +50,58 @@ def _is_within(share: float, baseline: Mapping[int, float], medians: Mapping[int
     return high <= ratio.value * (1 + share) and low >= ratio.value * (1 - share)
 
 
+class TimeLimit:
+    """Shares `seconds` of wall time, from the construction on, among the batch sizes of a benchmark; 0 sets no limit.
+
+    A batch size that ends earlier leaves its time to the next ones.
+    """
+
+    def __init__(self, seconds: float, batches: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._limited = clock, seconds > 0
+        self._end, self._left = clock() + seconds, batches
+        self._until = 0.0
+
+    def begin_batch(self) -> None:
+        """Begin the next batch size, with its warm-up."""
+        now = self._clock()
+        self._until = now + (self._end - now) / max(self._left, 1)
+        self._left -= 1
+
+    def is_up(self, rounds_done: int, counts: Sequence[tuple[int, int] | None]) -> bool:
+        """Return whether the batch size ends after `rounds_done` rounds.
+
+        `counts` are the rounds and the inferences of each runner, None for one that measures no more. Each needs
+        enough for an interval and a median, and both orders of the runners are measured equally often.
+        """
+        if not self._limited or rounds_done % 2 or self._clock() < self._until:
+            return False
+        least = (LEAST_ROUNDS, least_count(50))
+        return all(rounds >= least[0] and inferences >= least[1] for rounds, inferences in filter(None, counts))
+
+
 def stopped_text(stopped: Mapping[str, int], share: float) -> str:
     """Return the sentence that says after how many rounds a benchmark stopped; "" if all rounds were measured.
 
     `stopped` is the number of rounds by batch size.
     """
-    if not stopped:
+    return f"stopped after {_rounds_text(stopped)}: ratios within ±{100 * share:g} %" if stopped else ""
+
+
+def time_up_text(timed_out: Mapping[str, int], config: BenchConfig, name: str) -> str:
+    """Return the sentences that say after how many rounds the time of a benchmark was up; "" if it was not.
+
+    `timed_out` is the number of rounds by batch size, and `name` that of the run.
+    """
+    if not timed_out:
         return ""
-    within = f"ratios within ±{100 * share:g} %"
-    if len(set(stopped.values())) == 1 and len(stopped) > 1:
-        return f"stopped after {next(iter(stopped.values()))} rounds: {within}"
-    where = ", ".join(f"{rounds} rounds at batch {batch}" for batch, rounds in stopped.items())
-    return f"stopped after {where}: {within}"
+    before = f", before all ratios were within ±{100 * config.ratio_within:g} %" if config.ratio_within else ""
+    return (
+        f"The time of the benchmark, {config.wall_seconds:g} s, was up after {_rounds_text(timed_out)}{before}. "
+        f"To measure longer, run: {command('bench', name, '--seconds', _LONGER)}"
+    )
+
+
+def _rounds_text(rounds: Mapping[str, int]) -> str:
+    if len(set(rounds.values())) == 1 and len(rounds) > 1:
+        return f"{next(iter(rounds.values()))} rounds"
+    return ", ".join(f"{count} rounds at batch {batch}" for batch, count in rounds.items())

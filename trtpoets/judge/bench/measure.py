@@ -114,7 +114,8 @@ class Measurement:
 class RunDetails:
     """The parts of a measurement that are not times: see Measurement and Finished.
 
-    `stopped` says that the benchmark ended before its last round, because the ratios were accurate.
+    `stopped` says that the benchmark ended before its last round, because the ratios were accurate or the time was
+    up.
     """
 
     runner: RunnerId

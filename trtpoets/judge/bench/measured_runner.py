@@ -93,7 +93,7 @@ class MeasuredRunner:
         self._load_seconds = 0.0
 
     def load(self, command: Sequence[str], photos: Sequence[Photo], prepared: bool) -> None:
-        """Start the process that loads the runner. `prepared` photos are cropped and resized already."""
+        """Start the process that loads the runner, without waiting. `prepared` photos are cropped and resized."""
         self._child = Child(command, self._config.threads)
         request = {
             "artefact": description_from_artefact(self._artefact),
@@ -104,7 +104,11 @@ class MeasuredRunner:
             "energy": self._idle_watts is not None,
             "bus_id": self._bus_id,
         }
-        reply = self._ask(request, None, self._load_timeout())
+        self._child.begin(request)
+
+    def wait_loaded(self) -> None:
+        """Wait until the process has loaded the runner."""
+        reply = self._answer(None, self._load_timeout())
         if reply is None:
             self.end()
         else:
@@ -139,10 +143,18 @@ class MeasuredRunner:
         if reply is not None:
             batch_rounds.rounds[number] = from_json(Round, reply["round"], self.name)
 
+    def counts(self, batch: int) -> tuple[int, int] | None:
+        """Return how many rounds and inferences were timed; None where no more can be, after a failure or its time."""
+        batch_rounds = self.batch_rounds.get(batch)
+        if batch_rounds is None or batch_rounds.seconds >= self._config.max_seconds:
+            return None
+        return len(batch_rounds.rounds), sum(len(round_.spans) for round_ in batch_rounds.rounds.values())
+
     def finish(self, batch: int, *, hurry: bool = False, stopped: bool = False) -> None:
         """Collect the answers of the timed rounds; with `hurry`, of those before an interruption.
 
-        `stopped` says that the batch size ended before its last round, because the ratios were accurate.
+        `stopped` says that the batch size ended before its last round, because the ratios were accurate or
+        the time was up.
         """
         batch_rounds = self.batch_rounds.get(batch)
         if batch_rounds is None:
@@ -170,6 +182,12 @@ class MeasuredRunner:
                 stopped=stopped,
                 gpu=self._gpu,
             )
+
+    def finish_in_a_hurry(self) -> None:
+        """Collect the answers of the batch sizes that an interruption left unfinished."""
+        for batch, batch_rounds in list(self.batch_rounds.items()):
+            if batch_rounds.finished is None:
+                self.finish(batch, hurry=True)
 
     def measurement(self, batch: int, truth: Sequence[int]) -> Measurement | None:
         """Return the measurement at a batch size; None if it was not finished."""
@@ -225,11 +243,17 @@ class MeasuredRunner:
             self._child = None
 
     def _ask(self, request: dict[str, Any], batch: int | None, timeout: float | None = None) -> dict[str, Any] | None:
-        """Return the reply of the process; None after a failure, which is added to `failures`."""
+        """Return the reply of the process to a request; None after a failure, which is added to `failures`."""
+        if self._child is not None:
+            self._child.begin(request)
+        return self._answer(batch, timeout)
+
+    def _answer(self, batch: int | None, timeout: float | None = None) -> dict[str, Any] | None:
+        """Return the reply to the last request; None after a failure, which is added to `failures`."""
         if self._child is None:
             return None
         try:
-            return self._child.ask(request, timeout or self._config.timeout_seconds)
+            return self._child.answer(timeout or self._config.timeout_seconds)
         except ChildFailed as failed:
             if failed.alive:
                 self.failures.append(BenchFailure(self.runner, batch, failed.why))

@@ -43,6 +43,10 @@ _STABLE = 0.05
 _SETTLE_COUNT, _SETTLE_LIMIT = 2, 0.05
 """The fewest untimed inferences before each round, as another process used the caches; and their limit in seconds."""
 
+_LONG = 0.1
+"""Seconds of an inference from which a `hurried` meter omits the untimed ones, as caches are a small part of it, and
+the other clocks."""
+
 _WINDOWS, _ALIKE, _SETTLE_MOST = 3, 0.03, 10
 """The clock of a GPU that was idle while other runners were measured rises for tenths of a second (345 to 1,980 MHz on
 an H200). A window is this fraction of the time to settle; the GPU is steady when the medians of two consecutive windows
@@ -103,9 +107,10 @@ class Meter:
 
     `paths` are the files of the photos for the end-to-end clock, which does not run without them. They are decoded with
     `preprocess`, by default that of the runner. `joules` returns the energy until now. `watch` is needed for a runner
-    on the GPU: its rounds begin when the GPU has been busy for `settle_seconds` and its latency is steady. `answers`
-    are the label indices of the timed rounds, -1 for a photo that was not used yet; `fault` describes the first invalid
-    output.
+    on the GPU: its rounds begin when the GPU has been busy for `settle_seconds` and its latency is steady. A `hurried`
+    meter omits the untimed inferences before a round and the other clocks where an inference is long, and else gives
+    the other clocks no more than their share of the time. `answers` are the label indices of the timed rounds, -1 for a
+    photo that was not used yet; `fault` describes the first invalid output.
     """
 
     def __init__(
@@ -119,6 +124,7 @@ class Meter:
         preprocess: Preprocess | None = None,
         watch: GpuWatch | None = None,
         settle_seconds: float = 0.0,
+        hurried: bool = False,
     ) -> None:
         rows = math.ceil(len(photos) / batch) * batch
         self._padded = photos if rows == len(photos) else np.resize(photos, (rows, *photos.shape[1:]))
@@ -130,6 +136,7 @@ class Meter:
         self._joules = joules
         self._watch = watch
         self._settle_seconds = settle_seconds if watch else 0.0
+        self._hurried, self._long = hurried, False
         self._batches = rows // batch
         self._next = 0
         self._timed = 0.0
@@ -147,6 +154,7 @@ class Meter:
             began = time.monotonic()
             while not _stable(spans) and time.monotonic() - began < limit:
                 spans += self._repeat(self._infer, seconds / 2, _WARMUP_COUNT, limit)
+        self._long = self._hurried and min(spans) > _LONG * 1e9
         self.answers[:] = -1
         self._next = 0
         return Warmup(first / 1e6, 1 + len(spans), (first + sum(spans)) / 1e9, _stable(spans))
@@ -159,7 +167,8 @@ class Meter:
             settle_seconds = time.monotonic() - began
             if self._watch:
                 self._watch.begin()
-            self._repeat(self._infer, 0.0, _SETTLE_COUNT, _SETTLE_LIMIT)
+            if not self._long:
+                self._repeat(self._infer, 0.0, _SETTLE_COUNT, _SETTLE_LIMIT)
             contention = CpuContention()
             before = self._joules() if self._joules else 0.0
             began = time.monotonic()
@@ -271,8 +280,13 @@ class Meter:
         return spans
 
     def _while_due(self, clock: str) -> Iterator[None]:
-        """Iterate until another clock has had its share of the time; once per round until it has a median."""
-        due = self._other_counts[clock] < least_count(50)
+        """Iterate until another clock has had its share of the time; once per round until it has a median.
+
+        A `hurried` meter does not wait for the median; where an inference is long, the share is too short for one.
+        """
+        if self._long:
+            return
+        due = not self._hurried and self._other_counts[clock] < least_count(50)
         while due or self._other_seconds[clock] < _SIDE_SHARE * self._timed:
             due = False
             began = time.monotonic()
@@ -282,12 +296,19 @@ class Meter:
 
 
 def _stable(spans: Sequence[int]) -> bool:
-    """Return whether the medians of the last two quarters of the spans agree."""
+    """Return whether the last two quarters of the spans agree.
+
+    Their medians are nearly equal, or differ by no more than the spans of each quarter do: each median is between the
+    quartiles of the other quarter. Noise then does not prolong the warm-up, and a trend does.
+    """
     size = max(len(spans) // 4, _WARMUP_COUNT)
     if len(spans) < 2 * size:
         return False
-    last, before = float(np.median(spans[-size:])), float(np.median(spans[-2 * size : -size]))
-    return abs(last - before) <= _STABLE * max(abs(last), abs(before))
+    quartiles = [np.percentile(part, (25, 50, 75)) for part in (spans[-size:], spans[-2 * size : -size])]
+    (low, last, high), (other_low, before, other_high) = ([float(value) for value in part] for part in quartiles)
+    if abs(last - before) <= _STABLE * max(abs(last), abs(before)):
+        return True
+    return other_low <= last <= other_high and low <= before <= high
 
 
 @contextmanager

@@ -29,7 +29,9 @@ def int8_section(report: Report) -> Section | None:
         _share(notes),
         _weights_and_channels(notes),
         *(_calibration(notes.calibration) if notes.calibration else _own_scales(report)),
+        _distillation(notes),
         *_head_and_advice(notes),
+        *_for_cpus(report),
         _unfused(report),
     ]
     rows = _fidelity(notes) if notes.calibration or not _own_scales(report) else []
@@ -91,6 +93,19 @@ def _calibration(calibration: Calibration) -> list[str]:
     ]
 
 
+def _distillation(notes: Int8Summary) -> str:
+    """Return a sentence about the distilled network; "" if it was not asked for."""
+    result = notes.distilled
+    if not result:
+        return ""
+    if not result.kept:
+        return f"The network was to be distilled from FP32, but is as before: {shown(result.why)}."
+    return (
+        f"Weights and scales were trained towards the features of FP32 ({many(result.steps, 'step')} on "
+        f"{many(result.photos, 'training photo')}, without labels); the result was kept: {shown(result.why)}."
+    )
+
+
 def _head_and_advice(notes: Int8Summary) -> list[str]:
     """Return sentences about the refitted head and the recommendation of quantize."""
     head, recommended = notes.head, notes.recommended
@@ -101,6 +116,33 @@ def _head_and_advice(notes: Int8Summary) -> list[str]:
     if recommended:
         sentences.append(f"quantize advises {recommended.precision.upper()}: {shown(recommended.why)}.")
     return sentences
+
+
+def _for_cpus(report: Report) -> list[str]:
+    """Return sentences about the form for CPUs, and the sizes of both forms; [] without it."""
+    notes, other = report.quantisation.int8_cpu, report.quantisation.int8
+    if notes is None:
+        return []
+    sizes = ""
+    if notes.size is not None and other is not None and other.size is not None:
+        sizes = f" It has {100 * notes.size:.0f} % of the size of fp32.onnx, int8.onnx {100 * other.size:.0f} %."
+    islands = ""
+    if notes.islands is not None:
+        count = len(notes.islands)
+        islands = f"; {many(count, 'operator') if count else 'no operator'} between them is computed in float"
+    about = (
+        "INT8 has two files. int8.onnx is for TensorRT, and this section is about it. int8.cpu.onnx is for ONNX "
+        f"Runtime on CPUs, which computes {percent(notes.share)} of its multiply-adds in integers{islands}.{sizes} "
+        "Each has its own rows in the tables of accuracy and of all photos."
+    )
+    texts = [about]
+    if notes.head:
+        kept = "was kept" if notes.head.kept else "was not kept"
+        texts.append(f"The last layer of int8.cpu.onnx was refitted too; the result {kept}: {shown(notes.head.why)}.")
+    if notes.recommended:
+        advised = notes.recommended
+        texts.append(f"For CPUs quantize advises {advised.precision.upper()}: {shown(advised.why)}.")
+    return texts
 
 
 def _unfused(report: Report) -> str:
@@ -117,7 +159,9 @@ def _unfused(report: Report) -> str:
 def _fidelity(notes: Int8Summary) -> list[Row]:
     """Return a row for each recorded state of the network, compared with FP32; the last is the written file."""
     steps, written = notes.steps, notes.final
-    final = notes.before_head or written
+    final = converted = notes.before_head or written
+    if notes.before_distillation:
+        final = notes.before_distillation
     stages = [("Q/DQ pairs only", notes.plain), ("biases corrected", notes.corrected)]
     if notes.together != notes.corrected:
         stages.append(("weights rounded by GPTQ", notes.together))
@@ -125,6 +169,8 @@ def _fidelity(notes: Int8Summary) -> list[Row]:
         stages.append((f"and the {many(len(steps), 'worst layer')} kept in float", final))
     elif final != stages[-1][1]:
         stages.append(("as converted" if notes.before_head else "as written", final))
+    if notes.before_distillation:
+        stages.append(("distilled", converted))
     if notes.before_head:
         stages.append(("as written, with the refitted last layer", written))
     return rows_of(

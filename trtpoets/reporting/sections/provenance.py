@@ -182,6 +182,7 @@ def _quantised(notes: Quantisation) -> str:
             "int8_share": config and config.int8_share,
             "max_fp16_layers": config and config.max_float_layers,
             "refit_head": bool(notes.int8 and notes.int8.head),
+            "distill": bool(notes.int8 and notes.int8.distilled),
             "seed": calibration and calibration.seed,
         }
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.formatting import many, percent, seconds, shown, targets
+from trtpoets.core.types import Int8Form
 from trtpoets.reporting.sections.adoption_section import adoption_rows
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def _onnx(facts: Any) -> list[Part]:
         rows += [
             ("network", f"{shown(facts.spec.name)}: {facts.spec.backbone}, {many(len(facts.spec.labels), 'label')}"),
             ("precision", facts.precision or "unknown"),
+            *_form(facts.form, facts.islands),
             ("photos", f"{_photos(facts.spec)}, rule {facts.spec.preprocess.hash[:12]}"),
             *adoption_rows(facts.spec),
         ]
@@ -125,6 +127,25 @@ def _onnx(facts: Any) -> list[Part]:
             else []
         ),
     ]
+
+
+_RUNTIMES = {
+    Int8Form.TENSORRT: "TensorRT, which fuses its Q/DQ pairs to integer layers; ONNX Runtime on a CPU does not",
+    Int8Form.CPU: "ONNX Runtime on CPUs, which fuses its layers to integer operators; TensorRT cannot build it",
+}
+"""What each form of INT8 is for."""
+
+
+def _form(form: Int8Form | None, islands: Sequence[str] | None) -> list[tuple[str, str]]:
+    """Return the rows about the form of an INT8 file: its runtime, and what is computed in float between its layers."""
+    if form is None:
+        return []
+    rows = [("for", _RUNTIMES[form])]
+    if islands is not None:
+        named = ", ".join(map(shown, islands[:_LISTED]))
+        more = f" and {len(islands) - _LISTED} more" if len(islands) > _LISTED else ""
+        rows.append(("in float between INT8", f"{many(len(islands), 'operator')}: {named}{more}" if named else "none"))
+    return rows
 
 
 def _tflite(facts: TfliteModel) -> list[Part]:

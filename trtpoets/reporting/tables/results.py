@@ -113,7 +113,11 @@ def _report(report: Report) -> list[Any]:
     if report.intervals:
         parts += _parts([*accuracy_parts(report), *all_photos_parts(report.all_photos)])
     if report.benchmarks:
-        parts += [speed_table(report.benchmarks), *_stopped(report.benchmark), *_invalid(report.benchmarks)]
+        parts += [
+            speed_table(report.benchmarks),
+            *_stopped(report.benchmark, report.name),
+            *_invalid(report.benchmarks),
+        ]
     if report.engines:
         parts.append(_engine_rows(map(_engine_entry, report.engines)))
     parts += _skipped(report.skipped)
@@ -169,12 +173,16 @@ def _benchmark(benchmark: Benchmark) -> list[Any]:
     return [speed_table(rows), *_stopped(benchmark), *_invalid(rows), *more, *skipped]
 
 
-def _stopped(benchmark: Benchmark | BenchmarkSummary) -> list[str]:
-    from trtpoets.judge.bench.early_stop import stopped_text
+def _stopped(benchmark: Benchmark | BenchmarkSummary, name: str = "NAME") -> list[str]:
+    """Return the sentences that say why a benchmark ended before its last round."""
+    from trtpoets.judge.bench.early_stop import stopped_text, time_up_text
 
-    if not benchmark.stopped or not benchmark.config:
+    config = benchmark.config
+    if not config:
         return []
-    return [f"The benchmark {stopped_text(benchmark.stopped, benchmark.config.ratio_within)}."]
+    stopped = stopped_text(benchmark.stopped or {}, config.ratio_within)
+    time_up = time_up_text(benchmark.timed_out or {}, config, name)
+    return [*([f"The benchmark {stopped}."] if stopped else []), *([time_up] if time_up else [])]
 
 
 def _invalid(rows: Sequence[Measurement]) -> list[str]:

@@ -9,7 +9,7 @@ from photo_lines import HERE  # adds the runtime to sys.path
 
 from trtpoets.core.console import json_text
 from trtpoets.core.streams import discard_output, prepare_streams, writing_results
-from trtpoets.core.types import Precision
+from trtpoets.core.types import Int8Form, Precision
 from trtpoets.judge.golden import check_scores_against, read_golden
 
 if TYPE_CHECKING:
@@ -20,15 +20,22 @@ if TYPE_CHECKING:
 TIMED = 20
 
 
-def golden_test(infer: Callable[[np.ndarray], np.ndarray], precision: str, by: str, as_json: bool) -> int:
+def golden_test(
+    infer: Callable[[np.ndarray], np.ndarray],
+    precision: str,
+    by: str,
+    as_json: bool,
+    form: Int8Form = Int8Form.TENSORRT,
+) -> int:
     """Compare the scores with the expected ones, measure the latency, print both, and return the exit code.
 
-    `infer` maps photos, uint8 (N, H, W, 3), to scores, float32 (N, C), and computes in `precision`; `by` is its name.
+    `infer` maps photos, uint8 (N, H, W, 3), to scores, float32 (N, C), and computes in `precision`, and for INT8 in the
+    form `form`; `by` is its name.
     The exit code is 0, or 3 if the scores differ by more than the tolerance.
     """
     prepare_streams()
     golden = read_golden(HERE / "golden")
-    verdict = check_scores_against(golden, Precision(precision), infer(golden.pixels))
+    verdict = check_scores_against(golden, Precision(precision), infer(golden.pixels), form)
     times = []
     for number in range(TIMED):
         start = time.perf_counter()

@@ -56,9 +56,10 @@ def open_session(settings: "dict[str, Any]", precision: str) -> Any:
     if precision not in settings["providers"]:
         raise BadInput(f"this bundle has no {precision}", f"it has {', '.join(settings['providers'])}")
     providers = [(name, placed(values)) for name, values in settings["providers"][precision]]
+    file = file_of(settings, precision)
     try:
         session = runtime.InferenceSession(
-            str(HERE / f"{precision}.onnx"),
+            str(HERE / file),
             session_options(runtime, settings),
             providers=providers,
             disabled_optimizers=settings["disabled_optimizers"],
@@ -67,11 +68,16 @@ def open_session(settings: "dict[str, Any]", precision: str) -> Any:
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         hint = "run python3 selftest.py, which lists changed files, or check your settings"
-        raise BadArtefact(f"ONNX Runtime cannot open {precision}.onnx: {reason}", hint) from error
+        raise BadArtefact(f"ONNX Runtime cannot open {file}: {reason}", hint) from error
     requested, active = providers[0][0], session.get_providers()[0]
     if active != requested:  # ONNX Runtime continues silently with the next provider
         raise RunFailed(f"{requested} cannot be loaded here; {active} would run instead", "pip install onnxruntime-gpu")
     return session
+
+
+def file_of(settings: "dict[str, Any]", precision: str) -> str:
+    """Return the name of the file with this precision for a provider; settings of an earlier version have none."""
+    return str(settings.get("files", {}).get(precision, f"{precision}.onnx"))
 
 
 def session_options(runtime: Any, settings: "dict[str, Any]") -> Any:

@@ -21,12 +21,12 @@ runpy.run_path(f"{_HERE}/checked.py")
 
 import argparse
 
-from classify import HERE, open_session, scores_of, settings_of  # adds the runtime to sys.path
+from classify import HERE, file_of, open_session, scores_of, settings_of  # adds the runtime to sys.path
 from golden_test import golden_test
 from photo_lines import run
 
 from trtpoets.core.manifest import check_manifest
-from trtpoets.core.types import Precision
+from trtpoets.core.types import Int8Form, Precision
 
 
 def main() -> int:
@@ -41,7 +41,8 @@ def main() -> int:
     settings = settings_of(options.provider, options.settings)
     precision = options.precision or settings["precision"]
     session = open_session(settings, precision)
-    return golden_test(lambda photos: scores_of(session, photos), precision, options.provider, options.json)
+    form = Int8Form.CPU if file_of(settings, precision) == "int8.cpu.onnx" else Int8Form.TENSORRT
+    return golden_test(lambda photos: scores_of(session, photos), precision, options.provider, options.json, form)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,56 @@
+"""ONNX classifiers are read, and damaged files raise errors of trtpoets only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.adoption.onnx.networks import SIDE, plain
+from tests.adoption.onnx.wrapping import spec_for
+from trtpoets.adoption.onnx import fp32_from_onnx, read_onnx_classifier
+from trtpoets.core.errors import TrtPoetsError
+
+_CHANGES = st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), min_size=1, max_size=4)
+
+_SETTINGS = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return plain(tmp_path_factory.mktemp("damaged") / "a.onnx").read_bytes()
+
+
+def test_tasks_of_ultralytics(tmp_path: Path) -> None:
+    assert read_onnx_classifier(plain(tmp_path / "a.onnx", task="classify")).clues.metadata["task"] == "classify"
+    with pytest.raises(TrtPoetsError, match="is a detector: its metadata says task=detect"):
+        read_onnx_classifier(plain(tmp_path / "a.onnx", task="detect"))
+
+
+@_SETTINGS
+@given(changes=_CHANGES)
+def test_damaged_files_raise_our_errors_only(content: bytes, tmp_path: Path, changes: list[tuple[int, int]]) -> None:
+    read_and_wrap(content, tmp_path, changes)
+
+
+@pytest.mark.slow
+@settings(_SETTINGS, max_examples=1000)
+@given(changes=_CHANGES)
+def test_many_damaged_files(content: bytes, tmp_path: Path, changes: list[tuple[int, int]]) -> None:
+    read_and_wrap(content, tmp_path, changes)
+
+
+def read_and_wrap(content: bytes, tmp_path: Path, changes: list[tuple[int, int]]) -> None:
+    damaged = bytearray(content)
+    for position, value in changes:
+        damaged[position % len(damaged)] = value
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(damaged)
+    try:
+        foreign = read_onnx_classifier(path)
+        if foreign.channels == 3 and max(foreign.height, foreign.width) <= 4 * SIDE:
+            fp32_from_onnx(foreign, spec_for(foreign), tmp_path / "fp32.onnx")
+    except TrtPoetsError as error:
+        assert error.hint or error.message

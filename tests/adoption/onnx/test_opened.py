@@ -1,0 +1,81 @@
+"""ONNX files are read with their external data, in a form with initializers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from tests.adoption.onnx.networks import CLASSES, SIDE, Foreign, image, plain, saved, scores
+from tests.adoption.onnx.wrapping import largest_difference
+from tests.core.test_file_kinds import POINTER
+from tests.support.tiny import tiny_onnx
+from trtpoets.adoption.contract import Pixels
+from trtpoets.adoption.onnx import read_onnx_classifier
+from trtpoets.core.errors import MissingArtefact, TrtPoetsError
+from trtpoets.core.original import Channels
+
+
+def test_external_data_is_embedded(tmp_path: Path) -> None:
+    model = onnx.load(plain(tmp_path / "whole.onnx"))
+    path = tmp_path / "a.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    whole = read_onnx_classifier(tmp_path / "whole.onnx")
+    assert read_onnx_classifier(path).sha256 != whole.sha256
+    assert largest_difference(path, tmp_path / "out" / "fp32.onnx") < 1e-5
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(MissingArtefact, match=r"weights\.bin"):
+        read_onnx_classifier(path)
+
+
+def test_image_scaler_and_old_attributes(tmp_path: Path) -> None:
+    net = Foreign(7)
+    x = net.op("ImageScaler", "data", scale=1.0, bias=[-104.0, -117.0, -123.0])
+    x = net.op("Mul", x, net.number(1 / 64))
+    statistics = [net.number(values) for values in ([1.0] * 3, [0.1] * 3, [0.0] * 3, [1.0] * 3)]
+    x = net.op("BatchNormalization", x, *statistics, spatial=1)
+    x = net.op("Upsample", x, scales=[1.0, 1.0, 2.0, 2.0])
+    x = net.op("Dropout", x, ratio=0.5)
+    net.op("Softmax", net.logits(x), outputs=["output"], axis=1)
+    model = net.model([image((1, 3, SIDE, SIDE), "data")], [scores((1, CLASSES))], ir_version=3)
+    path = saved(model, tmp_path / "a.onnx")
+    foreign = read_onnx_classifier(path)
+    assert foreign.fixed is not None
+    assert foreign.fixed.pixels.channels is Channels.BGR
+    pixels = Pixels((1.0,) * 3, (0.0,) * 3, Channels.BGR, "0..255")
+    assert foreign.fixed.pixels.same_as(pixels)
+    assert "Add (-104, -117, -123)" in foreign.fixed.evidence.text
+    assert largest_difference(path, tmp_path / "fp32.onnx", pixels) < 1e-5
+
+
+def test_initializers_among_the_inputs(tmp_path: Path) -> None:
+    net = Foreign(9)
+    net.op("Softmax", net.logits("input"), outputs=["output"], axis=1)
+    model = net.model([image()], [scores()], ir_version=3)
+    for tensor in net.constants:
+        model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    assert largest_difference(saved(model, tmp_path / "a.onnx"), tmp_path / "fp32.onnx") < 1e-5
+
+
+def test_other_files(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    cases: list[tuple[bytes, str]] = [
+        (POINTER.encode(), "Git LFS pointer"),
+        (b"<!DOCTYPE html><html></html>", "HTML page"),
+        (plain(path).read_bytes()[:200], "not a valid ONNX file"),
+    ]
+    for content, expected in cases:
+        path.write_bytes(content)
+        with pytest.raises(TrtPoetsError, match=expected):
+            read_onnx_classifier(path)
+    with pytest.raises(TrtPoetsError, match="does not exist"):
+        read_onnx_classifier(tmp_path / "nothing.onnx")
+    with pytest.raises(TrtPoetsError, match="was written by trtpoets"):
+        read_onnx_classifier(tiny_onnx(path).path)
+
+
+@pytest.mark.parametrize("opset", [6, 24])
+def test_other_opsets(tmp_path: Path, opset: int) -> None:
+    with pytest.raises(TrtPoetsError, match=f"has the ONNX opset {opset}, and 7 to 23 are supported"):
+        read_onnx_classifier(plain(tmp_path / "a.onnx", opset=opset))

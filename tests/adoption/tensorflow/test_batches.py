@@ -1,0 +1,19 @@
+"""Graphs return for several photos what they return for each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.adoption.tensorflow.reading import classifier, read
+from trtpoets.core.errors import BadArtefact
+
+pytest.importorskip("tensorflow")
+
+
+def test_a_network_that_mixes_the_photos_of_a_batch_is_refused(tmp_path: Path) -> None:
+    definition = classifier(lambda v1, x: x - v1.reduce_mean(x, 0, keepdims=True))
+    with pytest.raises(BadArtefact, match="for 3 photos together") as caught:
+        read(definition, tmp_path)
+    assert caught.value.code == "TP9133"

@@ -1,0 +1,33 @@
+"""A loaded network runs any number of photos, also with a fixed batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.adoption.tensorflow.networks import SIDE, retrain_graph
+from tests.adoption.tensorflow.reading import read
+from trtpoets.adoption.tensorflow.network import TensorFlowNetwork
+
+pytest.importorskip("tensorflow")
+
+
+def test_a_fixed_batch_is_filled(tmp_path: Path) -> None:
+    loaded = read(retrain_graph(), tmp_path)
+    sizes: list[int] = []
+
+    def run(values: np.ndarray) -> np.ndarray:
+        sizes.append(len(values))
+        return values.mean(axis=(1, 2))
+
+    model = replace(loaded.model, input=replace(loaded.model.input, batch=4))
+    values = np.random.default_rng(0).random((6, SIDE, SIDE, 3)).astype(np.float32)
+    with TensorFlowNetwork(replace(loaded, model=model, run=run)) as network:
+        np.testing.assert_allclose(network.infer(values), values.mean(axis=(1, 2)), rtol=1e-6)
+    assert sizes == [4, 4]
+    free = replace(loaded.model, input=replace(loaded.model.input, batch=0))
+    TensorFlowNetwork(replace(loaded, model=free, run=run)).infer(values)
+    assert sizes == [4, 4, 6]
