@@ -11,10 +11,8 @@ from onnx import TensorProto, numpy_helper
 from tests.support.photos import photo_folder
 from tests.support.small_networks import LABELS, Network, photos_in, residual_network, saved
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
-from trtpoets.convert.int8.grid import SMALLEST_SCALE
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
-from trtpoets.convert.int8.qdq import channel_scales
 from trtpoets.convert.int8.quantize_int8 import Int8Notes, int8_from_onnx
 from trtpoets.convert.precision import fp16_from_onnx
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
@@ -148,17 +146,6 @@ def test_readers_of_a_tensor_that_is_always_zero_stay_in_fp32(photos: list[Photo
     assert notes.convolutions_int8 == 5
     assert notes.share < 0.9
     assert np.isfinite(scores(converted, photos)).all()
-
-
-def test_scales_of_weights() -> None:
-    weights = np.zeros((3, 2, 1, 1), np.float32)
-    weights[0, 1] = -2.54
-    weights[1] = 1e-12
-    scales = channel_scales(weights, 0)
-    assert scales.dtype == np.float32
-    assert scales == pytest.approx([0.02, SMALLEST_SCALE, SMALLEST_SCALE])
-    assert np.float16(SMALLEST_SCALE) > 0
-    assert channel_scales(weights, 1) == pytest.approx([SMALLEST_SCALE, 0.02])
 
 
 def test_ranges_of_another_network_or_damaged_ones(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.adoption.tensorflow.networks import keras_model, spec_of
 from tests.adoption.tensorflow.networks import photos as foreign_photos
+from tests.convert.test_tflite_metadata import Table
 from tests.support.tiny import SIDE, tiny_classifier, tiny_photo_files, tiny_photos, tiny_spec, tiny_tflite
 from trtpoets.adoption.contract import SIGNED
 from trtpoets.adoption.tensorflow.network import TensorFlowNetwork
@@ -156,45 +157,6 @@ def test_metadata_describes_the_photo_and_the_labels(models: dict[Precision, Tfl
     assert scores.table(3).number(0, "Uint8") == 1  # FeatureProperties
     (labels,) = scores.tables(6)
     assert (labels.text(0), labels.number(2, "Int8")) == ("labels.txt", 2)  # TENSOR_AXIS_LABELS
-
-
-class Table:
-    """A table of a flatbuffer, read by field numbers without the schema, as other readers can."""
-
-    def __init__(self, table: Any) -> None:
-        self._table = table
-
-    @staticmethod
-    def root(content: bytes) -> Table:
-        from flatbuffers import encode, number_types, table
-
-        return Table(table.Table(content, encode.Get(number_types.UOffsetTFlags.packer_type, content, 0)))
-
-    def _place(self, field: int) -> int:
-        place = self._table.Offset(4 + 2 * field)
-        assert place, f"field {field} is missing"
-        return int(place + self._table.Pos)
-
-    def text(self, field: int) -> str:
-        return str(self._table.String(self._place(field)).decode())
-
-    def number(self, field: int, kind: str) -> int:
-        from flatbuffers import number_types
-
-        return int(self._table.Get(getattr(number_types, f"{kind}Flags"), self._place(field)))
-
-    def table(self, field: int) -> Table:
-        return self._at(self._table.Indirect(self._place(field)))
-
-    def tables(self, field: int) -> list[Table]:
-        offset = self._table.Offset(4 + 2 * field)
-        begin = self._table.Vector(offset)
-        return [self._at(self._table.Indirect(begin + 4 * i)) for i in range(self._table.VectorLen(offset))]
-
-    def _at(self, place: int) -> Table:
-        from flatbuffers import table
-
-        return Table(table.Table(self._table.Bytes, place))
 
 
 def test_the_same_classifier_and_photos_give_the_same_bytes(

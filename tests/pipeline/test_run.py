@@ -18,13 +18,13 @@ from tests.conftest import SMALL, small_config
 from tests.support.photos import make_photo
 from trtpoets.convert.int8.calibration import CalibrationConfig
 from trtpoets.convert.int8.fused import float_islands, fused_graph
-from trtpoets.core.errors import BadArtefact, BadInput, Busy, MissingArtefact
+from trtpoets.core.errors import BadArtefact, BadInput, Busy, ConversionFailed, MissingArtefact
 from trtpoets.core.files import locked, sha256_of_file
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Engine, Flavour, Int8Form, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, open_details, seal_card
 from trtpoets.device.build.engine import flavour_available
-from trtpoets.device.gpu.libcuda import detect
+from trtpoets.device.gpu.libcuda import Detected, detect
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.card_details import Int8Details
 from trtpoets.pipeline.label import _candidates
@@ -115,6 +115,22 @@ def test_int8_has_a_form_for_cpus_with_its_own_notes(finished: Path, tmp_path: P
     with pytest.raises(BadInput, match="TensorRT has no unsigned activations") as caught:
         trtpoets.build(str(path), flavour=Flavour.RTX)
     assert caught.value.hint == f"build TensorRT's form: trtpoets build {space.onnx(Precision.INT8)}"
+
+
+def test_run_goes_on_without_the_form_for_cpus(
+    engines: Path, small_weights: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def impossible(work: object) -> None:
+        raise ConversionFailed("no layer can become INT8", code="TP3200")
+
+    monkeypatch.setattr("trtpoets.pipeline.quantize._int8_for_cpu", impossible)
+    monkeypatch.setattr("trtpoets.pipeline.quantize.detect", Detected)
+    config = small_config(small_weights).calibration
+    models = trtpoets.quantize("small", calibration=config, cpu_form=None, engines=engines)
+    assert [model.form for model in models] == [Int8Form.TENSORRT] * 2
+    assert "int8.cpu.onnx is not written: no layer can become INT8" in caplog.text
+    with pytest.raises(ConversionFailed, match="no layer can become INT8"):
+        trtpoets.quantize("small", calibration=config, cpu_form=True, engines=engines)
 
 
 def test_what_could_not_run_is_named_with_its_reason(finished: Path) -> None:

@@ -91,20 +91,6 @@ def test_operators_without_integer_kernel_stay_in_float_and_are_named(name: str)
     assert sqnr_db(features(model), features(file)) > 28
 
 
-def test_a_layer_in_float_is_an_island() -> None:
-    model = residual_network()
-    prepared = CPU.prepared_from_onnx(model)
-    view = GraphView(prepared)
-    spans = dict.fromkeys(CPU.place(view, {}, ()).tensors, (-4.0, 4.0))
-    version, placement = Int8GraphBuilder(model, Ranges(Method.MINMAX, spans, (), {}, ""), CPU).build(
-        {"expand": "asked"}
-    )
-    assert placement.in_float["expand"] == "asked"
-    file = finished(CPU.lowered(version).graph, 17, CPU.metadata)
-    islands = dict(float_islands(fused_graph(file.SerializeToString())))
-    assert "Conv" in {operator.replace("FusedConv", "Conv") for operator in islands.values()}
-
-
 def test_the_fusion_of_the_cpu_form_is_not_disabled() -> None:
     net = Topology()
     stem = net.op("Conv", [net.features, net.normal("stem.weight", (8, 3, 3, 3), 27)], "stem", 8, kernel_shape=[3, 3])
@@ -187,12 +173,6 @@ def exact_convolution(data: np.ndarray, weights: np.ndarray, layer: dict[str, in
     grouped = windows.reshape(photos, groups, channels // groups, high, wide, kernel, kernel)
     kernels = weights.reshape(groups, len(weights) // groups, *weights.shape[1:])
     return np.asarray(np.einsum("ngchwij,gocij->ngohw", grouped, kernels).reshape(photos, len(weights), high, wide))
-
-
-def test_two_products_never_saturate() -> None:
-    assert np.iinfo(np.int16).max >= 255 * 2 * PAIRED_LEVELS
-    assert largest_pair(np.array([[64, -64, 3], [1, 2, 127]], np.int8), 0) == 129
-    assert largest_pair(np.array([[64, -64, 3], [1, 2, 127]], np.int8), 1) == 130
 
 
 def test_a_bias_that_32_bits_cannot_hold_gets_larger_units() -> None:

@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
 
 from tests.support.quantised_networks import ENDS, minmax, tensors
-from tests.support.small_networks import residual_network, saved
 from trtpoets.convert.int8.bias_correction import bias_shifts, layer_sqnr
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, calibration_from_photos, ranges_from_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, ranges_from_photos
 from trtpoets.convert.int8.fidelity import (
     sqnr_db,
 )
@@ -19,7 +17,6 @@ from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.quantize_int8 import best_ranges, int8_from_onnx
-from trtpoets.convert.int8.range_search import search_ranges
 from trtpoets.core.errors import BadInput
 from trtpoets.core.network_notes import DistillNotes
 from trtpoets.core.types import OnnxModel, Photo
@@ -37,30 +34,6 @@ def test_sqnr_of_each_layer(model: OnnxModel, dozen_photos: list[Photo], batch: 
 
 
 # -- ranges --------------------------------------------------------------------------------------------------------
-
-
-def test_range_search_ignores_values_without_effect_on_the_features(dozen_photos: list[Photo], tmp_path: Path) -> None:
-    proto = residual_network()
-    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
-
-    def change(name: str, channel: tuple[object, ...], value: float) -> None:
-        array = numpy_helper.to_array(constants[name]).copy()
-        array[channel] = value
-        constants[name].CopyFrom(numpy_helper.from_array(array, name))
-
-    change("expand.bias", (0,), 60.0)  # a huge channel,
-    change("back.weight", (slice(None), 0), 0.0)  # that nothing reads
-    model = saved(proto, tmp_path / "fp32.onnx")
-    calibration = calibration_from_photos(model, dozen_photos, CalibrationConfig(method=Method.AUTO))
-    candidates = calibration.by_method
-    assert [ranges.method.value for ranges in candidates] == ["minmax", "entropy", "percentile", "mse"]
-    (searched,) = search_ranges(model, calibration, dozen_photos)
-    assert searched.method is Method.FEATURES
-    assert candidates[0].tensors["expand_relu:0"][1] > 50
-    assert searched.tensors["expand_relu:0"][1] < 0.5 * candidates[0].tensors["expand_relu:0"][1]
-    best, trials = best_ranges(Int8Evaluator(model, dozen_photos, dozen_photos), [candidates[0], searched])
-    assert best is searched
-    assert trials["features"].features_db > trials["minmax"].features_db
 
 
 class Distiller:
@@ -168,14 +141,6 @@ def test_no_search_when_the_targets_are_reached(model: OnnxModel, dozen_photos: 
     assert notes.steps == ()
     stages = (notes.plain, notes.corrected, notes.together)
     assert notes.final.features_db == max(stage.features_db for stage in stages)
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"int8_share": 1.5}, {"search_photos": 0}, {"max_float_layers": -1}, {"target_agreement": -0.1}]
-)
-def test_invalid_settings(wrong: dict[str, float]) -> None:
-    with pytest.raises(BadInput):
-        Int8Config(**wrong)  # type: ignore[arg-type]
 
 
 def test_int8_needs_photos(model: OnnxModel) -> None:

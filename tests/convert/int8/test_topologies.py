@@ -2,12 +2,10 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
 
 from tests.support.photos import photo_folder
 from tests.support.small_networks import photos_in, residual_network, saved
@@ -31,7 +29,6 @@ from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.placement import Placement, placement_from_onnx
 from trtpoets.convert.int8.qdq import channel_scales
-from trtpoets.convert.int8.quantised_files import is_quantised, unsuitable_quantisation
 from trtpoets.convert.int8.quantize_int8 import Int8Notes, best_ranges, int8_from_onnx
 from trtpoets.convert.int8.range_search import search_ranges
 from trtpoets.convert.int8.segments import SegmentRunner
@@ -305,54 +302,6 @@ def test_an_older_opset_computes_the_same(name: str, photos: list[Photo], tmp_pa
     np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
-def newer_nodes(kind: str) -> tuple[list[Any], list[Any]]:
-    """Nodes of opset 18 to 23 from x, (2, 8, 4, 4), to y, and their constants."""
-    node, constant = helper.make_node, onnx.numpy_helper.from_array
-    factors = [constant(np.linspace(0.5, 2, 8, dtype=np.float32), name) for name in ("scale", "bias")]
-    axes = [constant(np.array([2, 3], np.int64), "axes")]
-    sizes = [constant(np.array([1, 1, 2, 2], np.float32), "sizes")]
-    return {
-        "Gelu": ([node("Gelu", ["x"], ["y"], name="n")], []),
-        "Gelu tanh": ([node("Gelu", ["x"], ["y"], name="n", approximate="tanh")], []),
-        "HardSwish": ([node("HardSwish", ["x"], ["y"], name="n")], []),
-        "Mish": ([node("Mish", ["x"], ["y"], name="n")], []),
-        "GroupNormalization": (
-            [node("GroupNormalization", ["x", "scale", "bias"], ["y"], name="n", num_groups=2)],
-            factors,
-        ),
-        "ReduceMean": ([node("ReduceMean", ["x", "axes"], ["y"], name="n", keepdims=1)], axes),
-        "Resize": (
-            [node("Resize", ["x", "", "sizes"], ["y"], name="n", mode="nearest", antialias=0)],
-            sizes,
-        ),
-        "Split": (
-            [
-                node("Split", ["x"], ["a", "b", "c"], name="s", axis=1, num_outputs=3),
-                node("Relu", ["c"], ["y"], name="n"),
-            ],
-            [],
-        ),
-    }[kind]
-
-
-@pytest.mark.parametrize(
-    "kind", ["Gelu", "Gelu tanh", "HardSwish", "Mish", "GroupNormalization", "ReduceMean", "Resize", "Split"]
-)
-def test_operators_of_newer_opsets_are_rewritten(kind: str) -> None:
-    from trtpoets.convert.opset_rewrites import rewrite_nodes
-
-    nodes, constants = newer_nodes(kind)
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(nodes, "g", [value("x", 1, [2, 8, 4, 4])], [value("y", 1, list("abcd"))], constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=8)
-    values = {"x": np.random.default_rng(0).normal(0, 2, (2, 8, 4, 4)).astype(np.float32)}
-    expected = open_session(model.SerializeToString()).run(None, values)[0]
-    rewrite_nodes(model, 13)
-    model.opset_import[0].version = 13
-    onnx.checker.check_model(model, full_check=True)
-    np.testing.assert_allclose(open_session(model.SerializeToString()).run(None, values)[0], expected, atol=2e-5)
-
-
 # -- TensorRT ------------------------------------------------------------------------------------------------------
 
 
@@ -384,90 +333,4 @@ def test_tensorrt_builds_every_file(name: str, photos: list[Photo], tmp_path: Pa
 # -- files that are quantised already ------------------------------------------------------------------------------
 
 
-def quantised_graph() -> onnx.ModelProto:
-    model = TOPOLOGIES["flat_tokens"]()
-    return Int8GraphBuilder(model, fixed_ranges(placement_from_onnx(model))).build()[0]
-
-
-def test_symmetric_pairs_are_used_as_they_are() -> None:
-    model = quantised_graph()
-    assert is_quantised(model)
-    assert unsuitable_quantisation(model) == ()
-    assert not is_quantised(residual_network())
-    assert unsuitable_quantisation(residual_network()) == ()
-
-
-def changed(name: str, value: np.ndarray) -> onnx.ModelProto:
-    """Return the quantised graph with another value of a constant."""
-    model = quantised_graph()
-    for constant in model.graph.initializer:
-        if constant.name == name:
-            constant.CopyFrom(onnx.numpy_helper.from_array(value, name))
-    return model
-
-
-@pytest.mark.parametrize(
-    ("constant", "value", "reason"),
-    [
-        ("rows.zero_point", np.array(3, np.int8), "a zero point is not 0: rows/QuantizeLinear, rows/DequantizeLinear"),
-        ("rows.zero_point", np.array(0, np.uint8), "the quantised type is uint8, and TensorRT needs int8: rows/"),
-        ("rows.scale", np.array(0, np.float32), "a scale is not positive: rows/"),
-        ("rows.scale", np.full(32, 0.1, np.float32), "activations have a scale per channel: rows/"),
-    ],
-)
-def test_pairs_that_tensorrt_does_not_accept(constant: str, value: np.ndarray, reason: str) -> None:
-    reasons = unsuitable_quantisation(changed(constant, value))
-    assert any(text.startswith(reason) for text in reasons), reasons
-
-
-def test_weights_with_scales_along_another_axis() -> None:
-    model = quantised_graph()
-    for node in model.graph.node:
-        if node.name.startswith("wide.weight/"):
-            node.attribute[0].i = 1
-    assert unsuitable_quantisation(model) == (
-        "weights have scales along another axis than that of their output channels: wide.weight/DequantizeLinear",
-    )
-
-
-def test_operators_on_integers() -> None:
-    model = residual_network()
-    for kind, name in (("ConvInteger", "c1"), ("ConvInteger", "c2"), ("DynamicQuantizeLinear", "d")):
-        model.graph.node.append(helper.make_node(kind, ["x", "y"], [name], name=name))
-    assert is_quantised(model)
-    assert unsuitable_quantisation(model) == (
-        "TensorRT has no operator ConvInteger, which is used by 2 nodes",
-        "TensorRT has no operator DynamicQuantizeLinear, which is used by 1 node",
-    )
-
-
 # -- shapes that the graph computes ----------------------------------------------------------------------------------
-
-
-def test_shapes_that_inference_does_not_find_are_measured() -> None:
-    """A Swin transformer computes the number of its windows by a division of sizes."""
-    model = TOPOLOGIES["flat_tokens"]()
-    expected = placement_from_onnx(model)
-    graph = model.graph  # type: ignore[attr-defined]
-    reshape = next(node for node in graph.node if node.name == "rows")
-    constants = {"two": 2, "axis": 0, "width": [32]}
-    graph.initializer.extend(
-        onnx.numpy_helper.from_array(np.array(value, np.int64), name) for name, value in constants.items()
-    )
-    nodes = [
-        helper.make_node("Size", [reshape.input[0]], ["size"], name="size"),
-        helper.make_node("Div", ["size", "two"], ["half"], name="half"),
-        helper.make_node("Div", ["half", "width"], ["quotient"], name="quotient"),
-        helper.make_node("Mul", ["quotient", "two"], ["count"], name="count"),
-        helper.make_node("Concat", ["count", "width"], ["computed"], name="computed", axis=0),
-    ]
-    reshape.input[1] = "computed"
-    place = list(graph.node).index(reshape)
-    ordered = [*graph.node[:place], *nodes, *graph.node[place:]]
-    copies = type(graph)()
-    copies.node.extend(ordered)
-    del graph.node[:]
-    graph.node.extend(copies.node)
-    assert GraphView(model).shape("rows:0") in (None, (None, None), (None, 32))
-    assert GraphView(model).rows("rows:0") == 256
-    assert placement_from_onnx(model) == expected

@@ -55,6 +55,6 @@ def test_the_stages_of_a_command_load_the_network_once(classifier: Classifier, m
             with open_runner(classifier) as runner:
                 scores.append(runner.infer(tiny_photos(2)))
     assert len(loaded) == 1
-    assert np.array_equal(*scores)
+    assert np.array_equal(scores[0], scores[1])
     with open_runner(classifier):
         assert len(loaded) == 2, "another command loads it again"
