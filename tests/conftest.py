@@ -44,7 +44,7 @@ _FIRST = (
     ),
     *("convert/test_tflite_export.py", "device/runners/test_tflite.py", "bundles/test_tflite_bundle.py"),
     *("device/runners/test_runners.py", "device/runners/test_tf.py", "device/runners/test_keras.py"),
-    "adoption/tensorflow/",
+    *("adoption/tensorflow/", "convert/int8/distill/"),
 )
 """Tests that use TensorFlow or the run called "small". They run first, so that one worker has most of them."""
 _LAST = (

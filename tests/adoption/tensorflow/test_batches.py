@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from tests.adoption.tensorflow.reading import classifier, read
 from trtpoets.core.errors import BadArtefact
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 
 def test_a_network_that_mixes_the_photos_of_a_batch_is_refused(tmp_path: Path) -> None:

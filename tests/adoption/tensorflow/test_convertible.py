@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from trtpoets.adoption.tensorflow.wrapping import classifier_from_tensorflow
 from trtpoets.convert.onnx_export import onnx_from_classifier
 from trtpoets.core.optional import onnxruntime, tensorflow
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 
 def test_grouped_convolutions_and_activations_with_gradients_of_their_own(tmp_path: Path) -> None:

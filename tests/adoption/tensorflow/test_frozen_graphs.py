@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from trtpoets.core.errors import BadArtefact
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.original import Answers, Format, Layout
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 
 def test_a_graph_of_tensorflow_for_poets(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from trtpoets.adoption.tensorflow.wrapping import classifier_from_tensorflow
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.original import Channels, values_from_photos
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 
 def test_inputs_of_training_get_their_values_at_inference(tmp_path: Path) -> None:

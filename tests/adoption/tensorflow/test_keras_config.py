@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from trtpoets.adoption.tensorflow.reader import read_tensorflow
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.optional import tensorflow
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 h5py = pytest.importorskip("h5py")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.optional import onnxruntime, tensorflow
 from trtpoets.core.original import Answers, Channels, Format
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 h5py = pytest.importorskip("h5py")
 
 

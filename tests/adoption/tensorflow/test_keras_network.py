@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,8 @@ from trtpoets.adoption.tensorflow.keras_network import graph_of_model
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.optional import tensorflow
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 
 def test_the_graph_computes_what_the_model_computes(model: Any) -> None:

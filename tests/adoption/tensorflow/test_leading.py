@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from tests.adoption.tensorflow.reading import classifier, read
 from trtpoets.adoption.contract import RAW, SIGNED, UNIT, Pixels
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from trtpoets.adoption.tensorflow.network import TensorFlowNetwork
 from trtpoets.adoption.tensorflow.reader import read_tensorflow
 from trtpoets.core.original import Answers
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 _TEACHABLE_MACHINE = f"""
 import os, sys

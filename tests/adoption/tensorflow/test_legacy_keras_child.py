@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from trtpoets.adoption.tensorflow.legacy_keras_child import _answer
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 
 def test_without_tf_keras(monkeypatch: pytest.MonkeyPatch) -> None:

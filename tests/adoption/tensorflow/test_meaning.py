@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from trtpoets.adoption.tensorflow.wrapping import classifier_from_tensorflow
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.original import Answers, Channels, scores_from_output, values_from_photos
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 
 def test_bgr_and_a_sigmoid_as_custom_vision_writes_them(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from tests.adoption.tensorflow.networks import SIDE, retrain_graph
 from tests.adoption.tensorflow.reading import read
 from trtpoets.adoption.tensorflow.network import TensorFlowNetwork
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 
 def test_a_fixed_batch_is_filled(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from trtpoets.adoption.tensorflow.operators import (
 )
 from trtpoets.core.errors import BadArtefact
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 
 def graph_of(*operators: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from tests.adoption.tensorflow.networks import retrain_graph
 from trtpoets.adoption.tensorflow.reader import read_tensorflow
 from trtpoets.core.errors import BadArtefact
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 
 def test_files_of_other_kinds(tmp_path: Path) -> None:

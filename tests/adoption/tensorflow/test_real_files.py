@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from trtpoets.convert.onnx_export import onnx_from_classifier
 from trtpoets.core.optional import onnxruntime
 from trtpoets.core.original import Channels, scores_from_output, values_from_photos
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 SHARED = next((up / "shared" for up in Path(__file__).parents if (up / "shared" / "models").is_dir()), None)
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from trtpoets.core.errors import BadArtefact
 from trtpoets.core.optional import onnxruntime, tensorflow
 from trtpoets.core.original import Answers, Format, scores_from_output, values_from_photos
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 
 def saved(function: Callable[..., Any], folder: Path, *inputs: Any, model: Any = None, **more: Any) -> Path:

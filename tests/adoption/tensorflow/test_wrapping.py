@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.original import Answers, Channels
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 
 def test_a_single_sigmoid_and_grey_photos(tmp_path: Path) -> None:

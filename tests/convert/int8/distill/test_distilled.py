@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from trtpoets.convert.int8.fidelity import features_of, sqnr_db
 from trtpoets.convert.int8.placement import Placement, placement_from_onnx
 from trtpoets.core.errors import BadInput, ConversionFailed
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 COARSE = 40.0
 """The largest magnitude of each tensor in the damaged network; the values are below 5."""

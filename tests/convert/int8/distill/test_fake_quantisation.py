@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
 from trtpoets.core.optional import tensorflow
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 from trtpoets.convert.int8.distill.fake_quantisation import fake_quantised
 
