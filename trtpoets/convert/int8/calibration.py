@@ -174,7 +174,7 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
 
 
 @dataclass(frozen=True)
-class Calibration:
+class MeasuredRanges:
     """What one pass over the calibration photos gives: Ranges by each base method, and the channels' peaks.
 
     `channel_peaks`, float32 (C,), are the largest magnitudes in the tensors that can be equalised, on the photos after
@@ -202,7 +202,7 @@ def calibration_from_photos(
     config: CalibrationConfig,
     progress: Progress = silent,
     arithmetic: Arithmetic = TENSORRT,
-) -> Calibration:
+) -> MeasuredRanges:
     """Run an FP32 ONNX file on calibration photos and choose the range of each tensor that becomes INT8.
 
     All methods use the same pass over the photos. Memory is limited to one batch. Raises BadPhoto, BadInput without
@@ -256,7 +256,7 @@ def calibration_from_photos(
             for name, (low, high) in spans.items()
         }
         by_method.append(Ranges(method, tensors, hashes, per_class, sha256, histograms=kept))
-    return Calibration(tuple(by_method), statistics.peaks)
+    return MeasuredRanges(tuple(by_method), statistics.peaks)
 
 
 def _limit(method: Method, counts: np.ndarray, top: float, config: CalibrationConfig, levels: int) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.convert.graph.graph_view import GraphView
-from trtpoets.convert.int8.calibration import SEARCHED, Calibration, Equalised, Method, Ranges
+from trtpoets.convert.int8.calibration import SEARCHED, Equalised, MeasuredRanges, Method, Ranges
 from trtpoets.convert.int8.equalisation import factors_of, pairs_of
 from trtpoets.convert.int8.fidelity import features_of, sqnr_db
 from trtpoets.convert.int8.forms import TENSORRT, Arithmetic
@@ -60,7 +60,7 @@ class _Choice:
 
 def search_ranges(
     model: OnnxModel,
-    calibration: Calibration,
+    calibration: MeasuredRanges,
     photos: Sequence[Photo],
     progress: Progress = silent,
     arithmetic: Arithmetic = TENSORRT,
