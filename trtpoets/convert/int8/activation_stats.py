@@ -238,7 +238,7 @@ def _with_extremes(model: Any, tensors: Sequence[str], by_channel: Collection[st
             name = f"{operator}.{number}"
             maps = tensor in by_channel
             inputs = [tensor, "Extremes.axes"] if maps and axes_are_inputs else [tensor]
-            attributes = {"axes": [2, 3]} if maps and not axes_are_inputs else {}
+            attributes: dict[str, Any] = {"axes": [2, 3]} if maps and not axes_are_inputs else {}
             copy.graph.node.append(helper.make_node(operator, inputs, [name], name=name, keepdims=0, **attributes))
             copy.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None if maps else []))
     return copy

@@ -40,6 +40,9 @@ _NARROWING = 0.8
 _TRIALS = 4
 """Up to four narrower thresholds are tried, each 0.8 of the one before, as long as the SQNR improves."""
 
+_WORSE = 2
+"""After this many wider thresholds that are no better, still wider ones are not tried."""
+
 _DISTINCT = 1.03
 """A threshold that is wider than another by less than this factor is not tried: its scale differs by 0.3 dB at most."""
 
@@ -149,7 +152,8 @@ class _Search:
         """Return the best threshold for a tensor after segment `number`; `factors` scale its channels.
 
         A threshold limits the range `span` on both sides. The search starts at the narrowest of `tops` and goes to
-        narrower thresholds as long as the SQNR improves; if the first does not, to the wider ones of `tops`.
+        narrower thresholds as long as the SQNR improves; if the first does not, to the wider ones of `tops`, until two
+        in a row are no better.
         """
 
         def choice_at(top: float) -> _Choice:
@@ -165,11 +169,13 @@ class _Search:
             best = choice
         if best is not start:
             return best
+        worse = 0
         for top in steps[1:]:
             choice = choice_at(top)
-            if choice.db <= best.db:
+            if choice.db > best.db:
+                best, worse = choice, 0
+            elif (worse := worse + 1) == _WORSE:
                 break
-            best = choice
         return best
 
     def _db(
