@@ -188,7 +188,8 @@ def is_gluon(foreign: ForeignModel) -> bool:
     return (
         foreign.format is Format.ONNX
         and base_name(foreign.input.name) == "data"
-        and bool(re.fullmatch(r"[a-z]+(v\d+)?\d*_(dense|output|flatten|pred)\d*_.*", base_name(foreign.output.name)))
+        and re.fullmatch(r"[a-z]+(v\d+)?\d*_(dense|output|flatten|pred)\d*_.*", base_name(foreign.output.name))
+        is not None
     )
 
 

@@ -237,7 +237,8 @@ class _Taker:
         for start, stop in _rounds(len(self._photos)):
             for geometry in dict.fromkeys(contract.geometry for contract in active):
                 self._run(geometry, [one for one in active if one.geometry == geometry], start, stop, right)
-            self._progress("trying contracts", stop, len(self._photos))
+            # The last step is reported by the caller, once for all groups of geometries.
+            self._progress("trying contracts", min(stop, len(self._photos) - 1), len(self._photos))
             rows = [TrialRow(contract, tuple(answers)) for contract, answers in right.items()]
             active = [row.contract for row in rows if row.photos == stop and not self.lost(row, rows + others, tried)]
             decided = all(nearly_same(one.pixels, active[0].pixels) for one in active)

@@ -41,7 +41,8 @@ def labelled_files(folder: Path, config: DatasetConfig) -> LabelledFiles:
     check_class_names(sorted({file.label for file in labelled.files}), folder, labelled.layout.labels_file)
     entries.report()
     if labelled.layout.understood:
-        _log.info("%s: %s", folder, labelled.layout.understood)
+        text = labelled.layout.understood
+        _log.info("%s", text if str(folder) in text else f"{folder}: {text}")
     return labelled
 
 
