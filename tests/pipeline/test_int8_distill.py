@@ -76,10 +76,11 @@ def test_copies_of_a_photo_are_no_evidence() -> None:
 
 
 def evaluator(model: Any, dataset: Dataset, folder: Path) -> Int8Evaluator:
-    split = [dataset.in_split(kind) for kind in (Split.TRAIN, Split.VALIDATION)]
-    return Int8Evaluator(saved(model, folder / "fp32.onnx"), *split, Int8Config(max_float_layers=0))
+    train, validation = (dataset.in_split(kind) for kind in (Split.TRAIN, Split.VALIDATION))
+    return Int8Evaluator(saved(model, folder / "fp32.onnx"), train, validation, Int8Config(max_float_layers=0))
 
 
+@pytest.mark.slow
 def test_a_network_with_coarse_ranges_is_distilled(dataset: Dataset, tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     judge = evaluator(residual_network(), dataset, tmp_path)

@@ -165,7 +165,7 @@ def _int8(
     force: bool,
     progress: Progress,
     refit_head: bool,
-    distill: DistillConfig | None,
+    distill: DistillConfig | None = None,
 ) -> OnnxModel:
     """Write int8.onnx. `photos` are (calibration, validation) photos."""
     out = space.onnx(Precision.INT8)
