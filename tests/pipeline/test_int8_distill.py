@@ -80,6 +80,7 @@ def evaluator(model: Any, dataset: Dataset, folder: Path) -> Int8Evaluator:
     return Int8Evaluator(saved(model, folder / "fp32.onnx"), train, validation, Int8Config(max_float_layers=0))
 
 
+@pytest.mark.slow
 def test_a_network_with_coarse_ranges_is_distilled(dataset: Dataset, tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     judge = evaluator(residual_network(), dataset, tmp_path)

@@ -114,6 +114,25 @@ def test_the_last_row_is_what_was_written() -> None:
     assert section.rows[-1].cells == ["as written", *section.rows[0].cells[1:]]
 
 
+def test_distillation_and_what_it_changed() -> None:
+    content = full()
+    notes = content["quantisation"]["int8"]
+    notes["distilled"] = {"kept": True, "why": "it is closer", "steps": 250, "photos": 224}
+    notes["before_distillation"] = fidelity(20.5, 0.95)
+    text = text_of(content)
+    assert (
+        "trained towards the features of FP32 (250 steps on 224 training photos, without labels); the result was"
+        in text
+    )
+    assert "kept: it is closer." in text
+    assert "and the 2 worst layers kept in float 20.5 dB 23.5 dB 95.0 % distilled 23.4 dB 26.4 dB 100 %" in text
+    notes["distilled"] = {"kept": False, "why": "too few photos"}
+    del notes["before_distillation"]
+    text = text_of(content)
+    assert "The network was to be distilled from FP32, but is as before: too few photos." in text
+    assert "distilled 23.4" not in text
+
+
 def test_the_plot_can_be_read_without_seeing() -> None:
     report = report_of(full())
     section = int8_section(report)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.convert.int8.distill.network import DifferentiableNetwork
-from trtpoets.convert.int8.distill.parameters import Parameters, with_constants
+from trtpoets.convert.int8.distill.parameters import TrainedParameters, with_constants
 from trtpoets.convert.int8.distill.training import DistillConfig, Trained, trained
 from trtpoets.convert.int8.fidelity import sqnr_db
 from trtpoets.convert.int8.placement import Placement
@@ -45,7 +45,7 @@ def distilled(
     """
     levels = {weight.tensor: weight.levels for weight in placement.weights}
     network = DifferentiableNetwork(version, feature_name, levels)
-    result = trained(network, Parameters(network, placement.same_scale), photos, features, config, progress)
+    result = trained(network, TrainedParameters(network, placement.same_scale), photos, features, config, progress)
     return (with_constants(version, result.constants) if result.steps else version), result
 
 

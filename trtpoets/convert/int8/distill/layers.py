@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.convert.graph.graph_view import attribute
-from trtpoets.convert.int8.distill.layouts import Value
+from trtpoets.convert.int8.distill.layouts import NetworkValue
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.optional import tensorflow
 
@@ -26,7 +26,7 @@ def unsupported(node: Any, why: str = "") -> ConversionFailed:
     )
 
 
-def convolution(node: Any, inputs: Sequence[Value | None]) -> Value:
+def convolution(node: Any, inputs: Sequence[NetworkValue | None]) -> NetworkValue:
     """Return the result of a Conv."""
     tf = tensorflow()
     data, weights = _given(inputs[0]), _given(inputs[1])
@@ -50,10 +50,10 @@ def convolution(node: Any, inputs: Sequence[Value | None]) -> Value:
         parts = zip(tf.split(maps, groups, axis=3), kernels, strict=True)
         result = tf.concat([tf.nn.conv2d(a, b, strides, padding, dilations=dilations) for a, b in parts], axis=3)
     bias = inputs[2] if len(inputs) > 2 else None
-    return Value(result if bias is None else result + bias.tensor, channels_last=True)
+    return NetworkValue(result if bias is None else result + bias.tensor, channels_last=True)
 
 
-def pool(node: Any, inputs: Sequence[Value | None]) -> Value:
+def pool(node: Any, inputs: Sequence[NetworkValue | None]) -> NetworkValue:
     """Return the result of a MaxPool or AveragePool."""
     tf = tensorflow()
     data = _given(inputs[0])
@@ -70,32 +70,32 @@ def pool(node: Any, inputs: Sequence[Value | None]) -> Value:
     margins = [(0, 0), *pads, (0, 0)]
     if node.op_type == "MaxPool":
         padded = tf.pad(maps, margins, constant_values=maps.dtype.min) if any(map(any, pads)) else maps
-        return Value(tf.nn.max_pool2d(padded, kernel, strides, "VALID"), channels_last=True)
+        return NetworkValue(tf.nn.max_pool2d(padded, kernel, strides, "VALID"), channels_last=True)
     if not any(map(any, pads)):
-        return Value(tf.nn.avg_pool2d(maps, kernel, strides, "VALID"), channels_last=True)
+        return NetworkValue(tf.nn.avg_pool2d(maps, kernel, strides, "VALID"), channels_last=True)
     if attribute(node, "count_include_pad", 0):
         if attribute(node, "ceil_mode", 0):
             raise unsupported(node, "count_include_pad and ceil_mode")
-        return Value(tf.nn.avg_pool2d(tf.pad(maps, margins), kernel, strides, "VALID"), channels_last=True)
+        return NetworkValue(tf.nn.avg_pool2d(tf.pad(maps, margins), kernel, strides, "VALID"), channels_last=True)
     inside = np.pad(np.ones((1, *maps.shape[1:3], 1), np.float32), margins)
     sums = tf.nn.avg_pool2d(tf.pad(maps, margins), kernel, strides, "VALID")
-    return Value(sums / tf.nn.avg_pool2d(inside, kernel, strides, "VALID"), channels_last=True)
+    return NetworkValue(sums / tf.nn.avg_pool2d(inside, kernel, strides, "VALID"), channels_last=True)
 
 
-def global_pool(node: Any, inputs: Sequence[Value | None]) -> Value:
+def global_pool(node: Any, inputs: Sequence[NetworkValue | None]) -> NetworkValue:
     """Return the result of a GlobalAveragePool or GlobalMaxPool."""
     tf = tensorflow()
     maps = _given(inputs[0]).maps
     reduce = tf.reduce_mean if node.op_type == "GlobalAveragePool" else tf.reduce_max
-    return Value(reduce(maps, axis=list(range(1, len(maps.shape) - 1)), keepdims=True), channels_last=True)
+    return NetworkValue(reduce(maps, axis=list(range(1, len(maps.shape) - 1)), keepdims=True), channels_last=True)
 
 
-def product(node: Any, inputs: Sequence[Value | None]) -> Value:
+def product(node: Any, inputs: Sequence[NetworkValue | None]) -> NetworkValue:
     """Return the result of a MatMul."""
-    return Value(tensorflow().matmul(_given(inputs[0]).plain, _given(inputs[1]).plain))
+    return NetworkValue(tensorflow().matmul(_given(inputs[0]).plain, _given(inputs[1]).plain))
 
 
-def gemm(node: Any, inputs: Sequence[Value | None]) -> Value:
+def gemm(node: Any, inputs: Sequence[NetworkValue | None]) -> NetworkValue:
     """Return the result of a Gemm."""
     result = float(attribute(node, "alpha", 1.0)) * tensorflow().matmul(
         _given(inputs[0]).plain,
@@ -104,10 +104,10 @@ def gemm(node: Any, inputs: Sequence[Value | None]) -> Value:
         transpose_b=bool(attribute(node, "transB", 0)),
     )
     bias = inputs[2] if len(inputs) > 2 else None
-    return Value(result if bias is None else result + float(attribute(node, "beta", 1.0)) * bias.plain)
+    return NetworkValue(result if bias is None else result + float(attribute(node, "beta", 1.0)) * bias.plain)
 
 
-def _given(value: Value | None) -> Value:
+def _given(value: NetworkValue | None) -> NetworkValue:
     assert value is not None  # the input is mandatory in ONNX
     return value
 

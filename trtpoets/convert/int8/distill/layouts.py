@@ -16,7 +16,7 @@ from trtpoets.core.optional import tensorflow
 
 
 @dataclass(frozen=True)
-class Value:
+class NetworkValue:
     """A tensor, or a constant array. `channels_last` means that axis 1 of ONNX is stored as the last axis."""
 
     tensor: Any
@@ -51,12 +51,12 @@ class Value:
             return axis
         return self.rank - 1 if axis == 1 else axis - 1
 
-    def like(self, tensor: Any) -> Value:
+    def like(self, tensor: Any) -> NetworkValue:
         """Return another tensor with the axes in the same order."""
-        return Value(tensor, self.channels_last)
+        return NetworkValue(tensor, self.channels_last)
 
 
-def aligned(values: Sequence[Value]) -> tuple[list[Any], bool]:
+def aligned(values: Sequence[NetworkValue]) -> tuple[list[Any], bool]:
     """Return the tensors of several values with their axes in one order, and whether the channels are last."""
     rank = max(value.rank for value in values)
     if not any(value.channels_last for value in values) or any(
@@ -70,20 +70,20 @@ def aligned(values: Sequence[Value]) -> tuple[list[Any], bool]:
             tensors.append(value.tensor)
         elif missing:
             shape = [1] * missing + [-1 if size is None else int(size) for size in value.tensor.shape]
-            tensors.append(Value(_reshaped(value.tensor, shape)).maps)
+            tensors.append(NetworkValue(_reshaped(value.tensor, shape)).maps)
         else:
             tensors.append(value.maps)
     return tensors, True
 
 
-def transposed(value: Value, order: Sequence[int]) -> Value:
+def transposed(value: NetworkValue, order: Sequence[int]) -> NetworkValue:
     """Return a value with its axes in another order. Moving the channels only changes how the tensor is read."""
     rank = value.rank
     if list(order) == [0, rank - 1, *range(1, rank - 1)] and not value.channels_last and rank > 2:
-        return Value(value.tensor, channels_last=True)
+        return NetworkValue(value.tensor, channels_last=True)
     if list(order) == [0, *range(2, rank), 1] and value.channels_last:
-        return Value(value.tensor)
-    return Value(_transposed(value.plain, order))
+        return NetworkValue(value.tensor)
+    return NetworkValue(_transposed(value.plain, order))
 
 
 def _transposed(tensor: Any, order: Sequence[int]) -> Any:

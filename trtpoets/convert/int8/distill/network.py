@@ -14,7 +14,7 @@ import numpy as np
 from trtpoets.convert.graph.graph_view import GraphView, attribute
 from trtpoets.convert.int8.distill.fake_quantisation import fake_quantised
 from trtpoets.convert.int8.distill.layers import unsupported
-from trtpoets.convert.int8.distill.layouts import Value
+from trtpoets.convert.int8.distill.layouts import NetworkValue
 from trtpoets.convert.int8.distill.operators import operators
 from trtpoets.convert.int8.qdq import along_axis
 from trtpoets.core.types import INPUT_NAME
@@ -49,24 +49,24 @@ class DifferentiableNetwork:
         """
         from trtpoets.core.optional import tensorflow
 
-        values: dict[str, Value] = {INPUT_NAME: Value(photos)}
+        values: dict[str, NetworkValue] = {INPUT_NAME: NetworkValue(photos)}
         given = dict(constants or {})
 
-        def value_of(name: str) -> Value | None:
+        def value_of(name: str) -> NetworkValue | None:
             if not name:
                 return None
             if name not in values:
-                values[name] = Value(given[name] if name in given else self.view.array(name))
+                values[name] = NetworkValue(given[name] if name in given else self.view.array(name))
             return values[name]
 
         for node in self.nodes:
             inputs = [value_of(name) for name in node.input]
             if node.op_type == "QuantizeLinear":
-                outputs: Value | list[Value] = self._quantised(node, inputs)
+                outputs: NetworkValue | list[NetworkValue] = self._quantised(node, inputs)
             elif node.op_type == "DequantizeLinear":
                 outputs = self._dequantised(node, inputs)
             elif node.op_type == "Constant":
-                outputs = Value(_constant_of(node))
+                outputs = NetworkValue(_constant_of(node))
             else:
                 outputs = operators()[node.op_type](node, inputs)
             results = outputs if isinstance(outputs, list) else [outputs]
@@ -75,7 +75,7 @@ class DifferentiableNetwork:
         width = int(np.prod(result.shape[1:]))
         return tensorflow().reshape(result, (-1, width))
 
-    def _quantised(self, node: Any, inputs: list[Value | None]) -> Value:
+    def _quantised(self, node: Any, inputs: list[NetworkValue | None]) -> NetworkValue:
         """Return the values after the pair that begins with this node: DequantizeLinear passes them on."""
         data, scale = inputs[0], inputs[1]
         assert data is not None and scale is not None
@@ -94,7 +94,7 @@ class DifferentiableNetwork:
             scales = _along(scales, int(attribute(node, "axis", 1)), data.rank)
         return data.like(fake_quantised(data.tensor, scales, float(low), float(high)))
 
-    def _dequantised(self, node: Any, inputs: list[Value | None]) -> Value:
+    def _dequantised(self, node: Any, inputs: list[NetworkValue | None]) -> NetworkValue:
         data, scale = inputs[0], inputs[1]
         assert data is not None and scale is not None
         source = self.view.producer.get(node.input[0])
@@ -105,7 +105,7 @@ class DifferentiableNetwork:
         zeros = self.view.array(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros((), np.int8)
         axis, rank = int(attribute(node, "axis", 1)), data.rank
         zero = along_axis(zeros.astype(np.float32), axis, rank)
-        return Value((data.constant - zero) * along_axis(scale.constant, axis, rank))
+        return NetworkValue((data.constant - zero) * along_axis(scale.constant, axis, rank))
 
     def _needed(self) -> list[Any]:
         """Return the nodes that the target depends on, in graph order."""

@@ -11,13 +11,13 @@ import numpy as np
 from trtpoets.convert.graph.graph_view import attribute
 from trtpoets.convert.int8.distill import layers
 from trtpoets.convert.int8.distill.layers import unsupported
-from trtpoets.convert.int8.distill.layouts import Value, aligned, transposed
+from trtpoets.convert.int8.distill.layouts import NetworkValue, aligned, transposed
 from trtpoets.core.optional import tensorflow
 
-Inputs = Sequence["Value | None"]
+Inputs = Sequence["NetworkValue | None"]
 """The inputs of a node; None for an optional one that is left out."""
 
-Operator = Callable[[Any, Inputs], "Value | list[Value]"]
+Operator = Callable[[Any, Inputs], "NetworkValue | list[NetworkValue]"]
 """Computes the outputs of a node from its inputs."""
 
 _TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool"}
@@ -97,13 +97,13 @@ def operators() -> Mapping[str, Operator]:
     }
 
 
-def _first(inputs: Inputs) -> Value:
+def _first(inputs: Inputs) -> NetworkValue:
     value = inputs[0]
     assert value is not None  # the first input is mandatory in ONNX
     return value
 
 
-def _map(inputs: Inputs, function: Callable[[Any], Any]) -> Value:
+def _map(inputs: Inputs, function: Callable[[Any], Any]) -> NetworkValue:
     return _first(inputs).like(function(_first(inputs).tensor))
 
 
@@ -112,9 +112,9 @@ def _pointwise(function: Callable[[Any, Any], Any]) -> Operator:
 
 
 def _broadcast(function: Callable[..., Any]) -> Operator:
-    def operator(node: Any, inputs: Inputs) -> Value:
+    def operator(node: Any, inputs: Inputs) -> NetworkValue:
         tensors, channels_last = aligned([value for value in inputs if value is not None])
-        return Value(function(*tensors), channels_last)
+        return NetworkValue(function(*tensors), channels_last)
 
     return operator
 
@@ -143,7 +143,7 @@ def _type_of_cast(node: Any) -> str:
     return _TYPES[code]
 
 
-def _clip(node: Any, inputs: Inputs) -> Value:
+def _clip(node: Any, inputs: Inputs) -> NetworkValue:
     tf = tensorflow()
     tensor = _first(inputs).tensor
     low, high = (None if value is None else value.tensor for value in (*inputs[1:], None, None)[:2])
@@ -154,15 +154,15 @@ def _clip(node: Any, inputs: Inputs) -> Value:
     return _first(inputs).like(tensor if low is None else tf.maximum(tensor, low))
 
 
-def _batch_norm(node: Any, inputs: Inputs) -> Value:
+def _batch_norm(node: Any, inputs: Inputs) -> NetworkValue:
     tf = tensorflow()
     data, gamma, beta, mean, variance = inputs[:5]
     assert data is not None and gamma is not None and beta is not None and mean is not None and variance is not None
     factor = gamma.tensor / tf.sqrt(variance.tensor + float(attribute(node, "epsilon", 1e-5)))
-    return Value(data.maps * factor + (beta.tensor - mean.tensor * factor), channels_last=True)
+    return NetworkValue(data.maps * factor + (beta.tensor - mean.tensor * factor), channels_last=True)
 
 
-def _layer_norm(node: Any, inputs: Inputs) -> Value:
+def _layer_norm(node: Any, inputs: Inputs) -> NetworkValue:
     tf = tensorflow()
     data = _first(inputs).plain
     axes = list(range(int(attribute(node, "axis", -1)) % len(data.shape), len(data.shape)))
@@ -170,23 +170,23 @@ def _layer_norm(node: Any, inputs: Inputs) -> Value:
     result = (data - mean) * tf.math.rsqrt(variance + float(attribute(node, "epsilon", 1e-5)))
     for function, value in zip((tf.multiply, tf.add), inputs[1:], strict=False):
         result = result if value is None else function(result, value.plain)
-    return Value(result)
+    return NetworkValue(result)
 
 
-def _softmax(node: Any, inputs: Inputs, function: Callable[..., Any]) -> Value:
+def _softmax(node: Any, inputs: Inputs, function: Callable[..., Any]) -> NetworkValue:
     data = _first(inputs)
     axis = int(attribute(node, "axis", -1))
     return data.like(function(data.tensor, axis=data.axis(axis)))
 
 
-def _concat(node: Any, inputs: Inputs) -> Value:
+def _concat(node: Any, inputs: Inputs) -> NetworkValue:
     values = [value for value in inputs if value is not None]
     tensors, channels_last = aligned(values)
-    stored = Value(tensors[0], channels_last)
-    return Value(tensorflow().concat(tensors, axis=stored.axis(int(attribute(node, "axis", 0)))), channels_last)
+    stored = NetworkValue(tensors[0], channels_last)
+    return NetworkValue(tensorflow().concat(tensors, axis=stored.axis(int(attribute(node, "axis", 0)))), channels_last)
 
 
-def _split(node: Any, inputs: Inputs) -> list[Value]:
+def _split(node: Any, inputs: Inputs) -> list[NetworkValue]:
     data = _first(inputs)
     sizes = _integers(node, inputs, 1, "split")
     parts = len(node.output) if sizes is None else sizes
@@ -194,7 +194,7 @@ def _split(node: Any, inputs: Inputs) -> list[Value]:
     return [data.like(piece) for piece in pieces]
 
 
-def _slice(node: Any, inputs: Inputs) -> Value:
+def _slice(node: Any, inputs: Inputs) -> NetworkValue:
     data = _first(inputs)
     starts, ends = _integers(node, inputs, 1, "starts") or [], _integers(node, inputs, 2, "ends") or []
     axes = _integers(node, inputs, 3, "axes") or list(range(len(starts)))
@@ -210,7 +210,7 @@ def _slice(node: Any, inputs: Inputs) -> Value:
     return data.like(data.tensor[tuple(index)])
 
 
-def _pad(node: Any, inputs: Inputs) -> Value:
+def _pad(node: Any, inputs: Inputs) -> NetworkValue:
     data = _first(inputs)
     margins, mode = _integers(node, inputs, 1, "pads") or [], attribute(node, "mode", b"constant")
     if min(margins, default=0) < 0 or mode not in (b"constant", b"reflect") or len(inputs) > 3:
@@ -224,31 +224,31 @@ def _pad(node: Any, inputs: Inputs) -> Value:
     return data.like(tensorflow().pad(data.tensor, stored, mode.decode().upper(), filling))
 
 
-def _reduce(node: Any, inputs: Inputs, function: Callable[..., Any]) -> Value:
+def _reduce(node: Any, inputs: Inputs, function: Callable[..., Any]) -> NetworkValue:
     data = _first(inputs)
     axes = _integers(node, inputs, 1, "axes")
     if axes is None:
         raise unsupported(node, "no axes")
     if attribute(node, "keepdims", 1):
         return data.like(function(data.tensor, axis=[data.axis(axis) for axis in axes], keepdims=True))
-    return Value(function(data.plain, axis=axes))
+    return NetworkValue(function(data.plain, axis=axes))
 
 
-def _flatten(node: Any, inputs: Inputs) -> Value:
+def _flatten(node: Any, inputs: Inputs) -> NetworkValue:
     tf = tensorflow()
     data = _first(inputs).plain
     axis = int(attribute(node, "axis", 1)) % len(data.shape)
     rest = _static_product(data.shape[axis:])
     if axis != 1 or rest is None:
         raise unsupported(node, f"axis {axis}")
-    return Value(tf.reshape(data, (-1, rest)))
+    return NetworkValue(tf.reshape(data, (-1, rest)))
 
 
 def _static_product(sizes: Sequence[int | None]) -> int | None:
     return None if None in sizes else int(np.prod([int(size or 0) for size in sizes]))
 
 
-def _reshape(node: Any, inputs: Inputs) -> Value:
+def _reshape(node: Any, inputs: Inputs) -> NetworkValue:
     tf = tensorflow()
     data = _first(inputs).plain
     shape = _integers(node, inputs, 1, "shape")
@@ -258,27 +258,27 @@ def _reshape(node: Any, inputs: Inputs) -> Value:
     wanted = [now[axis] if size == 0 else size for axis, size in enumerate(shape)]
     if -1 not in shape and data.shape[0] is None and shape[0] > 0:
         wanted[0] = -1  # a fixed batch
-    return Value(tf.reshape(data, wanted))
+    return NetworkValue(tf.reshape(data, wanted))
 
 
-def _squeeze(node: Any, inputs: Inputs) -> Value:
+def _squeeze(node: Any, inputs: Inputs) -> NetworkValue:
     data = _first(inputs)
     axes = _integers(node, inputs, 1, "axes")
     if axes is None:
         raise unsupported(node, "no axes")
-    return Value(tensorflow().squeeze(data.plain, axis=axes))
+    return NetworkValue(tensorflow().squeeze(data.plain, axis=axes))
 
 
-def _unsqueeze(node: Any, inputs: Inputs) -> Value:
+def _unsqueeze(node: Any, inputs: Inputs) -> NetworkValue:
     tensor = _first(inputs).plain
     axes = _integers(node, inputs, 1, "axes") or []
     rank = len(tensor.shape) + len(axes)
     for axis in sorted(axis % rank for axis in axes):
         tensor = tensorflow().expand_dims(tensor, axis)
-    return Value(tensor)
+    return NetworkValue(tensor)
 
 
-def _transpose(node: Any, inputs: Inputs) -> Value:
+def _transpose(node: Any, inputs: Inputs) -> NetworkValue:
     data = _first(inputs)
     return transposed(data, attribute(node, "perm", list(reversed(range(data.rank)))))
 

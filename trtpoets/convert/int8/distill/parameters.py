@@ -37,7 +37,7 @@ class _WeightPair:
     levels: int
 
 
-class Parameters:
+class TrainedParameters:
     """The trained constants of a network. `groups` are tensors that share one scale.
 
     `variables` are the offsets, TensorFlow variables that start at 0.

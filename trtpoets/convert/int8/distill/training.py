@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.convert.int8.distill.network import DifferentiableNetwork
-from trtpoets.convert.int8.distill.parameters import Parameters
+from trtpoets.convert.int8.distill.parameters import TrainedParameters
 from trtpoets.convert.int8.fidelity import sqnr_db
 from trtpoets.core.errors import BadInput
 from trtpoets.core.optional import tensorflow
@@ -33,11 +33,15 @@ class DistillConfig:
 
     `learning_rate` is in steps of the weight's scale; it falls to 0 along a cosine. After `patience` steps without an
     improvement on held-out photos the training ends. `seed` orders the photos.
+
+    Measured for MobileNet V1 0.25 on 306 test photos of flowers: 250 steps on 256 photos raise the SQNR of the features
+    from 20.5 to 23.2 dB, and the agreement with FP32 from 93.8 to 96.4 % (95.1 to 96.7 % with a refitted head). With a
+    learning rate of 0.02 the loss rises.
     """
 
-    steps: int = 400
+    steps: int = 300
     batch: int = 16
-    learning_rate: float = 0.02
+    learning_rate: float = 0.006
     patience: int = 200
     seed: int = 0
 
@@ -66,7 +70,7 @@ class Trained:
 
 def trained(
     network: DifferentiableNetwork,
-    parameters: Parameters,
+    parameters: TrainedParameters,
     photos: np.ndarray,
     features: np.ndarray,
     config: DistillConfig,
@@ -103,12 +107,12 @@ def trained(
         rows = [np.asarray(run(photos[at : at + config.batch])) for at in range(fitted, len(photos), config.batch)]
         return sqnr_db(features[fitted:], np.concatenate(rows))
 
-    order = _order(fitted, config)
+    order = photo_order(fitted, config)
     before = best = held_out_db()
     constants: dict[str, np.ndarray] = {}
     best_step = 0
     for step, chosen in enumerate(order, 1):
-        train(photos[chosen], features[chosen], np.float32(_rate(step, config)))
+        train(photos[chosen], features[chosen], np.float32(learning_rate(step, config)))
         if step % _EVERY == 0 or step == config.steps:
             now = held_out_db()
             if now > best:
@@ -120,7 +124,7 @@ def trained(
     return Trained(constants, best_step, before, best)
 
 
-def _order(count: int, config: DistillConfig) -> np.ndarray:
+def photo_order(count: int, config: DistillConfig) -> np.ndarray:
     """Return the indices of the photos of each step, (steps, batch): one random order of all photos after another."""
     random = np.random.default_rng(config.seed)
     size = min(config.batch, count)
@@ -128,7 +132,7 @@ def _order(count: int, config: DistillConfig) -> np.ndarray:
     return np.concatenate([random.permutation(count) for _ in range(rounds)])[: config.steps * size].reshape(-1, size)
 
 
-def _rate(step: int, config: DistillConfig) -> float:
+def learning_rate(step: int, config: DistillConfig) -> float:
     """Return the learning rate of a step, from 1: a linear rise, and a cosine to 0."""
     rise = min(step / _WARM_UP, 1.0)
     return float(config.learning_rate * rise * 0.5 * (1 + np.cos(np.pi * (step - 1) / config.steps)))
