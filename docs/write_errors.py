@@ -9,6 +9,7 @@ each call has one, that no two share one, and that the page is up to date.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -56,7 +57,8 @@ def error_classes() -> dict[str, str]:
     return {node.name: (ast.get_docstring(node) or "").partition("\n")[0] for node in classes}
 
 
-def errors() -> list[Error]:
+@functools.cache
+def errors() -> tuple[Error, ...]:
     """Every error that the package makes, in the order of codes."""
     classes = error_classes()
     found = []
@@ -70,7 +72,7 @@ def errors() -> list[Error]:
                 message = node.args[0] if node.args else ast.Constant("")
                 place = f"{path.relative_to(ROOT).as_posix()}:{node.lineno}"
                 found.append(Error(str(code), node.func.id, _text(message), place))
-    return sorted(found)
+    return tuple(sorted(found))
 
 
 def _text(node: ast.expr) -> str:

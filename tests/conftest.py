@@ -24,7 +24,7 @@ from tests.support.made_once import common_folder, made_once
 from tests.support.photos import photo_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from tests.fakes.gpu import FakeGpu
     from trtpoets.pipeline.run import RunConfig
@@ -47,6 +47,11 @@ _FIRST = (
     "adoption/tensorflow/",
 )
 """Tests that use TensorFlow or the run called "small". They run first, so that one worker has most of them."""
+_LAST = (
+    *("core/test_child_environment.py", "core/test_errors.py", "core/test_optional.py", "core/test_reading.py"),
+    *("core/test_runner_id.py", "device/test_tensorrt_bindings.py", "test_hints.py", "test_structure.py"),
+)
+"""Tests that read all sources of the package. They run last, so that mostly one worker parses them."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -59,13 +64,23 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return WorkStealingScheduling(config, log) if config.getvalue("dist") == "load" else None
 
 
-def pytest_collection(session: pytest.Session) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Collect without searching for garbage: all that is imported and collected lives on."""
+    gc.disable()
+    try:
+        _import_in_turn(session.config)
+        return (yield)
+    finally:
+        gc.enable()
+
+
+def _import_in_turn(config: pytest.Config) -> None:
     """Import the test modules that no other worker has imported yet, before this worker collects all of them.
 
     Most of the time of collecting goes into rewriting assertions and compiling; for a module that another worker has
     imported, only the cached bytecode is read.
     """
-    config = session.config
     if "PYTEST_XDIST_WORKER" not in os.environ or config.args_source.name != "TESTPATHS" or sys.dont_write_bytecode:
         return
     taken = common_folder(config._tmp_path_factory) / "imported"  # type: ignore[attr-defined]
@@ -84,11 +99,13 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Move the tests of `_FIRST` to the front, in that order."""
+    """Move the tests of `_FIRST` to the front and those of `_LAST` to the end, in that order."""
     tests = Path(__file__).parent
 
     def place(item: pytest.Item) -> int:
         name = item.path.relative_to(tests).as_posix() if item.path.is_relative_to(tests) else ""
+        if name in _LAST:
+            return len(_FIRST) + 1 + _LAST.index(name)
         return next((number for number, begin in enumerate(_FIRST) if name.startswith(begin)), len(_FIRST))
 
     items.sort(key=place)

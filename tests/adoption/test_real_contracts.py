@@ -132,9 +132,9 @@ def test_resnet8_without_its_sibling_and_name(tmp_path: Path) -> None:
     photos = photos_of("mlperf_tiny_resnet8", CIFAR)
     with pytest.raises(BadInput, match=r"do not distinguish 0\.\.255, RGB from") as caught:
         find_contract(loaded, (), (32, 32), photos, CIFAR, contract_options())
-    candidates = caught.value.message[caught.value.message.index("Candidates: ") :]
-    assert candidates.startswith("Candidates: 0..255, RGB, crop 0.875 (23 of 28): --preprocess raw")
-    assert "--preprocess 0-1" not in candidates.split("; and ")[0]
+    _, best, *candidates = caught.value.details
+    assert best.split() == ["0..255,", "RGB", "23", "of", "28", "--preprocess", "raw"]
+    assert not any("--preprocess 0-1" in line for line in candidates)
 
 
 def test_edge_impulse() -> None:

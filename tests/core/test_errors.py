@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import re
 from collections import Counter
@@ -35,6 +36,7 @@ def test_an_error_from_a_child_process_is_complete() -> None:
     )
 
 
+@functools.cache
 def written() -> Any:
     return docs_script("write_errors")
 

@@ -24,7 +24,7 @@ from trtpoets.core.types import Resize, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.pipeline.adopt import AdoptConfig, adopt
 from trtpoets.pipeline.artefacts import classifier_in, dataset_in
-from trtpoets.pipeline.photos import photos_command, with_photos
+from trtpoets.pipeline.photos import hints_of_run, photos_command, with_photos
 
 STATED = AdoptConfig(contract=contract_options(preprocess="0-1", resize="stretch"))
 
@@ -76,6 +76,27 @@ def test_later_stages_work_and_the_original_is_the_baseline(adopted: Path, tmp_p
     assert answer.labels[0] in LABELS
 
 
+def test_hints_about_photos_name_the_command_of_the_run(adopted: Path) -> None:
+    space = Workspace(adopted, "colours")
+    for rest in (" --force", " (or pretrained, with --photos)"):
+        with pytest.raises(BadInput) as caught, hints_of_run(space, Path("/new photos")):
+            raise BadInput("changed", hint=f"read the photos again: trtpoets retrain PHOTOS --name NAME{rest}")
+        hint = caught.value.hint
+        assert hint.startswith("read the photos again: trtpoets adopt ") and "--photos '/new photos'" in hint
+        assert hint.endswith("--force") == (rest == " --force") and "retrain" not in hint
+
+
+def test_labels_that_the_classifier_lacks_are_named_once(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "photos").mkdir()
+    photos = colour_folders(tmp_path / "photos", 8)
+    (photos / "eel").rename(photos / "zebu")
+    adopt(model, "x", photos=photos, config=STATED, engines=tmp_path)
+    trtpoets.evaluate("x", engines=tmp_path)
+    assert caplog.text.count("are not among the classifier's") == 1
+
+
 def test_each_class_has_photos_of_each_split(adopted: Path) -> None:
     dataset = dataset_in(Workspace(adopted, "colours"))
     assert {tuple(counts.values()) for counts in dataset.counts.values()} == {(8, 4, 8)}
@@ -105,7 +126,8 @@ def test_without_certainty_nothing_is_written_and_the_candidates_are_listed(mode
     with pytest.raises(BadInput) as caught:
         adopt(model, "unknown", engines=tmp_path)
     assert caught.value.code == "TP9430"
-    assert "--preprocess raw" in caught.value.message and "--preprocess 0-1" in caught.value.message
+    listed = "\n".join(caught.value.details)
+    assert "--preprocess raw" in listed and "--preprocess 0-1" in listed
     assert not (tmp_path / "unknown" / "classifier").exists()
 
 

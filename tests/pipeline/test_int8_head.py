@@ -228,7 +228,7 @@ def test_the_notes_describe_the_final_file(tmp_path: Path, photos: Path) -> None
         dataset = dataset_in(space)
         used = calibration_photos(dataset.photos, rough), dataset.in_split(Split.VALIDATION)
         origin = _Origin("", dataset.hash, "")
-        model = _int8(_Int8Work(space, wide, *used, rough, config, True, origin, force=False, progress=silent))
+        model = _int8(_Int8Work(space, wide, *used, rough, config, True, origin, force=False, progress=silent), None)
     card = open_card(card_of(model.path))
     assert card is not None
     notes = card["notes"]

@@ -12,6 +12,7 @@ from typer.main import get_command
 from tests.cli.test_main import call_main
 from trtpoets.cli.main import app
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method
+from trtpoets.convert.int8.distill.training import DistillConfig
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.core.training import HeadConfig, Optimizer
 from trtpoets.core.types import Precision, Resize
@@ -104,11 +105,12 @@ def options_of(name: str) -> set[str]:
 def test_quantize(monkeypatch: pytest.MonkeyPatch, space: Workspace) -> None:
     calibration, int8 = CalibrationConfig(64, Method.MSE, seed=5), Int8Config(int8_share=0.5, max_float_layers=3)
     for refit in (True, False):
-        command = quantize_command(space, [Precision.INT8], calibration, int8, refit, not refit)
+        command = quantize_command(space, [Precision.INT8], calibration, int8, refit, not refit, distill=refit)
         arguments, options = parsed(monkeypatch, "trtpoets.pipeline.quantize.quantize", command)
         assert arguments == ("my flowers",)
         assert options["precisions"] == (Precision.INT8,) and options["refit_head"] is refit
         assert (options["calibration"], options["int8"]) == (calibration, int8)
+        assert options["distill"] == (DistillConfig(seed=5) if refit else None)
 
 
 def test_export_evaluate_and_pretrained(monkeypatch: pytest.MonkeyPatch, space: Workspace) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +18,13 @@ from tests.conftest import SMALL, small_config
 from tests.support.photos import make_photo
 from trtpoets.convert.int8.calibration import CalibrationConfig
 from trtpoets.convert.int8.fused import float_islands, fused_graph
-from trtpoets.core.errors import BadArtefact, BadInput, Busy, MissingArtefact
+from trtpoets.core.errors import BadArtefact, BadInput, Busy, ConversionFailed, MissingArtefact
 from trtpoets.core.files import locked, sha256_of_file
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Engine, Flavour, Int8Form, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, open_details, seal_card
 from trtpoets.device.build.engine import flavour_available
-from trtpoets.device.gpu.libcuda import detect
+from trtpoets.device.gpu.libcuda import Detected, detect
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.card_details import Int8Details
 from trtpoets.pipeline.label import _candidates
@@ -117,6 +115,22 @@ def test_int8_has_a_form_for_cpus_with_its_own_notes(finished: Path, tmp_path: P
     with pytest.raises(BadInput, match="TensorRT has no unsigned activations") as caught:
         trtpoets.build(str(path), flavour=Flavour.RTX)
     assert caught.value.hint == f"build TensorRT's form: trtpoets build {space.onnx(Precision.INT8)}"
+
+
+def test_run_goes_on_without_the_form_for_cpus(
+    engines: Path, small_weights: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def impossible(work: object) -> None:
+        raise ConversionFailed("no layer can become INT8", code="TP3200")
+
+    monkeypatch.setattr("trtpoets.pipeline.quantize._int8_for_cpu", impossible)
+    monkeypatch.setattr("trtpoets.pipeline.quantize.detect", Detected)
+    config = small_config(small_weights).calibration
+    models = trtpoets.quantize("small", calibration=config, cpu_form=None, engines=engines)
+    assert [model.form for model in models] == [Int8Form.TENSORRT] * 2
+    assert "int8.cpu.onnx is not written: no layer can become INT8" in caplog.text
+    with pytest.raises(ConversionFailed, match="no layer can become INT8"):
+        trtpoets.quantize("small", calibration=config, cpu_form=True, engines=engines)
 
 
 def test_what_could_not_run_is_named_with_its_reason(finished: Path) -> None:
@@ -296,16 +310,11 @@ def test_calibration_photos_are_never_test_photos(finished: Path) -> None:
     assert test.isdisjoint(ranges["photos"])
 
 
-def gated(engines: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trtpoets", "evaluate", "small", "--engines", str(engines), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(
     engines: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    space = Workspace(engines, "small")
-    code = call_main(monkeypatch, "evaluate", "small", "--engines", str(engines), "--min-agreement", "1")
+    space, command = Workspace(engines, "small"), ("evaluate", "small", "--engines", str(engines))
+    code = call_main(monkeypatch, *command, "--min-agreement", "1")
     passed = capsys.readouterr()
     assert (code, passed.err) == (0, "")
     assert "at least 1 % answered alike" in passed.out
@@ -315,15 +324,16 @@ def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(
         if evaluation["runner"] == "onnxruntime-int8":
             evaluation.update(agreement=0.0, agreement_low=0.0, agreement_high=0.3)
     seal_card(space.evaluation, key=card["key"], files=[], details=card["details"])
-    failed = gated(engines, "--min-agreement", "98", "--runner", "onnxruntime-int8", "--json")
-    assert failed.returncode == 3
-    gate = json.loads(failed.stdout)["gate"]
+    code = call_main(monkeypatch, *command, "--min-agreement", "98", "--runner", "onnxruntime-int8", "--json")
+    assert code == 3
+    failed = capsys.readouterr()
+    gate = json.loads(failed.out)["gate"]
     assert gate["outcome"] == "failed"
-    assert failed.stderr.splitlines() == [
+    assert failed.err.splitlines() == [
         "Error: onnxruntime-int8 agrees on 0.0 % (0.0 to 30.0), 98 are asked for [TP5041]",
         f"  try: ship fp16: {Workspace(engines, 'small').command('build', '--precision', 'fp16')}",
     ]
-    assert open_card(space.evaluation) == json.loads(failed.stdout)
+    assert open_card(space.evaluation) == json.loads(failed.out)
     report = trtpoets.report("small", engines=engines)
     assert to_json(report.gate) == gate
     assert any(item.about == "gate" and " fails: " in item.text for item in report.verdict)

@@ -28,6 +28,13 @@ def trained(config: HeadConfig = QUICK, logs: Path | None = None) -> tuple[Head,
     return head_from_bottlenecks(*TRAIN, *VALIDATION, CLASSES, config, logs)
 
 
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Head, Training, Path]:
+    """A head of QUICK, its training, and the folder of its event files."""
+    logs = tmp_path_factory.mktemp("head") / "logs"
+    return *trained(logs=logs), logs
+
+
 def accuracy(head: Head) -> float:
     return float(np.mean(head_scores(head, TEST[0]).argmax(axis=1) == TEST[1]))
 
@@ -62,8 +69,8 @@ def test_it_finds_the_minimum_of_the_loss() -> None:
     assert np.abs(error.sum(axis=0)).max() < 2e-4
 
 
-def test_the_same_seed_gives_the_same_head() -> None:
-    (one, first), (two, second) = trained(), trained()
+def test_the_same_seed_gives_the_same_head(quick: tuple[Head, Training, Path]) -> None:
+    (one, first, _), (two, second) = quick, trained()
     assert np.array_equal(one.weights, two.weights) and np.array_equal(one.bias, two.bias)
     assert replace(first, seconds=0) == replace(second, seconds=0)
     other, _ = trained(replace(QUICK, seed=1))
@@ -101,8 +108,8 @@ def test_class_weights_help_the_rare_class() -> None:
     assert recall[1] > recall[0] + 0.1
 
 
-def test_a_penalty_and_smoothing_make_it_less_sure() -> None:
-    sure = head_scores(trained()[0], TEST[0]).max(axis=1).mean()
+def test_a_penalty_and_smoothing_make_it_less_sure(quick: tuple[Head, Training, Path]) -> None:
+    sure = head_scores(quick[0], TEST[0]).max(axis=1).mean()
     for config in (replace(QUICK, l2=0.1), replace(QUICK, label_smoothing=0.3)):
         assert head_scores(trained(config)[0], TEST[0]).max(axis=1).mean() < sure - 0.05
 
@@ -120,13 +127,13 @@ def test_scores_are_probabilities_even_for_wild_features() -> None:
     assert scores.tolist() == [[1, 0], [0, 1], [0.5, 0.5]]
 
 
-def test_curves_go_to_tensorboard_and_to_json(tmp_path: Path) -> None:
+def test_curves_go_to_tensorboard_and_to_json(quick: tuple[Head, Training, Path]) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    _, training = trained(logs=tmp_path / "logs")
+    _, training, logs = quick
     again = json.loads(json.dumps(to_json(training)))
     assert again["config"]["optimizer"] == "adam"
-    (run,) = (tmp_path / "logs").iterdir()
+    (run,) = logs.iterdir()
     for split in ("train", "validation"):
         events = EventAccumulator(str(run / split))
         events.Reload()
@@ -138,11 +145,11 @@ def test_curves_go_to_tensorboard_and_to_json(tmp_path: Path) -> None:
             assert curve == [(step, pytest.approx(value, rel=1e-6)) for step, value in expected]
 
 
-def test_the_graph_and_a_few_histograms_stand_beside_the_curves(tmp_path: Path) -> None:
+def test_the_graph_and_a_few_histograms_stand_beside_the_curves(quick: tuple[Head, Training, Path]) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    head, _ = trained(logs=tmp_path)
-    (run,) = tmp_path.iterdir()
+    head, _, logs = quick
+    (run,) = logs.iterdir()
     assert run.name.endswith(f"_adam-{QUICK.learning_rate:g}")
     events = EventAccumulator(str(run / "train"))
     events.Reload()

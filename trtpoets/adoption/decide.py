@@ -31,8 +31,12 @@ from trtpoets.core.types import Resize
 
 _ORDER = list(Source)
 
-_LISTED = 6
-"""Candidates that an error lists."""
+_LISTED = 16
+_TRIED = 6
+"""Candidates that an error lists, without and with a trial, of which the last ones answer hardly any photo right."""
+
+_WIDTH = 78
+"""Columns of a line of the list: a terminal has 80, and the lines are indented."""
 
 
 @dataclass(frozen=True)
@@ -397,15 +401,17 @@ class _Case:
         geometries: Sequence[Geometry] = (),
     ) -> BadInput:
         contracts = self._listed(list(first), list(geometries))
-        entries = [self._entry(contract) for contract in contracts[:_LISTED]]
-        more = len(contracts) - len(entries)
-        beyond = f"; and {many(more, 'other')}" if more > 0 else ""
-        photos = "" if show_trial else ", or give labelled photos with --photos to try them"
-        example = options_for(contracts[0], self._foreign).split()
+        shown = contracts[: _TRIED if show_trial else _LISTED]
+        lines = _table([self._entry(contract, with_geometry=bool(geometries)) for contract in shown])
+        if len(contracts) > len(shown):
+            lines.append(f"and {many(len(contracts) - len(shown), 'other')}")
+        again = command("adopt", self._foreign.path, "--name", "NAME")
+        others = "" if show_trial else f"; or give labelled photos to try them: {again} --photos FOLDER"
         return BadInput(
-            f"{reason}. Candidates: {'; '.join(entries)}{beyond}",
-            hint=f"state the right one{photos}: " + command("adopt", self._foreign.path, "--name", "NAME", *example),
+            reason,
+            hint=f"state the right one: {again} {self._options_text(contracts[0], bool(geometries))}{others}",
             code="TP9430",
+            details=("Candidates, each with its options:", *lines),
         )
 
     def _listed(self, first: list[Pixels], geometries: list[Geometry]) -> list[Contract]:
@@ -430,12 +436,28 @@ class _Case:
             contracts.append(Contract(pixels, options[0]))
         return contracts
 
-    def _entry(self, contract: Contract) -> str:
+    def _entry(self, contract: Contract, *, with_geometry: bool) -> tuple[str, str, str]:
+        """Return what a candidate is, its right answers, and its options: those of the geometry if that is open."""
         rows = self._trial.rows if self._trial is not None else ()
-        same = (row for row in rows if row.contract == contract)
-        row = next(same, None)
-        count = "" if row is None else f" ({row.count} of {row.photos})"
-        return f"{contract.text}{count}: {options_for(contract, self._foreign)}"
+        row = next((row for row in rows if row.contract == contract), None)
+        count = "" if row is None else f"{row.count} of {row.photos}"
+        text = contract.text if with_geometry else contract.pixels.text
+        return text, count, self._options_text(contract, with_geometry)
+
+    def _options_text(self, contract: Contract, with_geometry: bool) -> str:
+        words = options_for(contract, self._foreign)
+        return words if with_geometry else words.partition(" --resize")[0]
+
+
+def _table(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Return aligned lines; options that do not fit beside the rest follow in a line of their own."""
+    texts, counts = (max(len(row[column]) for row in rows) for column in (0, 1))
+    lines = []
+    for text, count, options in rows:
+        start = f"{text:<{texts}}  " + (f"{count:>{counts}}  " if counts else "")
+        fits = len(start) + len(options) <= _WIDTH
+        lines += [start + options] if fits else [start.rstrip(), f"    {options}"]
+    return lines
 
 
 def _pixels_of(fact: Fact) -> Pixels:

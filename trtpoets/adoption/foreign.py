@@ -9,6 +9,9 @@ from pathlib import Path
 from trtpoets.adoption.contract import Pixels
 from trtpoets.core.original import Evidence, Format, OriginalInput, OriginalOutput
 
+AGAIN = "trtpoets adopt MODEL --name NAME"
+"""How a command in a hint begins; `pipeline/adopt_hints.py` adds the file, the run and the options of the user."""
+
 
 @dataclass(frozen=True)
 class Clues:

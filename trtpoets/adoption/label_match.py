@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from trtpoets.adoption.foreign import AGAIN
 from trtpoets.core.errors import BadInput
 from trtpoets.core.formatting import joined, many
 
@@ -76,7 +77,7 @@ def match_folders(folder_names: Sequence[str], labels: Sequence[str]) -> LabelMa
         raise BadInput(
             f"no folder of photos has a name like a label ({reason}). Folders: {_listed(folder_names)}; "
             f"labels: {_listed(labels)}",
-            hint="name the folders as the labels, or give the labels of this classifier with --labels FILE",
+            hint=f"name the folders as the labels, or give the labels of this classifier: {AGAIN} --labels FILE",
             code="TP9447",
         )
     return LabelMatch({name: wanted[name] for name in folder_names if name in wanted}, unmatched)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trtpoets.adoption.foreign import ForeignModel
+from trtpoets.adoption.foreign import AGAIN, ForeignModel
 from trtpoets.adoption.metadata import literal_dict, ultralytics_metadata
 from trtpoets.adoption.neighbours import LARGEST, find_beside, json_value
 from trtpoets.adoption.paddle import FILE, paddle_labels
@@ -271,14 +271,14 @@ def _check(labels: Sequence[str], where: str) -> None:
     if empty:
         raise BadInput(
             f"label {empty[0]} of {where} is empty",
-            hint="give a file with a label for each class: --labels FILE",
+            hint=f"give a file with a label for each class: {AGAIN} --labels FILE",
             code="TP9444",
         )
     repeated = [label for label, count in Counter(labels).items() if count > 1]
     if repeated:
         raise BadInput(
             f"{where} has the label {repeated[0]!r} more than once",
-            hint="give a file with different labels: --labels FILE",
+            hint=f"give a file with different labels: {AGAIN} --labels FILE",
             code="TP9445",
         )
 
@@ -286,6 +286,6 @@ def _check(labels: Sequence[str], where: str) -> None:
 def _other_count(where: str, labels: int, classes: int) -> BadInput:
     return BadInput(
         f"{where} has {many(labels, 'label')}, but the classifier has {many(classes, 'class', 'classes')}",
-        hint="give the labels of this classifier: --labels FILE",
+        hint=f"give the labels of this classifier: {AGAIN} --labels FILE",
         code="TP9446",
     )

@@ -183,6 +183,15 @@ def file_stem(stem: str, side: int) -> Callable[[ForeignModel], bool]:
     return lambda foreign: foreign.path.stem.lower().startswith(stem) and foreign.height == side
 
 
+def is_gluon(foreign: ForeignModel) -> bool:
+    """Whether the output is named by a network of GluonCV, as MXNet exports it."""
+    return (
+        foreign.format is Format.ONNX
+        and base_name(foreign.input.name) == "data"
+        and bool(re.fullmatch(r"[a-z]+(v\d+)?\d*_(dense|output|flatten|pred)\d*_.*", base_name(foreign.output.name)))
+    )
+
+
 def is_fastai(foreign: ForeignModel) -> bool:
     """Whether the head pools both the maximum and the average, as that of fastai."""
     return is_pytorch(foreign) and all(

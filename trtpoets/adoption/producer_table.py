@@ -25,6 +25,7 @@ from trtpoets.adoption.producer_clues import (
     is_early_ultralytics,
     is_edge_impulse,
     is_fastai,
+    is_gluon,
     is_hub_retrained,
     is_lobe,
     is_pytorch,
@@ -38,7 +39,7 @@ from trtpoets.adoption.producer_clues import (
     onnx_names,
     writer_is,
 )
-from trtpoets.core.original import Channels, Format
+from trtpoets.core.original import Channels, Format, Layout
 from trtpoets.core.types import Resize
 
 _STRETCH = Geometry(Resize.STRETCH)
@@ -46,6 +47,9 @@ _CROP = Geometry(Resize.CROP)
 _CROP_224_OF_256 = Geometry(Resize.CROP, 0.875)
 
 INCEPTION = Pixels((1 / 128,) * 3, (-1.0,) * 3, name="-1..1")
+CENTRED_TO_1 = Pixels((1 / 128,) * 3, (-127 / 128,) * 3, name="-1..1")
+"""(x - 127) / 128, of EfficientNet-Lite."""
+
 AZURE_MEANS = Pixels((1.0,) * 3, (-124.0, -117.0, -104.0), Channels.BGR, "0..255 minus 124, 117, 104")
 BGR_RAW = replace(RAW, channels=Channels.BGR)
 BGR_SIGNED = replace(SIGNED, channels=Channels.BGR)
@@ -316,6 +320,36 @@ PRODUCERS = (
         "huggingface/optimum, optimum/exporters/onnx",
         onnx_names(("pixel_values",), ("logits",)),
         (IMAGENET, SIGNED),
+        certain=False,
+        specific=2,
+    ),
+    Producer(
+        "MXNet GluonCV",
+        "input data, and an output named as its networks do",
+        "onnx/models, vision/classification/imagenet_preprocess.py",
+        is_gluon,
+        (IMAGENET,),
+        _CROP_224_OF_256,
+        certain=False,
+        specific=2,
+    ),
+    Producer(
+        "Caffe2",
+        "the writer that the file names, or input data_0",
+        "onnx/models, vision/classification/inception_and_googlenet/googlenet",
+        lambda foreign: writer_is("caffe2")(foreign) or onnx_names(("data_0",), ())(foreign),
+        (CAFFE, RAW, IMAGENET),
+        _CROP_224_OF_256,
+        certain=False,
+        specific=1,
+    ),
+    Producer(
+        "EfficientNet-Lite",
+        "input images of 4 axes, the last of channels, and output Softmax",
+        "tensorflow/tpu, models/official/efficientnet/lite",
+        lambda foreign: onnx_names(("images",), ("Softmax",))(foreign) and foreign.input.layout is Layout.NHWC,
+        (CENTRED_TO_1,),
+        _CROP_224_OF_256,
         certain=False,
         specific=2,
     ),

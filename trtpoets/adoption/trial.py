@@ -21,7 +21,7 @@ import numpy as np
 
 from trtpoets.adoption.contract import Contract, Geometry, Pixels
 from trtpoets.adoption.facts import nearly_same
-from trtpoets.adoption.foreign import ForeignModel
+from trtpoets.adoption.foreign import AGAIN, ForeignModel
 from trtpoets.core.errors import BadInput
 from trtpoets.core.images import photo_batches
 from trtpoets.core.original import classes_of, scores_from_output, values_from_photos
@@ -186,14 +186,14 @@ def try_contracts(
     if not height or not width:
         raise BadInput(
             f"{foreign.path} accepts photos of any size, and nothing states the size that it was trained with",
-            hint="give the side in pixels with --size",
+            hint=f"give the side in pixels, for example: {AGAIN} --size 224",
             code="TP9420",
         )
     chosen = _selected(photos, truth)
     if not chosen:
         raise BadInput(
             f"none of the {len(photos):,} photos has a class of this classifier",
-            hint="name the folders of the photos as the labels, or give the labels with --labels FILE",
+            hint=f"name the folders of the photos as the labels, or give the labels: {AGAIN} --labels FILE",
             code="TP9421",
         )
     classes = tuple(truth[place] for place in chosen)

@@ -366,7 +366,7 @@ def bench(
         show_result("train benchmark", train_benchmark, as_json)
         return
     require_unused("a benchmark without --train", {"--learning-rate": learning_rates, "--weights": weights})
-    switches = {"xla": xla, "keras": keras, "cpu": cpu, "qdq_on_cpu": qdq_on_cpu}
+    switches: dict[str, Any] = {"xla": xla, "keras": keras, "cpu": cpu, "qdq_on_cpu": qdq_on_cpu}
     switches |= {"target_qps": target_qps, "loadgen": loadgen}
     require_limits(fail_below, max_p99)
     config = bench_config(batches, seconds, threads, scenario=scenario, max_p99=max_p99, **switches)

@@ -55,11 +55,12 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def error_text(error: TrtPoetsError, *, colour: bool = False) -> str:
-    """The message and the hint of an error, a line each. `colour` adds terminal colours."""
+    """The message and the hint of an error, a line each, with its details between. `colour` adds terminal colours."""
     red, plain = ("\x1b[1;31m", "\x1b[0m") if colour else ("", "")
     hint = f"  try: {printable(error.hint)}\n" if error.hint else ""
     code = f" [{error.code}]" if error.code else ""
-    return f"{red}Error:{plain} {printable(error.message)}{code}\n{hint}"
+    details = "".join(f"  {printable(line)}\n" for line in error.details)
+    return f"{red}Error:{plain} {printable(error.message)}{code}\n{details}{hint}"
 
 
 def progress_lines(write: Write) -> Progress:

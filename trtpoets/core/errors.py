@@ -21,6 +21,8 @@ Any other exception is a bug in trtpoets and is shown with its traceback.
 
 from __future__ import annotations
 
+from typing import Sequence
+
 
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message, or the name of its class if it has no message."""
@@ -32,20 +34,21 @@ class TrtPoetsError(Exception):
 
     `message` states what is wrong and what was expected; `hint` is the command to run or the setting to change. `code`
     ("TP" and four digits) identifies the error in scripts and tests, whatever its wording; docs/reference/errors.md
-    lists all codes.
+    lists all codes. `details` are lines of a list that belongs to the message, such as a table of candidates.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "", code: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, message: str, hint: str = "", code: str = "", details: Sequence[str] = ()) -> None:
+        super().__init__("\n".join([message, *details]))
         self.message = message
         self.hint = hint
         self.code = code
+        self.details = tuple(details)
 
-    def __reduce__(self) -> tuple[type[TrtPoetsError], tuple[str, str, str]]:
-        # Exception.__reduce__ would drop hint and code when the error is sent from a child process.
-        return type(self), (self.message, self.hint, self.code)
+    def __reduce__(self) -> tuple[type[TrtPoetsError], tuple[str, str, str, tuple[str, ...]]]:
+        # Exception.__reduce__ would drop hint, code and details when the error is sent from a child process.
+        return type(self), (self.message, self.hint, self.code, self.details)
 
 
 class BadInput(TrtPoetsError):

@@ -27,6 +27,7 @@ from trtpoets.judge.cross_fit import (
     variance_factor,
 )
 from trtpoets.judge.evaluation import ComparisonSummary
+from trtpoets.judge.learning_curve import LearningCurve
 
 _FEW_GROUPS = "there are no more independent groups to divide"
 
@@ -93,7 +94,8 @@ class AllPhotos:
     `config` are the settings, `dataset` the hash of the photos and their splits. `folds` are those that were used; 0
     means that the shipped network answered, without any training. `photos`, `accuracy` and `recall` are those of FP32.
     `excluded` counts photos that nothing was measured on. `notes` are sentences about the folds. `skipped` is the
-    reason why nothing was measured; all other numbers are then 0 or None.
+    reason why nothing was measured; all other numbers are then 0 or None. `learning_curve` is None where the network
+    was not trained on these photos.
     """
 
     config: CrossFitConfig
@@ -112,6 +114,7 @@ class AllPhotos:
     notes: tuple[str, ...] = ()
     files: tuple[FileOnAllPhotos, ...] = ()
     skipped: str | None = field(default=None, metadata=OPTIONAL)
+    learning_curve: LearningCurve | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def agreement_factor(self) -> float:

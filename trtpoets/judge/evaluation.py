@@ -183,14 +183,17 @@ def evaluation_from_scores(
     labels: Sequence[str],
     reference: np.ndarray | None = None,
     groups: Sequence[int] | None = None,
+    *,
+    warn: bool = True,
 ) -> Evaluation:
     """Evaluate `scores` (N, C), row i for photos[i]; `reference` are TensorFlow's scores for the same photos.
 
     `groups` has a number for each photo, equal for photos that are not independent of each other: copies of one photo,
-    shots of one object. None means that all are independent. Raises BadInput when shapes, photos, groups and labels
+    shots of one object. None means that all are independent. `warn` logs that photos have labels which the classifier
+    does not have: once is enough for several runners. Raises BadInput when shapes, photos, groups and labels
     don't match, RunFailed when a score is not a number.
     """
-    truth = _truth(photos, labels)
+    truth = _truth(photos, labels, warn=warn)
     _check(runner.name, scores, len(photos), len(labels))
     labelled = np.flatnonzero(truth >= 0)
     answers = scores.argmax(axis=1)
@@ -231,12 +234,12 @@ def evaluation_from_scores(
     )
 
 
-def _truth(photos: Sequence[Photo], labels: Sequence[str]) -> np.ndarray:
+def _truth(photos: Sequence[Photo], labels: Sequence[str], *, warn: bool) -> np.ndarray:
     """Return the index of each photo's label: int64 (N,); -1 for a label that the classifier does not have."""
     if not photos:
         raise BadInput("there are no photos to evaluate", hint="hold some back: --test-percent 10", code="TP5033")
     unknown = sorted({photo.label for photo in photos} - set(labels))
-    if unknown:
+    if unknown and warn:
         _log.warning(
             "%d labels of the photos are not among the classifier's %d, for example %r: only the agreement of these "
             "photos is measured",

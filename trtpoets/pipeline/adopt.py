@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from trtpoets.adoption.contract_options import ContractOptions
 from trtpoets.adoption.decide import Decision
 from trtpoets.adoption.facts import Fact
+from trtpoets.adoption.foreign import AGAIN
 from trtpoets.adoption.known import size_from_facts
 from trtpoets.adoption.label_match import match_folders
 from trtpoets.adoption.labels import labels_for
@@ -29,6 +30,7 @@ from trtpoets.core.reading import read_bytes
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import FULL_WHITE, Classifier, ModelSpec, Photo, Precision, Split, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_details
+from trtpoets.pipeline.adopt_hints import completed_hints
 from trtpoets.pipeline.artefacts import ENGINES, classifier_identity, classifier_in, writing
 from trtpoets.pipeline.card_details import ClassifierDetails, ExportDetails
 from trtpoets.pipeline.export import Compared, compared_export, parity_photos, seal_export
@@ -101,7 +103,7 @@ def adopt(
     config = config or AdoptConfig()
     path, folder = user_path(model), None if photos is None else user_path(photos)
     space = Workspace(Path(engines), name)
-    with writing(space):
+    with writing(space), completed_hints(space, path, photos, config, force=force):
         loaded = load_foreign(path, allow_code=config.allow_code)
         foreign = loaded.model
         facts = facts_about(loaded)
@@ -157,7 +159,7 @@ def _size(loaded: LoadedModel, facts: Sequence[Fact], config: AdoptConfig) -> tu
         if config.size not in (None, model.height) or (config.size is not None and model.height != model.width):
             raise BadInput(
                 f"{model.path} takes photos of {model.height} x {model.width} pixels, not of {config.size}",
-                hint="leave --size out",
+                hint="leave --size out" if model.height != model.width else f"{AGAIN} --size {model.height}",
                 code="TP8050",
             )
         return model.height, model.width
@@ -167,7 +169,7 @@ def _size(loaded: LoadedModel, facts: Sequence[Fact], config: AdoptConfig) -> tu
     if size is None:
         raise BadInput(
             f"{model.path} accepts photos of any size, so the size that it was trained with is not known",
-            hint="give the height and width in pixels, for example --size 224",
+            hint=f"give the height and width in pixels, for example: {AGAIN} --size 224",
             code="TP8051",
         )
     return size
@@ -213,7 +215,8 @@ def _require_labels_of_logit(loaded: LoadedModel, about: Evidence) -> None:
         raise BadInput(
             f"{loaded.model.path} returns one number that is no probability: it does not end in a Sigmoid. It is the "
             "logit of the second of two classes only if labels name two",
-            hint="name both classes, one per line, the second is that of positive numbers: --labels FILE",
+            hint="name both classes in a file, one per line, the second is that of positive numbers: "
+            f"{AGAIN} --labels FILE",
             code="TP8203",
         )
 
@@ -226,7 +229,7 @@ def _require_labels_confirmed(about: Evidence, trial: Trial | None, decision: De
     if not trial.is_above_chance(row):
         raise BadInput(
             f"{about.text}, but only {row.count} of {row.photos} photos are answered right, no more than by chance",
-            hint="name the classes in the order of the scores, one per line: --labels FILE",
+            hint=f"name the classes in a file, one per line, in the order of the scores: {AGAIN} --labels FILE",
             code="TP8052",
         )
 
@@ -240,7 +243,7 @@ def _require_free(space: Workspace, sha256: str, force: bool) -> None:
         made_of = "trained here" if spec.original is None else f"adopted from {spec.original.file}"
         raise BadInput(
             f"the run {space.name} has a classifier that was {made_of}",
-            hint="choose another --name, or replace it with --force",
+            hint=f"choose another --name, or replace it: {AGAIN} --force",
             code="TP8053",
         )
 

@@ -37,6 +37,7 @@ from trtpoets.judge.cross_fit import MIN_FOLDS, MIN_PHOTOS, CrossFitConfig, Fold
 from trtpoets.pipeline.artefacts import dataset_in, has_dataset, training_in
 from trtpoets.pipeline.extractors import features_of_model, scores_of_model
 from trtpoets.pipeline.int8_head import FITTED
+from trtpoets.pipeline.learning_curve import learning_curve_of
 from trtpoets.train.distill import best_distilled_head, distilled_head
 from trtpoets.train.head import Head, head_scores
 from trtpoets.train.joint_heads import heads_from_parts
@@ -44,6 +45,7 @@ from trtpoets.train.near_copies.grouping import groups_of
 
 if TYPE_CHECKING:
     from trtpoets.core.training import HeadConfig
+    from trtpoets.judge.learning_curve import LearningCurve
     from trtpoets.train.dataset import Dataset
 
 Features = Callable[[OnnxModel, Sequence[Photo], Progress], np.ndarray]
@@ -182,7 +184,17 @@ def all_photos_of(
         except ConversionFailed as error:
             notes.append(f"{model.path.name} was not compared: {error.message}.")
     result = fitted.result(scored)
-    return replace(result, notes=(*result.notes, *notes))
+    curve = _learning_curve(space, fitted, progress)
+    return replace(result, notes=(*result.notes, *notes), learning_curve=curve)
+
+
+def _learning_curve(space: Workspace, fitted: CrossFit, progress: Progress) -> LearningCurve | None:
+    training, folds, truth = training_in(space), fitted.counted.folds, fitted.counted.truth
+    if training is None or folds is None or fitted.features is None:
+        return None
+    right = fitted.reference.argmax(axis=1) == truth
+    groups = np.asarray(fitted.counted.groups)
+    return learning_curve_of(fitted.features, truth, groups, folds, right, training.config, progress)
 
 
 def cross_fit(

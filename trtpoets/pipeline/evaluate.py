@@ -115,7 +115,15 @@ def _evaluated(
     reference = scores[baseline]
     return Evaluations(
         tuple(
-            evaluation_from_scores(runner, rows, photos, labels, None if runner == baseline else reference, groups)
+            evaluation_from_scores(
+                runner,
+                rows,
+                photos,
+                labels,
+                None if runner == baseline else reference,
+                groups,
+                warn=runner == baseline,
+            )
             for runner, rows in scores.items()
         ),
         groups,

@@ -202,7 +202,7 @@ def gate_on_validation(
     (wide_id, reference), (narrow_id, narrow_scores) = scores.items()
     evaluations = (
         evaluation_from_scores(wide_id, reference, photos, wide.spec.labels, groups=groups),
-        evaluation_from_scores(narrow_id, narrow_scores, photos, wide.spec.labels, reference, groups),
+        evaluation_from_scores(narrow_id, narrow_scores, photos, wide.spec.labels, reference, groups, warn=False),
     )
     return len(photos), gate_from_evaluations(evaluations, target)
 

@@ -39,6 +39,9 @@ _MAX_VALIDATION = 1024
 _MIN_PHOTOS = 30
 """Minimum number of photos to train on, and of validation photos; with fewer the network is not distilled."""
 
+_MIN_GROUPS = 10
+"""Minimum number of independent groups of validation photos: with fewer a bootstrap proves nothing."""
+
 
 def int8_distiller(
     dataset: Dataset,
@@ -98,7 +101,10 @@ def compared(
     answers = reference.scores.argmax(axis=1)
     agrees = [outputs.scores.argmax(axis=1) == answers for outputs in (before, after)]
     kept = False
-    if change.low <= 0:
+    independent = len(np.unique(groups))
+    if independent < _MIN_GROUPS:
+        why = f"the validation photos are copies of only {independent} photos, too few to prove an improvement"
+    elif change.low <= 0:
         why = "its features are not significantly closer to those of FP32"
     elif difference_interval(agrees[0], agrees[1], groups).high < 0:
         why = "it agrees significantly less often with FP32"

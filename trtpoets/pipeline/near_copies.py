@@ -15,6 +15,7 @@ from trtpoets.judge.clustered import count_of_groups, share_interval
 from trtpoets.judge.gate import photos_in_groups
 from trtpoets.pipeline.head_training import head_from_features, indices_of_labels, rows_in
 from trtpoets.train.head import head_scores
+from trtpoets.train.joint_heads import PATIENCE
 from trtpoets.train.near_copies.families import families_of
 from trtpoets.train.near_copies.grouping import across_splits, groups_of, with_families
 
@@ -70,7 +71,8 @@ def copies_details(
                 accuracy_text(without, "Without them, the accuracy is"),
             )
     elif dataset.photos != as_read.photos:
-        head_as_read, _ = head_from_features(as_read, features, config)
+        quick = replace(config, early_stop=config.early_stop or PATIENCE)  # one number needs no complete curve
+        head_as_read, _ = head_from_features(as_read, features, quick)
         copies_known = replace(as_read, families=dataset.families)
         apart = accuracy_on(copies_known, features, head_as_read, rows_in(as_read, Split.TEST))
         details = replace(details, as_it_stands=apart)

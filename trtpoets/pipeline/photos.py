@@ -44,6 +44,9 @@ def require_photos(space: Workspace, photos: Sequence[Photo]) -> None:
         )
 
 
+_RETRAIN = "trtpoets retrain PHOTOS --name NAME"
+
+
 @contextmanager
 def verified_photos(space: Workspace, photos: Sequence[Photo]) -> Iterator[None]:
     """Check the photos on entry, and again if the body raises BadPhoto because a photo was changed or deleted.
@@ -56,6 +59,19 @@ def verified_photos(space: Workspace, photos: Sequence[Photo]) -> Iterator[None]
         yield
     except BadPhoto:
         require_photos(space, photos)
+        raise
+
+
+@contextmanager
+def hints_of_run(space: Workspace, folder: object) -> Iterator[None]:
+    """Replace the command that reads the photos again, in hints of lower layers, by that of the run."""
+    try:
+        yield
+    except BadInput as error:
+        if _RETRAIN in error.hint:
+            start, _, rest = error.hint.partition(_RETRAIN)
+            again = photos_command(space, folder)
+            error.hint = start + again + (rest if rest == " --force" else "")
         raise
 
 

@@ -24,19 +24,20 @@ from trtpoets.convert.int8.quantize_int8 import Int8Notes, chosen_ranges, int8_f
 from trtpoets.convert.int8.range_histograms import worst_layers
 from trtpoets.convert.onnx_export import ExportConfig
 from trtpoets.convert.precision import fp16_from_onnx, require_fp32
-from trtpoets.core.errors import BadInput
+from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.files import sha256_of_file, temporary_folder
 from trtpoets.core.onnx_file import check_onnx, opset_of, read_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.types import Int8Form, OnnxModel, Photo, Precision, Split, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, open_details, seal_card
+from trtpoets.device.gpu.libcuda import detect
 from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, has_dataset, writing
 from trtpoets.pipeline.card_details import CalibrationRecord, Fp16Details, Int8Details, Int8FileNotes
 from trtpoets.pipeline.int8_advice import advice, fitted_for_choices, recommendation
 from trtpoets.pipeline.int8_distill import int8_distiller
 from trtpoets.pipeline.lineage import onnx_in
-from trtpoets.pipeline.photos import photos_command, verified_photos
+from trtpoets.pipeline.photos import hints_of_run, photos_command, verified_photos
 from trtpoets.pipeline.recorded_commands import quantize_command
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def quantize(
     calibration: CalibrationConfig | None = None,
     int8: Int8Config | None = None,
     refit_head: bool = True,
-    cpu_form: bool = False,
+    cpu_form: bool | None = False,
     distill: DistillConfig | None = None,
     engines: Path | str = ENGINES,
     force: bool = False,
@@ -87,7 +88,8 @@ def quantize(
     there is no int8.cpu.onnx, whose scales would be others.
 
     int8.cpu.onnx has the ranges of int8.onnx. Layers are kept in float in it only if it misses the target of INT8
-    otherwise.
+    otherwise. With `cpu_form` None it is written on a machine without a GPU, as that is the INT8 that runs there; a
+    network that has no such form is no error then.
 
     With `distill`, weights, biases and scales of int8.onnx are trained on the calibration photos, without labels, until
     its features come close to those of FP32; the result is kept if validation photos prove an improvement. This takes
@@ -115,8 +117,10 @@ def quantize(
             )
         dataset = dataset_in(space)
         calibration = with_number(calibration, dataset.photos)
-        photos = calibration_photos(dataset.photos, calibration)
-        command = quantize_command(space, precisions, calibration, int8, refit_head, cpu_form, distill is not None)
+        with hints_of_run(space, dataset.folder):
+            photos = calibration_photos(dataset.photos, calibration)
+        for_cpus = not detect().gpus if cpu_form is None else cpu_form
+        command = quantize_command(space, precisions, calibration, int8, refit_head, for_cpus, distill is not None)
         judged = dataset.in_split(Split.VALIDATION)
         origin = _Origin(sha256_of_file(fp32.path), dataset.hash, command)
         own_scales = brings_scales(classifier_in(space))
@@ -129,10 +133,15 @@ def quantize(
                 else _int8(work, distill)
             ),
         }
-        with verified_photos(space, (*photos, *judged)):
+        with hints_of_run(space, dataset.folder), verified_photos(space, (*photos, *judged)):
             models = [makers[precision]() for precision in precisions]
-            if cpu_form and Precision.INT8 in precisions and not own_scales:
-                models.append(_int8_for_cpu(work))
+            if for_cpus and Precision.INT8 in precisions and not own_scales:
+                try:
+                    models.append(_int8_for_cpu(work))
+                except ConversionFailed as error:
+                    if cpu_form:
+                        raise
+                    _log.warning("int8.cpu.onnx is not written: %s", error.message)
             return tuple(models)
 
 

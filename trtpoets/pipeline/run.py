@@ -12,7 +12,6 @@ from trtpoets.core.errors import MissingDependency
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import Flavour
 from trtpoets.core.workspace import Workspace
-from trtpoets.device.gpu.libcuda import detect
 from trtpoets.judge.bench.benchmark import BenchConfig
 from trtpoets.pipeline.adopt import AdoptConfig, adopt
 from trtpoets.pipeline.artefacts import ENGINES, writing
@@ -42,7 +41,7 @@ The 11 inferences that a median needs are in the first half of its rounds.
 class RunConfig:
     """The options that `run` passes to the stages. With `model`, that file is adopted instead of training.
 
-    `cpu_form` writes int8.cpu.onnx; None where this machine has no GPU, as that is the INT8 that runs there.
+    `cpu_form` is that of `quantize`.
     """
 
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
@@ -87,7 +86,7 @@ def run(
         quantize(
             name,
             calibration=config.calibration,
-            cpu_form=not detect().gpus if config.cpu_form is None else config.cpu_form,
+            cpu_form=config.cpu_form,
             engines=engines,
             force=force,
             progress=progress,

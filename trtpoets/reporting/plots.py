@@ -68,6 +68,37 @@ def rates_plot(word: str, lines: Mapping[str, tuple[Sequence[float], Sequence[fl
     return svg(f"rates-{word.replace(' ', '-')}", 2.9, draw)
 
 
+def learning_curve_plot(
+    measured: Sequence[tuple[int, float, float, float]], expected: Sequence[tuple[int, float, float, float]]
+) -> str:
+    """Return a plot of accuracy by the number of photos: (photos, value, low, high), shares 0..1."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        last = measured[-1]
+        photos, values, lows, highs = zip(*measured, strict=True)
+        axes.plot(photos, [100 * value for value in values], "o-", color=ACCENT, markersize=4, label="measured")
+        axes.fill_between(photos, [100 * low for low in lows], [100 * high for high in highs], color=ACCENT, alpha=0.2)
+        if expected:
+            photos, values, lows, highs = zip((last[0], last[1], last[1], last[1]), *expected, strict=True)
+            dashed = (0, (4, 2))
+            axes.plot(photos, [100 * value for value in values], color=SECOND, linestyle=dashed, label="expected")
+            axes.fill_between(
+                photos, [100 * low for low in lows], [100 * high for high in highs], color=SECOND, alpha=0.2
+            )
+        axes.set_xscale("log", base=2)
+        ticks = [number for number, *_ in (*measured, *expected)]
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=9)
+        axes.minorticks_off()
+        axes.grid(axis="y")
+        axes.tick_params(length=0)
+        axes.set_xlabel("training photos")
+        axes.set_title("accuracy, %")
+        figure.legend(loc="outside lower left", ncols=2, fontsize=9)
+
+    return svg("learning-curve", 2.9, draw)
+
+
 def layers_plot(decibels: Sequence[float], hollow: Sequence[bool]) -> str:
     """Return a plot of the SQNR in dB of each layer, in order; `hollow` marks dots that are drawn empty."""
 

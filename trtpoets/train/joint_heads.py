@@ -20,7 +20,7 @@ from trtpoets.train.head import Head
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_PATIENCE = 500
+PATIENCE = 500
 """A head without `early_stop` ends after so many steps without an improvement: later ones are hardly ever better."""
 
 _ROWS = 4096
@@ -37,27 +37,30 @@ def heads_from_parts(
     classes: int,
     config: HeadConfig,
     progress: Progress = silent,
+    what: str = "cross-fit heads",
 ) -> tuple[Head | None, ...]:
     """Train a head for each part, on features, float32 (N, D), and labels, int (N,) from 0 to `classes` - 1.
 
     A part holds the indices of the photos that its head is trained on, and of those that choose its step. Each class
     needs a photo among the former. None stands for a head whose training diverged. The batches contain on average
-    `config.batch_size` photos of each head. The same inputs give the same heads on the same machine.
+    `config.batch_size` photos of each head. The same inputs give the same heads on the same machine. `what` is the name
+    of the progress.
     """
     trained = np.zeros((len(features), len(parts)), np.float32)
     for number, (rows, _) in enumerate(parts):
         trained[rows, number] = 1
     joint = _JointHeads(features, labels, trained, classes, config)
-    share = float(trained.sum(axis=0).mean()) / len(features)
-    batches = _batches(len(features), max(round(config.batch_size / share), 1), config.seed)
+    drawn = np.flatnonzero(trained.any(axis=1))  # photos that no head is trained on are not drawn
+    share = float(trained.sum(axis=0).mean()) / len(drawn)
+    batches = _batches(len(drawn), max(round(config.batch_size / share), 1), config.seed)
     best: list[tuple[float, int, Head | None]] = [(math.inf, 0, None)] * len(parts)
-    patience = config.early_stop or _PATIENCE
+    patience = config.early_stop or PATIENCE
     active = list(range(len(parts)))
     step = 0
     while step < config.steps and active:
         for _ in range(min(config.eval_interval, config.steps - step)):
             step += 1
-            joint.train(next(batches), step)
+            joint.train(drawn[next(batches)], step)
         for place, number in enumerate(active):
             head, rows = joint.head(place), parts[number][1]
             loss = _cross_entropy(head, features[rows], labels[rows])
@@ -67,7 +70,7 @@ def heads_from_parts(
         if len(going) < len(active):
             joint.keep(going)
             active = [active[place] for place in going]
-        progress("cross-fit heads", step if active else config.steps, config.steps)
+        progress(what, step if active else config.steps, config.steps)
     return tuple(head for _, _, head in best)
 
 

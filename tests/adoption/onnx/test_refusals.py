@@ -37,6 +37,28 @@ def suppression(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
     return [image((1, 3, SIDE, SIDE))], [scores((None, 3), dtype=np.int64)]
 
 
+def boxes_of_a_branch(net: Foreign, *kinds: str) -> tuple[Sequence[Any], Sequence[Any]]:
+    """As torchvision's detectors: an If for photos without objects, and operators on boxes inside its branches."""
+    names = ("boxes", "scores", "labels")
+    net.op("Identity", net.logits("input"), outputs=["logits"])
+    some = net.op("Greater", net.op("ReduceMax", "logits", keepdims=0), net.number(0))
+    boxes = net.op("Reshape", net.number(np.ones(8)), net.constant(np.array([1, 2, 4])))
+    value = net.op("Reshape", net.number(np.ones(2)), net.constant(np.array([1, 1, 2])))
+    kept = [onnx.helper.make_node("NonMaxSuppression", [boxes, value], ["kept"])] if kinds else []
+    kept += [onnx.helper.make_node("Cast", ["kept" if kinds else boxes], ["result"], to=1)]
+    inner = [onnx.helper.make_graph(kept, "then", [], [scores(None, "result")])]
+    empty = [onnx.helper.make_node("Cast", [boxes], ["none"], to=1)]
+    inner.append(onnx.helper.make_graph(empty, "else", [], [scores(None, "none")]))
+    net.op("If", some, outputs=["boxes"], then_branch=inner[0], else_branch=inner[1])
+    for name in names[1:]:
+        net.op("Identity", "boxes", outputs=[name])
+    return [image((1, 3, SIDE, SIDE))], [scores(None, name) for name in names]
+
+
+def suppression_in_a_branch(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    return boxes_of_a_branch(net, "NonMaxSuppression")
+
+
 def segmentation(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
     net.op("Conv", "input", net.number(np.ones((2, 3, 1, 1))), outputs=["output"])
     return [image()], [scores(("N", 2, SIDE, SIDE))]
@@ -198,6 +220,8 @@ REFUSED: list[tuple[Build, str]] = [
     (detector, "is a detector or a sequence model: its outputs are output (1, 6, 256)"),
     (named_boxes, "is a detector: its outputs are boxes (1, 4), scores (1, 3)"),
     (suppression, "is a detector: it contains NonMaxSuppression"),
+    (suppression_in_a_branch, "is a detector: it contains NonMaxSuppression, and returns boxes, scores, labels"),
+    (boxes_of_a_branch, "is a detector: it returns boxes, scores, labels"),
     (segmentation, "returns images or maps, as networks for segmentation"),
     (embedding_and_logits, "has several outputs: vector (1, 8), logits (1, 3)"),
     (two_heads, "has several outputs: colour (1, 3), shape (1, 3)"),
@@ -236,7 +260,7 @@ def test_what_is_no_classifier_is_named(tmp_path: Path, build: Build, expected: 
     assert expected in caught.value.message
     assert caught.value.hint
     assert "quantised" not in expected or "adopt the float file that it was made of" in caught.value.hint
-    assert caught.value.code.startswith(("TP92", "TP9595"))
+    assert caught.value.code.startswith(("TP92", "TP9595", "TP9600"))
 
 
 def test_the_hint_for_several_outputs_extracts_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,23 @@ def test_bias_correction_compensates_the_rounding_of_weights(
     assert max(np.abs(shift).max() for shift in left.values()) < 1e-4
 
 
+def test_one_run_gives_the_shifts_of_a_run_layer_by_layer(
+    model: OnnxModel, dozen_photos: list[Photo], batch: np.ndarray
+) -> None:
+    by_batch = []
+    for size in (None, len(batch)):  # a network with a fixed batch runs layer by layer
+        proto = onnx.load(model.path)
+        if size:
+            proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = size
+        builder = Int8GraphBuilder(proto, minmax(model, dozen_photos))
+        quantised, placement = builder.build()
+        reference = reference_from_onnx(proto, batch)
+        by_batch.append(bias_shifts(quantised, builder.build_clipped(placement), reference, batch, SegmentRunner()))
+    assert list(by_batch[0]) == list(by_batch[1])
+    for name, shift in by_batch[0].items():
+        np.testing.assert_allclose(shift, by_batch[1][name], atol=1e-5)
+
+
 def test_a_convolution_without_bias_gets_one(dozen_photos: list[Photo], batch: np.ndarray) -> None:
     proto = residual_network()
     for node in proto.graph.node:

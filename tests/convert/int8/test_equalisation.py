@@ -158,7 +158,7 @@ def test_peaks_are_taken_over_the_photos_after_those_of_the_search(photos: list[
     done: list[int] = []
     names = ["stem_relu6:0", "top_relu:0"]
     peaks = activation_statistics(
-        proto, [], photos, model.spec.preprocess, 5, done.append, peaked=names, first_peak=7
+        proto, names, photos, model.spec.preprocess, 5, done.append, peaked=names, first_peak=7
     ).peaks
     batch = next(photo_batches(photos[7:], model.spec.preprocess, len(photos)))
     session = open_session(with_outputs(proto, names).SerializeToString())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,9 @@ from trtpoets.convert.int8.forms import CPU, TENSORRT
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.other_form import ranges_for_form, tensors_of_form
+from trtpoets.convert.int8.placement import Placement
 from trtpoets.convert.int8.quantize_int8 import best_ranges
+from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.types import OnnxModel, Photo, Precision, Split
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 
@@ -82,3 +86,10 @@ def test_shared_ranges_are_as_good_as_own_ones(
     assert by_origin["shared"].features_db == pytest.approx(by_origin["own"].features_db, abs=0.5)
     assert np.isfinite(by_origin["own"].features_db)
     assert TENSORRT.prepared_from_onnx(MODEL) is MODEL
+
+
+def test_a_network_without_that_form_needs_no_more_tensors() -> None:
+    def impossible(view: GraphView, keep: object, without: object) -> Placement:
+        raise ConversionFailed("no layer", code="TP3200")
+
+    assert tensors_of_form(MODEL, replace(CPU, place=impossible)) == ()

@@ -1,5 +1,6 @@
 """INT8 quantisation compared with FP32: fidelity, segments, corrections, range search and sensitivity analysis."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.quantize_int8 import best_ranges, int8_from_onnx
 from trtpoets.core.errors import BadInput
+from trtpoets.core.network_notes import DistillNotes
 from trtpoets.core.types import OnnxModel, Photo
 
 # -- bias correction -----------------------------------------------------------------------------------------------
@@ -32,6 +34,64 @@ def test_sqnr_of_each_layer(model: OnnxModel, dozen_photos: list[Photo], batch: 
 
 
 # -- ranges --------------------------------------------------------------------------------------------------------
+
+
+class Distiller:
+    """Distils by returning another network, if `better` is set; `networks` are those that it was given."""
+
+    def __init__(self, better: object = None) -> None:
+        self.better = better
+        self.networks: list[object] = []
+
+    def __call__(self, version: object, placement: object) -> tuple[object, DistillNotes]:
+        self.networks.append(version)
+        return self.better or version, DistillNotes(self.better is not None, "because")
+
+
+def test_a_distilled_network_is_written_if_it_is_kept(
+    model: OnnxModel, dozen_photos: list[Photo], tmp_path: Path
+) -> None:
+    evaluator = Int8Evaluator(model, dozen_photos, dozen_photos, Int8Config(round_weights=False))
+    ranges = minmax(model, dozen_photos)
+    plain, without = int8_from_onnx(evaluator, ranges, tmp_path / "plain.onnx")
+    assert without.distilled is None and without.before_distillation is None
+    same = Distiller()
+    unchanged, notes = int8_from_onnx(evaluator, ranges, tmp_path / "same.onnx", distiller=same)
+    assert unchanged.path.read_bytes() == plain.path.read_bytes()
+    assert notes.distilled == DistillNotes(False, "because") and notes.before_distillation is None
+    assert len(same.networks) == 1
+    other, _ = Int8GraphBuilder(onnx.load(model.path), ranges).build()
+    changed, notes = int8_from_onnx(evaluator, ranges, tmp_path / "changed.onnx", distiller=Distiller(other))
+    assert notes.before_distillation == without.final != notes.final == evaluator.fidelity(other)
+    assert notes.frontier[-1].fidelity == notes.final
+    biases = [onnx.numpy_helper.to_array(c) for c in onnx.load(changed.path).graph.initializer if c.name == "stem.bias"]
+    expected = [onnx.numpy_helper.to_array(c) for c in other.graph.initializer if c.name == "stem.bias"]
+    np.testing.assert_array_equal(biases[0], expected[0])
+
+
+def test_the_promise_is_judged_on_the_distilled_network_first(
+    model: OnnxModel, dozen_photos: list[Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = Int8Evaluator(model, dozen_photos, dozen_photos, Int8Config(round_weights=False, target_db=99.0))
+    ranges = minmax(model, dozen_photos)
+    other, _ = Int8GraphBuilder(onnx.load(model.path), ranges).build()
+    judged: list[bool] = []
+
+    def is_promise_kept(evaluator: Int8Evaluator, version: object) -> bool:
+        judged.append(version is other)
+        return len(judged) > kept_after
+
+    monkeypatch.setattr(Int8Evaluator, "is_promise_kept", is_promise_kept)
+    kept_after, distiller = 0, Distiller(other)
+    int8_from_onnx(evaluator, ranges, tmp_path / "int8.onnx", distiller=distiller)
+    assert judged == [True] and len(distiller.networks) == 1
+    judged.clear()
+    kept_after, distiller = 1, Distiller(other)
+    _, notes = int8_from_onnx(evaluator, ranges, tmp_path / "int8.onnx", distiller=distiller)
+    if len(judged) > 1:  # a layer was found that can leave INT8
+        assert judged[:2] == [True, False]
+        assert len(distiller.networks) == 2, "the network with more layers in FP32 is distilled again"
+    assert notes.distilled is not None
 
 
 def test_the_chosen_ranges_are_not_evaluated_again(
@@ -51,6 +111,24 @@ def test_the_chosen_ranges_are_not_evaluated_again(
     _, notes = int8_from_onnx(evaluator, best, tmp_path / "int8.onnx")
     assert len(calls) == 2
     assert notes.corrected == trials[best.method.value]
+
+
+def test_only_the_best_methods_are_compared_on_all_photos(
+    model: OnnxModel, dozen_photos: list[Photo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trtpoets.convert.int8.int8_evaluator.FEW", 4)
+    methods = ranges_from_photos(model, dozen_photos, CalibrationConfig(method=Method.AUTO))
+    clipped = replace(methods[3], method=Method.FEATURES, tensors=dict.fromkeys(methods[3].tensors, (-0.1, 0.1)))
+    updates: list[tuple[str, int, int]] = []
+    evaluator = Int8Evaluator(model, dozen_photos, dozen_photos)
+    best, trials = best_ranges(evaluator, (*methods, clipped), lambda *update: updates.append(update))
+    photos = {name: trial.photos for name, trial in trials.items()}
+    assert photos["features"] == 4, "it is much worse than the others"
+    assert photos[best.method.value] == len(dozen_photos)
+    assert sum(count == len(dozen_photos) for count in photos.values()) <= 2
+    assert updates[-1] == ("methods", 7, 7) and [done for _, done, _ in updates] == sorted(
+        done for _, done, _ in updates
+    )
 
 
 # -- sensitivity analysis ------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from tests.support.small_networks import Network, saved
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.quantize_int8 import Int8Notes, int8_from_onnx
+from trtpoets.convert.int8.sensitivity import SensitivitySearch
+from trtpoets.core.progress import silent
 from trtpoets.core.types import OnnxModel, Photo
 
 
@@ -54,6 +56,18 @@ def test_the_search_finds_the_sensitive_layer_and_no_other(dozen_photos: list[Ph
     whole = Int8Config(int8_share=none.share - 1e-6, target_db=25.0)
     _, bound = int8_from_onnx(Int8Evaluator(model, dozen_photos, (), whole), ranges, tmp_path / "bound.onnx")
     assert bound.steps == (), "no layer is so small"
+
+
+def test_estimated_gains_point_to_the_layers_with_the_largest_gains(dozen_photos: list[Photo], tmp_path: Path) -> None:
+    model = sensitive_network(tmp_path)
+    evaluator = Int8Evaluator(model, dozen_photos, ())
+    builder = evaluator.builder(minmax(model, dozen_photos))
+    search = SensitivitySearch(builder, evaluator.reference, evaluator.search_photos, {})
+    layers = search._affordable({}, 0.0)
+    gains, estimates = search._gains({}, layers, silent), search._estimates({}, layers, silent)
+    assert list(estimates) == list(gains) == layers
+    assert max(estimates, key=estimates.__getitem__) == max(gains, key=gains.__getitem__) == "bad"
+    assert estimates["bad"] == pytest.approx(gains["bad"], rel=0.3)
 
 
 REACHED = Int8Config(target_db=0.0, target_agreement=0.0)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support.tiny import tiny_photos, tiny_spec
+from trtpoets.core import verified_files
 from trtpoets.core.errors import BadArtefact, MissingArtefact
+from trtpoets.core.optional import tensorflow
 from trtpoets.core.types import Classifier
+from trtpoets.core.verified_files import verifying_once
 from trtpoets.device.runners import open_runner
 
 
@@ -32,3 +37,24 @@ def test_threads_come_too_late(classifier: Classifier, caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING), open_runner(classifier, threads=1) as runner:
         runner.infer(tiny_photos(1))
     assert "its number of threads can't be changed" in caplog.text
+
+
+def test_the_stages_of_a_command_load_the_network_once(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved_model = tensorflow().saved_model
+    load, loaded = saved_model.load, []
+
+    def counted(path: str) -> Any:
+        loaded.append(path)
+        return load(path)
+
+    monkeypatch.setattr(saved_model, "load", counted)
+    monkeypatch.setattr(verified_files, "_MOMENT_NS", 0)
+    scores = []
+    with verifying_once():
+        for _ in range(2):
+            with open_runner(classifier) as runner:
+                scores.append(runner.infer(tiny_photos(2)))
+    assert len(loaded) == 1
+    assert np.array_equal(scores[0], scores[1])
+    with open_runner(classifier):
+        assert len(loaded) == 2, "another command loads it again"

@@ -145,7 +145,8 @@ def test_a_hurried_meter_saves_untimed_inferences() -> None:
             return super().infer(photos)
 
     for hurried, nanoseconds, settles in ((False, 200_000_000, True), (True, 200_000_000, False), (True, 100, True)):
-        with Counted(tiny_spec()) as runner:
+        runner = Counted(tiny_spec())
+        with runner:
             meter = Meter(runner, tiny_photos(2), 1, clock=Clock(nanoseconds), hurried=hurried)
             meter.warm_up(0.0, 0.1)
             before = runner.inferences

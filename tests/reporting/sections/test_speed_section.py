@@ -83,6 +83,26 @@ def test_invalid_and_missing_numbers_are_reported() -> None:
     assert "too few inferences were timed for that percentile" in text
 
 
+def test_a_benchmark_that_ended_early_says_why() -> None:
+    content = documents()
+    content["benchmark"] |= {"stopped": {"1": 10}, "config": {"ratio_within": 0.05, "wall_seconds": 20.0}}
+    section = speed_section(report_of(content))
+    assert section is not None
+    assert not any("time" in note for note in section.notes if note.startswith("The "))
+    content["benchmark"] |= {"timed_out": {"8": 6}}
+    section = speed_section(report_of(content))
+    assert section is not None
+    stopped, time_up = (note for note in section.notes if note.startswith("The "))
+    assert stopped == (
+        "The benchmark stopped after 10 rounds at batch 1: ratios within ±5 %; trtpoets bench insects measures all "
+        "rounds."
+    )
+    assert time_up == (
+        "The time of the benchmark, 20 s, was up after 6 rounds at batch 8, before all ratios were within ±5 %. To "
+        "measure longer, run: trtpoets bench insects --seconds 10"
+    )
+
+
 def test_percentiles_that_the_count_supports() -> None:
     row = from_json(Measurement, measurement("tensorflow", 1, 10.0), "the row")
     assert percentiles(row) == {50.0: 10.0, 90.0: 11.0}

@@ -40,6 +40,18 @@ def test_the_report_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert "2.50×" in text
 
 
+def test_the_terminal_says_why_a_benchmark_ended_early(capsys: pytest.CaptureFixture[str]) -> None:
+    content = documents()
+    content["benchmark"] |= {
+        "stopped": {"1": 10},
+        "timed_out": {"8": 6},
+        "config": {"ratio_within": 0.05, "wall_seconds": 20.0},
+    }
+    text = " ".join(printed(capsys, "report", report_of(content)).split())
+    assert "The benchmark stopped after 10 rounds at batch 1: ratios within ±5 %." in text
+    assert "was up after 6 rounds at batch 8, before all ratios were within ±5 %. To measure longer, run:" in text
+
+
 def test_markup_in_names_is_only_text(capsys: pytest.CaptureFixture[str]) -> None:
     content = documents(("[bold]a[/bold]", "[/]", "x" * 200))
     content["skipped"].append({"what": "[red]", "why": "[/red] \udcff"})

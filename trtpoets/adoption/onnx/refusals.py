@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ _REASONS = 2
 """Most reasons that an error about quantisation gives."""
 
 _CLASSIFIER = "an image classifier with one output of class scores was expected"
+_BOXES = re.compile(r"box|\bdets?\b|detection|anchors?\b", re.IGNORECASE)
 _EMBEDDING = re.compile(r"embed|feature|descriptor|landmark|keypoint|\bkps\b|heatmap", re.IGNORECASE)
 
 
@@ -94,12 +95,29 @@ def require_supported(
 
 
 def require_no_detector(path: Path, view: GraphView) -> None:
-    """Raise BadArtefact if the graph contains an operator of detectors."""
-    for node in view.nodes:
+    """Raise BadArtefact if the graph, or a branch or loop in it, contains an operator of detectors or returns boxes."""
+    outputs = [value.name for value in view.graph.output]
+    returned = f", and returns {', '.join(outputs)}" if len(outputs) > 1 else ""
+    controls = False
+    for node in _with_branches(view.graph):
+        controls = controls or node.op_type in CONTROL_FLOW
         if node.op_type in ("NonMaxSuppression", "RoiAlign", "MaxRoiPool") or "NMS" in node.op_type:
             raise BadArtefact(
-                f"{path} is a detector: it contains {operator_name(node)}", hint=_CLASSIFIER, code="TP9227"
+                f"{path} is a detector: it contains {operator_name(node)}{returned}", hint=_CLASSIFIER, code="TP9227"
             )
+    # Without control flow the graph can be run, which shows the shapes of the outputs too (`not_one_output`).
+    if controls and len(outputs) > 1 and any(map(_BOXES.search, outputs)):
+        raise BadArtefact(f"{path} is a detector: it returns {', '.join(outputs)}", hint=_CLASSIFIER, code="TP9600")
+
+
+def _with_branches(graph: Any) -> Iterator[Any]:
+    """Yield the nodes of a graph, and those of the branches and loops inside it."""
+    graphs = [graph]
+    while graphs:
+        for node in graphs.pop().node:
+            yield node
+            for entry in node.attribute:
+                graphs += [entry.g] if entry.HasField("g") else list(entry.graphs)
 
 
 def require_no_embedding(path: Path, view: GraphView, tensor: str, name: str, size: int) -> None:
@@ -130,7 +148,7 @@ def not_one_output(path: Path, view: GraphView, shapes: Mapping[str, tuple[int, 
     """Return the error for a file whose outputs are not those of a classifier, by their shapes for one photo."""
     text = ", ".join(f"{name} {_sizes(shape)}" for name, shape in shapes.items())
     first = next(iter(view.graph.input)).name
-    if any(re.search(r"box|\bdets?\b|detection|anchors?\b", name, re.IGNORECASE) for name in shapes):
+    if any(map(_BOXES.search, shapes)):
         return BadArtefact(f"{path} is a detector: its outputs are {text}", hint=_CLASSIFIER, code="TP9229")
     if any(len(shape) == 4 and min(shape[2:]) > 1 for shape in shapes.values()):
         return BadArtefact(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from trtpoets.adoption.foreign import AGAIN
 from trtpoets.core.errors import BadArtefact
 
 _CODE = ("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
@@ -39,7 +40,7 @@ def require_no_code(config: Any, path: Path, allow_code: bool) -> None:
                 f"{path} contains a {name} layer ({layer or 'without a name'}), whose Python code would be run; "
                 "it was not run",
                 hint="replace it by a Keras layer such as Rescaling and save again; or, if you trust the program that "
-                "wrote the file, add --allow-code",
+                f"wrote the file: {AGAIN} --allow-code",
                 code="TP9121",
             )
         if name in _TENSORFLOW_LAYERS and isinstance(function, str) and not _HARMLESS_FUNCTION.match(function):
@@ -47,7 +48,7 @@ def require_no_code(config: Any, path: Path, allow_code: bool) -> None:
                 raise BadArtefact(
                     f"{path} calls the function tf.{function} in the layer {layer}, which may do more than compute; "
                     "it was not run",
-                    hint="if you trust the program that wrote the file, add --allow-code",
+                    hint=f"if you trust the program that wrote the file: {AGAIN} --allow-code",
                     code="TP9122",
                 )
         elif _is_custom(name, module, registered):

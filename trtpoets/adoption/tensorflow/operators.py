@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from trtpoets.adoption.foreign import AGAIN
 from trtpoets.core.errors import BadArtefact
 
 _REACHING = re.compile(
@@ -18,7 +19,7 @@ _REACHING = re.compile(
 _SAVER = ("SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename", "Save", "Restore", "SaveSlices")
 """Operators of TensorFlow's own functions that write and read the variables of a SavedModel."""
 
-_TRUSTED = "if you trust the program that wrote it, add --allow-code"
+_TRUSTED = f"if you trust the program that wrote it: {AGAIN} --allow-code"
 
 
 def require_harmless(nodes: Iterable[Any], source: str) -> None:

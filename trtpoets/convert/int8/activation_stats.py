@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ still has a million values or more."""
 _FINE_BINS = 16 * BINS
 """Bins of a histogram whose range is a power of two: at least eight of them make one of `BINS` bins over the exact
 range, so that it hardly matters that a bin's values count as equally distributed."""
+
+_AXES_AS_INPUT = 18
+"""The opset from which on ReduceMin and ReduceMax have their axes as an input."""
 
 PhotosDone = Callable[[int], None]
 """Progress callback: called with the number of photos that are done."""
@@ -86,33 +89,35 @@ def activation_statistics(
     peaked: Sequence[str] = (),
     first_peak: int = 0,
 ) -> ActivationStatistics:
-    """Return the statistics of `tensors` in one pass over the photos; `peaks` of `peaked`, from photo `first_peak` on.
+    """Return the statistics of `tensors` in one pass over the photos.
 
-    The graph computes the extremes, the peaks and a sample of large maps, so that few values are copied out of it.
+    `peaked` are those of them whose channels' peaks are measured, from photo `first_peak` on. The graph computes the
+    extremes and a sample of large maps, so that few values are copied out of it.
     Raises BadPhoto, or ConversionFailed that names the first tensor that is not finite.
     """
     _refuse_non_finite_constants(model)
-    copy = _with_extremes(model, tensors)
-    sampled = _add_samples(copy, GraphView(model), tensors)
-    maxima = _add_peaks(copy, peaked)
+    copy = _with_extremes(model, tensors, peaked)
+    _add_samples(copy, GraphView(model), tensors)
+    numbers = {name: list(tensors).index(name) for name in peaked}
     lowest, highest = np.full(len(tensors), np.inf), np.full(len(tensors), -np.inf)
     histograms = [GrowingHistogram() for _ in tensors]
     peaks: dict[str, np.ndarray] = {}
     session = open_model(copy)
     start = 0
     for batch, (scores, *outputs) in _run_batches(session, photos, preprocess, batch_size, progress):
-        extremes, rest = outputs[: 2 * len(tensors)], outputs[2 * len(tensors) :]
-        pairs = np.array(extremes, dtype=np.float64).reshape(-1, 2)
+        extremes, samples = outputs[: 2 * len(tensors)], outputs[2 * len(tensors) :]
+        pairs = np.array([[low.min(), high.max()] for low, high in zip(extremes[::2], extremes[1::2], strict=True)])
         if not (np.isfinite(pairs).all() and np.isfinite(scores).all()):
             raise _not_finite_error(model, batch)
         if on_batch is not None:
             on_batch(batch, scores)
         lowest, highest = np.minimum(lowest, pairs[:, 0]), np.maximum(highest, pairs[:, 1])
-        for histogram, values in zip(histograms, rest[: len(sampled)], strict=True):
+        for histogram, values in zip(histograms, samples, strict=True):
             histogram.add(values)
         rows = slice(max(first_peak - start, 0), len(photos) - start)
-        for name, maps in zip(peaked, rest[len(sampled) : len(sampled) + len(maxima)], strict=True):
-            top = maps[rows].max(axis=(0, 2, 3), initial=0.0)
+        for name, number in numbers.items():
+            low, high = extremes[2 * number][rows], extremes[2 * number + 1][rows]
+            top = np.maximum(-low, high).max(axis=0, initial=0.0)
             peaks[name] = np.maximum(peaks[name], top) if name in peaks else top
         start += len(batch)
     ranges = {name: (float(low), float(high)) for name, low, high in zip(tensors, lowest, highest, strict=True)}
@@ -161,11 +166,10 @@ class GrowingHistogram:
         return np.diff(inside)
 
 
-def _add_samples(model: Any, view: GraphView, tensors: Sequence[str]) -> list[str]:
-    """Add a sample of each tensor to the outputs of a ModelProto, and return their names: small tensors as they are."""
+def _add_samples(model: Any, view: GraphView, tensors: Sequence[str]) -> None:
+    """Add a sample of each tensor to the outputs of a ModelProto, in their order: small tensors as they are."""
     from onnx import TensorProto, helper, numpy_helper
 
-    outputs = []
     for number, tensor in enumerate(tensors):
         axes, step = _sampling(view, tensor)
         name = tensor
@@ -183,8 +187,6 @@ def _add_samples(model: Any, view: GraphView, tensors: Sequence[str]) -> list[st
             name = f"Sample.{number}"
             model.graph.node.append(helper.make_node("Identity", [tensor], [name], name=name))
         model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-        outputs.append(name)
-    return outputs
 
 
 def _sampling(view: GraphView, tensor: str) -> tuple[list[int], int]:
@@ -200,20 +202,6 @@ def _sampling(view: GraphView, tensor: str) -> tuple[list[int], int]:
     smallest = min(shape[axis] or 1 for axis in axes)
     values = int(np.prod(shape[1:], dtype=np.int64))  # type: ignore[arg-type]
     return axes, min(int(np.ceil((values / _SAMPLE) ** (1 / len(axes)))), smallest)
-
-
-def _add_peaks(model: Any, tensors: Sequence[str]) -> list[str]:
-    """Add the largest magnitude of each channel of (N, C, H, W) tensors to the outputs of a ModelProto."""
-    from onnx import TensorProto, helper
-
-    peaks = []
-    for number, tensor in enumerate(tensors):
-        size, peak = f"Size.{number}", f"Peak.{number}"
-        model.graph.node.append(helper.make_node("Abs", [tensor], [size], name=size))
-        model.graph.node.append(helper.make_node("GlobalMaxPool", [size], [peak], name=peak))
-        model.graph.output.append(helper.make_tensor_value_info(peak, TensorProto.FLOAT, None))
-        peaks.append(peak)
-    return peaks
 
 
 def _run_batches(
@@ -233,17 +221,26 @@ def _run_batches(
         progress(done)
 
 
-def _with_extremes(model: Any, tensors: Sequence[str]) -> Any:
-    """Return a copy of the model with the lowest and highest value of each tensor as additional outputs."""
-    from onnx import TensorProto, helper
+def _with_extremes(model: Any, tensors: Sequence[str], by_channel: Collection[str] = ()) -> Any:
+    """Return a copy of the model with the lowest and highest value of each tensor as additional outputs.
+
+    Those of `by_channel`, (N, C, H, W), get the values of each photo and channel instead: (N, C).
+    """
+    from onnx import TensorProto, helper, numpy_helper
 
     copy = type(model)()
     copy.CopyFrom(model)
+    axes_are_inputs = GraphView(model).opset >= _AXES_AS_INPUT
+    if by_channel and axes_are_inputs:
+        copy.graph.initializer.append(numpy_helper.from_array(np.array([2, 3], np.int64), "Extremes.axes"))
     for number, tensor in enumerate(tensors):
         for operator in ("ReduceMin", "ReduceMax"):
             name = f"{operator}.{number}"
-            copy.graph.node.append(helper.make_node(operator, [tensor], [name], name=name, keepdims=0))
-            copy.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, []))
+            maps = tensor in by_channel
+            inputs = [tensor, "Extremes.axes"] if maps and axes_are_inputs else [tensor]
+            attributes = {"axes": [2, 3]} if maps and not axes_are_inputs else {}
+            copy.graph.node.append(helper.make_node(operator, inputs, [name], name=name, keepdims=0, **attributes))
+            copy.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None if maps else []))
     return copy
 
 

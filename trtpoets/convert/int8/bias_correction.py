@@ -170,7 +170,7 @@ def _mean_nodes(layer: Any, view: GraphView, tensor: str, constants: dict[str, A
     keep = int(layer.op_type in CONVOLUTIONS)
     # The axes became an input in opset 18.
     inputs = [source] if view.opset < 18 else [source, constant(f"{tensor}.axes", axes)]
-    attributes = {"axes": axes} if view.opset < 18 else {}
+    attributes: dict[str, Any] = {"axes": axes} if view.opset < 18 else {}
     nodes.append(helper.make_node("ReduceMean", inputs, [f"{tensor}.shift"], keepdims=keep, **attributes))
     return nodes
 

@@ -146,7 +146,7 @@ class Int8Evaluator:
 
     def fidelity_of_file(self, proto: Any) -> Fidelity:
         """Return how close a file of the form is to FP32."""
-        return fidelity_from_outputs(self._fp32_outputs, self._outputs_of(proto))
+        return fidelity_from_outputs(self._fp32_outputs, self._outputs_of(proto, 0, len(self._judged)))
 
     def outputs_on(self, photos: Sequence[Photo], version: Any = None) -> NetworkOutputs:
         """Return the outputs of the file of an INT8 version on photos; those of FP32 without a version."""

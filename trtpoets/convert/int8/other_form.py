@@ -19,6 +19,7 @@ from trtpoets.convert.int8.calibration import Ranges
 from trtpoets.convert.int8.calibration_checks import zero_tiny_ranges
 from trtpoets.convert.int8.equalisation import pairs_of
 from trtpoets.convert.int8.forms import Arithmetic
+from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import Photo, Preprocess
 
@@ -26,10 +27,17 @@ _BATCH = 16
 
 
 def tensors_of_form(model: Any, arithmetic: Arithmetic) -> tuple[str, ...]:
-    """Return the tensors of an FP32 ModelProto that become INT8 in a form, for `also` of `ranges_from_photos`."""
+    """Return the tensors of an FP32 ModelProto that become INT8 in a form, for `also` of `calibration_from_photos`.
+
+    They are () where no layer can become INT8 in that form.
+    """
     computed = {name for node in model.graph.node for name in node.output}
     prepared = GraphView(arithmetic.prepared_from_onnx(model))
-    return tuple(name for name in arithmetic.place(prepared, {}, ()).tensors if name in computed)
+    try:
+        placement = arithmetic.place(prepared, {}, ())
+    except ConversionFailed:
+        return ()
+    return tuple(name for name in placement.tensors if name in computed)
 
 
 def ranges_for_form(

@@ -115,7 +115,7 @@ def best_ranges(
     """
     finalists = list(candidates)
     steps = len(candidates) + _FINALISTS
-    own = None if evaluator.config.correct_bias else {}
+    own: Mapping[str, np.ndarray] | None = None if evaluator.config.correct_bias else {}
     trials: dict[str, Fidelity] = {}
     if len(candidates) > _FINALISTS:
         shifts: dict[bool, Mapping[str, np.ndarray]] = {}

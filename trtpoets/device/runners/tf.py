@@ -14,6 +14,7 @@ from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, first_
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Classifier
+from trtpoets.core.verified_files import once
 from trtpoets.device.runners.base import Synchronous, check_photos, check_scores, not_entered
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,9 @@ class TensorFlowRunner(Synchronous):
         if self._cpu:
             _hide_gpus(tf)
         try:
-            model = tf.saved_model.load(str(self._path))
+            # Stages of one command load it once. The network has no state that an inference changes.
+            what = f"SavedModel, cpu {self._cpu}"
+            model = once(what, self._path / "saved_model.pb", lambda: tf.saved_model.load(str(self._path)))
             serve = model.signatures[_SIGNATURE]
             if self._xla:
                 serve = tf.function(serve, jit_compile=True)

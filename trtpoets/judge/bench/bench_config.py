@@ -46,7 +46,8 @@ class BenchConfig:
     With `wall_seconds` above 0, the benchmark takes about that long, with the loading of its runners: these are loaded
     side by side, which makes `load_seconds` longer, and each batch size ends after its share of the time, but not
     before each runner has a median and an interval. Inferences of more than 0.1 s are then timed without an untimed one
-    before each round, and the end-to-end clock takes no more than its share of the time. 0 sets no limit.
+    before each round and without the end-to-end clock, which otherwise takes no more than its share of the time. 0 sets
+    no limit.
 
     `xla` adds TensorFlow compiled by XLA, `keras` adds Keras' `predict`, and `cpu` adds TensorFlow on the CPU on a
     machine where TensorFlow uses a GPU. `qdq_on_cpu` measures int8.onnx on a machine without a GPU, where ONNX Runtime

@@ -44,7 +44,8 @@ _SETTLE_COUNT, _SETTLE_LIMIT = 2, 0.05
 """The fewest untimed inferences before each round, as another process used the caches; and their limit in seconds."""
 
 _LONG = 0.1
-"""Seconds of an inference from which a `hurried` meter omits the untimed inferences: caches are a small part of it."""
+"""Seconds of an inference from which a `hurried` meter omits the untimed ones, as caches are a small part of it, and
+the other clocks."""
 
 _WINDOWS, _ALIKE, _SETTLE_MOST = 3, 0.03, 10
 """The clock of a GPU that was idle while other runners were measured rises for tenths of a second (345 to 1,980 MHz on
@@ -107,9 +108,9 @@ class Meter:
     `paths` are the files of the photos for the end-to-end clock, which does not run without them. They are decoded with
     `preprocess`, by default that of the runner. `joules` returns the energy until now. `watch` is needed for a runner
     on the GPU: its rounds begin when the GPU has been busy for `settle_seconds` and its latency is steady. A `hurried`
-    meter omits the untimed inferences before a round where one is long, and gives the other clocks no more than their
-    share of the time. `answers` are the label indices of the timed rounds, -1 for a photo that was not used yet;
-    `fault` describes the first invalid output.
+    meter omits the untimed inferences before a round and the other clocks where an inference is long, and else gives
+    the other clocks no more than their share of the time. `answers` are the label indices of the timed rounds, -1 for a
+    photo that was not used yet; `fault` describes the first invalid output.
     """
 
     def __init__(
@@ -281,8 +282,10 @@ class Meter:
     def _while_due(self, clock: str) -> Iterator[None]:
         """Iterate until another clock has had its share of the time; once per round until it has a median.
 
-        A `hurried` meter does not wait for the median.
+        A `hurried` meter does not wait for the median; where an inference is long, the share is too short for one.
         """
+        if self._long:
+            return
         due = not self._hurried and self._other_counts[clock] < least_count(50)
         while due or self._other_seconds[clock] < _SIDE_SHARE * self._timed:
             due = False

@@ -1,0 +1,85 @@
+"""Hints of errors of `adopt` are complete commands, with what the user gave."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.adoption.onnx.networks import Foreign, image, saved, scores
+from tests.support.foreign_onnx import colour_classifier, colour_folders
+from tests.support.photos import photo_folder
+from tests.test_hints import commands_in, parsed
+from trtpoets.adoption.contract_options import contract_options
+from trtpoets.adoption.foreign import AGAIN
+from trtpoets.core.console import error_text
+from trtpoets.core.errors import TrtPoetsError
+from trtpoets.core.workspace import Workspace
+from trtpoets.pipeline.adopt import AdoptConfig, adopt
+from trtpoets.pipeline.adopt_hints import completed_hint
+
+
+def again(caught: pytest.ExceptionInfo[TrtPoetsError]) -> dict[str, object]:
+    """The arguments of the command in the hint, of which there is one."""
+    (words,) = commands_in(caught.value.hint)
+    assert words[0] == "adopt"
+    return parsed(words)
+
+
+def test_the_candidates_are_a_list_and_the_command_keeps_the_photos(tmp_path: Path) -> None:
+    model = colour_classifier(tmp_path / "the net.onnx")
+    (tmp_path / "photos").mkdir()
+    photos = colour_folders(tmp_path / "photos", 3)
+    with pytest.raises(TrtPoetsError) as caught:
+        adopt(model, "a b", photos=photos, engines=tmp_path / "runs", force=True)
+    arguments = again(caught)
+    assert (arguments["model"], arguments["name"], arguments["photos"]) == (model, "a b", photos)
+    assert arguments["engines"] == tmp_path / "runs" and arguments["force"]
+    first, *lines = error_text(caught.value).splitlines()
+    assert first.endswith("[TP9430]") and lines[0] == "  Candidates, each with its options:"
+    assert f"  --preprocess {arguments['preprocess']}" in lines[1] and lines[-1].startswith("  try: ")
+    assert all(len(line) <= 80 for line in lines[:-1]) and len(lines) >= 7
+
+
+def test_a_size_that_is_not_known(tmp_path: Path) -> None:
+    net = Foreign()
+    net.op("Identity", net.logits("input"), outputs=["output"])
+    shape = ("N", 3, "H", "W")
+    path = saved(net.model([image(shape=shape)], [scores()]), tmp_path / "net.onnx")
+    config = AdoptConfig(contract=contract_options(mean="0.5", std="0.25", resize="crop"))
+    with pytest.raises(TrtPoetsError, match="accepts photos of any size") as caught:
+        adopt(path, "x", config=config, engines=tmp_path)
+    arguments = again(caught)
+    assert (caught.value.code, arguments["size"], arguments["resize"]) == ("TP8051", 224, "crop")
+    assert float(str(arguments["mean"])) == 2 and arguments["model"] == path  # in units of the std
+    with pytest.raises(TrtPoetsError, match="takes photos of"):
+        adopt(colour_classifier(tmp_path / "fixed.onnx"), "x", config=replace(config, size=99), engines=tmp_path)
+
+
+def test_labels_of_other_classes_and_a_name_in_use(tmp_path: Path) -> None:
+    model = colour_classifier(tmp_path / "net.onnx")
+    stated = AdoptConfig(contract=contract_options(preprocess="0-1", resize="stretch"))
+    others = photo_folder(tmp_path / "others", {"tin": 3, "can": 3})
+    with pytest.raises(TrtPoetsError, match="no folder of photos") as caught:
+        adopt(model, "x", photos=others, config=stated, engines=tmp_path)
+    assert again(caught)["photos"] == others and again(caught)["preprocess"] == "0-1"
+    labels = tmp_path / "two.txt"
+    labels.write_text("one\ntwo\n")
+    with pytest.raises(TrtPoetsError, match="2 labels") as caught:
+        adopt(model, "x", config=replace(stated, labels=labels), engines=tmp_path)
+    assert caught.value.hint.count("--labels") == 1
+    adopt(model, "x", config=stated, engines=tmp_path)
+    with pytest.raises(TrtPoetsError, match="was adopted from") as caught:
+        adopt(colour_classifier(tmp_path / "b" / "net.onnx", batch="N"), "x", config=stated, engines=tmp_path)
+    assert again(caught)["force"] and again(caught)["preprocess"] == "0-1"
+
+
+def test_a_path_with_an_apostrophe() -> None:
+    model = Path("/it's; here/net.h5")
+    config = AdoptConfig(size=96, allow_code=False)
+    hint = completed_hint(
+        f"trust it: {AGAIN} --allow-code", Workspace(Path("e"), "x"), model, None, config, force=False
+    )
+    assert hint.endswith(" --allow-code") and str(model) in shlex.split(hint)

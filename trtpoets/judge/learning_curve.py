@@ -1,0 +1,158 @@
+"""Learning curve: the accuracy that more training photos would bring, extrapolated from heads trained on fewer.
+
+The error of a classifier falls with the number n of its training photos about as a + b * n^-c (Hestness et al., 2017,
+"Deep learning scaling is predictable, empirically"; Viering and Loog, 2022, "The shape of learning curves: a review",
+who compare such models). The error is measured for several n, with the same cross-fitting as in `judge.cross_fit`;
+a and b, at least 0, are fitted by least squares for several exponents c. Nothing in a handful of points decides between
+the exponents, so that the prediction is the mean over all of them, and its interval covers them.
+
+The interval of a gain has three sources: the photos that the answers were counted on (a bootstrap over independent
+groups), the exponent (drawn anew in each repetition), and the photos that happened to be in the smaller training sets
+(the deviations of the points from the fitted curve). `benchmarks/learning_curve.py` measures how often it holds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Sequence
+
+import numpy as np
+
+from trtpoets.core.errors import BadInput
+from trtpoets.core.serialization import OPTIONAL
+from trtpoets.judge.clustered import share_interval
+
+SHARES = (0.125, 0.25, 0.5, 1.0)
+"""The shares of the training photos that heads are trained on."""
+
+_EXPONENTS = np.array([0.15, 0.25, 0.35, 0.5, 0.7, 1.0])
+
+_REPETITIONS = 1000
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The cross-fitted accuracy, 0..1, of heads trained on `photos` photos on average, with its 95 % interval."""
+
+    photos: int
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ExpectedGain:
+    """The change of accuracy, as a share, expected from `factor` times as many photos, with its 95 % interval.
+
+    `photos` is the number of all photos that would then be needed.
+    """
+
+    factor: float
+    photos: int
+    gain: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """The points of a learning curve by ascending number of photos, and what more photos are expected to bring.
+
+    `groups` is the number of independent groups that the answers were counted on. `skipped` is the reason why there is
+    no curve; there are then no points.
+    """
+
+    points: tuple[CurvePoint, ...] = ()
+    gains: tuple[ExpectedGain, ...] = ()
+    groups: int = 0
+    skipped: str | None = field(default=None, metadata=OPTIONAL)
+
+
+def learning_curve_from_answers(
+    right: np.ndarray,
+    trained_on: Sequence[float],
+    photos: int,
+    groups: Sequence[int] | np.ndarray,
+    factors: Sequence[float] = (2.0, 4.0),
+    seed: int = 0,
+) -> LearningCurve:
+    """Return the curve of right answers, bool (P, N), for P numbers of training photos and the same N photos.
+
+    `trained_on` are these P numbers, ascending: how many photos the heads were trained on, on average. `photos` is the
+    number of photos of the run, which `factors` multiply. `groups`, int (N,), are the independent groups. Raises
+    BadInput where the arguments do not match, or there are fewer than three points.
+    """
+    answers = np.asarray(right, bool)
+    sizes = np.asarray(trained_on, np.float64)
+    group_of = np.asarray(groups)
+    if answers.ndim != 2 or answers.shape != (len(sizes), len(group_of)):
+        raise BadInput(
+            f"answers of shape {answers.shape} do not match {len(sizes)} sizes and {len(group_of)} photos",
+            hint="give one row for each size and one group for each photo",
+            code="TP5190",
+        )
+    if len(sizes) < 3 or not len(group_of) or sizes[0] <= 0 or (np.diff(sizes) <= 0).any():
+        raise BadInput(
+            f"a learning curve needs photos and at least three ascending sizes, not {[float(size) for size in sizes]}",
+            hint="measure the accuracy with at least three numbers of training photos",
+            code="TP5191",
+        )
+    points = tuple(
+        CurvePoint(round(float(size)), float(row.mean()), *share_interval(row, group_of))
+        for size, row in zip(sizes, answers)
+    )
+    random = np.random.default_rng(seed)
+    repeated = _repeated_errors(answers, group_of, random)
+    measured = 1 - answers.mean(axis=1)
+    scatter = math.sqrt(2) * _scatter(sizes, measured)  # of the last point, and of the one that is predicted
+    gains = []
+    for factor in factors:
+        expected = float(_gains(sizes, measured[None], factor).mean())
+        drawn = _gains(sizes, repeated, factor)
+        drawn = drawn[np.arange(len(drawn)), random.integers(len(_EXPONENTS), size=len(drawn))]
+        drawn = drawn + scatter * random.standard_normal(len(drawn))
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        gains.append(ExpectedGain(factor, round(factor * photos), expected, float(low), float(high)))
+    return LearningCurve(points, tuple(gains), len(np.unique(group_of)))
+
+
+def _repeated_errors(answers: np.ndarray, groups: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return the errors at each point for resampled groups (the cluster bootstrap): float64 (repetitions, P)."""
+    _, place = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(place).astype(np.float64)
+    wrong = np.stack([np.bincount(place, weights=~row) for row in answers], axis=1)  # (groups, P)
+    drawn = random.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=_REPETITIONS)
+    return np.asarray((drawn @ wrong) / (drawn @ sizes)[:, None])
+
+
+def _fits(sizes: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return b, relative to the largest size, and the fitted errors at the sizes, of error = a + b * n^-c.
+
+    `errors` are float64 (R, P). The results are (R, C) and (R, C, P), for C exponents.
+    """
+    slopes, fitted = [], []
+    for exponent in _EXPONENTS:
+        x = (sizes / sizes[-1]) ** -exponent
+        spread = x - x.mean()
+        b = (errors * spread).sum(axis=1) / (spread**2).sum()
+        a = errors.mean(axis=1) - b * x.mean()
+        b = np.where(a < 0, (errors * x).sum(axis=1) / (x * x).sum(), b)
+        a = np.where(a < 0, 0.0, a)
+        a, b = np.where(b < 0, errors.mean(axis=1), a), np.where(b < 0, 0.0, b)
+        slopes.append(b)
+        fitted.append(a[:, None] + b[:, None] * x)
+    return np.stack(slopes, axis=1), np.stack(fitted, axis=1)
+
+
+def _gains(sizes: np.ndarray, errors: np.ndarray, factor: float) -> np.ndarray:
+    """Return the fall of the fitted error from the largest size to `factor` times it: float64 (R, C)."""
+    slopes, _ = _fits(sizes, errors)
+    return slopes * (1 - factor**-_EXPONENTS)
+
+
+def _scatter(sizes: np.ndarray, errors: np.ndarray) -> float:
+    """Return the standard deviation of the measured errors, (P,), around the fitted curve that is closest to them."""
+    _, fitted = _fits(sizes, errors[None])
+    squares = ((fitted[0] - errors) ** 2).sum(axis=1)
+    return float(np.sqrt(squares.min() / max(len(sizes) - 2, 1)))
