@@ -35,7 +35,7 @@ settings.load_profile("trtpoets")  # a busy machine is no fault of a test
 ROOT = Path(__file__).parent.parent
 SMALL = "mobilenet_0.25_128"
 _FIRST = (
-    *("pipeline/test_run.py", "pipeline/test_lineage.py", "pipeline/test_quantize_bad_input.py", "train/"),
+    *("pipeline/test_run.py", "pipeline/test_lineage.py", "pipeline/test_quantize.py", "train/"),
     *(
         "pipeline/test_bench_train.py",
         "pipeline/test_tensorboard.py",

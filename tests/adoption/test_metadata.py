@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from tests.support.foreign import foreign_model
 from trtpoets.adoption.contract import IMAGENET, RAW, SIGNED, UNIT, Geometry, Pixels
 from trtpoets.adoption.facts import Fact, raw_feed
-from trtpoets.adoption.foreign import FixedPixels
 from trtpoets.adoption.known import known_facts, size_from_facts
 from trtpoets.adoption.metadata import metadata_facts
-from trtpoets.core.original import Channels, Evidence, Format, Source
+from trtpoets.core.original import Channels, Format, Source
 from trtpoets.core.types import Resize
 
 
@@ -226,16 +225,6 @@ def test_azure_properties_state_no_pixels(tmp_path: Path) -> None:
     assert geometry == Geometry(Resize.CROP)
     assert not facts[0].certain
     assert size_from_facts(facts) == (300, 300)
-
-
-def test_graph_and_sibling_do_not_know_the_channels() -> None:
-    fixed = FixedPixels(RAW, Evidence("pixels", Source.SIBLING, "its int8 file has the input scale 1"))
-    (fact,) = known_facts(foreign_model(), fixed)
-    assert fact.pixels == RAW
-    assert not fact.channels_known
-    caffe = Pixels((1, 1, 1), (-1.0, -2.0, -3.0), Channels.BGR)
-    (fact,) = known_facts(foreign_model(), FixedPixels(caffe, fixed.evidence))
-    assert fact.channels_known
 
 
 _HOSTILE = [

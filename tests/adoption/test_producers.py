@@ -12,7 +12,7 @@ from tests.support.foreign import bgr, foreign_model
 from trtpoets.adoption.contract import CAFFE, CIFAR10, IMAGENET, RAW, SIGNED, UNIT, Geometry, Pixels
 from trtpoets.adoption.decide import decide
 from trtpoets.adoption.facts import nearly_same, raw_feed
-from trtpoets.adoption.producer_table import AZURE_MEANS, PRODUCERS, Producer
+from trtpoets.adoption.producer_table import AZURE_MEANS, Producer
 from trtpoets.adoption.producers import producer_facts, producer_name, producers_of
 from trtpoets.core.errors import BadInput
 from trtpoets.core.original import Format
@@ -141,13 +141,6 @@ def test_pytorch_leaves_the_preprocessing_open() -> None:
         assert {fact.pixels for fact in facts} == kinds
         assert not any(fact.certain for fact in facts)
         assert producer_name(foreign) == "pytorch 2.3"
-
-
-def test_rows_are_complete() -> None:
-    for row in PRODUCERS:
-        assert row.clue
-        assert "/" in row.source or row.source.startswith("documentation")
-        assert len(row.pixels) <= 1 or not row.certain
 
 
 def test_raw_is_unchanged_for_integers() -> None:

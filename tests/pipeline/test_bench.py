@@ -20,14 +20,11 @@ from trtpoets.core.types import Classifier, Int8Form, OnnxModel, Photo, Precisio
 from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.device.gpu.libcuda import Detected, Gpu
 from trtpoets.device.runners import Runnable, Way
-from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
 from trtpoets.judge.bench.benchmark import Benchmark, benchmark_from_artefacts
 from trtpoets.judge.bench.measured_runner import BatchRounds, MeasuredRunner
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.gate import GateConfig
 from trtpoets.pipeline.bench import _runnable, _ways
-from trtpoets.pipeline.result_status import benchmark_key
-from trtpoets.pipeline.stage_options import bench_config
 
 
 class Measured:
@@ -140,18 +137,6 @@ def test_ways_to_run_each_artefact(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert more[0] == (Way.PLAIN, Way.CPU, Way.XLA, Way.KERAS)
 
 
-def test_options_become_a_configuration() -> None:
-    assert bench_config(None, 2.0, 0) == BenchConfig()
-    assert bench_config(None, 60.0, 0).max_seconds == 120.0
-    bounded = bench_config(None, 2.0, 0, max_p99=5.0)
-    assert (bounded.min_count, bounded.aim_count, bounded.max_seconds) == (662, 1986, 120.0)
-    assert bench_config(None, 2.0, 0, loadgen=True).scenario == "single-stream"
-    server = bench_config([4], 2.0, 1, scenario=Scenario.SERVER, target_qps=100.0, max_p99=20.0)
-    assert (server.batches, server.target_qps, server.max_p99_ms, server.threads) == ((4,), 100.0, 20.0, 1)
-    with pytest.raises(BadInput, match="--target-qps 100 applies to the server scenario only"):
-        bench_config(None, 2.0, 0, target_qps=100.0)
-
-
 @pytest.mark.parametrize("with_cpu_form", [False, True])
 def test_the_file_for_tensorrt_is_not_measured_without_a_gpu(
     tmp_path: Path, with_cpu_form: bool, monkeypatch: pytest.MonkeyPatch
@@ -175,8 +160,3 @@ def test_the_file_for_tensorrt_is_not_measured_without_a_gpu(
     gpu = Gpu("NVIDIA L4", (8, 9), 24 << 30)
     monkeypatch.setattr("trtpoets.pipeline.bench.detect", lambda: Detected((gpu,)))
     assert _runnable(space, artefacts, QUICK) == (list(artefacts), [])
-
-
-def test_the_key_of_a_benchmark_has_the_option_only_where_it_is_set() -> None:
-    with_pairs = replace(QUICK, qdq_on_cpu=True)
-    assert benchmark_key(["a"], [], QUICK) != benchmark_key(["a"], [], with_pairs)

@@ -1,0 +1,80 @@
+"""Command-line options become the configurations of the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trtpoets.convert.int8.calibration import CalibrationConfig
+from trtpoets.core.errors import BadInput
+from trtpoets.core.training import HeadConfig
+from trtpoets.core.types import Resize
+from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
+from trtpoets.pipeline.retrain import RetrainConfig
+from trtpoets.pipeline.stage_options import (
+    bench_config,
+    calibration_config,
+    distill_config,
+    gate_config,
+    int8_config,
+    require_unused,
+    retrain_config,
+    run_config,
+)
+
+
+def test_options_become_a_configuration() -> None:
+    assert bench_config(None, 2.0, 0) == BenchConfig()
+    assert bench_config(None, 60.0, 0).max_seconds == 120.0
+    bounded = bench_config(None, 2.0, 0, max_p99=5.0)
+    assert (bounded.min_count, bounded.aim_count, bounded.max_seconds) == (662, 1986, 120.0)
+    assert bench_config(None, 2.0, 0, loadgen=True).scenario == "single-stream"
+    server = bench_config([4], 2.0, 1, scenario=Scenario.SERVER, target_qps=100.0, max_p99=20.0)
+    assert (server.batches, server.target_qps, server.max_p99_ms, server.threads) == ((4,), 100.0, 20.0, 1)
+    with pytest.raises(BadInput, match="--target-qps 100 applies to the server scenario only"):
+        bench_config(None, 2.0, 0, target_qps=100.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (lambda: calibration_config(8, "guess", 0), "TP8036"),
+        (lambda: retrain_config("mobilenet_v2", None, Resize.STRETCH, "tpu"), "TP8036"),
+        (lambda: retrain_config("mobilenet_v2", None, Resize.STRETCH, "auto", optimizer="luck"), "TP8036"),
+        (lambda: require_unused("--dry-run", {"--strict": False, "--out": "x"}), "TP8037"),
+    ],
+)
+def test_invalid_values_name_the_option(call: Callable[[], object], code: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        call()
+    assert caught.value.code == code
+
+
+def test_options_that_are_not_set_keep_their_defaults() -> None:
+    config = retrain_config("mobilenet_v2", None, Resize.STRETCH, "auto", steps=None, seed=3)
+    assert config.head == HeadConfig(seed=3)
+    assert calibration_config(None, None, 0) == CalibrationConfig(seed=0)
+    assert int8_config(None, 2).max_float_layers == 2
+    assert distill_config(False, 1) is None
+    distill = distill_config(True, 1)
+    assert distill is not None and distill.seed == 1
+    require_unused("--dry-run", {"--strict": False, "--out": ""})
+
+
+def test_a_gate_needs_a_limit() -> None:
+    assert gate_config(None, None, None) is None
+    gate = gate_config(1.0, None, ["fp16"])
+    assert gate is not None and gate.runners == ("fp16",)
+    with pytest.raises(BadInput):
+        gate_config(None, None, ["fp16"])
+
+
+def test_options_of_training_have_no_effect_on_a_file_that_is_adopted() -> None:
+    plain = RetrainConfig()
+    assert run_config(plain, None, (), 0, Path("net.onnx")).model == Path("net.onnx")
+    with pytest.raises(BadInput) as caught:
+        run_config(replace(plain, backbone="other"), None, (), 0, Path("net.onnx"))
+    assert caught.value.code == "TP8047"
