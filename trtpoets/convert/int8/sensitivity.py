@@ -31,6 +31,9 @@ _AT_ONCE = 2
 _FEW_PHOTOS = 4
 """So many photos are enough for an estimate, which only tells the layers that may gain something from the others."""
 
+_MARGIN = 4
+"""A layer is left out if its expected gain is less than the least gain by this factor."""
+
 _MEASURED_AT_ONCE = 4
 """The gains of this many layers, of those with the highest expected worth, are measured on all photos at once."""
 
@@ -160,7 +163,7 @@ class SensitivitySearch:
         """
         unknown = [name for name in candidates if name not in self._expected]
         self._expected.update(self._estimates(keep, unknown, progress) if unknown else {})
-        likely = [name for name in candidates if self._expected[name] >= least_gain_db / 2]
+        likely = [name for name in candidates if self._expected[name] >= least_gain_db / _MARGIN]
         likely.sort(key=lambda name: worth(name, self._expected[name]), reverse=True)
         for start in range(0, len(likely), _MEASURED_AT_ONCE):
             gains = self._gains(keep, likely[start : start + _MEASURED_AT_ONCE], progress)
