@@ -131,6 +131,22 @@ def test_without_certainty_nothing_is_written_and_the_candidates_are_listed(mode
     assert not (tmp_path / "unknown" / "classifier").exists()
 
 
+def test_what_was_stated_before_is_kept_where_nothing_is_certain(tmp_path: Path) -> None:
+    """`run --model` has no options for pixel values: it continues from `adopt --preprocess`."""
+    model, engines = colour_classifier(tmp_path / "net.onnx"), tmp_path / "engines"
+    (tmp_path / "photos").mkdir()
+    photos = colour_folders(tmp_path / "photos", 3)
+    with pytest.raises(BadInput, match="do not distinguish"):
+        adopt(model, "x", photos=photos, engines=engines)
+    stated = adopt(model, "x", photos=photos, config=STATED, engines=engines)
+    assert adopt(model, "x", photos=photos, engines=engines).spec == stated.spec
+    with pytest.raises(BadInput, match="do not distinguish"):
+        adopt(model, "x", photos=photos, engines=engines, force=True)
+    (photos / "ant" / "0000.png").unlink()
+    with pytest.raises(BadInput, match="do not distinguish"):
+        adopt(model, "x", photos=photos, engines=engines)
+
+
 def test_float16_may_round(tmp_path: Path) -> None:
     """A file whose scores are float16 differs from fp32.onnx by its rounding."""
     net = Foreign(13, np.float16)

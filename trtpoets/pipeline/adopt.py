@@ -29,9 +29,9 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import FULL_WHITE, Classifier, ModelSpec, Photo, Precision, Split, hash_of
-from trtpoets.core.workspace import Workspace, card_of, open_details
+from trtpoets.core.workspace import Workspace, card_of, open_details, read_card
 from trtpoets.pipeline.adopt_hints import completed_hints
-from trtpoets.pipeline.artefacts import ENGINES, classifier_identity, classifier_in, writing
+from trtpoets.pipeline.artefacts import ENGINES, classifier_identity, classifier_in, dataset_in, has_dataset, writing
 from trtpoets.pipeline.card_details import ClassifierDetails, ExportDetails
 from trtpoets.pipeline.export import Compared, compared_export, parity_photos, seal_export
 from trtpoets.pipeline.publish import publish, seal_dataset
@@ -127,7 +127,15 @@ def adopt(
             return replace(known, unmatched=unmatched)
         _require_free(space, foreign.sha256, force)
         tried = _photos_to_try(dataset, labels)
-        search = find_contract(loaded, facts, size, tried, labels, config.contract, progress)
+        try:
+            search = find_contract(loaded, facts, size, tried, labels, config.contract, progress)
+        except BadInput as error:
+            can_be_kept = error.code == "TP9430" and not force and config == AdoptConfig()
+            stated = _stated_before(space, foreign.sha256, dataset) if can_be_kept else None
+            if stated is None:
+                raise
+            _log.warning("the preprocessing is not certain: the one that was stated for this run before is kept")
+            return replace(stated, unmatched=unmatched)
         decision = search.decision
         _require_labels_confirmed(about_labels, search.trial, decision)
         for warning in decision.warnings:
@@ -256,6 +264,21 @@ def _known(space: Workspace, key: str) -> Adoption | None:
         return None
     spec = load_classifier(space.classifier).spec
     return Adoption(spec, Compared(exported.parity, exported.rounded), details.trial)
+
+
+def _stated_before(space: Workspace, sha256: str, dataset: Dataset | None) -> Adoption | None:
+    """Return the adoption of the same file and photos whose pixel values the user stated, None if there is none.
+
+    `run --model` has no options for them: with this, it continues from an `adopt` that has them.
+    """
+    card = card_of(space.classifier)
+    if dataset is None or not card.is_file() or not has_dataset(space) or dataset_in(space).hash != dataset.hash:
+        return None
+    original = classifier_in(space).spec.original
+    if original is None or original.sha256 != sha256:
+        return None
+    stated = any((fact.about, fact.source) == ("pixels", Source.OPTION) for fact in original.evidence)
+    return _known(space, read_card(card).key) if stated else None
 
 
 def _spec(
