@@ -74,11 +74,12 @@ def _expected_row(curve: LearningCurve, gain: ExpectedGain) -> Row:
 def _picture(curve: LearningCurve) -> Picture:
     measured = [(point.photos, point.accuracy, point.low, point.high) for point in curve.points]
     last = curve.points[-1]
+
+    def reached(change: float) -> float:
+        return min(last.accuracy + change, 1.0)
+
     expected = [
-        (
-            round(gain.factor * last.photos),
-            *(min(last.accuracy + change, 1.0) for change in (gain.gain, gain.low, gain.high)),
-        )
+        (round(gain.factor * last.photos), reached(gain.gain), reached(gain.low), reached(gain.high))
         for gain in curve.gains
     ]
     ends = ", ".join(f"{photos:,} photos {percent(value)}" for photos, value, *_ in (*measured, *expected))
