@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
 from trtpoets.convert.int8.distill.layouts import NetworkValue, aligned, transposed
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 MAPS = np.arange(120.0).reshape(2, 3, 4, 5)
 LAST = NetworkValue(MAPS.transpose(0, 2, 3, 1), channels_last=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,8 @@ from trtpoets.convert.int8.fidelity import features_of
 from trtpoets.convert.int8.placement import placement_from_onnx
 from trtpoets.core.optional import tensorflow
 
-pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+    pytest.skip("needs TensorFlow", allow_module_level=True)
 
 
 def parameters_of(model: object) -> tuple[object, DifferentiableNetwork, TrainedParameters]:
