@@ -141,12 +141,12 @@ def _of_preprocessor_config(foreign: ForeignModel) -> list[Fact]:
     return facts
 
 
-def _huggingface_kind(config: dict[str, Any]) -> str:
+def _huggingface_kind(config: dict[str, object]) -> str:
     """Return the class that wrote the settings. Its name decides what keys mean, and what absent ones mean."""
     return str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
 
 
-def _huggingface_pixels(config: dict[str, Any]) -> Pixels | None:
+def _huggingface_pixels(config: dict[str, object]) -> Pixels | None:
     kind = _huggingface_kind(config)
     flipped = config.get("do_flip_channel_order", "MobileViT" in kind) is True
     channels = Channels.BGR if flipped else Channels.RGB
@@ -172,7 +172,7 @@ def _huggingface_pixels(config: dict[str, Any]) -> Pixels | None:
     return normalised(shifted, list(stds), factor, channels)
 
 
-def _huggingface_geometry(config: dict[str, Any]) -> Geometry | None:
+def _huggingface_geometry(config: dict[str, object]) -> Geometry | None:
     """Return how photos are resized; None if it is not stated, or not as any Geometry does."""
     if config.get("do_resize", True) is not True:
         return None
@@ -186,7 +186,7 @@ def _huggingface_geometry(config: dict[str, Any]) -> Geometry | None:
     return Geometry(Resize.STRETCH) if shorter is None and size_of(size) is not None else None
 
 
-def _huggingface_crop(config: dict[str, Any]) -> Geometry | None:
+def _huggingface_crop(config: dict[str, object]) -> Geometry | None:
     kind, size, kept = _huggingface_kind(config), config.get("size"), size_of(config.get("crop_size"))
     shorter = _shorter_side(config) or number_of(size)
     if "Levit" in kind:  # the shorter side is resized to 256/224 of `size`
@@ -201,19 +201,19 @@ def _huggingface_crop(config: dict[str, Any]) -> Geometry | None:
     return crop_of(min(kept), shorter) if kept else None
 
 
-def _shorter_side(config: dict[str, Any]) -> float | None:
+def _shorter_side(config: dict[str, object]) -> float | None:
     size = config.get("size")
     return number_of(size.get("shortest_edge")) if isinstance(size, dict) else None
 
 
-def _huggingface_size(config: dict[str, Any]) -> tuple[int, int] | None:
+def _huggingface_size(config: dict[str, object]) -> tuple[int, int] | None:
     if config.get("do_center_crop") is True and "Perceiver" not in _huggingface_kind(config):
         return size_of(config.get("crop_size"))
     shorter = _shorter_side(config)  # with crop_pct: the side after the crop
     return size_of(shorter if shorter is not None and number_of(config.get("crop_pct")) else config.get("size"))
 
 
-def _stretched_before_crop(config: dict[str, Any]) -> tuple[int, int] | None:
+def _stretched_before_crop(config: dict[str, object]) -> tuple[int, int] | None:
     """Return the size to which whole photos are stretched before a centre crop, None if they keep their shape."""
     size = config.get("size")
     if isinstance(size, dict):
@@ -222,7 +222,7 @@ def _stretched_before_crop(config: dict[str, Any]) -> tuple[int, int] | None:
     return size_of(size) if is_square else None
 
 
-def _of_stretch_before_crop(config: dict[str, Any], source: str) -> list[Fact]:
+def _of_stretch_before_crop(config: dict[str, object], source: str) -> list[Fact]:
     """DeiT's photos are stretched, then cropped. No Geometry does that; for square photos a crop is the same."""
     kept, stretched = size_of(config.get("crop_size")), _stretched_before_crop(config)
     if config.get("do_resize", True) is not True or config.get("do_center_crop") is not True:

@@ -87,7 +87,7 @@ def _operators(text: str) -> dict[str, dict[str, Any]]:
     return operators
 
 
-def _geometry(resize: dict[str, Any], crop: dict[str, Any] | None) -> Geometry | None:
+def _geometry(resize: dict[str, object], crop: dict[str, object] | None) -> Geometry | None:
     shorter = number_of(resize.get("resize_short"))
     if shorter is not None and crop is not None:
         kept = _size(crop.get("size"))

@@ -73,12 +73,12 @@ class Child:
         """The id of the process."""
         return self._process.pid
 
-    def ask(self, request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+    def ask(self, request: Mapping[str, object], timeout: float) -> dict[str, Any]:
         """Send a request and return its reply. Raises ChildFailed if it fails, times out, or the process ends."""
         self.begin(request)
         return self.answer(timeout)
 
-    def begin(self, request: Mapping[str, Any]) -> None:
+    def begin(self, request: Mapping[str, object]) -> None:
         """Send a request, whose reply `answer` returns."""
         self.send(request)
         self._owed += 1
@@ -100,7 +100,7 @@ class Child:
             raise ChildFailed(reply["failure"], alive=True)
         return reply
 
-    def send(self, request: Mapping[str, Any]) -> None:
+    def send(self, request: Mapping[str, object]) -> None:
         """Send a request without waiting for a reply."""
         line = json.dumps(request).encode() + b"\n"
         # A long request fills the pipe, and a child that hangs never empties it.

@@ -32,7 +32,7 @@ def _whole(*numbers: int) -> np.ndarray:
 def _moved(random: np.random.Generator, kind: str) -> Case:
     data = random.normal(size=(2, 4, 3, 5))
     axis = int(random.integers(-3, 4)) or 1
-    attributes: dict[str, dict[str, Any]] = {
+    by_kind: dict[str, dict[str, Any]] = {
         "Transpose": {"perm": [0, *(int(number) for number in random.permutation([1, 2, 3]))]},
         "Softmax": {"axis": axis},
         "LogSoftmax": {"axis": axis},
@@ -50,7 +50,7 @@ def _moved(random: np.random.Generator, kind: str) -> Case:
         "BatchNormalization": [*random.normal(size=(3, 4)), random.uniform(0.5, 2, 4)],
         "Unsqueeze": [_whole(axis)],
     }
-    return kind, [data, *others.get(kind, [])], attributes.get(kind, {})
+    return kind, [data, *others.get(kind, [])], by_kind.get(kind, {})
 
 
 CASES: dict[str, Callable[[np.random.Generator, str], Case]] = {
