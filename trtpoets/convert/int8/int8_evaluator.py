@@ -19,7 +19,7 @@ from trtpoets.convert.int8.gptq import gptq_weights
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.placement import Placement
-from trtpoets.convert.int8.promise import answers_from_scores, is_kept
+from trtpoets.convert.int8.promise import PairedAnswers, answers_from_scores, is_kept
 from trtpoets.convert.int8.qdq import dequantized
 from trtpoets.convert.int8.segments import SegmentRunner
 from trtpoets.convert.precision import kept_fp32
@@ -157,9 +157,13 @@ class Int8Evaluator:
     def is_promise_kept(self, version: Any) -> bool:
         """Return whether the file of an INT8 version keeps the promise (promise.py) on at most 256 photos."""
         self.fidelity(version)  # runs the judged photos, unless they have been run
-        scores = self._with_others(self.as_file(version), self._outputs[_hash_of_model(version)].scores)
+        scores, labels = self._outputs[_hash_of_model(version)].scores, self.model.spec.labels
         truth = [photo.label for photo in (*self._judged, *self._also_judged)]
-        return is_kept(answers_from_scores(self._fp32_scores, scores, self.model.spec.labels, truth))
+        judged = answers_from_scores(self._fp32_scores[: len(scores)], scores, labels, truth[: len(scores)])
+        if not is_kept(PairedAnswers(len(truth), judged.different)):
+            return False  # even if all other photos agree, which then need not be run
+        scores = self._with_others(self.as_file(version), scores)
+        return is_kept(answers_from_scores(self._fp32_scores, scores, labels, truth))
 
     def bias_shifts(self, builder: Int8GraphBuilder, version: Any, placement: Placement) -> dict[str, np.ndarray]:
         """Return the bias shift of each layer of an INT8 version, float32 (channels,). Results are cached."""
