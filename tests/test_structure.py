@@ -240,7 +240,6 @@ WITHOUT_TESTS: set[str] = {
     "bundles/pack.py",
     "cli/adopt_command.py",
     "cli/utility_commands.py",
-    "convert/int8/int8_evaluator.py",
     "device/gpu/prepared_calls.py",
     "device/runners/original.py",
     "device/runners/trt_resources.py",

@@ -87,9 +87,14 @@ def _calibration(calibration: Calibration) -> list[str]:
     if len(trials) < 2:
         return [origin]
     tried = [f"{name} {percent(trial.agreement)} ({_db(trial.features_db)})" for name, trial in trials.items()]
+    counts_of_trials = sorted({trial.photos for trial in trials.values()})
+    photos = many(counts_of_trials[-1], "validation photo")
+    if len(counts_of_trials) > 1:
+        few = joined([name for name, trial in trials.items() if trial.photos < counts_of_trials[-1]])
+        photos += f" ({few} on {counts_of_trials[0]:,} of them only, where they were worse)"
     return [
         origin,
-        f"Each method was tried on validation photos, for agreement with FP32 (and SQNR of features): {joined(tried)}.",
+        f"Each method was tried on {photos}, for agreement with FP32 (and SQNR of features): {joined(tried)}.",
     ]
 
 
