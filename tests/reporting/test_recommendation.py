@@ -38,7 +38,7 @@ def test_the_most_photos_within_the_limits() -> None:
     assert recommendation.sentence == (
         "Of what ran on this machine, ship fp16.onnx through onnxruntime, one photo at a time: 4.00 ms (median, p99 "
         "4.60, at most 4.80) and 250 photos/s, 2.5 times as fast as TensorFlow, with the same accuracy (a change of "
-        "-11.4 to 11.4 points) on 30 photos; that can't tell whether at most 0.5 points are lost (about 765 "
+        "−11.4 to +11.4 points) on 30 photos; that can't tell whether at most 0.5 points are lost (about 765 "
         "independent photos could)."
     )
     assert chosen_of(recommendation_from_report(report)).batch == 8

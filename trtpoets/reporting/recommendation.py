@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadInput
-from trtpoets.core.formatting import joined, many, milliseconds, shown
+from trtpoets.core.formatting import joined, many, milliseconds, point_interval, shown
 from trtpoets.core.runner_id import Library, RunnerId, baseline_text, is_baseline
 from trtpoets.core.serialization import FLAT
 from trtpoets.core.types import Int8Form, Precision
@@ -296,6 +296,10 @@ def _idle(report: Report) -> bool:
     return any(engine.runner.name not in report.agreement for engine in report.engines)
 
 
+def _signed(value: float) -> str:
+    return f"{value:.1f}".replace("-", "−")
+
+
 def _sentence(chosen: Candidate, limits: Limits, needed: int | None, idle: bool, report_baseline: RunnerId) -> str:
     p99 = f", p99 {milliseconds(chosen.p99_ms)}" if chosen.p99_ms is not None else ""
     if limits.max_p99 is not None:
@@ -311,11 +315,11 @@ def _sentence(chosen: Candidate, limits: Limits, needed: int | None, idle: bool,
         text += f", {chosen.speedup:.1f} times as fast as {baseline}"
     drop, low, high = (100 * (value or 0.0) for value in (chosen.drop, chosen.drop_low, chosen.drop_high))
     moved = (
-        f"for {drop:.1f} points of accuracy lost ({low:.1f} to {high:.1f})"
+        f"for {drop:.1f} points of accuracy lost ({_signed(low)} to {_signed(high)})"
         if round(drop, 1) > 0
-        else f"with {-drop:.1f} points of accuracy won ({-high:.1f} to {-low:.1f})"
+        else f"with {-drop:.1f} points of accuracy won ({_signed(-high)} to {_signed(-low)})"
         if round(drop, 1) < 0
-        else f"with the same accuracy (a change of {-high:.1f} to {-low:.1f} points)"
+        else f"with the same accuracy (a change of {point_interval(-high / 100, -low / 100)} points)"
     )
     text = f"{text}, {moved} on {photos_in_groups(chosen.photos, chosen.groups)}"
     if high <= 100 * limits.drop:
