@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from trtpoets.core.formatting import interval, percent, point_interval, points, shown
 from trtpoets.reporting.plots import learning_curve_plot
-from trtpoets.reporting.sections.section import NUMBER, Picture, Pictures, Row, Section, Value
+from trtpoets.reporting.sections.section import NUMBER, TEXT, Picture, Pictures, Row, Section, Value
 
 if TYPE_CHECKING:
     from trtpoets.judge.learning_curve import ExpectedGain, LearningCurve
@@ -31,7 +31,7 @@ def learning_curve_section(report: Report) -> Section | None:
     return Section(
         note=f"{gain_sentence(curve)} The heads of the folds were trained again on shares of their training photos. "
         "They answered the same photos.",
-        columns=[("training photos", NUMBER), ("accuracy", NUMBER), ("change, points", NUMBER)],
+        columns=[("training photos", TEXT), ("accuracy", NUMBER), ("change, points", NUMBER)],
         rows=[
             *(
                 Row([f"{point.photos:,}", Value(percent(point.accuracy), interval(point.low, point.high)), "–"])
