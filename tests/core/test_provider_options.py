@@ -115,8 +115,9 @@ def test_loading_may_take_as_long_as_a_build(tmp_path: Path, monkeypatch: pytest
     result, asked = model(tmp_path, Precision.FP32), []
     for way in (Way.PLAIN, Way.CUDA, Way.TENSORRT):
         runner = MeasuredRunner(result, way, BenchConfig())
-        monkeypatch.setattr(runner, "_ask", lambda request, batch, timeout=None: asked.append(timeout))
+        monkeypatch.setattr(runner, "_answer", lambda batch, timeout=None: asked.append(timeout))
         runner.load([sys.executable, "-c", ""], [], False)
+        runner.wait_loaded()
         runner.end()
     assert asked == [None, None, 1800.0]
 

@@ -117,7 +117,7 @@ def test_keys_have_the_hashes_that_they_had() -> None:
     assert {
         "ranges": RANGES.hash,
         "dataset": DATASET.hash,
-        "calibration": hash_of(asdict(CalibrationConfig())),
+        "calibration": hash_of(asdict(CalibrationConfig(photos=256))),
         "int8": hash_of(asdict(Int8Config())),
         "head": hash_of(asdict(HeadConfig())),
         "engine": hash_of(asdict(EngineConfig(Flavour.RTX, ("sm86",)))),

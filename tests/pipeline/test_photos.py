@@ -153,7 +153,7 @@ def test_bench_counts_photos_that_changed_meanwhile(space: Workspace, monkeypatc
         return Benchmark((), (BenchFailure(TENSORFLOW, None, "it could not decode"),))
 
     monkeypatch.setattr("trtpoets.pipeline.bench.benchmark_from_artefacts", measured)
-    monkeypatch.setattr("trtpoets.pipeline.bench._runnable", lambda artefacts: (artefacts, []))
+    monkeypatch.setattr("trtpoets.pipeline.bench._runnable", lambda _, artefacts, config: (artefacts, []))
     with pytest.raises(BadInput, match=rf"^1 of {len(tests)} photos have changed since"):
         trtpoets.bench("tiny", engines=space.engines)
 
