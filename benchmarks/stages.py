@@ -121,6 +121,8 @@ def main() -> None:
         print(f"{result['processor']:.1f} processor seconds; load {load:.1f} before")
         for stage, wall, processor in result["stages"]:
             print(f"  {stage:<10}{wall:8.1f} s {wall / goal:6.2f} of the goal{processor:8.1f} processor seconds")
+        between = result["wall"] - sum(wall for _, wall, _ in result["stages"])
+        print(f"  {'between':<10}{between:8.1f} s {between / goal:6.2f} of the goal")
         sys.stdout.flush()
 
 
