@@ -25,8 +25,7 @@ from trtpoets.pipeline.learning_curve import learning_curve_of
 from trtpoets.train.backbones import DEFAULT_BACKBONE, backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
-from trtpoets.train.head import head_scores
-from trtpoets.train.joint_heads import heads_from_parts
+from trtpoets.train.joint_heads import heads_from_parts, scores_by_fold
 from trtpoets.train.near_copies.grouping import groups_of
 from trtpoets.train.networks import network_from_backbone
 
@@ -76,11 +75,10 @@ def _curve(
     start = time.perf_counter()
     parts = [folds.rows(number)[:2] for number in range(folds.count)]
     heads = heads_from_parts(x, y, parts, int(labels.max()) + 1, HeadConfig())
-    right = np.zeros(len(y), bool)
-    for number, head in enumerate(heads):
-        own = np.flatnonzero(folds.fold_of == number)
-        if head is not None:
-            right[own] = head_scores(head, x[own]).argmax(axis=1) == y[own]
+    trained = [head for head in heads if head is not None]
+    if len(trained) < len(heads):
+        raise SystemExit("the training of a head diverged")
+    right = scores_by_fold(trained, x, folds.fold_of, int(labels.max()) + 1).argmax(axis=1) == y
     middle = time.perf_counter()
     curve = learning_curve_of(x, y, group_of, folds, right, HeadConfig())
     return right, curve, (middle - start, time.perf_counter() - middle)

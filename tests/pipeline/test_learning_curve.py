@@ -8,8 +8,7 @@ import pytest
 from trtpoets.core.training import HeadConfig
 from trtpoets.judge.cross_fit import CrossFitConfig, Folds, folds_of_photos
 from trtpoets.pipeline.learning_curve import learning_curve_of
-from trtpoets.train.head import head_scores
-from trtpoets.train.joint_heads import heads_from_parts
+from trtpoets.train.joint_heads import heads_from_parts, scores_by_fold
 
 CONFIG = HeadConfig(steps=150, batch_size=50, learning_rate=0.01)
 
@@ -32,11 +31,9 @@ def test_more_training_photos_are_better_and_the_last_point_is_the_accuracy_on_a
     features, labels = photos(360)
     folds = folds_of(labels)
     heads = heads_from_parts(features, labels, [folds.rows(number)[:2] for number in range(folds.count)], 3, CONFIG)
-    right = np.zeros(len(labels), bool)
-    for number, head in enumerate(heads):
-        assert head is not None
-        rows = np.flatnonzero(folds.fold_of == number)
-        right[rows] = head_scores(head, features[rows]).argmax(axis=1) == labels[rows]
+    trained = [head for head in heads if head is not None]
+    assert len(trained) == len(heads)
+    right = scores_by_fold(trained, features, folds.fold_of, 3).argmax(axis=1) == labels
     shown: list[tuple[str, int, int]] = []
     curve = learning_curve_of(
         features, labels, np.arange(len(labels)), folds, right, CONFIG, lambda *state: shown.append(state)

@@ -40,7 +40,7 @@ from trtpoets.pipeline.int8_head import FITTED
 from trtpoets.pipeline.learning_curve import learning_curve_of
 from trtpoets.train.distill import best_distilled_head, distilled_head
 from trtpoets.train.head import Head, head_scores
-from trtpoets.train.joint_heads import heads_from_parts
+from trtpoets.train.joint_heads import heads_from_parts, scores_by_fold
 from trtpoets.train.near_copies.grouping import groups_of
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class CrossFit:
     def _scores_of_heads(self, heads: Sequence[Head], features: np.ndarray) -> np.ndarray:
         folds = self.counted.folds
         assert folds is not None
-        return _scores_by_fold(heads, features, folds.fold_of[self._compared_rows], self.reference.shape[1])
+        return scores_by_fold(heads, features, folds.fold_of[self._compared_rows], self.reference.shape[1])
 
     def _refitted_scores(self, features: np.ndarray) -> np.ndarray:
         """Return the scores of heads that are refitted to these features, as `int8_head` does with the shipped one."""
@@ -233,7 +233,7 @@ def cross_fit(
             reference = head_scores(Head(layer.weights, layer.bias), features)
         else:
             heads = _heads(features, counted, folds, training.config, progress)
-            reference = _scores_by_fold(heads, features, folds.fold_of, len(counted.labels))
+            reference = scores_by_fold(heads, features, folds.fold_of, len(counted.labels))
     except _NotPossible as reason:
         return AllPhotos(config, dataset.hash, skipped=str(reason))
     return CrossFit(photos, counted, config, dataset, layer, features, heads, reference, features_of)
@@ -280,12 +280,3 @@ def _last_layer(model: OnnxModel) -> LastLayer | None:
 
 def _same(one: LastLayer, other: LastLayer) -> bool:
     return np.array_equal(one.weights, other.weights) and np.array_equal(one.bias, other.bias)
-
-
-def _scores_by_fold(heads: Sequence[Head], features: np.ndarray, fold_of: np.ndarray, classes: int) -> np.ndarray:
-    """Return the scores of each photo by the head of its fold, float32 (N, C); equal scores for photos without one."""
-    scores = np.full((len(features), classes), 1 / classes, np.float32)
-    for number, head in enumerate(heads):
-        rows = fold_of == number
-        scores[rows] = head_scores(head, features[rows])
-    return scores

@@ -14,8 +14,7 @@ import numpy as np
 
 from trtpoets.core.progress import Progress, silent
 from trtpoets.judge.learning_curve import SHARES, LearningCurve, learning_curve_from_answers
-from trtpoets.train.head import head_scores
-from trtpoets.train.joint_heads import heads_from_parts
+from trtpoets.train.joint_heads import heads_from_parts, scores_by_fold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,14 +65,11 @@ def learning_curve_of(
         heads = heads_from_parts(
             features, truth, parts, classes, own_config, progress, f"learning curve at {100 * share:g} %"
         )
-        own = np.zeros(len(truth), bool)
-        for number, head in enumerate(heads):
-            if head is None:
-                return LearningCurve(skipped="the training of a head diverged")
-            rows = np.flatnonzero(folds.fold_of == number)
-            own[rows] = head_scores(head, features[rows]).argmax(axis=1) == truth[rows]
+        trained = [head for head in heads if head is not None]
+        if len(trained) < len(heads):
+            return LearningCurve(skipped="the training of a head diverged")
         sizes.append(_mean_size(parts))
-        answers.append(own)
+        answers.append(scores_by_fold(trained, features, folds.fold_of, classes).argmax(axis=1) == truth)
     sizes.append(_mean_size(full))
     answers.append(right)
     counted = np.stack(answers)[:, answered]

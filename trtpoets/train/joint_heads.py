@@ -15,7 +15,7 @@ import numpy as np
 
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.training import HeadConfig, Optimizer
-from trtpoets.train.head import Head
+from trtpoets.train.head import Head, head_scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,6 +72,15 @@ def heads_from_parts(
             active = [active[place] for place in going]
         progress(what, step if active else config.steps, config.steps)
     return tuple(head for _, _, head in best)
+
+
+def scores_by_fold(heads: Sequence[Head], features: np.ndarray, fold_of: np.ndarray, classes: int) -> np.ndarray:
+    """Return the scores of each photo by the head of its fold, float32 (N, C); equal scores for photos without one."""
+    scores = np.full((len(features), classes), 1 / classes, np.float32)
+    for number, head in enumerate(heads):
+        rows = fold_of == number
+        scores[rows] = head_scores(head, features[rows])
+    return scores
 
 
 class _JointHeads:
