@@ -15,7 +15,7 @@ from tests.support.tiny import tiny_onnx
 from trtpoets.convert.fp16_remainder import with_fp16_remainder
 from trtpoets.convert.graph.graph_view import QUANTISERS
 from trtpoets.convert.graph.last_layer import last_layer, with_last_layer
-from trtpoets.convert.int8.calibration import ranges_from_photos
+from trtpoets.convert.int8.calibration import calibration_from_photos
 from trtpoets.core.errors import BadInput
 from trtpoets.core.onnx_file import check_onnx, metadata_of, open_session, opset_of, read_onnx
 from trtpoets.core.onnx_graph import MIXED_OPSET, fp32_nodes, read_graph
@@ -43,7 +43,7 @@ def made(folder: Path, photos: list[Photo], head: float = 1.0) -> OnnxModel:
                 large = numpy_helper.to_array(constant) * np.float32(head)
                 constant.CopyFrom(numpy_helper.from_array(large, constant.name))
         path.write_bytes(proto.SerializeToString())
-    ranges = ranges_from_photos(model, photos, CONFIG)[0]
+    ranges = calibration_from_photos(model, photos, CONFIG).by_method[0]
     return int8(model, ranges, photos, folder / "int8.onnx")[0]
 
 

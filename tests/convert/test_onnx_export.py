@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.photos import photo_folder
 from tests.support.small_networks import photos_in
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, ranges_from_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, calibration_from_photos
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.quantize_int8 import int8_from_onnx
@@ -224,7 +224,7 @@ def test_published_topologies_export_quantise_and_build(name: str, tmp_path: Pat
     }
     photos = photos_in(photo_folder(tmp_path / "photos", {"daisy": 4, "rose": 4}))
     fp16, _ = fp16_from_onnx(model, photos, tmp_path / "fp16.onnx")
-    (ranges,) = ranges_from_photos(model, photos, CalibrationConfig(photos=8, method=Method.PERCENTILE))
+    (ranges,) = calibration_from_photos(model, photos, CalibrationConfig(photos=8, method=Method.PERCENTILE)).by_method
     config = Int8Config(max_float_layers=0)
     int8, notes = int8_from_onnx(Int8Evaluator(model, photos, (), config), ranges, tmp_path / "int8.onnx")
     assert notes.share > 0.95

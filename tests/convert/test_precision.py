@@ -10,7 +10,7 @@ from onnx import TensorProto, numpy_helper
 
 from tests.support.photos import photo_folder
 from tests.support.small_networks import LABELS, Network, photos_in, residual_network, saved
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, calibration_from_photos
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.quantize_int8 import Int8Notes, int8_from_onnx
@@ -35,7 +35,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
 
 @pytest.fixture(scope="module")
 def ranges(model: OnnxModel, photos: list[Photo]) -> Ranges:
-    return ranges_from_photos(model, photos, CONFIG)[0]
+    return calibration_from_photos(model, photos, CONFIG).by_method[0]
 
 
 def int8(model: OnnxModel, ranges: Ranges, photos: list[Photo], out: Path) -> tuple[OnnxModel, Int8Notes]:
@@ -125,7 +125,7 @@ def test_tensors_of_a_concat_share_the_largest_scale(photos: list[Photo], tmp_pa
     net = Network()
     branches = [net.unary("Relu", net.conv(net.features, 16, name), f"{name}_relu") for name in "ab"]
     model = saved(net.model(net.conv(net.concat(branches, "join"), 16, "top")), tmp_path / "fp32.onnx")
-    ranges = ranges_from_photos(model, photos, CONFIG)[0]
+    ranges = calibration_from_photos(model, photos, CONFIG).by_method[0]
     converted, _ = int8(model, ranges, photos, tmp_path / "int8.onnx")
     initializers = onnx.load(converted.path).graph.initializer
     scales = {t.name: numpy_helper.to_array(t) for t in initializers if ".scale" in t.name}
@@ -141,7 +141,9 @@ def test_readers_of_a_tensor_that_is_always_zero_stay_in_fp32(photos: list[Photo
         if tensor.name == "expand.bias":
             tensor.CopyFrom(numpy_helper.from_array(np.full(32, -100, np.float32), "expand.bias"))
     model = saved(proto, tmp_path / "fp32.onnx")
-    converted, notes = int8(model, ranges_from_photos(model, photos, CONFIG)[0], photos, tmp_path / "int8.onnx")
+    converted, notes = int8(
+        model, calibration_from_photos(model, photos, CONFIG).by_method[0], photos, tmp_path / "int8.onnx"
+    )
     assert notes.in_float["back"] == "expand_relu:0 is 0 for every calibration photo"
     assert notes.convolutions_int8 == 5
     assert notes.share < 0.9
@@ -167,7 +169,7 @@ def test_a_network_without_any_layer_for_int8(photos: list[Photo], tmp_path: Pat
     net = Network()
     model = saved(net.model(net.conv(net.features, 3, "odd")), tmp_path / "fp32.onnx")
     with pytest.raises(ConversionFailed, match="no layer of the network can become INT8: odd: it has too few"):
-        int8(model, ranges_from_photos(model, photos, CONFIG)[0], photos, tmp_path / "int8.onnx")
+        int8(model, calibration_from_photos(model, photos, CONFIG).by_method[0], photos, tmp_path / "int8.onnx")
 
 
 def test_only_fp32_files_are_converted(model: OnnxModel, ranges: Ranges, photos: list[Photo], tmp_path: Path) -> None:
@@ -265,4 +267,4 @@ def test_a_truncated_file(model: OnnxModel, ranges: Ranges, photos: list[Photo],
     with pytest.raises(BadArtefact, match=r"half\.onnx is not a valid ONNX file"):
         fp16_from_onnx(broken, photos, tmp_path / "fp16.onnx")
     with pytest.raises(BadArtefact, match=r"half\.onnx is not a valid ONNX file"):
-        ranges_from_photos(broken, photos, CONFIG)
+        calibration_from_photos(broken, photos, CONFIG)

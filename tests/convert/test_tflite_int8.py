@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.tiny import SIDE, tiny_photo_files, tiny_photos, tiny_spec
 from trtpoets.convert.graph.graph_view import GraphView
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, calibration_from_photos
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.quantize_int8 import int8_from_onnx
 from trtpoets.convert.onnx_export import onnx_from_classifier
@@ -50,7 +50,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     photos = tiny_photo_files(folder / "photos", 16)
     onnx = onnx_from_classifier(classifier, folder / "fp32.onnx")
     fp32 = tflite_from_classifier(classifier, FP32, [], folder / "fp32.tflite")
-    (ranges,) = ranges_from_photos(onnx, photos, CalibrationConfig(method=Method.MSE))
+    (ranges,) = calibration_from_photos(onnx, photos, CalibrationConfig(method=Method.MSE)).by_method
     int8, _ = int8_from_onnx(Int8Evaluator(onnx, photos, []), ranges, folder / "int8.onnx")
     return Files(classifier, fp32, onnx, int8, ranges, photos)
 

@@ -12,7 +12,7 @@ import pytest
 from tests.support.photos import photo_folder
 from tests.support.small_networks import residual_network, saved
 from tests.support.topologies import TOPOLOGIES
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, ranges_from_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, calibration_from_photos
 from trtpoets.convert.int8.distill.training import DistillConfig
 from trtpoets.convert.int8.fidelity import NetworkOutputs
 from trtpoets.convert.int8.int8_config import Int8Config
@@ -85,7 +85,7 @@ def test_a_network_with_coarse_ranges_is_distilled(dataset: Dataset, tmp_path: P
     pytest.importorskip("tensorflow")
     judge = evaluator(residual_network(), dataset, tmp_path)
     photos = dataset.in_split(Split.TRAIN)
-    (ranges,) = ranges_from_photos(judge.model, photos, CalibrationConfig(method=Method.MINMAX))
+    (ranges,) = calibration_from_photos(judge.model, photos, CalibrationConfig(method=Method.MINMAX)).by_method
     wide = {name: (8 * low, 8 * high) for name, (low, high) in ranges.tensors.items()}
     version, placement = judge.builder(replace(ranges, tensors=wide)).build()
     distil = int8_distiller(dataset, judge, photos, DistillConfig(steps=40, batch=8, learning_rate=0.1))
@@ -101,7 +101,7 @@ def test_an_operator_that_is_not_supported_is_the_reason(dataset: Dataset, tmp_p
     judge = evaluator(TOPOLOGIES["alexnet"](), dataset, tmp_path)
     photos = dataset.in_split(Split.TRAIN)
     version, placement = judge.builder(
-        ranges_from_photos(judge.model, photos, CalibrationConfig(method=Method.MINMAX))[0]
+        calibration_from_photos(judge.model, photos, CalibrationConfig(method=Method.MINMAX)).by_method[0]
     ).build()
     after, notes = int8_distiller(dataset, judge, photos, DistillConfig())(version, placement)
     assert after is version
@@ -112,7 +112,7 @@ def test_an_operator_that_is_not_supported_is_the_reason(dataset: Dataset, tmp_p
 def test_too_few_photos(dataset: Dataset, tmp_path: Path) -> None:
     judge = evaluator(residual_network(), dataset, tmp_path)
     photos = dataset.in_split(Split.TRAIN)[:10]
-    (ranges,) = ranges_from_photos(judge.model, photos, CalibrationConfig(method=Method.MINMAX))
+    (ranges,) = calibration_from_photos(judge.model, photos, CalibrationConfig(method=Method.MINMAX)).by_method
     version, placement = judge.builder(ranges).build()
     after, notes = int8_distiller(dataset, judge, photos, DistillConfig())(version, placement)
     assert after is version

@@ -18,7 +18,7 @@ from tests.support.bundle_run import bundle_run
 from tests.support.report_documents import LABELS, documents, report_of
 from tests.support.small_networks import residual_network, saved
 from tests.support.tiny import tiny_photo_files, tiny_spec
-from trtpoets.convert.int8.calibration import CalibrationConfig, ranges_from_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_from_photos
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.precision import fp16_from_onnx
 from trtpoets.core import images
@@ -90,7 +90,9 @@ READERS: dict[str, Callable[[list[Photo], Path], Any]] = {
     "evaluate": evaluated,
     "golden photos": lambda photos, _: golden_photos(photos, PREPROCESS),
     "thumbnails": lambda photos, folder: ThumbnailCache(folder / "thumbnails", PREPROCESS).of(photos),
-    "ranges": lambda photos, folder: ranges_from_photos(saved(residual_network(), folder / "x"), photos, CONFIG),
+    "ranges": lambda photos, folder: (
+        calibration_from_photos(saved(residual_network(), folder / "x"), photos, CONFIG).by_method
+    ),
     "fp16": lambda photos, folder: fp16_from_onnx(saved(residual_network(), folder / "x"), photos, folder / "out"),
     "comparer": lambda photos, folder: Int8Evaluator(saved(residual_network(), folder / "x"), photos, ()).search_photos,
 }

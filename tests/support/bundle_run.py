@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.support.photos import photo_folder
 from tests.support.tiny import tiny_graph, tiny_spec
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, calibration_from_photos
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.types import ModelSpec, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_details, seal_card
@@ -36,7 +36,9 @@ def bundle_run(
     for precision in precisions:
         _onnx(space, precision, opset, {"recommended": RECOMMENDED, "in_float": {}, **notes})
         if precision is Precision.FP32:
-            (ranges,) = ranges_from_photos(fp32, dataset.in_split(Split.TRAIN), CalibrationConfig(method=Method.MINMAX))
+            (ranges,) = calibration_from_photos(
+                fp32, dataset.in_split(Split.TRAIN), CalibrationConfig(method=Method.MINMAX)
+            ).by_method
             seal_card(space.ranges, key="ranges", files=[], details=ranges)
     evaluated(space, {"evaluations": [], "skipped": []})
     return space

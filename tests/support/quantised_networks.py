@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.convert.int8.activation_stats import with_outputs
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, calibration_from_photos
 from trtpoets.convert.int8.grid import SYMMETRIC
 from trtpoets.convert.int8.placement import Placement
 from trtpoets.convert.int8.qdq import with_qdq
@@ -17,7 +17,7 @@ ENDS = ["stem", "depthwise", "project", "expand", "back", "top", "head"]
 
 
 def minmax(model: OnnxModel, photos: list[Photo]) -> Ranges:
-    return ranges_from_photos(model, photos, CalibrationConfig(method=Method.MINMAX))[0]
+    return calibration_from_photos(model, photos, CalibrationConfig(method=Method.MINMAX)).by_method[0]
 
 
 def tensors(proto: object, names: list[str], batch: np.ndarray) -> list[np.ndarray]:

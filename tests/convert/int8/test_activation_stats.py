@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from tests.support.activations import activations
 from tests.support.small_networks import residual_network, saved
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, ranges_from_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, calibration_from_photos
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.types import OnnxModel, Photo
@@ -20,7 +20,7 @@ from trtpoets.core.types import OnnxModel, Photo
 def test_minmax_is_the_range_of_the_tensors(model: OnnxModel, photos: list[Photo], batch_size: int) -> None:
     progress: list[tuple[str, int, int]] = []
     config = CalibrationConfig(method=Method.MINMAX, batch_size=batch_size)
-    ranges = ranges_from_photos(model, photos, config, lambda *update: progress.append(update))[0]
+    ranges = calibration_from_photos(model, photos, config, lambda *update: progress.append(update)).by_method[0]
     names = list(ranges.tensors)
     assert "project:0" in names
     assert "stem:0" not in names, "only tensors with a Q/DQ pair are measured"
@@ -45,9 +45,9 @@ def damaged(path: Path, name: str, value: float) -> OnnxModel:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_weight_that_is_not_finite_is_named(photos: list[Photo], tmp_path: Path, value: float) -> None:
     with pytest.raises(ConversionFailed, match=r"expand\.weight holds values that are not finite"):
-        ranges_from_photos(damaged(tmp_path, "expand.weight", value), photos, CalibrationConfig())
+        calibration_from_photos(damaged(tmp_path, "expand.weight", value), photos, CalibrationConfig())
 
 
 def test_a_tensor_that_overflows_is_named(photos: list[Photo], tmp_path: Path) -> None:
     with pytest.raises(ConversionFailed, match=r"is not finite for a calibration photo"):
-        ranges_from_photos(damaged(tmp_path, "project.bias", 3e38), photos, CalibrationConfig())
+        calibration_from_photos(damaged(tmp_path, "project.bias", 3e38), photos, CalibrationConfig())

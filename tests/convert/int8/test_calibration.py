@@ -16,9 +16,9 @@ from trtpoets.convert.int8.calibration import (
     CalibrationConfig,
     Method,
     Ranges,
+    calibration_from_photos,
     calibration_photos,
     default_photos,
-    ranges_from_photos,
     with_number,
 )
 from trtpoets.core.errors import BadArtefact, BadInput, BadPhoto
@@ -129,34 +129,41 @@ def test_invalid_settings(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("method", [Method.ENTROPY, Method.PERCENTILE, Method.MSE])
 def test_other_methods_clip_the_range(model: OnnxModel, photos: list[Photo], method: Method) -> None:
-    widest = ranges_from_photos(model, photos, CalibrationConfig(method=Method.MINMAX))[0].tensors
-    ranges = ranges_from_photos(model, photos, CalibrationConfig(method=method, percentile=95.0))[0].tensors
+    widest = calibration_from_photos(model, photos, CalibrationConfig(method=Method.MINMAX)).by_method[0].tensors
+    ranges = (
+        calibration_from_photos(model, photos, CalibrationConfig(method=method, percentile=95.0)).by_method[0].tensors
+    )
     assert all(widest[name][0] <= low <= high <= widest[name][1] for name, (low, high) in ranges.items())
     assert any(high < widest[name][1] for name, (_, high) in ranges.items())
 
 
 def test_percentile_of_real_activations(model: OnnxModel, photos: list[Photo]) -> None:
     config = CalibrationConfig(method=Method.PERCENTILE, percentile=90.0)
-    low, high = ranges_from_photos(model, photos, config)[0].tensors["project:0"]
+    low, high = calibration_from_photos(model, photos, config).by_method[0].tensors["project:0"]
     (array,) = activations(model, photos, ["project:0"])
     exact = np.quantile(np.abs(array), 0.9)
     assert max(-low, high) == pytest.approx(exact, rel=0.02)
 
 
 def test_ranges_survive_json_and_have_a_hash(model: OnnxModel, photos: list[Photo]) -> None:
-    ranges = ranges_from_photos(model, photos, CalibrationConfig(method=Method.MINMAX))[0]
+    ranges = calibration_from_photos(model, photos, CalibrationConfig(method=Method.MINMAX)).by_method[0]
     again = from_json(Ranges, json.loads(json.dumps(to_json(ranges))), "ranges.json")
     assert again == ranges
     assert again.hash == ranges.hash
-    assert ranges_from_photos(model, photos[1:], CalibrationConfig(method=Method.MINMAX))[0].hash != ranges.hash
+    assert (
+        calibration_from_photos(model, photos[1:], CalibrationConfig(method=Method.MINMAX)).by_method[0].hash
+        != ranges.hash
+    )
     with pytest.raises(BadArtefact, match=r"ranges\.json has an unexpected form: method is 'guess'"):
         from_json(Ranges, {**to_json(ranges), "method": "guess"}, "ranges.json")
 
 
 def test_missing_and_damaged_photos(model: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no photos for INT8 calibration"):
-        ranges_from_photos(model, [], CalibrationConfig())
+        calibration_from_photos(model, [], CalibrationConfig())
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(photos[0].path.read_bytes()[:300])
     with pytest.raises(BadPhoto, match=r"broken\.jpg"):
-        ranges_from_photos(model, [Photo(broken, "rose", Split.TRAIN, sha256_of_file(broken))], CalibrationConfig())
+        calibration_from_photos(
+            model, [Photo(broken, "rose", Split.TRAIN, sha256_of_file(broken))], CalibrationConfig()
+        )

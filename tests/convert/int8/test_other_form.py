@@ -11,7 +11,13 @@ from tests.support.photos import photo_folder
 from tests.support.small_networks import LABELS, residual_network, saved, spec
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8 import other_form
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, calibration_photos, ranges_from_photos
+from trtpoets.convert.int8.calibration import (
+    CalibrationConfig,
+    Method,
+    Ranges,
+    calibration_from_photos,
+    calibration_photos,
+)
 from trtpoets.convert.int8.forms import CPU, TENSORRT
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
@@ -42,8 +48,8 @@ def ranges(fp32: OnnxModel, photos: tuple[Photo, ...]) -> tuple[Ranges, Ranges]:
     """Those of TensorRT's form, with and without the tensors that only the CPU form needs."""
     config = CalibrationConfig(photos=16, method=Method.MINMAX)
     chosen = calibration_photos(photos, config)
-    (without,) = ranges_from_photos(fp32, chosen, config)
-    (with_others,) = ranges_from_photos(fp32, chosen, config, also=tensors_of_form(MODEL, CPU))
+    (without,) = calibration_from_photos(fp32, chosen, config).by_method
+    (with_others,) = calibration_from_photos(fp32, chosen, config, also=tensors_of_form(MODEL, CPU)).by_method
     return without, with_others
 
 
@@ -78,7 +84,7 @@ def test_shared_ranges_are_as_good_as_own_ones(
     evaluator = int8.of_form(CPU, int8.config)
     assert evaluator.arithmetic is CPU
     assert "_fp32_outputs" in vars(evaluator), "the FP32 network does not run again"
-    (own,) = ranges_from_photos(fp32, chosen, config, arithmetic=CPU)
+    (own,) = calibration_from_photos(fp32, chosen, config, arithmetic=CPU).by_method
     shared = ranges_for_form(MODEL, CPU, ranges[1], chosen, PREPROCESS)
     by_origin = {
         origin: best_ranges(evaluator, [item])[1]["minmax"] for origin, item in (("own", own), ("shared", shared))

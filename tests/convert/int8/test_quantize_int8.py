@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.quantised_networks import ENDS, minmax, tensors
 from trtpoets.convert.int8.bias_correction import bias_shifts, layer_sqnr
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, ranges_from_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, calibration_from_photos
 from trtpoets.convert.int8.fidelity import (
     sqnr_db,
 )
@@ -104,7 +104,7 @@ def test_the_chosen_ranges_are_not_evaluated_again(
         return bias_shifts(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr("trtpoets.convert.int8.int8_evaluator.bias_shifts", counting)
-    ranges = ranges_from_photos(model, dozen_photos, CalibrationConfig(method=Method.AUTO))[:2]
+    ranges = calibration_from_photos(model, dozen_photos, CalibrationConfig(method=Method.AUTO)).by_method[:2]
     evaluator = Int8Evaluator(model, dozen_photos, dozen_photos, Int8Config(max_float_layers=0, round_weights=False))
     best, trials = best_ranges(evaluator, ranges)
     assert len(calls) == 2
@@ -117,7 +117,7 @@ def test_only_the_best_methods_are_compared_on_all_photos(
     model: OnnxModel, dozen_photos: list[Photo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trtpoets.convert.int8.int8_evaluator.FEW", 4)
-    methods = ranges_from_photos(model, dozen_photos, CalibrationConfig(method=Method.AUTO))
+    methods = calibration_from_photos(model, dozen_photos, CalibrationConfig(method=Method.AUTO)).by_method
     clipped = replace(methods[3], method=Method.FEATURES, tensors=dict.fromkeys(methods[3].tensors, (-0.1, 0.1)))
     updates: list[tuple[str, int, int]] = []
     evaluator = Int8Evaluator(model, dozen_photos, dozen_photos)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.small_networks import Network, saved
 from trtpoets.convert.int8.activation_stats import with_outputs
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, ranges_from_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, calibration_from_photos
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.range_histograms import BINS, Histogram, histogram_from_counts, worst_layers
 from trtpoets.core.images import photo_batches
@@ -21,7 +21,9 @@ from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo
 
 @pytest.fixture(scope="module")
 def ranges(model: OnnxModel, photos: list[Photo]) -> Ranges:
-    return ranges_from_photos(model, photos, CalibrationConfig(method=Method.PERCENTILE, percentile=99.0))[0]
+    return calibration_from_photos(
+        model, photos, CalibrationConfig(method=Method.PERCENTILE, percentile=99.0)
+    ).by_method[0]
 
 
 def test_shares_match_the_values(model: OnnxModel, photos: list[Photo], ranges: Ranges) -> None:
@@ -53,7 +55,7 @@ def test_histograms_are_saved_with_the_ranges_but_not_part_of_their_hash(ranges:
 
 
 def test_minmax_measures_no_histograms(model: OnnxModel, photos: list[Photo]) -> None:
-    assert ranges_from_photos(model, photos, CalibrationConfig(method=Method.MINMAX))[0].histograms == {}
+    assert calibration_from_photos(model, photos, CalibrationConfig(method=Method.MINMAX)).by_method[0].histograms == {}
 
 
 def test_worst_layers_are_int8_layers_with_the_clipping_limit_of_the_file(model: OnnxModel, ranges: Ranges) -> None:
@@ -95,7 +97,7 @@ def test_a_tensor_with_two_readers_is_listed_once(photos: list[Photo], tmp_path:
     stem = net.unary("Relu", net.conv(net.features, 16, "stem", stride=2), "stem_relu")
     joined = net.concat([net.conv(stem, 16, "left"), net.conv(stem, 16, "right", kernel=1)], "joined")
     model = saved(net.model(net.conv(joined, 16, "top", kernel=1)), tmp_path / "fp32.onnx")
-    ranges = ranges_from_photos(model, photos, CalibrationConfig(method=Method.MSE))[0]
+    ranges = calibration_from_photos(model, photos, CalibrationConfig(method=Method.MSE)).by_method[0]
     quantised, _ = Int8GraphBuilder(onnx.load(model.path), ranges).build()
     result = worst_layers(quantised, ranges.histograms, {"stem": 30.0, "left": 21.0, "right": 20.0, "top": 25.0})
     assert [(item.layer, item.tensor) for item in result] == [

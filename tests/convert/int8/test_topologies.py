@@ -20,7 +20,6 @@ from trtpoets.convert.int8.calibration import (
     Method,
     Ranges,
     calibration_from_photos,
-    ranges_from_photos,
 )
 from trtpoets.convert.int8.fidelity import features_of
 from trtpoets.convert.int8.gptq import gptq_weights
@@ -212,7 +211,7 @@ def test_whole_quantisation(name: str, photos: list[Photo], tmp_path: Path) -> N
 
 def test_weights_and_biases_of_matrix_products_are_corrected(photos: list[Photo], tmp_path: Path) -> None:
     model = saved(TOPOLOGIES["mlp_mixer"](), tmp_path / "fp32.onnx")
-    (ranges,) = ranges_from_photos(model, photos[:8], CalibrationConfig(method=Method.MINMAX))
+    (ranges,) = calibration_from_photos(model, photos[:8], CalibrationConfig(method=Method.MINMAX)).by_method
     builder = Int8GraphBuilder(onnx.load(model.path), ranges)
     int8, placement = builder.build()
     pixels = next(photo_batches(photos[:8], model.spec.preprocess, 8))
@@ -281,7 +280,7 @@ def test_a_fixed_batch_counts_once() -> None:
 def test_the_search_may_return_layers_where_much_can_never_be_int8(photos: list[Photo], tmp_path: Path) -> None:
     """91 % of the ViT can be INT8: of those, 95 % must remain, not of all."""
     model = saved(TOPOLOGIES["vit"](), tmp_path / "fp32.onnx")
-    (ranges,) = ranges_from_photos(model, photos[:8], CalibrationConfig(method=Method.MINMAX))
+    (ranges,) = calibration_from_photos(model, photos[:8], CalibrationConfig(method=Method.MINMAX)).by_method
     config = Int8Config(correct_bias=False, target_db=90, search_photos=2, judged_photos=4, max_float_layers=1)
     evaluator = Int8Evaluator(model, photos[:8], photos[8:12], config)
     _, notes = int8_from_onnx(evaluator, ranges, tmp_path / "int8.onnx")

@@ -49,19 +49,38 @@ def activation_ranges(
     Raises BadPhoto, or ConversionFailed that names the first tensor that is not finite.
     """
     _refuse_non_finite_constants(model)
-    lowest = np.full(len(tensors), np.inf)
-    highest = np.full(len(tensors), -np.inf)
+    extremes = _Extremes(model, tensors, on_batch)
     session = open_model(_with_extremes(model, tensors))
-    for batch, outputs in _run_batches(session, photos, preprocess, batch_size, progress):
-        scores, *extremes = outputs
-        pairs = np.array(extremes, dtype=np.float64).reshape(-1, 2)
+    for batch, (scores, *outputs) in _run_batches(session, photos, preprocess, batch_size, progress):
+        extremes.add(batch, scores, outputs)
+    return extremes.ranges
+
+
+class _Extremes:
+    """The lowest and highest value of each tensor over the batches so far, all of which are finite."""
+
+    def __init__(self, model: Any, tensors: Sequence[str], on_batch: OnBatch | None) -> None:
+        self._model, self._tensors, self._on_batch = model, tensors, on_batch
+        self._lowest, self._highest = np.full(len(tensors), np.inf), np.full(len(tensors), -np.inf)
+
+    def add(self, batch: np.ndarray, scores: np.ndarray, outputs: Sequence[np.ndarray]) -> None:
+        """Take in a batch of photos, its scores, and the outputs of `_with_extremes`.
+
+        Raises ConversionFailed that names the first tensor that is not finite.
+        """
+        pairs = np.array([[low.min(), high.max()] for low, high in zip(outputs[::2], outputs[1::2], strict=True)])
+        pairs = pairs.astype(np.float64).reshape(-1, 2)
         if not (np.isfinite(pairs).all() and np.isfinite(scores).all()):
-            raise _not_finite_error(model, batch)
-        if on_batch is not None:
-            on_batch(batch, scores)
-        lowest = np.minimum(lowest, pairs[:, 0])
-        highest = np.maximum(highest, pairs[:, 1])
-    return {name: (float(low), float(high)) for name, low, high in zip(tensors, lowest, highest, strict=True)}
+            raise _not_finite_error(self._model, batch)
+        if self._on_batch is not None:
+            self._on_batch(batch, scores)
+        self._lowest, self._highest = np.minimum(self._lowest, pairs[:, 0]), np.maximum(self._highest, pairs[:, 1])
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """The lowest and highest value of each tensor."""
+        limits = zip(self._tensors, self._lowest, self._highest, strict=True)
+        return {name: (float(low), float(high)) for name, low, high in limits}
 
 
 @dataclass(frozen=True)
@@ -99,28 +118,23 @@ def activation_statistics(
     copy = _with_extremes(model, tensors, peaked)
     _add_samples(copy, GraphView(model), tensors)
     numbers = {name: list(tensors).index(name) for name in peaked}
-    lowest, highest = np.full(len(tensors), np.inf), np.full(len(tensors), -np.inf)
+    extremes = _Extremes(model, tensors, on_batch)
     histograms = [GrowingHistogram() for _ in tensors]
     peaks: dict[str, np.ndarray] = {}
     session = open_model(copy)
     start = 0
     for batch, (scores, *outputs) in _run_batches(session, photos, preprocess, batch_size, progress):
-        extremes, samples = outputs[: 2 * len(tensors)], outputs[2 * len(tensors) :]
-        pairs = np.array([[low.min(), high.max()] for low, high in zip(extremes[::2], extremes[1::2], strict=True)])
-        if not (np.isfinite(pairs).all() and np.isfinite(scores).all()):
-            raise _not_finite_error(model, batch)
-        if on_batch is not None:
-            on_batch(batch, scores)
-        lowest, highest = np.minimum(lowest, pairs[:, 0]), np.maximum(highest, pairs[:, 1])
+        limits, samples = outputs[: 2 * len(tensors)], outputs[2 * len(tensors) :]
+        extremes.add(batch, scores, limits)
         for histogram, values in zip(histograms, samples, strict=True):
             histogram.add(values)
         rows = slice(max(first_peak - start, 0), len(photos) - start)
         for name, number in numbers.items():
-            low, high = extremes[2 * number][rows], extremes[2 * number + 1][rows]
+            low, high = limits[2 * number][rows], limits[2 * number + 1][rows]
             top = np.maximum(-low, high).max(axis=0, initial=0.0)
             peaks[name] = np.maximum(peaks[name], top) if name in peaks else top
         start += len(batch)
-    ranges = {name: (float(low), float(high)) for name, low, high in zip(tensors, lowest, highest, strict=True)}
+    ranges = extremes.ranges
     tops = [max(-low, high) for low, high in ranges.values()]
     counts = {
         name: histogram.over(top) for name, histogram, top in zip(tensors, histograms, tops, strict=True) if top > 0

@@ -211,18 +211,6 @@ class MeasuredRanges:
     channel_peaks: Mapping[str, np.ndarray]
 
 
-def ranges_from_photos(
-    model: OnnxModel,
-    photos: Sequence[Photo],
-    config: CalibrationConfig,
-    progress: Progress = silent,
-    arithmetic: Arithmetic = TENSORRT,
-    also: Sequence[str] = (),
-) -> tuple[Ranges, ...]:
-    """Return the ranges of `calibration_from_photos`, one Ranges per base method of `config.method`."""
-    return calibration_from_photos(model, photos, config, progress, arithmetic, also).by_method
-
-
 def calibration_from_photos(
     model: OnnxModel,
     photos: Sequence[Photo],
