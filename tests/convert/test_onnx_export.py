@@ -101,8 +101,10 @@ def test_a_classifier_is_exported_with_readable_names_and_the_same_scores(small:
     assert progress == [("export", step, 4) for step in range(5)]
     assert read_onnx(model.path) == model
     proto = onnx.load(model.path)
-    assert [f"{node.name}" for node in proto.graph.node][3:-3] == [
+    assert [f"{node.name}" for node in proto.graph.node][1:-3] == [
         "stem_bn/Transpose",
+        "Mul",
+        "Add",
         "stem/Conv",
         "stem_relu/Clip",
         "depthwise/Conv",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.graph.naming import canonical
+from trtpoets.convert.graph.photo_scaling import with_scaling_by_planes
 from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.classifier_hints import REPORT, convert_otherwise, make_again
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingArtefact, first_line
@@ -157,7 +158,7 @@ def _write(
 ) -> None:
     raw = _converted(network, size, config, hint)
     progress(_TASK, 2, _STEPS)
-    clean = canonical(folded(raw), INPUT_NAME, output_name, metadata)
+    clean = canonical(with_scaling_by_planes(folded(raw)), INPUT_NAME, output_name, metadata)
     progress(_TASK, 3, _STEPS)
     write_onnx(clean, out)
     progress(_TASK, 4, _STEPS)

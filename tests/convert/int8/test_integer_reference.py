@@ -8,14 +8,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from tests.support.quantised_networks import with_pairs
 from tests.support.small_networks import SIZE, Network, residual_network
 from tests.support.topologies import TOPOLOGIES
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.activation_stats import with_outputs
+from trtpoets.convert.int8.exact_products import signed_weights_are_exact
 from trtpoets.convert.int8.integer_reference import integer_reference
 from trtpoets.convert.int8.placement import placement_from_onnx
 from trtpoets.convert.int8.qdq import channel_scales
@@ -60,6 +62,16 @@ def mixed_network() -> Any:
     return net.model(net.unary("Relu", net.conv(both, 32, "top", kernel=1, stride=2), "top_relu"))
 
 
+class MatMulIntegerToFloat(OpRun):
+    """The operator of ONNX Runtime, as its documentation defines it."""
+
+    op_domain = "com.microsoft"
+
+    def _run(self, a: Any, b: Any, scale: Any, scales: Any, zero: Any, zeros: Any, bias: Any = 0) -> tuple[Any]:
+        sums = (a.astype(np.int64) - int(zero)) @ (b.astype(np.int64) - int(zeros))
+        return ((sums.astype(np.float32) * (scale * scales) + bias).astype(np.float32),)
+
+
 @pytest.mark.parametrize("network", [residual_network, mixed_network])
 def test_scores_are_the_same_bits_in_every_session(network: Callable[[], Any]) -> None:
     reference = integer_reference(quantised(network()))
@@ -80,11 +92,25 @@ def test_a_layer_kept_in_float_does_not_depend_on_the_session_either() -> None:
     np.testing.assert_array_equal(scores(reference, LEVELS.ORT_ENABLE_BASIC), expected)
 
 
+@pytest.mark.parametrize("network", [residual_network, mixed_network])
+def test_both_types_of_weights_give_the_same_bits(network: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, results = quantised(network()), []
+    for signed in (True, False):
+        monkeypatch.setattr("trtpoets.convert.int8.integer_reference.signed_weights_are_exact", lambda: signed)  # noqa: B023
+        reference = integer_reference(model)
+        types = {constant.data_type for constant in reference.graph.initializer if constant.name.endswith(".kernel")}
+        assert (TensorProto.INT8 in types) is signed
+        results.append(scores(reference))
+    if signed_weights_are_exact():
+        np.testing.assert_array_equal(results[0], results[1])
+
+
 def test_it_agrees_with_the_evaluator_of_onnx() -> None:
     """An implementation in NumPy of the same operators, which shares no kernel with ONNX Runtime."""
     reference = integer_reference(quantised(residual_network()))
     reference.opset_import[0].version = 19  # the evaluator has no older DequantizeLinear
-    (exact,) = ReferenceEvaluator(reference).run(["scores"], {INPUT_NAME: PHOTOS})
+    evaluator = ReferenceEvaluator(reference, new_ops=[MatMulIntegerToFloat])
+    (exact,) = evaluator.run(["scores"], {INPUT_NAME: PHOTOS})
     np.testing.assert_allclose(scores(reference), np.asarray(exact), atol=2e-3)
 
 
@@ -143,7 +169,7 @@ def test_common_structures_agree_with_their_pairs(name: str) -> None:
     reference = integer_reference(pairs)
     onnx.checker.check_model(reference, full_check=True)
     names = {node.op_type for node in reference.graph.node}
-    assert names & {"QLinearConv", "ConvInteger", "MatMulInteger"}
+    assert names & {"QLinearConv", "ConvInteger", "MatMulIntegerToFloat"}
     difference = np.abs(scores(reference) - open_session(pairs.SerializeToString()).run(None, {INPUT_NAME: PHOTOS})[0])
     assert difference.mean() < 0.01
 
@@ -151,7 +177,7 @@ def test_common_structures_agree_with_their_pairs(name: str) -> None:
 def test_each_layer_gets_the_operator_of_its_kind() -> None:
     operators = Counter(node.op_type for node in integer_reference(quantised(mixed_network())).graph.node)
     # "project" ends in an Add and has a kernel of 1 x 1; the kernel of "side" is larger
-    assert operators["MatMulInteger"] + operators["ConvInteger"] + operators["QLinearConv"] >= 7
+    assert operators["MatMulIntegerToFloat"] + operators["ConvInteger"] + operators["QLinearConv"] >= 7
     assert operators["ReduceSum"] <= 1 and operators["Gemm"] == 1
 
 
@@ -192,5 +218,5 @@ def test_asymmetric_pairs_stay_as_they_are() -> None:
         if tensor.name.endswith(".zero_point") and not tensor.dims:
             tensor.CopyFrom(numpy_helper.from_array(np.int8(3), tensor.name))
     operators = Counter(node.op_type for node in integer_reference(pairs).graph.node)
-    assert operators["QLinearConv"] == operators["MatMulInteger"] == operators["ConvInteger"] == 0
+    assert operators["QLinearConv"] == operators["MatMulIntegerToFloat"] == operators["ConvInteger"] == 0
     assert operators["QuantizeLinear"] > 0

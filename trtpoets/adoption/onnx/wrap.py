@@ -18,6 +18,7 @@ from trtpoets.adoption.onnx.tensors import before, needed_nodes
 from trtpoets.convert.graph.graph_edits import replace_nodes
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.graph.naming import canonical
+from trtpoets.convert.graph.photo_scaling import with_scaling_by_planes
 from trtpoets.convert.int8.own_scales import has_activation_pairs, without_integer_constants, without_pairs
 from trtpoets.convert.int8.quantised_files import is_quantised
 from trtpoets.convert.onnx_export import folded, metadata_of_spec
@@ -109,7 +110,7 @@ def wrap_network(
     add_photo_nodes(model, spec, original, layout)
     add_score_nodes(model, original.output)
     metadata = metadata_of_spec(spec, Precision.FP32)
-    write_onnx(canonical(folded(model), INPUT_NAME, OUTPUT_NAME, metadata), out)
+    write_onnx(canonical(with_scaling_by_planes(folded(model)), INPUT_NAME, OUTPUT_NAME, metadata), out)
     return OnnxModel(out, Precision.FP32, spec)
 
 

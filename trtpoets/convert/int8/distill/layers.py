@@ -43,7 +43,10 @@ def convolution(node: Any, inputs: Sequence[NetworkValue | None]) -> NetworkValu
         result = tf.nn.conv2d(maps, tf.transpose(kernel, (2, 3, 1, 0)), strides, padding, dilations=dilations)
     elif groups == channels and strides[0] == strides[1] and (max(strides) == 1 or max(dilations) == 1):
         kernel = tf.transpose(tf.reshape(kernel, (groups, out // groups, high, wide)), (2, 3, 0, 1))
-        result = tf.nn.depthwise_conv2d(maps, kernel, [1, *strides, 1], padding, dilations=dilations)
+        if padding != "VALID":
+            # With oneDNN, TensorFlow aborts on a depthwise convolution with explicit padding before a ReLU.
+            maps = tf.pad(maps, padding)
+        result = tf.nn.depthwise_conv2d(maps, kernel, [1, *strides, 1], "VALID", dilations=dilations)
     else:
         # TensorFlow has no gradient of convolutions in groups on a CPU.
         kernels = tf.split(tf.transpose(kernel, (2, 3, 1, 0)), groups, axis=3)
