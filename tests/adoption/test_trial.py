@@ -92,7 +92,7 @@ def test_photos_are_taken_in_turn_from_each_class(tmp_path: Path) -> None:
     foreign = foreign_model()
     trial = try_contracts(ColourNetwork(UNIT), foreign, many, labels, [Contract(UNIT, Geometry())])
     assert trial.photos <= MOST_PHOTOS
-    assert np.bincount(trial.truth[:20]).min() == 4
+    assert np.min(np.bincount(trial.truth[:20])) == 4
     with pytest.raises(BadInput, match="none of the 10 photos"):
         try_contracts(ColourNetwork(UNIT), foreign, photos, [-1] * 10, [Contract(UNIT, Geometry())])
 

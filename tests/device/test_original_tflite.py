@@ -49,7 +49,7 @@ def test_integers_are_stored_and_returned(tmp_path: Path) -> None:
     with TfliteNetwork(path, input_, output, threads=1) as network:
         scores = network.infer(abs(values(5)))
     assert (scores.shape, scores.dtype) == ((5, 4), np.dtype("uint8"))
-    assert abs(scores.sum(axis=1, dtype=int) - 256).max() <= 2
+    assert np.max(np.abs(scores.sum(axis=1, dtype=int) - 256)) <= 2
 
 
 @pytest.mark.usefixtures("unchecked")

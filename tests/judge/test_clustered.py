@@ -88,7 +88,7 @@ def test_it_covers_as_often_as_it_says(rho: float) -> None:
         alike = rng.random(len(groups)) < np.sqrt(rho)
         hits = np.where(alike, rng.random(40)[groups], rng.random(len(groups))) < share
         low, high = share_interval(hits, groups)
-        covered += low <= share <= high
+        covered += bool(low <= share <= high)
     assert 0.92 <= covered / 400 <= 0.985
 
 

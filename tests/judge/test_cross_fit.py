@@ -76,11 +76,11 @@ def test_classes_and_photos_are_spread_evenly() -> None:
     folds = folds_of(truth)
     assert folds.count == 10
     sizes = np.bincount(folds.fold_of)
-    assert sizes.sum() == 100 and sizes.max() - sizes.min() <= 2
+    assert sizes.sum() == 100 and np.ptp(sizes) <= 2
     for label, photos in enumerate((50, 33, 17)):
         counts = np.bincount(folds.fold_of[np.array(truth) == label], minlength=10)
         assert counts.sum() == photos
-        assert counts.max() - counts.min() <= 1
+        assert np.ptp(counts) <= 1
     assert folds_of(truth, seed=1).fold_of.tolist() != folds.fold_of.tolist()
     assert not folds.always_trained
     assert not folds.partial

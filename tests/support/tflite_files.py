@@ -171,7 +171,7 @@ def tflite_classifier(
         if not quantised:
             return file.constant(real), file.constant(bias)
         if dtype == "uint8":
-            step = np.array([abs(real).max() / 127], np.float32)
+            step = np.array([np.max(np.abs(real)) / 127], np.float32)
             stored, zero = (np.rint(real / step) + 128).astype(np.uint8), 128
         else:
             step = (abs(real).reshape(size[0], -1).max(axis=1) / 127).astype(np.float32)

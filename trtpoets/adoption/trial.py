@@ -125,7 +125,7 @@ class Trial:
     def is_above_chance(self, row: TrialRow) -> bool:
         """Whether a contract answers more photos right than always the same class, or a random one, would."""
         counts = np.bincount(self.truth[: row.photos], minlength=1)
-        share = max(counts.max() / row.photos, 1 / self.classes)
+        share = max(float(np.max(counts)) / row.photos, 1 / self.classes)
         return share < 1 and _tail(row.count, row.photos, share) <= LEVEL
 
     def photos_needed(self, first: TrialRow, second: TrialRow) -> int | None:

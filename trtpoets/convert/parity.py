@@ -44,7 +44,7 @@ def parity_from_scores(
     difference = np.abs(reference.astype(np.float64) - scores.astype(np.float64))
     # A score that is not finite counts as infinitely different.
     difference[~np.isfinite(difference)] = np.inf
-    row = int(difference.max(axis=1).argmax())
+    row = int(np.argmax(difference.max(axis=1)))
     worst = photos[row].path if photos else None
     same = int((reference.argmax(axis=1) == scores.argmax(axis=1)).sum())
     parity = Parity(len(reference), float(difference.max()), float(difference.mean()), worst, same)

@@ -115,7 +115,7 @@ def _design_effect(
     if groups is None or not len(values):
         return 1.0
     _, place, counts = np.unique(_checked(groups, len(values)), return_inverse=True, return_counts=True)
-    if counts.max() == 1:
+    if np.max(counts) == 1:
         return 1.0
     sizes, count = counts.astype(np.float64), len(values)
     pairs = sizes * (sizes - 1)

@@ -53,7 +53,7 @@ def learning_curve_of(
     full = [folds.rows(number)[:2] for number in range(folds.count)]
     random = np.random.default_rng(config.seed)
     orders = [random.permutation(rows) for rows, _ in full]
-    least = min(int(np.bincount(truth[rows], minlength=classes).min()) for rows, _ in full)
+    least = min(int(np.min(np.bincount(truth[rows], minlength=classes))) for rows, _ in full)
     shares = [share for share in SHARES if share < 1 and share * least >= _LEAST]
     if len(shares) < 2:
         return LearningCurve(skipped=f"the smallest class has {least} training photos in a fold, which is too few")

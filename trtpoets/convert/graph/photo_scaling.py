@@ -49,7 +49,8 @@ def with_scaling_by_planes(model: Any) -> Any:
 
 def _scaling(view: GraphView, photos: str) -> tuple[list[Any], Any | None]:
     """Return the operators that scale the photos along their last axis, and the transposition after them, or None."""
-    tensor, scaling = photos, []
+    scaling: list[Any] = []
+    tensor = photos
     while tensor not in view.outputs and len(readers := view.readers.get(tensor, [])) == 1:
         node = readers[0].node
         if node.op_type == "Transpose":

@@ -188,7 +188,7 @@ def percentile_bound(rounds: Sequence[Sequence[float] | np.ndarray], percent: fl
     """
     filled = [np.asarray(values, np.float64) for values in rounds if len(values)]
     count, total = sum(map(len, filled)), len(filled)
-    if total < LEAST_ROUNDS or min(float(values.min()) for values in filled) <= 0:
+    if total < LEAST_ROUNDS or min(float(np.min(values)) for values in filled) <= 0:
         return Bound(None, 0)
     logs = [np.log(values) for values in filled]
     medians = np.array([np.median(values) for values in logs])
