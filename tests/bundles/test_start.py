@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import py_compile
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -24,8 +25,9 @@ def run(bundle: Path, python: str = sys.executable, **variables: str) -> subproc
     """`./trtpoets --version` with a Python, in an environment that says nothing of Python's but `variables`."""
     tools = bundle.parent / "tools"
     tools.mkdir(exist_ok=True)
-    (tools / "python3").unlink(missing_ok=True)
-    (tools / "python3").symlink_to(python)
+    # A link to the Python of a virtual environment would not find its packages.
+    (tools / "python3").write_text(f'#!/bin/sh\nexec {shlex.quote(python)} "$@"\n', encoding="utf-8")
+    (tools / "python3").chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment = {**kept, "PATH": f"{tools}:{os.environ['PATH']}", **variables}
     return subprocess.run(
@@ -65,7 +67,7 @@ PLANTED: tuple[tuple[str, Callable[[str, Path], object]], ...] = (
     ),
     ("runtime/x.pth", lambda text, out: out.write_text("import hashlib\n")),
     ("runtime/hashlib.pyc", compiled),
-    ("runtime/trtpoets/core/__pycache__/errors.cpython-311.pyc", compiled),
+    (f"runtime/trtpoets/core/__pycache__/errors.{sys.implementation.cache_tag}.pyc", compiled),
     ("runtime/hashlib/__init__.py", lambda text, out: (out.parent.mkdir(), out.write_text(text))),
     ("runtime/trtpoets/numpy.py", lambda text, out: out.write_text(text)),
     ("runtime/python.zip", zipped),
@@ -117,7 +119,7 @@ def test_compiled_files_in_built_are_not_used(bundle: Path, tmp_path: Path) -> N
     mark = tmp_path / "mark"
     for prefix in bundle.joinpath("built", "pycache-0"), bundle / "built":
         module = Path(os.__file__).with_name("hashlib.py")
-        out = prefix / str(module.parent)[1:] / "hashlib.cpython-311.pyc"
+        out = prefix / str(module.parent)[1:] / f"hashlib.{sys.implementation.cache_tag}.pyc"
         compiled(MARK.format(mark=str(mark)), out)
     assert run(bundle, PYTHONPYCACHEPREFIX=str(bundle / "built")).returncode == 0
     assert not mark.exists()

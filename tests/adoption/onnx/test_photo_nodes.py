@@ -29,7 +29,7 @@ def test_nodes_are_few(tmp_path: Path) -> None:
     assert opset_of(model) == 17
     # Scales of 1 need no node, and BGR is in the weights of the convolution.
     assert [node.op_type for node in model.graph.node] == [
-        *("Cast", "Add", "Transpose", "Conv", "Relu", "GlobalAveragePool", "Flatten", "Gemm", "Softmax")
+        *("Cast", "Transpose", "Add", "Conv", "Relu", "GlobalAveragePool", "Flatten", "Gemm", "Softmax")
     ]
 
 
