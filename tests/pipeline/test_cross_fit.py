@@ -18,7 +18,7 @@ from trtpoets.convert.int8.calibration import Method, Ranges
 from trtpoets.core.onnx_file import check_onnx, write_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.training import HeadConfig, TrainingDetails
-from trtpoets.core.types import OnnxModel, Photo, Precision, Split
+from trtpoets.core.types import Int8Form, OnnxModel, Photo, Precision, Split
 from trtpoets.core.workspace import Workspace, seal_card
 from trtpoets.judge.all_photos import AllPhotos
 from trtpoets.judge.cross_fit import CrossFitConfig
@@ -28,7 +28,7 @@ from trtpoets.pipeline import int8_advice
 from trtpoets.pipeline.artefacts import classifier_key, dataset_in
 from trtpoets.pipeline.cross_fit import CrossFit, all_photos_of, calibrated_photos, cross_fit
 from trtpoets.pipeline.extractors import features_of_model
-from trtpoets.pipeline.int8_advice import recommendation
+from trtpoets.pipeline.int8_advice import judge_of_choices, recommendation
 from trtpoets.train.head import Head, head_scores
 
 FOUR = CrossFitConfig(4)
@@ -243,6 +243,23 @@ def test_the_advice_uses_no_test_photos(tmp_path: Path, photos: Path, monkeypatc
     assert "photos outside calibration it agrees on" in result.why
     assert result.gate is not None
     assert result.gate.runners[0].checks[0].file == "int8.onnx"
+
+
+def test_a_version_is_judged_on_the_photos_of_the_advice(tmp_path: Path, photos: Path) -> None:
+    space = workspace(tmp_path, photos)
+    wide, narrow = models(space, 0.05)
+    trained(space)
+    calibrated(space)
+    choices = fitted(cross_fit(space, wide, FOUR, (Split.TRAIN, Split.VALIDATION)))
+    judge = judge_of_choices(space, wide, Int8Form.TENSORRT, choices)
+    assert judge is not None
+    answers = judge(check_onnx(narrow.path))
+    assert answers is not None
+    (file,) = choices.result([choices.scored(narrow, calibrated_photos(space, choices.dataset))]).files
+    assert answers.photos == answers.labelled == file.photos
+    assert answers.different == round((1 - file.agreement) * file.photos)
+    assert answers.lost == file.comparison.only_reference - file.comparison.only_runner
+    assert judge_of_choices(space, wide, Int8Form.TENSORRT, AllPhotos(FOUR, "", skipped="a test")) is None
 
 
 def test_fewer_calibration_photos_may_leave_enough(

@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trtpoets.convert.int8.promise import PairedAnswers
 from trtpoets.core.errors import ConversionFailed
+from trtpoets.core.files import temporary_folder
 from trtpoets.core.network_notes import FrontierPoint
+from trtpoets.core.onnx_file import write_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Int8Form, OnnxModel, Precision, Split, TfliteModel
@@ -42,7 +45,9 @@ from trtpoets.train.near_copies.grouping import groups_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
+    from trtpoets.convert.int8.quantize_int8 import Judge
     from trtpoets.judge.all_photos import AllPhotos
 
 _log = logging.getLogger(__name__)
@@ -147,6 +152,35 @@ def recommendation(
 def fitted_for_choices(space: Workspace, fp32: OnnxModel, progress: Progress = silent) -> CrossFit | AllPhotos:
     """Return FP32's cross-fitted heads and answers on the photos that may be used for a choice, as `cross_fit` does."""
     return cross_fit(space, fp32, CrossFitConfig(), _CHOOSING, progress)
+
+
+def judge_of_choices(
+    space: Workspace, fp32: OnnxModel, form: Int8Form, fitted: CrossFit | AllPhotos, progress: Progress = silent
+) -> Judge | None:
+    """Return the function that compares an INT8 version with FP32 on the photos that may be used for a choice.
+
+    None if these are the validation photos only, because nothing could be cross-fitted. `form` is that of the versions.
+    The features that it computes are stored, and read again for the advice on the version that is written.
+    """
+    if not isinstance(fitted, CrossFit) or fitted.layer is None:
+        return None
+    calibrated = calibrated_photos(space, fitted.dataset)
+
+    def judge(version: Any) -> PairedAnswers | None:
+        with temporary_folder() as folder:
+            model = OnnxModel(folder / "int8.onnx", Precision.INT8, fp32.spec, form)
+            write_onnx(version, model.path)
+            try:
+                file = fitted.scored(model, calibrated, progress)
+            except ConversionFailed:  # the advice says why
+                return None
+        rows = file.measured & ~file.calibration
+        before, after = fitted.reference[rows].argmax(axis=1), file.scores[rows].argmax(axis=1)
+        truth = fitted.counted.truth[rows]
+        lost = int((before == truth).sum()) - int((after == truth).sum())
+        return PairedAnswers(len(truth), int((before != after).sum()), int((truth >= 0).sum()), lost)
+
+    return judge
 
 
 def _compared(

@@ -34,7 +34,7 @@ from trtpoets.core.workspace import Workspace, card_of, open_card, open_details,
 from trtpoets.device.gpu.libcuda import detect
 from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, has_dataset, writing
 from trtpoets.pipeline.card_details import CalibrationRecord, Fp16Details, Int8Details, Int8FileNotes
-from trtpoets.pipeline.int8_advice import advice, fitted_for_choices, recommendation
+from trtpoets.pipeline.int8_advice import advice, fitted_for_choices, judge_of_choices, recommendation
 from trtpoets.pipeline.int8_distill import int8_distiller
 from trtpoets.pipeline.lineage import onnx_in
 from trtpoets.pipeline.photos import hints_of_run, photos_command, verified_photos
@@ -43,12 +43,13 @@ from trtpoets.pipeline.recorded_commands import quantize_command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trtpoets.convert.int8.quantize_int8 import Judge
     from trtpoets.judge.advice import Recommended
     from trtpoets.judge.all_photos import AllPhotos
     from trtpoets.judge.head_notes import HeadNotes
     from trtpoets.pipeline.cross_fit import CrossFit
 
-_VERSION = 6
+_VERSION = 7
 """Increase it when the same classifier may give another ONNX file."""
 
 _NOTES_VERSION = 2
@@ -214,6 +215,10 @@ class _Int8Work:
         """The heads and answers of FP32 with which both forms are compared."""
         return fitted_for_choices(self.space, self.fp32, self.progress)
 
+    def judge(self, form: Int8Form) -> Judge | None:
+        """The comparison of versions on all photos that may be used for a choice."""
+        return judge_of_choices(self.space, self.fp32, form, self.fitted, self.progress)
+
     def seal(self, model: OnnxModel, key: str, notes: Int8FileNotes) -> None:
         """Write the card of a file."""
         details = Int8Details(notes, _record(self.calibration, self.ranges), self.config, **vars(self.origin))
@@ -231,7 +236,7 @@ def _int8(work: _Int8Work, distill: DistillConfig | None = None) -> OnnxModel:
     distiller = None
     if distill:
         distiller = int8_distiller(dataset_in(work.space), evaluator, work.photos, distill, work.progress)
-    model, notes = int8_from_onnx(evaluator, ranges, out, work.progress, distiller)
+    model, notes = int8_from_onnx(evaluator, ranges, out, work.progress, distiller, work.judge(Int8Form.TENSORRT))
     head, recommended = advice(
         work.space,
         work.fp32,
@@ -276,7 +281,7 @@ def _for_cpu(
 ) -> tuple[OnnxModel, Int8Notes, HeadNotes | None, Recommended]:
     """Write int8.cpu.onnx by `config`, and return it with its notes, those on its head, and the recommendation."""
     evaluator = work.evaluator.of_form(CPU, config)
-    model, notes = int8_from_onnx(evaluator, ranges, out, work.progress)
+    model, notes = int8_from_onnx(evaluator, ranges, out, work.progress, judge=work.judge(Int8Form.CPU))
     head, recommended = advice(
         work.space,
         work.fp32,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trtpoets.convert.int8.promise import PairedAnswers, answers_from_scores, can_tell, is_kept
+from trtpoets.convert.int8.promise import PairedAnswers, answers_from_scores, can_tell, excess, is_kept
 
 
 @pytest.mark.parametrize(("photos", "tells"), [(0, False), (188, False), (189, True), (1000, True)])
@@ -40,3 +40,19 @@ def test_answers_are_counted_from_scores() -> None:
     truth = ["a", "b", "c", "b", "unknown"]
     assert answers_from_scores(before, after, ("a", "b", "c"), truth) == PairedAnswers(5, 3, labelled=4, lost=0)
     assert answers_from_scores(before, after, ("a", "b", "c"), ["a", "b", "c", "c", "a"]).lost == 3
+
+
+@pytest.mark.parametrize(
+    ("answers", "factor"),
+    [
+        (PairedAnswers(500, 3), 1.0),  # the most that are allowed
+        (PairedAnswers(500, 6), 2.0),
+        (PairedAnswers(500, 3, labelled=400, lost=5), 2.5),  # 2 may be lost
+        (PairedAnswers(500, 12, labelled=400, lost=4), 4.0),  # the worse of the two
+        (PairedAnswers(189, 3), 3.0),  # none may differ, so one step is what can be told
+        (PairedAnswers(100, 4, labelled=100, lost=4), 2.0),  # 2 of 100 may differ; the loss of so few says nothing
+    ],
+)
+def test_the_excess_is_relative_to_what_is_allowed(answers: PairedAnswers, factor: float) -> None:
+    assert excess(answers) == pytest.approx(factor)
+    assert (excess(answers) == 1.0) == is_kept(answers)

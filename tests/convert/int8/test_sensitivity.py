@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 from onnx import numpy_helper
 
@@ -11,6 +14,7 @@ from tests.support.quantised_networks import minmax
 from tests.support.small_networks import Network, saved
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
+from trtpoets.convert.int8.promise import PairedAnswers
 from trtpoets.convert.int8.quantize_int8 import Int8Notes, int8_from_onnx
 from trtpoets.convert.int8.sensitivity import SensitivitySearch
 from trtpoets.core.progress import silent
@@ -134,3 +138,48 @@ def test_a_share_that_the_user_sets_takes_precedence(
 ) -> None:
     config = replace(REACHED, int8_share=0.9)
     assert searched(deep, dozen_photos, tmp_path, config, lambda layers: False).steps == ()
+
+
+def judged(model: OnnxModel, photos: list[Photo], out: Path, judge: Callable[[Any], PairedAnswers | None]) -> Int8Notes:
+    """Quantise with a promise that `judge` decides."""
+    evaluator = Int8Evaluator(model, photos, (), REACHED)
+    return int8_from_onnx(evaluator, minmax(model, photos), out / "int8.onnx", judge=judge)[1]
+
+
+def test_a_version_is_judged_when_its_noise_has_shrunk_enough(
+    deep: OnnxModel, dozen_photos: list[Photo], tmp_path: Path
+) -> None:
+    versions: list[Any] = []
+
+    def judge(version: Any) -> PairedAnswers:
+        versions.append(version)
+        return PairedAnswers(1000, 10 if len(versions) > 1 else 26)  # 13 may differ
+
+    notes = judged(deep, dozen_photos, tmp_path, judge)
+    assert [kept.layer for kept in notes.steps] == ["one"]
+    # The layer gained more than the 6 dB that half the answers take, so the version with it was judged, and kept.
+    assert len(versions) == 2
+    assert notes.final.features_db - notes.frontier[0].fidelity.features_db > 20 * np.log10(2)
+    onnx.checker.check_model(versions[0])
+
+
+def test_a_version_whose_noise_has_not_shrunk_enough_is_not_judged(
+    deep: OnnxModel, dozen_photos: list[Photo], tmp_path: Path
+) -> None:
+    versions: list[Any] = []
+
+    def judge(version: Any) -> PairedAnswers:
+        versions.append(version)
+        return PairedAnswers(1000, 900)
+
+    notes = judged(deep, dozen_photos, tmp_path, judge)
+    assert notes.steps and len(versions) == 1
+
+
+def test_where_a_file_cannot_be_judged_the_validation_photos_decide(
+    deep: OnnxModel, dozen_photos: list[Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(Int8Evaluator, "is_promise_kept", lambda evaluator, version: bool(asked.append(True)) or True)
+    assert judged(deep, dozen_photos, tmp_path, lambda version: None).steps == ()
+    assert asked == [True]

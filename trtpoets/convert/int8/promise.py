@@ -58,6 +58,25 @@ def is_kept(answers: PairedAnswers) -> bool:
     return answers.different <= (1 - LEAST_AGREEMENT) * answers.photos
 
 
+def excess(answers: PairedAnswers) -> float:
+    """Return the share of different answers, or of lost ones, relative to what the promise allows; 1 if it is kept.
+
+    Where noise changes few answers, their number is proportional to its amplitude, so this is the factor by which the
+    amplitude is too large.
+    """
+    if is_kept(answers):
+        return 1.0
+    beyond = answers.different / max(_most_different(answers.photos), 1)
+    if answers.labelled * MOST_LOST >= 1:
+        beyond = max(beyond, answers.lost / (MOST_LOST * answers.labelled))
+    return max(beyond, 1.0)
+
+
+def _most_different(photos: int) -> int:
+    """Return how many photos may have another answer."""
+    return next((count - 1 for count in range(1, photos + 1) if not is_kept(PairedAnswers(photos, count))), photos)
+
+
 def _is_shown(photos: int, different: int) -> bool:
     """Return whether the lower bound of the agreement is high enough."""
     if photos == 0:

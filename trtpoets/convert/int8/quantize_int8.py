@@ -8,6 +8,7 @@ and the layers kept in FP32. The metadata of the file names the nodes that must 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from trtpoets.convert.int8.forms import TENSORRT
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.placement import Placement
+from trtpoets.convert.int8.promise import PairedAnswers, excess, is_kept
 from trtpoets.convert.int8.range_search import search_ranges
 from trtpoets.convert.int8.sensitivity import SearchLimits, SensitivitySearch
 from trtpoets.convert.onnx_export import metadata_of_spec
@@ -39,6 +41,15 @@ _FINALISTS = 2
 
 _NEAR = 1.5
 """A method whose distance is more than so many times the least one is not compared on all photos."""
+
+_JUDGEMENTS = 2
+"""At most this many versions of a search are judged on all photos; then the last result is extrapolated."""
+
+Judge = Callable[[Any], PairedAnswers | None]
+"""Compares the file of an INT8 version, a ModelProto, with FP32 on all photos that may be used for a choice.
+
+None where that is not possible for this file.
+"""
 
 Distiller = Callable[[Any, Placement], tuple[Any, DistillNotes]]
 """Distils an INT8 version, a ModelProto with these places of pairs; returns it unchanged if the result is not kept."""
@@ -142,8 +153,11 @@ def int8_from_onnx(
     out: Path,
     progress: Progress = silent,
     distiller: Distiller | None = None,
+    judge: Judge | None = None,
 ) -> tuple[OnnxModel, Int8Notes]:
     """Write the INT8 file of an FP32 one: Q/DQ pairs with scales from `ranges`, corrected according to the config.
+
+    `judge` decides whether the promise of promise.py is kept; without it, the validation photos of the evaluator do.
 
     With a `distiller` the network is distilled, after 95 % or `int8_share` of the multiply-adds were left in INT8; more
     layers are kept in FP32, and the network is distilled again, only if the promise is not kept then.
@@ -162,12 +176,11 @@ def int8_from_onnx(
         version = _build(evaluator, builder, keep, shifts=start.shifts)
         return version.fidelity
 
-    distillation = _Distillation(evaluator, distiller)
+    distillation, promise = _Distillation(evaluator, distiller), _Promise(evaluator, judge)
 
     def is_promise_kept() -> bool:
         # Only the first network is distilled here: later ones differ by a layer, and training takes minutes.
-        judged = version if distillation.notes else distillation.of(version)
-        return evaluator.is_promise_kept(judged.proto)
+        return promise.is_kept(version if distillation.notes else distillation.of(version))
 
     limits = SearchLimits(config.target_db, config.target_agreement, config.int8_share, config.max_float_layers)
     search = SensitivitySearch(builder, evaluator.reference, evaluator.search_photos, start.shifts)
@@ -237,6 +250,35 @@ class _Distillation:
             if self.notes.kept:
                 self._result = replace(version, proto=proto, fidelity=self._evaluator.fidelity(proto))
         return self._result
+
+
+class _Promise:
+    """Decides whether INT8 versions keep the promise, each closer to FP32 than the one before.
+
+    A judgement on all photos takes seconds. After one that fails, the next version is judged when its SQNR has risen by
+    what the excess of different answers asks for.
+    """
+
+    def __init__(self, evaluator: Int8Evaluator, judge: Judge | None) -> None:
+        self._evaluator = evaluator
+        self._judge = judge
+        self._left = _JUDGEMENTS
+        self._needed_db = -math.inf
+
+    def is_kept(self, version: _Int8Version) -> bool:
+        if self._judge is None:
+            return self._evaluator.is_promise_kept(version.proto)
+        if version.fidelity.features_db < self._needed_db:
+            return False
+        if self._left == 0:
+            return True
+        self._left -= 1
+        answers = self._judge(self._evaluator.as_file(version.proto))
+        if answers is None:
+            self._judge = None
+            return self._evaluator.is_promise_kept(version.proto)
+        self._needed_db = version.fidelity.features_db + 20 * math.log10(excess(answers))
+        return is_kept(answers)
 
 
 _Stages = tuple[Fidelity, Fidelity, Fidelity]

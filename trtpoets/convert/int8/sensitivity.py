@@ -139,7 +139,7 @@ class SensitivitySearch:
         possible = self._share({})
         # Where less can be INT8 at all, the same proportion of what can be must remain.
         lowest = least_share * (1.0 if possible >= least_share else possible)
-        while not is_done() and (limits.most_layers is None or len(keep) < limits.most_layers):
+        while (limits.most_layers is None or len(keep) < limits.most_layers) and not is_done():
             best = self._best(keep, self._affordable(keep, lowest), limits.least_gain_db, worth_beside(keep), progress)
             if best is None:
                 return
