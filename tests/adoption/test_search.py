@@ -28,7 +28,7 @@ def loaded(network: ColourNetwork | None = None, side: int = 16) -> LoadedModel:
         assert network is not None, "the network must not be run"
         return network
 
-    return SimpleNamespace(model=foreign_model(side=side), network=run)  # type: ignore[return-value]
+    return SimpleNamespace(model=foreign_model(side=side), network=run)
 
 
 def stated(pixels: Pixels) -> Fact:
@@ -74,7 +74,7 @@ def test_a_sibling_in_integers_is_a_fact(tmp_path: Path, monkeypatch: pytest.Mon
     pytest.importorskip("ai_edge_litert")
     tflite_classifier(dtype="uint8").write(tmp_path / "net_quant.tflite")
     model = foreign_model(tmp_path / "net.h5", format_=Format.KERAS, side=8, classes=4)
-    sources = [fact.evidence.source for fact in facts_about(SimpleNamespace(model=model))]  # type: ignore[arg-type]
+    sources = [fact.evidence.source for fact in facts_about(SimpleNamespace(model=model))]
     monkeypatch.setattr(search, "sibling_pixels", lambda _: None)
-    without = facts_about(SimpleNamespace(model=model))  # type: ignore[arg-type]
+    without = facts_about(SimpleNamespace(model=model))
     assert sources == [Source.SIBLING, *(fact.evidence.source for fact in without)]

@@ -24,6 +24,7 @@ from trtpoets.core.onnx_load import (
     load_self_contained,
     tensors_of,
 )
+from trtpoets.core.protobuf import check_field_count
 
 
 def test_tensors_of_another_size_than_their_shape(tmp_path: Path) -> None:
@@ -83,8 +84,8 @@ def test_tensors_of_subgraphs_sparse_tensors_and_functions_are_listed() -> None:
 
 def test_a_file_with_too_many_fields_is_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.onnx"
-    assert inspect.signature(onnx_load.check_field_count).parameters["most"].default == 5_000_000
-    monkeypatch.setattr(onnx_load, "check_field_count", partial(onnx_load.check_field_count, most=1000))
+    assert inspect.signature(check_field_count).parameters["most"].default == 5_000_000
+    monkeypatch.setattr(onnx_load, "check_field_count", partial(check_field_count, most=1000))
     check_part_count(path, b"\x08\x01" * 1000)
     check_part_count(path, b"\xff" * 40)  # no protobuf: the parser reports that
     with pytest.raises(BadArtefact, match=r"x\.onnx is not a valid ONNX file"):

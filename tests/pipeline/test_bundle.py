@@ -39,29 +39,20 @@ from trtpoets.pipeline.lineage import onnx_models_in
 FP32, FP16, INT8 = Precision
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    bundle_run(folder)
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trtpoets.core.files.os.fsync", lambda _: None)
 
 
 @pytest.fixture
-def space(run: Path, tmp_path: Path) -> Workspace:
-    """A copy of the run that a test may change; its photos stay where they are."""
-    shutil.copytree(run / "engines", tmp_path / "engines")
-    return Workspace(tmp_path / "engines", "tiny")
+def space(tiny_space: Workspace) -> Workspace:
+    return tiny_space
 
 
 @pytest.fixture(scope="module")
-def run_with_a_bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def run_with_a_bundle(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A copy of the run that was bundled for a Jetson, and the hash of the archive."""
-    engines = Path(shutil.copytree(run / "engines", tmp_path_factory.mktemp("bundled") / "engines"))
+    engines = Path(shutil.copytree(tiny_run / "engines", tmp_path_factory.mktemp("bundled") / "engines"))
     return engines, bundled(Workspace(engines, "tiny")).archive_sha256
 
 

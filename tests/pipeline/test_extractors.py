@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.tiny import tiny_onnx, tiny_photo_files, tiny_photos, tiny_spec
+from trtpoets.convert.int8.integer_reference import integer_reference
 from trtpoets.core.errors import BadInput
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Precision
@@ -70,7 +71,7 @@ def test_scores_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_int8_is_computed_in_integers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, photos = tiny_onnx(tmp_path / "int8.onnx", Precision.INT8), tiny_photo_files(tmp_path / "photos", 4)
     computed: list[str] = []
-    real = extractors.integer_reference
+    real = integer_reference
 
     def recorded(proto: Any) -> Any:
         computed.append(proto.graph.name)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.support.bundle_run import bundle_run
 from trtpoets.core.errors import BadInput
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Precision, Split
@@ -22,21 +20,10 @@ from trtpoets.pipeline.lineage import onnx_models_in
 FP32, FP16, INT8 = Precision
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return bundle_run(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture
-def space(run: Workspace, tmp_path: Path) -> Workspace:
-    shutil.copytree(run.engines, tmp_path / "engines")
-    return Workspace(tmp_path / "engines", "tiny")
-
-
-def test_test_photos_with_the_scores_of_every_file(space: Workspace) -> None:
-    models = onnx_models_in(space)
-    golden = golden_in(space, models)
-    tests = {photo.sha256: photo for photo in dataset_in(space).in_split(Split.TEST)}
+def test_test_photos_with_the_scores_of_every_file(tiny_space: Workspace) -> None:
+    models = onnx_models_in(tiny_space)
+    golden = golden_in(tiny_space, models)
+    tests = {photo.sha256: photo for photo in dataset_in(tiny_space).in_split(Split.TEST)}
     assert len(golden.photos) == min(COUNT, len(tests))
     assert [photo.label for photo in golden.photos][:3] == ["ant", "bee", "cow"]
     assert list(golden.expected) == ["fp32", "fp16", "int8"]
@@ -48,23 +35,23 @@ def test_test_photos_with_the_scores_of_every_file(space: Workspace) -> None:
         np.testing.assert_allclose(golden.expected[model.precision.value].scores, scores, atol=1e-5)
 
 
-def test_they_are_kept_until_a_file_or_a_photo_changes(space: Workspace) -> None:
-    models = onnx_models_in(space)
-    golden = golden_in(space, models)
-    stamp = (space.golden / "golden.json").stat().st_mtime_ns
-    golden_in(space, models)
-    assert (space.golden / "golden.json").stat().st_mtime_ns == stamp
-    shutil.rmtree(space.golden)
-    assert to_json(golden_in(space, models).expected) == to_json(golden.expected)
-    assert list(golden_in(space, models[:1]).expected) == ["fp32"]
-    assert list(read_golden(space.golden).expected) == ["fp32"]
+def test_they_are_kept_until_a_file_or_a_photo_changes(tiny_space: Workspace) -> None:
+    models = onnx_models_in(tiny_space)
+    golden = golden_in(tiny_space, models)
+    stamp = (tiny_space.golden / "golden.json").stat().st_mtime_ns
+    golden_in(tiny_space, models)
+    assert (tiny_space.golden / "golden.json").stat().st_mtime_ns == stamp
+    shutil.rmtree(tiny_space.golden)
+    assert to_json(golden_in(tiny_space, models).expected) == to_json(golden.expected)
+    assert list(golden_in(tiny_space, models[:1]).expected) == ["fp32"]
+    assert list(read_golden(tiny_space.golden).expected) == ["fp32"]
 
 
-def test_a_run_without_test_photos(space: Workspace) -> None:
-    details = dict(open_card(space.dataset) or {})
+def test_a_run_without_test_photos(tiny_space: Workspace) -> None:
+    details = dict(open_card(tiny_space.dataset) or {})
     photos = [{**photo, "split": "train"} for photo in details["photos"]]
-    models = onnx_models_in(space)
-    seal_card(space.dataset, key="photos", files=[], details={**details, "photos": photos})
+    models = onnx_models_in(tiny_space)
+    seal_card(tiny_space.dataset, key="photos", files=[], details={**details, "photos": photos})
     with pytest.raises(BadInput, match="no test photos"):
-        golden_in(space, models)
-    assert not card_of(space.golden).exists()
+        golden_in(tiny_space, models)
+    assert not card_of(tiny_space.golden).exists()

@@ -34,7 +34,7 @@ def main() -> None:
 
 def failure_of(network: bytes, threads: int, own_kernels: bool) -> str:
     """Load a network and run it on a black image and on noise. Returns the error in one line, "" on success."""
-    from trtpoets.device.runners.tflite import loaded_interpreter
+    from trtpoets.core.optional import loaded_interpreter
 
     try:
         interpreter = loaded_interpreter(network, threads, own_kernels)
