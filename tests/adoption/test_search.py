@@ -61,6 +61,7 @@ def test_photos_decide_by_their_labels(side: int, tmp_path: Path) -> None:
     assert found.trial is not None
     assert found.decision.contract.pixels == bgr(UNIT)
     assert sorted(found.trial.truth) == sorted(truth)
+    assert found.trial.best.count > 30
     assert network.photos > 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +13,7 @@ from trtpoets.core.errors import MissingArtefact
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.network_notes import Parity
 from trtpoets.core.serialization import to_json
-from trtpoets.core.types import Precision
+from trtpoets.core.types import Precision, Skipped
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.pipeline.report_documents import report_documents
 
@@ -65,6 +66,15 @@ def test_results_of_other_files_are_left_out_and_listed(tiny_space: Workspace) -
     assert skipped["using benchmark.json"] == f"it was measured on other files: {tiny_space.command('bench')}"
     assert skipped["using evaluation.json"] == f"it was measured on other files: {tiny_space.command('evaluate')}"
     assert any("fp16.onnx" in what for what in skipped)
+
+
+def test_results_of_the_present_files_are_not_listed(tiny_space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    skipped = Skipped("evaluating tensorrt-fp16", "there is no GPU")
+    current = SimpleNamespace(skipped=(skipped,))
+    monkeypatch.setattr("trtpoets.pipeline.report_documents.evaluation_now", lambda *_: current)
+    documents = report_documents(tiny_space)
+    assert documents.evaluation is current
+    assert documents.skipped == (skipped,)
 
 
 def test_commands_are_listed_once_by_stage(tiny_space: Workspace) -> None:
