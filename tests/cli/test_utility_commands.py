@@ -65,7 +65,12 @@ def test_tensorboard_runs_until_it_is_interrupted(monkeypatch: pytest.MonkeyPatc
 
 def test_label_prints_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Call] = []
-    monkeypatch.setattr(f"{PIPELINE}.label.label_stream", lambda *values, **named: calls.append((values, named)) or [7])
+
+    def label_stream(*values: Any, **named: Any) -> list[int]:
+        calls.append((values, {**named, "stdin": named["stdin"].read()}))
+        return [7]
+
+    monkeypatch.setattr(f"{PIPELINE}.label.label_stream", label_stream)
     shown: list[tuple[Any, bool]] = []
     monkeypatch.setattr(utility_commands, "show_labelled_photos", lambda *values: shown.append(values))
     result = CliRunner().invoke(app, ["label", "cells", "a.jpg", "--top", "2", "--trust", "--strict"], input=b"b.jpg")
@@ -73,7 +78,7 @@ def test_label_prints_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     ((values, named),) = calls
     assert values == ("cells", [Path("a.jpg")])
     assert (named["top"], named["trust"], named["strict"], named["engines"]) == (2, True, True, Path("engines"))
-    assert named["stdin"].read() == b"b.jpg"
+    assert named["stdin"] == b"b.jpg"
     assert shown == [([7], False)]
 
 

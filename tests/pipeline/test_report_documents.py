@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,7 @@ def test_results_of_other_files_are_left_out_and_listed(tiny_space: Workspace) -
 
 def test_results_of_the_present_files_are_not_listed(tiny_space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     skipped = Skipped("evaluating tensorrt-fp16", "there is no GPU")
-    current = SimpleNamespace(skipped=(skipped,))
+    current: Any = SimpleNamespace(skipped=(skipped,))
     monkeypatch.setattr("trtpoets.pipeline.report_documents.evaluation_now", lambda *_: current)
     documents = report_documents(tiny_space)
     assert documents.evaluation is current
