@@ -18,10 +18,10 @@ from trtpoets.convert.onnx_export import onnx_from_classifier
 from trtpoets.convert.tflite_export import tflite_from_classifier
 from trtpoets.convert.tflite_graph import TfliteGraph
 from trtpoets.convert.tflite_int8 import Parameters, corrected, int8_from_fp32, quantised_network, rounded_weights
-from trtpoets.convert.tflite_twins import opened, twins_from
+from trtpoets.convert.tflite_twins import twins_from
 from trtpoets.core.errors import BadInput
 from trtpoets.core.onnx_file import check_onnx
-from trtpoets.core.optional import tensorflow
+from trtpoets.core.optional import loaded_interpreter, tensorflow
 from trtpoets.core.tflite_file import network_in, read_tflite
 from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, TfliteModel
 from trtpoets.device.runners import open_runner
@@ -133,7 +133,7 @@ def test_the_interpreter_computes_what_the_parameters_say(files: Files, proto: A
     graph = TfliteGraph(content)
     layer = graph.convolutions[2]
     assert graph.kind(layer) == "DEPTHWISE_CONV_2D"
-    interpreter = opened(content, keep_tensors=True)
+    interpreter = loaded_interpreter(content, keep_tensors=True)
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], photos[:1].astype(np.float32))
     interpreter.invoke()
     source, weights, bias = (interpreter.get_tensor(int(index)).astype(np.int64) for index in layer.inputs)

@@ -9,8 +9,9 @@ from onnx import numpy_helper
 from tests.support.tiny import tiny_graph, tiny_photos
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.tflite_graph import TfliteGraph
-from trtpoets.convert.tflite_twins import as_onnx, as_tflite, opened, twins_from
+from trtpoets.convert.tflite_twins import as_onnx, as_tflite, twins_from
 from trtpoets.core.errors import ConversionFailed
+from trtpoets.core.optional import loaded_interpreter
 
 
 def test_tensors_are_matched_by_value(tiny_tflite_network: bytes) -> None:
@@ -36,7 +37,7 @@ def test_the_network_reads_pixels_as_real_numbers_and_gives_the_same_scores(tiny
         (tiny_tflite_network, photo),
         (twins_from(tiny_tflite_network, tiny_graph(), photo).content, photo.astype("f4")),
     ):
-        interpreter = opened(content)
+        interpreter = loaded_interpreter(content)
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
         interpreter.invoke()
         scores.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from onnx import helper, numpy_helper
 
 from tests.support.foreign_onnx import external
 from tests.support.tiny import tiny_graph
+from trtpoets.core import onnx_load
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.onnx_load import (
@@ -21,6 +24,7 @@ from trtpoets.core.onnx_load import (
     load_self_contained,
     tensors_of,
 )
+from trtpoets.core.protobuf import check_field_count
 
 
 def test_tensors_of_another_size_than_their_shape(tmp_path: Path) -> None:
@@ -78,9 +82,11 @@ def test_tensors_of_subgraphs_sparse_tensors_and_functions_are_listed() -> None:
     assert names.count("in a node") == 2
 
 
-def test_a_file_with_too_many_fields_is_not_parsed(tmp_path: Path) -> None:
+def test_a_file_with_too_many_fields_is_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.onnx"
-    check_part_count(path, b"\x08\x01" * 3)
+    assert inspect.signature(check_field_count).parameters["most"].default == 5_000_000
+    monkeypatch.setattr(onnx_load, "check_field_count", partial(check_field_count, most=1000))
+    check_part_count(path, b"\x08\x01" * 1000)
     check_part_count(path, b"\xff" * 40)  # no protobuf: the parser reports that
     with pytest.raises(BadArtefact, match=r"x\.onnx is not a valid ONNX file"):
-        check_part_count(path, b"\x08\x01" * 10_000_000)
+        check_part_count(path, b"\x08\x01" * 1001)

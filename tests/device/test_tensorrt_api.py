@@ -8,14 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.support.tiny import tiny_onnx
-from trtpoets.core.errors import MissingDependency, RunFailed, TrtPoetsError
+from trtpoets.core.errors import MissingDependency
 from trtpoets.core.types import Flavour
-from trtpoets.device.build.engine import engine_from_onnx
-from trtpoets.device.build.engine_config import EngineConfig
-from trtpoets.device.gpu import libcuda
 from trtpoets.device.tensorrt_api import load_tensorrt, numpy_type
-from trtpoets.device.tensorrt_session import TensorRtSession
 
 
 def test_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,18 +56,3 @@ def test_both_flavours_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_types_in_the_words_of_numpy(kind: str, name: str) -> None:
     assert numpy_type(kind) == name
-
-
-def test_the_real_runtime_without_a_gpu(tmp_path: Path) -> None:
-    """A damaged engine is reported as damaged; a valid one fails because there is no CUDA."""
-    pytest.importorskip("tensorrt_rtx")
-    library = load_tensorrt(Flavour.RTX)
-    with pytest.raises(RunFailed) as caught:
-        TensorRtSession(library, b"no engine at all" * 8)
-    assert caught.value.message.startswith(f"{library.title} can't load the engine: Serialization assertion")
-    try:
-        libcuda.load_driver()
-    except TrtPoetsError:
-        plan = engine_from_onnx(tiny_onnx(tmp_path / "x.onnx"), EngineConfig(Flavour.RTX), tmp_path / "x.engine").path
-        with pytest.raises(RunFailed, match=r"can't load the engine: CUDA does not start: no usable driver$"):
-            TensorRtSession(library, plan.read_bytes())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.tflite_files import tflite_classifier
-from trtpoets.device.runners import tflite
+from trtpoets.device import tflite_child
 from trtpoets.device.tflite_child import failure_of
 
 
@@ -34,5 +34,5 @@ def test_an_input_without_values_or_with_too_many(shape: list[int], monkeypatch:
         def get_output_details(self) -> list[dict[str, Any]]:
             return [{"index": 1}]
 
-    monkeypatch.setattr(tflite, "loaded_interpreter", lambda *_: Interpreter())
+    monkeypatch.setattr(tflite_child, "loaded_interpreter", lambda *_: Interpreter())
     assert "invalid shape" in failure_of(b"", 1, False)

@@ -12,7 +12,6 @@ import pytest
 from tests.fakes.board_bundle import Board, as_json, paper_bundle
 from tests.fakes.machines import NOT_INSTALLED, jetson_files, software, system, with_gpu, write
 from trtpoets.core.errors import BadInput, MissingDependency, RunFailed
-from trtpoets.core.manifest import write_manifest
 from trtpoets.core.types import Precision
 from trtpoets.device.doctor import diagnose
 from trtpoets.device.doctor.findings import Finding, State
@@ -109,46 +108,9 @@ def test_packages_that_are_too_old(machine: Any, bundle: Bundle, monkeypatch: py
     assert install.install(bundle, dry_run=True, pip=False).lacking == ("pillow",)
 
 
-def test_another_jetpack_than_the_bundles(machine: Any, bundle: Bundle) -> None:
-    (bundle.folder / "manifest.json").unlink()
-    write_manifest(
-        bundle.folder,
-        name="tiny",
-        target="jetson",
-        version="0.1.0",
-        model="0" * 64,
-        order=[Precision.FP16],
-        jetpack="5.1.2",
-    )
-    machine(with_gpu((8, 7), "10.3.0", "12.6"))
-    seen = by_name(install.install(open_bundle(bundle.folder), dry_run=True))
-    assert seen["JetPack"].found == "this bundle was made for JetPack 5.1.2, but JetPack 6.2 is installed"
-    assert seen["JetPack"].hint.endswith("trtpoets bundle tiny --for jetson --jetpack 6.2")
-
-
-def test_operators_that_tensorrt_does_not_read(machine: Any, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine(with_gpu((8, 7), "8.5.2", "11.4"), "35 4.1", "3.8")
-    monkeypatch.setattr(bundle_findings, "opset_ceiling", lambda *_: 13)
-    seen = by_name(install.install(bundle, dry_run=True))["operators"]
-    assert (seen.state, seen.found) == (
-        State.MISSING,
-        "ONNX opset 17, but TensorRT 8.5.2 supports up to 13",
-    )
-    assert "trtpoets export tiny --opset 13 --force" in seen.hint
-
-
 def test_a_machine_without_a_gpu(machine: Any, bundle: Bundle) -> None:
     machine(software())
     assert "NVIDIA GPU" in install.install(bundle).lacking
-
-
-def test_what_a_compiler_needs(machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    monkeypatch.setenv("PATH", str(tmp_path))
-    root = write(tmp_path / "root", jetson_files("36 4.3", *ORIN, "3.10"))
-    assert "g++" in bundle_findings.compiler_problem(system(root))
-    assert "nvcc" not in bundle_findings.compiler_problem(system(root))
-    assert "nvcc" in bundle_findings.compiler_problem(system(tmp_path))
 
 
 def paper_venv(board: Board, journal: list[str]) -> Any:

@@ -15,13 +15,11 @@ from tests.support.bundle_run import bundle_run
 from tests.support.tiny import tiny_onnx
 from trtpoets.convert.int8.calibration import CalibrationConfig
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, TrtPoetsError
-from trtpoets.core.files import atomic_folder
 from trtpoets.core.serialization import to_json
-from trtpoets.core.training import HeadConfig, TrainingDetails
-from trtpoets.core.types import Classifier, OnnxModel, Precision, Split
+from trtpoets.core.types import OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, read_card, seal_card
 from trtpoets.pipeline import artefacts, publish
-from trtpoets.pipeline.artefacts import classifier_in, dataset_in, training_in
+from trtpoets.pipeline.artefacts import classifier_in, dataset_in
 from trtpoets.pipeline.calibration_cache_export import calibration_cache
 from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in, stale_in
 from trtpoets.pipeline.photos import require_photos
@@ -220,58 +218,6 @@ def test_retraining_makes_all_earlier_files_stale(
     assert stale_in(space) == ()
     report = trtpoets.report("small", engines=engines)
     assert list(report.accuracy) == ["tensorflow"]
-
-
-@pytest.mark.parametrize("stop", range(8))
-def test_an_interrupted_training_leaves_a_valid_run_or_none(
-    stop: int, engines: Path, second: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stopped before or after each of the four writes, by Ctrl-C."""
-    space, before = Workspace(engines, "small"), dataset_in(Workspace(engines, "small"))
-    key, trained = read_card(card_of(space.classifier)).key, Workspace(second, "small")
-    turn = iter(range(8))
-
-    def stopped(write: Any) -> Any:
-        def instead(*arguments: Any, **words: Any) -> Any:
-            if next(turn) == stop:
-                raise KeyboardInterrupt
-            result = write(*arguments, **words)
-            if next(turn) == stop:
-                raise KeyboardInterrupt
-            return result
-
-        return instead
-
-    def write_classifier() -> Classifier:
-        with atomic_folder(space.classifier) as part:
-            shutil.copytree(trained.classifier, part, dirs_exist_ok=True)
-        return classifier_in(trained)
-
-    dataset = dataset_in(trained)
-    with monkeypatch.context() as patched:
-        patched.setattr(publish, "seal_card", stopped(seal_card))
-        with pytest.raises(KeyboardInterrupt):
-            publish.publish(
-                space,
-                "another key",
-                stopped(write_classifier),
-                dataset=dataset,
-                command="",
-                trained_on=dataset.hash,
-                training=TrainingDetails(HeadConfig(), 0, 0.0, (), (), (), (), ()),
-            )
-    try:
-        result = dataset_in(space)
-    except TrtPoetsError as error:
-        assert 0 < stop < 7
-        assert "trtpoets retrain" in error.hint
-        with pytest.raises(MissingArtefact):
-            trtpoets.evaluate("small", engines=engines)
-        return
-    now = read_card(card_of(space.classifier))
-    assert (now.key == key, result == before) in ((True, True), (False, False))
-    assert set(classifier_in(space).spec.labels) == set(result.labels)
-    assert training_in(space) is not None
 
 
 @pytest.mark.slow

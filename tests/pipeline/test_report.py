@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from trtpoets.core.errors import MissingArtefact
-from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.report import report
-from trtpoets.pipeline.report_documents import report_documents
 
 
 def test_a_run_that_does_not_exist(tmp_path: Path) -> None:
@@ -17,6 +15,3 @@ def test_a_run_that_does_not_exist(tmp_path: Path) -> None:
         report("flowers", engines=tmp_path)
     assert caught.value.code == "TP8001"
     assert not (tmp_path / "flowers").exists(), "no page is written"
-    with pytest.raises(MissingArtefact) as caught:
-        report_documents(Workspace(tmp_path, "flowers"))
-    assert caught.value.code == "TP8001"

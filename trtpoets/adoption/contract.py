@@ -14,7 +14,7 @@ Triple = tuple[float, float, float]
 class Pixels:
     """The values of pixels: `x * scale + offset`, x in 0..255, in the order RGB whatever the channels are.
 
-    `name` is as people call them, such as "0..1"; it is no part of the value. For one channel the first of the three
+    `name` is their usual name, such as "0..1"; comparisons ignore it. For one channel the first of the three
     numbers counts.
     """
 

@@ -33,7 +33,7 @@ _ORDER = list(Source)
 
 _LISTED = 16
 _TRIED = 6
-"""Candidates that an error lists, without and with a trial, of which the last ones answer hardly any photo right."""
+"""Candidates that an error lists, without and with a trial. With a trial, later ones have hardly any right answers."""
 
 _WIDTH = 78
 """Columns of a line of the list: a terminal has 80, and the lines are indented."""

@@ -1,4 +1,4 @@
-"""Class names of well-known data sets, for classifiers without labels: used only if the photos' folders bear them."""
+"""Class names of well-known data sets, for classifiers without labels, if the photos' folders have these names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Sources: the data sets' own pages; for visual wake words mlcommons/tiny, benchma
 
 
 def standard_labels(folder_names: Sequence[str], classes: int) -> tuple[tuple[str, ...], Evidence] | None:
-    """Return the labels of the data set with `classes` classes whose names all folders bear, and why; None if none."""
+    """Return the labels of the data set with `classes` classes whose names all folders have, and why; None if none."""
     for name, labels in STANDARD.items():
         if len(labels) != classes:
             continue

@@ -263,7 +263,7 @@ class _Taker:
     def looks_lost(self, row: TrialRow, rows: list[TrialRow]) -> bool:
         """Whether a contract is worse without a correction: then its pixel values need no further geometries.
 
-        No error comes from this: the decision compares with the rows that there are, by the corrected test. A contract
+        This does not make the decision wrong: that compares the rows that exist, by the corrected test. A contract
         that is no better than chance shows nothing about others: with a wrong geometry the right pixel values may be
         even worse.
         """

@@ -366,10 +366,20 @@ def bench(
         show_result("train benchmark", train_benchmark, as_json)
         return
     require_unused("a benchmark without --train", {"--learning-rate": learning_rates, "--weights": weights})
-    switches: dict[str, Any] = {"xla": xla, "keras": keras, "cpu": cpu, "qdq_on_cpu": qdq_on_cpu}
-    switches |= {"target_qps": target_qps, "loadgen": loadgen}
     require_limits(fail_below, max_p99)
-    config = bench_config(batches, seconds, threads, scenario=scenario, max_p99=max_p99, **switches)
+    config = bench_config(
+        batches,
+        seconds,
+        threads,
+        scenario=scenario,
+        max_p99=max_p99,
+        target_qps=target_qps,
+        loadgen=loadgen,
+        xla=xla,
+        keras=keras,
+        cpu=cpu,
+        qdq_on_cpu=qdq_on_cpu,
+    )
     with progress_display() as progress:
         benchmark = pipeline_bench(name, config, compare=compare, engines=engines, progress=progress)
     show_result("benchmark", benchmark, as_json)

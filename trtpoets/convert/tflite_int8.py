@@ -24,7 +24,7 @@ from trtpoets.convert.graph.graph_view import CONVOLUTIONS, GraphView
 from trtpoets.convert.int8.activation_stats import activation_ranges
 from trtpoets.convert.int8.calibration import Ranges
 from trtpoets.convert.int8.equalisation import equalised, pairs_of
-from trtpoets.convert.int8.fidelity import sqnr_db
+from trtpoets.convert.int8.fidelity import closeness_of_scores
 from trtpoets.convert.int8.forms import TFLITE
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
@@ -33,11 +33,12 @@ from trtpoets.convert.int8.placement import LEVELS
 from trtpoets.convert.int8.qdq import channel_scales
 from trtpoets.convert.tflite_export import HEAD, described, require_training_photos
 from trtpoets.convert.tflite_graph import PIXELS, TfliteGraph
-from trtpoets.convert.tflite_twins import ONLY_FP32, Twins, as_onnx, as_tflite, opened, twins_from
+from trtpoets.convert.tflite_twins import ONLY_FP32, Twins, as_onnx, as_tflite, twins_from
 from trtpoets.core.errors import ConversionFailed, first_line
 from trtpoets.core.images import photo_batches
+from trtpoets.core.network_notes import Closeness
 from trtpoets.core.onnx_file import check_onnx, open_session
-from trtpoets.core.optional import native_stderr_to, needs
+from trtpoets.core.optional import loaded_interpreter, native_stderr_to, needs
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.tflite_file import network_in, write_tflite
 from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo, Precision, TfliteModel, hash_of
@@ -67,25 +68,6 @@ class Parameters:
     weights: Mapping[str, np.ndarray]
     biases: Mapping[str, np.ndarray]
     rounded: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Closeness:
-    """How close the scores of an INT8 network are to those of FP32 on `photos` photos.
-
-    `agreement` is the share 0..1 of photos with the same label, `distance` the mean distance 0..1 of the scores (half
-    the sum of their differences), `scores_db` their SQNR in dB.
-    """
-
-    photos: int
-    agreement: float
-    distance: float
-    scores_db: float
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Sort key; larger is closer. The distance comes first: all photos count in it, in agreement only a few."""
-        return -self.distance, self.agreement
 
 
 @dataclass(frozen=True)
@@ -135,7 +117,7 @@ def int8_from_fp32(
     reference = np.concatenate([session.run(None, {INPUT_NAME: batch})[0] for batch in batches])
     for name, parameters in variants.all(onnx[1], onnx[2]).items():
         networks[name] = quantised_network(twins, parameters)
-        trials[name] = _closeness(reference, _scores(networks[name], batches))
+        trials[name] = closeness_of_scores(reference, _scores(networks[name], batches))
     best = max(trials, key=lambda name: trials[name].rank)
     progress(task, 2, 3)
     calibration = hash_of([photo.sha256 for photo in photos])
@@ -377,7 +359,7 @@ def _scores(network: bytes, batches: Sequence[np.ndarray]) -> np.ndarray:
     """Return the scores of a network that reads float32 pixels, float32 (N, C)."""
     try:
         with native_stderr_to(os.devnull):  # the interpreter logs its delegate
-            interpreter = opened(network)
+            interpreter = loaded_interpreter(network)
             (photos,), (scores,) = interpreter.get_input_details(), interpreter.get_output_details()
             rows = []
             for photo in (photo for batch in batches for photo in batch):
@@ -389,12 +371,3 @@ def _scores(network: bytes, batches: Sequence[np.ndarray]) -> np.ndarray:
             f"the TFLite interpreter cannot run the INT8 network: {first_line(error)}", hint=ONLY_FP32, code="TP3264"
         ) from error
     return np.array(rows)
-
-
-def _closeness(reference: np.ndarray, scores: np.ndarray) -> Closeness:
-    return Closeness(
-        photos=len(scores),
-        agreement=float((reference.argmax(axis=1) == scores.argmax(axis=1)).mean()),
-        distance=float(np.abs(reference.astype(np.float64) - scores).sum(axis=1).mean() / 2),
-        scores_db=sqnr_db(reference, scores),
-    )

@@ -5,7 +5,6 @@ Tensors are matched by their values on a photo, convolutions by their weights: n
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from trtpoets.convert.int8.activation_stats import with_outputs
 from trtpoets.convert.tflite_graph import PIXELS, TfliteGraph
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.onnx_file import open_session
-from trtpoets.core.optional import tflite_interpreter
+from trtpoets.core.optional import loaded_interpreter
 from trtpoets.core.types import INPUT_NAME
 
 _SCALING = ("CAST", "MUL", "ADD", "SUB", "DIV")
@@ -62,22 +61,6 @@ def twins_from(network: bytes, proto: Any, photos: np.ndarray) -> Twins:
     content = graph.content
     tensors, unknown = _matched_tensors(graph, content, proto, photos)
     return Twins(content, tensors, _matched_layers(graph, GraphView(proto)), scaled, unknown)
-
-
-def opened(content: bytes, *, keep_tensors: bool = False) -> Any:
-    """Return a TFLite interpreter. `keep_tensors` keeps the values of all tensors, which XNNPACK does not."""
-    kind, resolvers = tflite_interpreter()
-    with warnings.catch_warnings():  # TensorFlow's interpreter warns that ai-edge-litert replaces it
-        warnings.simplefilter("ignore", UserWarning)
-        interpreter = kind(
-            model_content=content,
-            experimental_op_resolver_type=(
-                resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES if keep_tensors else resolvers.AUTO
-            ),
-            experimental_preserve_all_tensors=keep_tensors,
-        )
-        interpreter.allocate_tensors()
-    return interpreter
 
 
 def as_onnx(weights: np.ndarray, kind: str) -> np.ndarray:
@@ -166,7 +149,7 @@ def _matched_tensors(
     by_shape: dict[tuple[int, ...], list[tuple[str, np.ndarray]]] = {}
     for name, array in zip(reversed(names), reversed(arrays), strict=True):
         by_shape.setdefault(array.shape, []).append((name, array))
-    interpreter = opened(content, keep_tensors=True)
+    interpreter = loaded_interpreter(content, keep_tensors=True)
     run = partial(_run, interpreter, int(graph.graph.inputs[0]))
     run(photos[:1])
     matched, unknown = {}, []

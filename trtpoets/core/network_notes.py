@@ -23,8 +23,34 @@ class Parity:
     same_answers: int | None = field(default=None, metadata=OPTIONAL)
 
 
+class _RankedByDistance:
+    """A comparison of scores that has a rank."""
+
+    agreement: float
+    distance: float
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Sort key; larger is closer. The distance comes first: all photos count in it, in agreement only a few."""
+        return -self.distance, self.agreement
+
+
 @dataclass(frozen=True)
-class Fidelity:
+class Closeness(_RankedByDistance):
+    """How close the scores of an INT8 network are to those of FP32 on `photos` photos.
+
+    `agreement` is the share 0..1 of photos with the same label, `distance` the mean distance 0..1 of the scores (half
+    the sum of their differences), `scores_db` their SQNR in dB.
+    """
+
+    photos: int
+    agreement: float
+    distance: float
+    scores_db: float
+
+
+@dataclass(frozen=True)
+class Fidelity(_RankedByDistance):
     """A comparison of two networks on the same photos. `agreement` is the share 0..1 of photos with the same top label.
 
     `features_db` and `scores_db` are the SQNR in dB; `distance` (0..1) is the total variation distance between the two
@@ -36,11 +62,6 @@ class Fidelity:
     scores_db: float
     agreement: float
     distance: float
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Sort key; larger is closer. The distance comes first: all photos count in it, in agreement only a few."""
-        return -self.distance, self.agreement
 
 
 @dataclass(frozen=True)

@@ -111,3 +111,25 @@ def tflite_interpreter() -> tuple[Any, Any]:
                 code="TP1955",
             ) from missing
     return Interpreter, OpResolverType
+
+
+def loaded_interpreter(
+    network: bytes, threads: int | None = None, own_kernels: bool = False, *, keep_tensors: bool = False
+) -> Any:
+    """Return a TFLite interpreter with allocated tensors. Raises MissingDependency, and exceptions of any class.
+
+    With `own_kernels`, TFLite's own kernels are used, not XNNPACK's. `keep_tensors` keeps the values of all tensors,
+    which XNNPACK does not.
+    """
+    kind, resolvers = tflite_interpreter()
+    own = own_kernels or keep_tensors
+    with warnings.catch_warnings():  # TensorFlow's interpreter warns that ai-edge-litert replaces it
+        warnings.simplefilter("ignore", UserWarning)
+        interpreter = kind(
+            model_content=network,
+            num_threads=threads,
+            experimental_op_resolver_type=resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES if own else resolvers.AUTO,
+            experimental_preserve_all_tensors=keep_tensors,
+        )
+        interpreter.allocate_tensors()
+    return interpreter

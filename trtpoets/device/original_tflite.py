@@ -12,11 +12,10 @@ import numpy as np
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, first_line
 from trtpoets.core.images import usable_cores
-from trtpoets.core.optional import native_stderr_to
+from trtpoets.core.optional import loaded_interpreter, native_stderr_to
 from trtpoets.core.original import OriginalInput, OriginalOutput, stored_values
 from trtpoets.core.reading import NotReadable, read_bytes
 from trtpoets.device.runners.base import not_entered
-from trtpoets.device.runners.tflite import loaded_interpreter
 from trtpoets.device.tflite_check import require_sound
 
 DAMAGED = "download or copy the file again, or convert the network to TFLite again"

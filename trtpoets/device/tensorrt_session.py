@@ -165,9 +165,7 @@ class TensorRtSession:
         self._config = config
 
     def _check_tensors(self) -> None:
-        engine = self._engine
-        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        tensors = {name: numpy_type(engine.get_tensor_dtype(name)) for name in names}
+        tensors = _tensor_types(self._engine)
         if tensors != _DTYPES:
             raise BadArtefact(
                 f"the tensors of the engine must be {_DTYPES}, not {tensors}", hint="build it again", code="TP4104"
@@ -213,6 +211,12 @@ class EngineContext:
     def close(self) -> None:
         """Free the context."""
         self._context = None
+
+
+def _tensor_types(engine: Any) -> dict[str, str]:
+    """The types of the inputs and outputs by name. A function, so that no frame of an error keeps the engine."""
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    return {name: numpy_type(engine.get_tensor_dtype(name)) for name in names}
 
 
 def shares_memory(library: TensorRt) -> bool:

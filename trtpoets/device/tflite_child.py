@@ -15,6 +15,7 @@ import numpy as np
 
 from trtpoets.core.child_process import limit_memory, replies
 from trtpoets.core.errors import first_line
+from trtpoets.core.optional import loaded_interpreter
 from trtpoets.core.system_files import available_memory
 
 _MOST_INPUT = 1 << 28
@@ -34,8 +35,6 @@ def main() -> None:
 
 def failure_of(network: bytes, threads: int, own_kernels: bool) -> str:
     """Load a network and run it on a black image and on noise. Returns the error in one line, "" on success."""
-    from trtpoets.device.runners.tflite import loaded_interpreter
-
     try:
         interpreter = loaded_interpreter(network, threads, own_kernels)
         (input_details,), (output_details,) = interpreter.get_input_details(), interpreter.get_output_details()

@@ -1,1 +1,1 @@
-"""Scores to verdicts. Imports core and device."""
+"""Judges runners by their scores and timings: accuracy, gate, benchmark. Imports core and device."""

@@ -22,6 +22,7 @@ import numpy as np
 from trtpoets.core.errors import BadInput
 from trtpoets.core.serialization import OPTIONAL
 from trtpoets.judge.clustered import share_interval
+from trtpoets.judge.statistics import redrawn_means
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 """The shares of the training photos that heads are trained on."""
@@ -121,9 +122,8 @@ def _repeated_errors(answers: np.ndarray, groups: np.ndarray, random: np.random.
     """Return the errors at each point for resampled groups (the cluster bootstrap): float64 (repetitions, P)."""
     _, place = np.unique(groups, return_inverse=True)
     sizes = np.bincount(place).astype(np.float64)
-    wrong = np.stack([np.bincount(place, weights=~row) for row in answers], axis=1)  # (groups, P)
-    drawn = random.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=_REPETITIONS)
-    return np.asarray((drawn @ wrong) / (drawn @ sizes)[:, None])
+    wrong = [np.bincount(place, weights=~row) for row in answers]
+    return redrawn_means(np.stack([*wrong, sizes], axis=1), np.ones(len(sizes), int), random, _REPETITIONS)
 
 
 def _fits(sizes: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

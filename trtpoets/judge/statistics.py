@@ -9,6 +9,7 @@ from typing import Callable, NamedTuple, Sequence
 import numpy as np
 
 from trtpoets.core.errors import BadInput
+from trtpoets.core.proportions import wilson_bounds
 
 CONFIDENCE = 0.95
 """The confidence of intervals, unless another one is given."""
@@ -34,17 +35,7 @@ def wilson_interval(successes: float, n: float, confidence: float = CONFIDENCE) 
         raise BadInput(
             f"{successes} successes in {n} trials are not possible", hint="give 0 <= successes <= trials", code="TP5049"
         )
-    if n == 0:
-        return Interval(0.0, 1.0)
-    z = _deviations(confidence)
-    share = successes / n
-    middle = share + z * z / (2 * n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    # At the ends the formula gives 0 and 1 exactly; floating point gives almost that.
-    low = 0.0 if successes == 0 else (middle - half) / scale
-    high = 1.0 if successes == n else (middle + half) / scale
-    return Interval(low, high)
+    return Interval(*wilson_bounds(successes, n, _deviations(confidence)))
 
 
 def _deviations(confidence: float) -> float:
@@ -132,10 +123,20 @@ def paired_difference(
     place = np.arange(len(first)) if groups is None else np.unique(groups, return_inverse=True)[1]
     sums = np.bincount(place, weights=second.astype(np.float64) - first.astype(np.float64))
     kinds, counts = np.unique(np.stack([sums, np.bincount(place)], axis=1), axis=0, return_counts=True)
-    n = int(counts.sum())
-    redrawn = np.random.default_rng(seed).multinomial(n, counts / n, size=draws) @ kinds
-    low, high = np.quantile(redrawn[:, 0] / redrawn[:, 1], _expanded(n, confidence))
+    redrawn = redrawn_means(kinds, counts, np.random.default_rng(seed), draws)
+    low, high = np.quantile(redrawn[:, 0], _expanded(int(counts.sum()), confidence))
     return Interval(float(low), float(high))
+
+
+def redrawn_means(kinds: np.ndarray, counts: np.ndarray, random: np.random.Generator, draws: int) -> np.ndarray:
+    """Return means over photos for groups that are redrawn whole (the cluster bootstrap): float64 (draws, P).
+
+    Each row of `kinds`, (K, P + 1), has the sums of P results over a group, and last its number of photos; `counts` is
+    the number of such groups.
+    """
+    n = int(counts.sum())
+    totals = random.multinomial(n, counts / n, size=draws) @ kinds
+    return np.asarray(totals[:, :-1] / totals[:, -1:])
 
 
 def _expanded(n: int, confidence: float) -> list[float]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.tflite_files import TfliteFile
 from trtpoets.adoption.tflite.fixed_point import hard_swish_table
-from trtpoets.device.runners.tflite import loaded_interpreter
+from trtpoets.core.optional import loaded_interpreter
 
 pytest.importorskip("ai_edge_litert")
 

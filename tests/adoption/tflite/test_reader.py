@@ -8,22 +8,12 @@ import numpy as np
 import pytest
 
 from tests.support.tflite_files import TfliteFile, tflite_classifier
-from tests.support.tiny import tiny_spec
 from trtpoets.adoption.tflite import read_tflite_classifier
-from trtpoets.adoption.tflite import reader as reader_module
-from trtpoets.convert.tflite_metadata import METADATA_NAME, metadata_of_spec
-from trtpoets.core.errors import BadArtefact, MissingArtefact
+from trtpoets.core.errors import BadArtefact
 from trtpoets.core.original import Answers, Layout, OriginalInput, OriginalOutput
-from trtpoets.core.types import Precision
-from trtpoets.device import original_tflite
 
 pytest.importorskip("ai_edge_litert")
-
-
-@pytest.fixture(autouse=True)
-def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The networks of these tests are sound: no child process has to try them."""
-    monkeypatch.setattr(original_tflite, "require_sound", lambda *arguments, **options: None)
+pytestmark = pytest.mark.usefixtures("sound_files")
 
 
 def test_a_float_file(tmp_path: Path) -> None:
@@ -73,47 +63,6 @@ def test_batch_size_and_channels(tmp_path: Path) -> None:
     assert (fixed.height, fixed.width, fixed.channels, fixed.input.batch) == (8, 6, 1, 4)
     free = tflite_classifier(signature=(-1, 8, 8, 3)).write(tmp_path / "free.tflite")
     assert read_tflite_classifier(free).input.batch == 0
-
-
-def test_standard_metadata_and_appended_files(tmp_path: Path) -> None:
-    file = tflite_classifier()
-    file.metadata = {METADATA_NAME: metadata_of_spec(tiny_spec(), Precision.INT8), "min_runtime_version": b"1.5.0\0\0"}
-    file.files = {"labels.txt": "ant\nbee\n"}
-    clues = read_tflite_classifier(file.write(tmp_path / "net.tflite")).clues
-    assert clues.files == {"labels.txt": "ant\nbee\n"}
-    assert clues.metadata["name"] == "tiny"
-    assert clues.metadata["input.color_space"] == "RGB"
-    assert clues.metadata["input.content"] == "image"
-    assert clues.metadata["output.files"] == "labels.txt"
-    assert clues.metadata["min_runtime_version"] == "1.5.0"
-
-
-def test_normalization_options(tmp_path: Path) -> None:
-    file = tflite_classifier()
-    file.metadata = {METADATA_NAME: _normalized((127.5, 127.5, 127.5), (127.5,))}
-    metadata = read_tflite_classifier(file.write(tmp_path / "net.tflite")).clues.metadata
-    assert (metadata["input.mean"], metadata["input.std"]) == ("127.5,127.5,127.5", "127.5")
-
-
-def _normalized(mean: tuple[float, ...], std: tuple[float, ...]) -> bytes:
-    """Standard metadata with NormalizationOptions for the input."""
-    import flatbuffers
-
-    from trtpoets.convert.tflite_metadata import _Tables
-
-    tables = _Tables(flatbuffers.Builder(256))
-    options = tables.table(2, {0: tables.floats(mean), 1: tables.floats(std)})
-    unit = tables.table(2, {0: ("Uint8", 1), 1: options})
-    photo = tables.table(7, {0: tables.text("image"), 4: tables.vector([unit])})
-    graph = tables.table(7, {2: tables.vector([photo])})
-    tables.builder.Finish(tables.table(8, {3: tables.vector([graph])}), file_identifier=b"M001")
-    return bytes(tables.builder.Output())
-
-
-def test_damaged_metadata_is_left_out(tmp_path: Path) -> None:
-    file = tflite_classifier()
-    file.metadata = {METADATA_NAME: b"\xff" * 40}
-    assert read_tflite_classifier(file.write(tmp_path / "net.tflite")).clues.metadata == {}
 
 
 def refused(file: TfliteFile, folder: Path, pattern: str) -> BadArtefact:
@@ -202,49 +151,3 @@ def test_operators_that_cannot_be_converted_are_named(tmp_path: Path) -> None:
     file.operator("SIN", file.outputs, [sine])
     file.outputs = [sine]
     refused(file, tmp_path, "operators that can't be converted to ONNX: SIN")
-
-
-def test_other_files(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefact, match="does not exist"):
-        read_tflite_classifier(tmp_path / "none.tflite")
-    path = tmp_path / "net.tflite"
-    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    with pytest.raises(BadArtefact, match="a Git LFS pointer"):
-        read_tflite_classifier(path)
-    path.write_bytes(bytes([28, 0, 0, 0]) + b"NOPE" + bytes(range(64)))
-    with pytest.raises(BadArtefact, match="not a TFLite file"):
-        read_tflite_classifier(path)
-    with pytest.raises(BadArtefact):
-        read_tflite_classifier(tmp_path)
-    content = tflite_classifier().write(path).read_bytes()
-    path.write_bytes(content[:100])
-    with pytest.raises(BadArtefact, match="is damaged"):
-        read_tflite_classifier(path)
-
-
-def test_damaged_files_end_in_an_error_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class SoundError(Exception):
-        """The interpreter would be asked now."""
-
-    def ask(*arguments: object) -> None:
-        raise SoundError
-
-    monkeypatch.setattr(reader_module, "interpreter_of", ask)
-    file = tflite_classifier(dtype="int8", zero_point=-128)
-    file.metadata = {METADATA_NAME: metadata_of_spec(tiny_spec(), Precision.INT8)}
-    path = tmp_path / "net.tflite"
-    content = file.write(path).read_bytes()
-    random = np.random.default_rng(0)
-    refused_ones = 0
-    for _ in range(100):
-        damaged = bytearray(content)
-        for place in random.integers(8, len(content), 2):
-            damaged[place] = random.integers(0, 256)
-        path.write_bytes(damaged)
-        try:
-            read_tflite_classifier(path)
-        except BadArtefact:
-            refused_ones += 1
-        except SoundError:
-            pass
-    assert 20 < refused_ones < 80

@@ -6,18 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.adoption.tflite.test_to_onnx import Network, check, random_values, real_answers
+from tests.support.tflite_networks import Network, check, random_values, real_answers
 from trtpoets.adoption.tflite import network_from_tflite
 from trtpoets.adoption.tflite.to_onnx import session_of
-from trtpoets.device import original_tflite
 
 pytest.importorskip("ai_edge_litert")
-
-
-@pytest.fixture(autouse=True)
-def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The networks of these tests are sound: no child process has to try them."""
-    monkeypatch.setattr(original_tflite, "require_sound", lambda *arguments, **options: None)
+pytestmark = pytest.mark.usefixtures("sound_files")
 
 
 @pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])

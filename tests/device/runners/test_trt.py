@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +17,6 @@ from hypothesis import strategies as st
 
 from tests.fakes.engine import expected_scores, paper_engine
 from tests.fakes.gpu import TICK, FakeGpu, nothing_left
-from tests.fakes.gpu_driver import FakeDriver
-from tests.fakes.gpu_pycuda import CudaError
 from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
 from trtpoets.core.types import Engine, Flavour
@@ -36,27 +33,6 @@ def test_nothing_is_allocated_and_little_is_called_for_a_batch(gpu: FakeGpu, tmp
         gpu.journal.clear()
         runner.infer(tiny_photos(4))
         assert gpu.journal == ["push driver", "launch", "synchronize", "pop driver"]
-
-
-@pytest.mark.parametrize(("count", "sizes"), [(8, [8]), (9, [8, 1]), (20, [8, 8, 4]), (1, [1])])
-def test_large_batches_go_in_pieces(one_context: FakeGpu, tmp_path: Path, count: int, sizes: list[int]) -> None:
-    gpu, photos = one_context, tiny_photos(count)
-    with open_runner(paper_engine(tmp_path)) as runner:
-        gpu.journal.clear()
-        assert np.allclose(runner.infer(photos), expected_scores(photos))
-        assert gpu.journal.count("upload") == len(sizes)
-        shapes = [call for call in gpu.journal if call.startswith("shape")]
-        changes = [size for before, size in zip([8, *sizes], sizes, strict=False) if size != before]
-        assert shapes == [f"shape {size}" for size in changes], "a new runner is set up for its largest batch"
-
-
-def test_small_batches_are_filled_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = FakeGpu(tiny_spec(), batch=(4, 4, 8))
-    gpu.install(monkeypatch)
-    photos = tiny_photos(2)
-    with nothing_left(gpu), open_runner(paper_engine(tmp_path, batch=(4, 4, 8))) as runner:
-        assert np.allclose(runner.infer(photos), expected_scores(photos))
-        assert "shape 4" in gpu.journal
 
 
 def test_timings(gpu: FakeGpu, tmp_path: Path) -> None:
@@ -193,96 +169,6 @@ def test_an_engine_that_tensorrt_refuses(gpu: FakeGpu, tmp_path: Path) -> None:
     assert caught.value.message == (
         "TensorRT 10.3.0 can't load the engine: Serialization assertion magicTag == kPLAN_MAGIC_TAG failed"
     )
-
-
-def test_a_card_that_promises_other_batches(gpu: FakeGpu, tmp_path: Path) -> None:
-    with pytest.raises(BadArtefact, match="but its card has"), open_runner(paper_engine(tmp_path, batch=(1, 2, 4))):
-        pass
-
-
-def test_a_full_gpu(gpu: FakeGpu, tmp_path: Path) -> None:
-    gpu.fail_memory = True
-    with pytest.raises(RunFailed, match="the GPU is out of memory"), open_runner(paper_engine(tmp_path)):
-        pass
-
-
-def test_an_enqueue_that_fails(gpu: FakeGpu, tmp_path: Path) -> None:
-    with open_runner(paper_engine(tmp_path)) as runner:
-        gpu.fail_execute = True
-        with pytest.raises(RunFailed, match=r"TensorRT 10\.3\.0 can't run the engine: it gave no reason"):
-            runner.infer(tiny_photos(2))
-        gpu.fail_execute = False
-        other = tiny_photos(2, seed=5)
-        assert np.allclose(runner.infer(other), expected_scores(other)), "the copy of before must not see these photos"
-        gpu.fail_execute = True
-        with ThreadPoolExecutor(1) as pool, pytest.raises(RunFailed):
-            pool.submit(runner.infer, tiny_photos(2)).result()
-
-
-@pytest.mark.parametrize("one", [True, False])
-def test_a_shape_that_is_refused_is_set_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: bool) -> None:
-    gpu, photos = FakeGpu(tiny_spec(), one_context=one), tiny_photos(4)
-    gpu.install(monkeypatch)
-    with nothing_left(gpu):
-        refuse_a_shape(gpu, tmp_path, photos, 4 if one else 2)
-
-
-def refuse_a_shape(gpu: FakeGpu, tmp_path: Path, photos: np.ndarray, again: int) -> None:
-    with open_runner(paper_engine(tmp_path)) as runner:
-        runner.infer(photos)
-        gpu.fail_shape = True
-        with pytest.raises(RunFailed, match=r"rejects the input shape \(2, 16, 16, 3\)"):
-            runner.infer(photos[:2])
-        gpu.fail_shape = False
-        gpu.journal.clear()
-        for count in (2, 4):
-            assert np.allclose(runner.infer(photos[:count]), expected_scores(photos[:count]))
-        assert f"shape {again}" in gpu.journal, "nobody knows what the refused call has left"
-
-
-@pytest.mark.parametrize("call", ["cuCtxPushCurrent_v2", "cuGraphLaunch", "cuStreamSynchronize"])
-def test_everything_is_freed_when_a_replay_breaks(
-    gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    def broken(*_: Any) -> int:
-        for queue in gpu.queues.values():
-            queue.waiting.clear()
-        return 700
-
-    with pytest.raises(RunFailed) as caught, open_runner(paper_engine(tmp_path)) as runner:
-        for _ in range(3):
-            runner.infer(tiny_photos(2))
-        monkeypatch.setattr(FakeDriver, call, broken)
-        for slot in runner._resources._slots:  # type: ignore[attr-defined]  # the calls were bound when it was made
-            (shot,) = slot.ready.values()
-            shot._push = broken if "Push" in call else shot._push
-            shot._wait = broken if "Sync" in call else shot._wait
-            shot._lane.queue = broken if "Launch" in call else shot._lane.queue
-        runner.infer(tiny_photos(2))
-    assert caught.value.message.startswith("the GPU failed: ") and "CUDA_ERROR_ILLEGAL_ADDRESS" in caught.value.message
-
-
-@pytest.mark.parametrize("call", ["memcpy_htod_async", "memcpy_dtoh_async", "Stream.synchronize"])
-def test_everything_is_freed_when_the_gpu_breaks(
-    gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
-) -> None:
-    """The first error is reported, whatever fails afterwards because of it."""
-
-    def broken(*args: Any) -> None:
-        del args  # the stream among them would outlive its context in this frame, which pycuda's C++ does not have
-        for queue in gpu.queues.values():
-            queue.waiting.clear()
-        raise CudaError("an illegal memory access was encountered")
-
-    module = sys.modules["pycuda.driver"]
-    with pytest.raises(RunFailed) as caught, TensorRtRunner(paper_engine(tmp_path), graphs=False) as runner:
-        runner.infer(tiny_photos(2))
-        runner.infer(tiny_photos(2))
-        owner = module.Stream if "." in call else module
-        monkeypatch.setattr(owner, call.rpartition(".")[2], broken)
-        runner.infer_timed(tiny_photos(2))
-    assert caught.value.message == "the GPU failed: an illegal memory access was encountered"
-    assert runner.name == "tensorrt-fp16.batch1-4-8" and "may not all be free" not in caplog.text
 
 
 def test_without_a_driver_an_engine_says_so(tmp_path: Path) -> None:

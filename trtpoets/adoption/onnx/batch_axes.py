@@ -37,7 +37,7 @@ def move_batch(model: Any, batch: int) -> None:
     """Change the constants of a graph that contain the size of its batch, for a batch of any size.
 
     They are the shapes of Reshape and Expand, the sizes of Resize, ends of Slice, and constants that are joined to
-    each photo (the class token of a vision transformer). What is not understood is left as it is.
+    each photo (the class token of a vision transformer). Constants of other nodes are left as they are.
     """
     _Mover(model, batch).move()
 

@@ -63,7 +63,7 @@ def with_opset(model: Any, opset: int, source: object) -> Any:
 
 
 def _lower_number(model: Any, opset: int) -> bool:
-    """Lower the number of the opset, and return whether all nodes have a valid form in it, as the checker says.
+    """Lower the number of the opset, and return whether ONNX's checker accepts all nodes in it.
 
     The converter has no rule for some operators that did not change.
     """
@@ -139,7 +139,7 @@ def _simplify_softmaxes(model: Any, axes: Mapping[str, int]) -> None:
 
 
 def _lowered(model: Any, opset: int) -> Any:
-    """Return the ModelProto with what `opset` does not have in an older form, as far as the converter cannot do it.
+    """Return the ModelProto with older forms of the nodes that `opset` lacks and that the converter cannot convert.
 
     The standard operators have the same number then as the converter expects for the older form: it compares names.
     """

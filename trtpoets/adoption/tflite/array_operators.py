@@ -86,7 +86,7 @@ BINARY_KINDS = tuple(_BINARY)
 
 
 def unary(writer: OnnxWriter, operator: Operator) -> None:
-    """An operator on each value."""
+    """Convert an operator that computes each value by itself."""
     source, target = operator.inputs[0], operator.outputs[0]
     first = writer.has_first(source)
     name = writer.in_order(source, first)
@@ -126,7 +126,7 @@ def _by_table(writer: OnnxWriter, operator: Operator, first: bool) -> None:
 
 
 def binary(writer: OnnxWriter, operator: Operator) -> None:
-    """An operator on two tensors, of which one may be smaller or a constant."""
+    """Convert an operator on two tensors, of which one may be smaller or a constant."""
     target = operator.outputs[0]
     rank = len(writer.shape(target))
     first = rank == 4 and any(writer.has_first(index) for index in operator.inputs)
@@ -185,7 +185,7 @@ def _scale(writer: OnnxWriter, index: int) -> np.float32:
 
 
 def add_all(writer: OnnxWriter, operator: Operator) -> None:
-    """ADD_N."""
+    """Convert ADD_N, the sum of several tensors of one shape."""
     rank = len(writer.shape(operator.outputs[0]))
     first = rank == 4 and any(writer.has_first(index) for index in operator.inputs)
     name = writer.add("Sum", [_operand(writer, index, rank, first) for index in operator.inputs])
@@ -193,7 +193,7 @@ def add_all(writer: OnnxWriter, operator: Operator) -> None:
 
 
 def parametric_relu(writer: OnnxWriter, operator: Operator) -> None:
-    """PRELU with constant slopes."""
+    """Convert PRELU with constant slopes."""
     source, target = operator.inputs[0], operator.outputs[0]
     rank = len(writer.shape(source))
     first = rank == 4
@@ -387,7 +387,7 @@ def gather(writer: OnnxWriter, operator: Operator) -> None:
 
 
 def matrix_product(writer: OnnxWriter, operator: Operator) -> None:
-    """BATCH_MATMUL."""
+    """Convert BATCH_MATMUL, the product of two computed matrices."""
     names = []
     for index, turned in zip(operator.inputs, (operator.options.adjX, operator.options.adjY), strict=False):
         name, rank = writer.plain(index), len(writer.shape(index))

@@ -153,7 +153,7 @@ def _steps_of_weights(writer: OnnxWriter, operator: Operator) -> np.ndarray:
 
 
 def limits_of(writer: OnnxWriter, operator: Operator) -> Interval:
-    """The limits of the fused activation. Raises ConversionFailed for another one."""
+    """Return the limits of the fused activation. Raises ConversionFailed for an unknown activation."""
     number = getattr(operator.options, "fusedActivationFunction", 0)
     if number not in _ACTIVATIONS:
         raise ConversionFailed(

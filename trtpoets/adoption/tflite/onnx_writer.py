@@ -158,7 +158,7 @@ class OnnxWriter:
         return quantisation.single
 
     def flat(self, index: int, *, steps: bool = False) -> str:
-        """The name of a tensor, or of its steps, in an order in which its values follow one another as in the file."""
+        """The name of a tensor, or of its steps, whose values, flattened, are in the order of the file."""
         shape = self.shape(index)
         first = len(shape) == 4 and self.has_first(index) and (shape[3] == 1 or shape[1:3] == (1, 1))
         return self.steps(index, first) if steps else self.in_order(index, first)
@@ -222,8 +222,8 @@ class OnnxWriter:
     ) -> None:
         """Make `name` the value of a tensor: limited by the activation `limits`, and as its integers store it.
 
-        `inside` is where the values are already, by the operator. `moved` values come from tensors of the same
-        quantisation, so they are neither rounded nor clipped again.
+        `inside` is the interval in which the operator itself keeps the values. `moved` values come from tensors of the
+        same quantisation, so they are neither rounded nor clipped again.
         """
         tensor = self.tensor(index)
         integers = tensor.integer_range

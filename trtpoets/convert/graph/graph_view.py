@@ -155,6 +155,26 @@ def attribute(node: Any, name: str, default: Any) -> Any:
     return default
 
 
+def clip_bounds(view: GraphView, node: Any) -> tuple[float | None, float | None] | None:
+    """Return the lower and the upper bound of a Clip, None for one that it lacks; None if a bound is computed."""
+    low, high = [*node.input[1:], "", ""][:2]
+    if any(name and name not in view.constants for name in (low, high)):
+        return None
+    return float(view.array(low)) if low else None, float(view.array(high)) if high else None
+
+
+def owns_constants(view: GraphView, node: Any) -> bool:
+    """Return whether the inputs of a node behind the first one are constants that no other node reads."""
+    own = [name for name in node.input[1:] if name]
+    return all(name in view.constants and len(view.readers[name]) == 1 for name in own)
+
+
+def is_dequantised(view: GraphView, tensor: str) -> bool:
+    """Return whether a DequantizeLinear computes a tensor."""
+    producer = view.producer.get(tensor)
+    return producer is not None and producer.op_type == "DequantizeLinear"
+
+
 def channel_axis(node: Any, weight_rank: int) -> int:
     """Return the output channel axis of a node's weights."""
     if node.op_type == "Conv":

@@ -96,8 +96,9 @@ def with_head(base: Any, weights: np.ndarray, bias: np.ndarray, network: str, me
     for name, value in zip(names, (weights, bias), strict=True):
         copy.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name))
     logits, (features,) = f"{layer}/Gemm:0", copy.graph.output
-    gemm: dict[str, Any] = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
-    copy.graph.node.append(helper.make_node("Gemm", [features.name, *names], [logits], name=f"{layer}/Gemm", **gemm))
+    inputs = [features.name, *names]
+    gemm = helper.make_node("Gemm", inputs, [logits], name=f"{layer}/Gemm", alpha=1.0, beta=1.0, transA=0, transB=0)
+    copy.graph.node.append(gemm)
     copy.graph.node.append(helper.make_node("Softmax", [logits], [OUTPUT_NAME], name=f"{layer}/Softmax", axis=-1))
     del copy.graph.output[:]
     copy.graph.output.append(helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["N", len(bias)]))

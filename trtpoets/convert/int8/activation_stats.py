@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from trtpoets.convert.graph.graph_edits import reduction_axes
 from trtpoets.convert.graph.graph_view import MATMULS, GraphView
 from trtpoets.convert.int8.thresholds import BINS
 from trtpoets.core.errors import ConversionFailed
@@ -24,8 +25,6 @@ _FINE_BINS = 16 * BINS
 """Bins of a histogram whose range is a power of two: at least eight of them make one of `BINS` bins over the exact
 range, so that it hardly matters that a bin's values count as equally distributed."""
 
-_AXES_AS_INPUT = 18
-"""The opset from which on ReduceMin and ReduceMax have their axes as an input."""
 
 PhotosDone = Callable[[int], None]
 """Progress callback: called with the number of photos that are done."""
@@ -244,15 +243,14 @@ def _with_extremes(model: Any, tensors: Sequence[str], by_channel: Collection[st
 
     copy = type(model)()
     copy.CopyFrom(model)
-    axes_are_inputs = GraphView(model).opset >= _AXES_AS_INPUT
-    if by_channel and axes_are_inputs:
-        copy.graph.initializer.append(numpy_helper.from_array(np.array([2, 3], np.int64), "Extremes.axes"))
+    axes, with_axes = reduction_axes(GraphView(model).opset, [2, 3], "Extremes.axes")
+    if by_channel:
+        copy.graph.initializer.extend(numpy_helper.from_array(np.array([2, 3], np.int64), name) for name in axes)
     for number, tensor in enumerate(tensors):
         for operator in ("ReduceMin", "ReduceMax"):
             name = f"{operator}.{number}"
             maps = tensor in by_channel
-            inputs = [tensor, "Extremes.axes"] if maps and axes_are_inputs else [tensor]
-            attributes: dict[str, Any] = {"axes": [2, 3]} if maps and not axes_are_inputs else {}
+            inputs, attributes = ([tensor, *axes], with_axes) if maps else ([tensor], {})
             copy.graph.node.append(helper.make_node(operator, inputs, [name], name=name, keepdims=0, **attributes))
             copy.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None if maps else []))
     return copy

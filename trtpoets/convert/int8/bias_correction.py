@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trtpoets.convert.graph.graph_view import CONVOLUTIONS, GraphView, attribute, channel_axis
+from trtpoets.convert.graph.graph_edits import reduction_axes, set_constant
+from trtpoets.convert.graph.graph_view import CONVOLUTIONS, GraphView, attribute, channel_axis, is_dequantised
 from trtpoets.convert.int8.activation_stats import with_outputs
 from trtpoets.convert.int8.fidelity import features_of, sqnr_from_powers
 from trtpoets.convert.int8.segments import (
@@ -32,6 +33,9 @@ from trtpoets.convert.int8.segments import (
 )
 from trtpoets.core.onnx_file import open_model
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME
+
+if TYPE_CHECKING:
+    from onnx import TensorProto
 
 _PHOTOS_AT_ONCE = 4
 """The outputs of all layers for this many photos are in memory at once."""
@@ -107,7 +111,7 @@ def _shifts_at_once(pairs: Sequence[tuple[Segment, Segment]], photos: np.ndarray
 
     view = pairs[0][0].view
     nodes: list[Any] = []
-    constants: dict[str, Any] = dict(view.constants)
+    constants: dict[str, TensorProto] = dict(view.constants)
     shifts: dict[str, str] = {}
     for segment, clipped in pairs:
         own, computed = without_weight_pairs(view, segment.nodes, segment.outputs)
@@ -134,7 +138,7 @@ def _shifts_at_once(pairs: Sequence[tuple[Segment, Segment]], photos: np.ndarray
     return {name: array.reshape(-1) for name, array in zip(shifts, arrays, strict=True)}
 
 
-def _exact_nodes(clipped: Segment, constants: dict[str, Any]) -> list[Any]:
+def _exact_nodes(clipped: Segment, constants: dict[str, TensorProto]) -> list[Any]:
     """Return copies of the nodes that compute a clipped segment's tensor; names that they compute end in ".exact".
 
     Their constants are added to `constants` under names that end so too.
@@ -153,7 +157,7 @@ def _exact_nodes(clipped: Segment, constants: dict[str, Any]) -> list[Any]:
     return [_renamed(node, names, names, ".exact") for node in reversed(needed)]
 
 
-def _mean_nodes(layer: Any, view: GraphView, tensor: str, constants: dict[str, Any]) -> list[Any]:
+def _mean_nodes(layer: Any, view: GraphView, tensor: str, constants: dict[str, TensorProto]) -> list[Any]:
     """Return the nodes that compute the mean of each channel of `tensor`.error, in a shape that can be added to it."""
     from onnx import helper, numpy_helper
 
@@ -168,9 +172,8 @@ def _mean_nodes(layer: Any, view: GraphView, tensor: str, constants: dict[str, A
         nodes.append(helper.make_node("Reshape", [source, shape], [f"{tensor}.rows"]))
         source, axes = f"{tensor}.rows", [0]
     keep = int(layer.op_type in CONVOLUTIONS)
-    # The axes became an input in opset 18.
-    inputs = [source] if view.opset < 18 else [source, constant(f"{tensor}.axes", axes)]
-    attributes: dict[str, Any] = {"axes": axes} if view.opset < 18 else {}
+    names, attributes = reduction_axes(view.opset, axes, f"{tensor}.axes")
+    inputs = [source, *(constant(name, axes) for name in names)]
     nodes.append(helper.make_node("ReduceMean", inputs, [f"{tensor}.shift"], keepdims=keep, **attributes))
     return nodes
 
@@ -197,8 +200,6 @@ def with_shifted_biases(model: Any, shifts: Mapping[str, np.ndarray]) -> Any:
 
     The bias of a MatMul is the constant of the Add after it.
     """
-    from onnx import numpy_helper
-
     copy = type(model)()
     copy.CopyFrom(model)
     view = GraphView(copy)
@@ -216,11 +217,7 @@ def with_shifted_biases(model: Any, shifts: Mapping[str, np.ndarray]) -> Any:
             del node.input[2:]
             node.input.append(name)
         holder.input[index] = name
-        constant = numpy_helper.from_array(np.asarray(shift, np.float32), name)
-        if name in view.constants:
-            view.constants[name].CopyFrom(constant)
-        else:
-            copy.graph.initializer.append(constant)
+        set_constant(copy, view, name, shift)
     return copy
 
 
@@ -258,8 +255,7 @@ def _is_corrected(segment: Segment) -> bool:
 
 def _is_quantised(segment: Segment) -> bool:
     """Return whether the last layer of a segment reads its weights through a Q/DQ pair."""
-    producer = segment.view.producer.get(segment.nodes[-1].input[1])
-    return producer is not None and producer.op_type == "DequantizeLinear"
+    return is_dequantised(segment.view, segment.nodes[-1].input[1])
 
 
 def has_bias(node: Any, view: GraphView) -> bool:

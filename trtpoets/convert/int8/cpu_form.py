@@ -10,16 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trtpoets.convert.graph.graph_edits import drop_unused_constants, replace_nodes
-from trtpoets.convert.graph.graph_view import GraphView, attribute
+from trtpoets.convert.graph.graph_edits import drop_unused_constants, replace_nodes, set_constant
+from trtpoets.convert.graph.graph_view import GraphView, attribute, is_dequantised, owns_constants
 from trtpoets.convert.int8.cpu_placement import clips_at_zero, end_of
 from trtpoets.convert.int8.grid import UNSIGNED
 from trtpoets.convert.int8.qdq import constant_scale
 from trtpoets.core.types import INPUT_NAME
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
 
 _AFFINE = ("Mul", "Add", "Sub", "Div")
 
@@ -67,9 +70,13 @@ def lowered(model: Any) -> Any:
     copy.CopyFrom(model)
     view = GraphView(copy)
     dropped = {node.name for node in _quantise_weights(copy, view)}
-    inserted: dict[str, Any] = {}
+    inserted: dict[str, NodeProto] = {}
     for node in view.nodes:
-        if node.op_type in ("Conv", "Gemm") and _dequantized(view, node.input[0]) and _dequantized(view, node.input[1]):
+        if (
+            node.op_type in ("Conv", "Gemm")
+            and is_dequantised(view, node.input[0])
+            and is_dequantised(view, node.input[1])
+        ):
             inserted[node.name] = _quantise_bias(copy, view, node)
         elif node.op_type in ("Add", "Mul"):
             inserted[node.name] = _quantise_scalar(copy, view, node)
@@ -155,10 +162,7 @@ def _per_channel(view: GraphView, node: Any, axis: int) -> np.ndarray | None:
 
 def _owns(view: GraphView, node: Any) -> bool:
     """Return whether no other node reads the weights and the bias of a convolution of all channels, all constant."""
-    own = [name for name in list(node.input)[1:] if name]
-    return int(attribute(node, "group", 1)) == 1 and all(
-        name in view.constants and len(view.readers[name]) == 1 for name in own
-    )
+    return int(attribute(node, "group", 1)) == 1 and owns_constants(view, node)
 
 
 def _has_padding(node: Any) -> bool:
@@ -171,23 +175,13 @@ def _fold_photo_map(model: Any, view: GraphView, node: Any, maps: _Affine, scale
     shape = (1, -1, 1, 1)
     missing = (maps.offset + maps.scale * zero).reshape(shape)
     shift = (weights * missing).sum(axis=(1, 2, 3))
-    _set_constant(model, view, node.input[1], weights * (maps.scale / scale).reshape(shape))
+    set_constant(model, view, node.input[1], weights * (maps.scale / scale).reshape(shape))
     if len(node.input) > 2 and node.input[2]:
-        _set_constant(model, view, node.input[2], view.array(node.input[2]).astype(np.float64) + shift)
+        set_constant(model, view, node.input[2], view.array(node.input[2]).astype(np.float64) + shift)
     elif shift.any():
         del node.input[2:]
         node.input.append(f"{node.name}.bias")
-        _set_constant(model, view, f"{node.name}.bias", shift)
-
-
-def _set_constant(model: Any, view: GraphView, name: str, value: np.ndarray) -> None:
-    from onnx import numpy_helper
-
-    constant = numpy_helper.from_array(np.asarray(value, np.float32), name)
-    if name in view.constants:
-        view.constants[name].CopyFrom(constant)
-    else:
-        model.graph.initializer.append(constant)
+        set_constant(model, view, f"{node.name}.bias", shift)
 
 
 def _replace_channel_maps(model: Any) -> None:
@@ -199,7 +193,7 @@ def _replace_channel_maps(model: Any) -> None:
 
     view = GraphView(model)
     dropped: set[str] = set()
-    replaced: dict[str, Any] = {}
+    replaced: dict[str, NodeProto] = {}
     for node in view.nodes:
         if node.name in dropped or (chain := _channel_chain(view, node)) is None:
             continue
@@ -208,8 +202,8 @@ def _replace_channel_maps(model: Any) -> None:
         dropped.update(entry.name for entry in nodes)
         names = [f"{last.name}.weight", f"{last.name}.bias"]
         source = view.activations(nodes[0])[0]
-        _set_constant(model, view, names[0], np.broadcast_to(maps.scale, channels).reshape(-1, 1, 1, 1))
-        _set_constant(model, view, names[1], np.broadcast_to(maps.offset, channels).copy())
+        set_constant(model, view, names[0], np.broadcast_to(maps.scale, channels).reshape(-1, 1, 1, 1))
+        set_constant(model, view, names[1], np.broadcast_to(maps.offset, channels).copy())
         replaced[last.name] = helper.make_node(
             "Conv", [source, *names], [last.output[0]], name=last.name, group=channels, kernel_shape=[1, 1]
         )
@@ -230,7 +224,7 @@ def _replace_hard_activations(model: Any) -> None:
     nodes: list[Any] = []
 
     def scalar(name: str, value: float) -> str:
-        _set_constant(model, view, name, np.asarray(value))
+        set_constant(model, view, name, np.asarray(value))
         return name
 
     def gate(node: Any, slope: float, shift: float, result: str) -> list[Any]:
@@ -303,11 +297,6 @@ def _map_of(view: GraphView, node: Any, before: _Affine) -> _Affine | None:
     return None if constant is None else before.then(node.op_type, constant, node.input[0] in view.constants)
 
 
-def _dequantized(view: GraphView, tensor: str) -> bool:
-    producer = view.producer.get(tensor)
-    return producer is not None and producer.op_type == "DequantizeLinear"
-
-
 def _quantise_weights(model: Any, view: GraphView) -> list[Any]:
     """Replace FP32 weights before QuantizeLinear by integers; return the QuantizeLinear nodes, which are not needed."""
     from onnx import numpy_helper
@@ -360,7 +349,7 @@ def _quantise_scalar(model: Any, view: GraphView, node: Any) -> Any:
     data = view.activations(node)
     if len(constants) != 1 or view.array(node.input[constants[0]]).size != 1:
         return None
-    if not all(_dequantized(view, name) for name in data) or not any(n.op_type == "QuantizeLinear" for n in readers):
+    if not all(is_dequantised(view, name) for name in data) or not any(n.op_type == "QuantizeLinear" for n in readers):
         return None
     value = view.array(node.input[constants[0]])
     number = float(value.reshape(-1)[0])
@@ -397,7 +386,7 @@ def _absorbed(view: GraphView, quantise: Any) -> Iterator[str]:
             or any(high > top * 1.0001 for top in limits)
         ):
             return
-        if _dequantized(view, node.input[0]):
+        if is_dequantised(view, node.input[0]):
             node.op_type = "LeakyRelu"
             del node.input[1:]
             del node.attribute[:]

@@ -15,11 +15,11 @@ depthwise weights are -127 to 127.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trtpoets.convert.graph.graph_view import MATMULS, GraphView, attribute, channel_axis
+from trtpoets.convert.graph.graph_view import MATMULS, GraphView, attribute, channel_axis, clip_bounds
 from trtpoets.convert.int8.placement import (
     CARRIERS,
     LEVELS,
@@ -30,6 +30,9 @@ from trtpoets.convert.int8.placement import (
     is_matrix_vector,
 )
 from trtpoets.core.errors import ConversionFailed
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
 
 PAIRED_LEVELS = 64
 """Largest weight where two products are added in 16 bits."""
@@ -108,9 +111,8 @@ def end_of(view: GraphView, tensor: str) -> str:
 def clips_at_zero(view: GraphView, node: Any) -> bool:
     """Return whether a node is a ReLU or a Clip from 0 with a constant upper limit, or none."""
     if node.op_type == "Clip":
-        bounds = [view.array(name) for name in list(node.input)[1:] if name in view.constants]
-        given = [name for name in list(node.input)[1:] if name]
-        return len(bounds) == len(given) and list(node.input)[1:2] == given[:1] != [] and float(bounds[0]) == 0.0
+        bounds = clip_bounds(view, node)
+        return bounds is not None and bounds[0] == 0.0
     return bool(node.op_type == "Relu")
 
 
@@ -144,7 +146,7 @@ def _reasons(view: GraphView, without_range: Collection[str]) -> dict[str, str]:
     return reasons
 
 
-def _integer_tensors(view: GraphView, layers: Mapping[str, Any], without_range: Collection[str]) -> set[str]:
+def _integer_tensors(view: GraphView, layers: Mapping[str, NodeProto], without_range: Collection[str]) -> set[str]:
     """Return the computed tensors that become integers."""
     wanted = {node.input[0] for node in layers.values()}
     ready = {name for name in wanted if name not in without_range}

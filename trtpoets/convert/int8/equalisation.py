@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.convert.graph.graph_view import GraphView, attribute
+from trtpoets.convert.graph.graph_view import GraphView, attribute, clip_bounds, owns_constants
 
 _LARGEST = 1000.0
 """Upper limit of a factor; its inverse is the lower limit. Larger factors would amplify nearly unused channels."""
@@ -111,7 +111,7 @@ def _producing_convolution(view: GraphView, tensor: str) -> tuple[Any, float | N
     node = view.producer.get(tensor)
     while node is not None and node.op_type in ("Relu", "LeakyRelu", "Clip"):
         if node.op_type == "Clip":
-            low, high = ([*(_constant(view, name) for name in node.input[1:]), None, None])[:2]
+            low, high = clip_bounds(view, node) or (None, None)
             if low != 0 or high is None:
                 return None, None
             clip = high if clip is None else min(clip, high)
@@ -121,15 +121,9 @@ def _producing_convolution(view: GraphView, tensor: str) -> tuple[Any, float | N
     return (node, clip) if node is not None and _owns_weights(view, node) else (None, None)
 
 
-def _constant(view: GraphView, name: str) -> float | None:
-    return float(view.array(name)) if name in view.constants else None
-
-
 def _owns_weights(view: GraphView, node: Any) -> bool:
     """Return whether a node is a 2-D convolution whose constants no other node reads."""
-    own = [name for name in node.input[1:] if name]
-    constant = all(name in view.constants and len(view.readers[name]) == 1 for name in own)
-    return node.op_type == "Conv" and constant and view.array(own[0]).ndim == 4
+    return node.op_type == "Conv" and owns_constants(view, node) and view.array(node.input[1]).ndim == 4
 
 
 def _is_depthwise(view: GraphView, node: Any) -> bool:

@@ -12,7 +12,7 @@ from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.activation_stats import with_outputs
 from trtpoets.convert.int8.integer_reference import integer_reference
 from trtpoets.convert.int8.placement import is_matrix_vector
-from trtpoets.core.network_notes import Fidelity
+from trtpoets.core.network_notes import Closeness, Fidelity
 from trtpoets.core.onnx_file import open_model
 from trtpoets.core.types import INPUT_NAME
 
@@ -81,12 +81,23 @@ def outputs_from_onnx(model: Any, features: str, batches: Iterable[np.ndarray]) 
 
 def fidelity_from_outputs(reference: NetworkOutputs, other: NetworkOutputs) -> Fidelity:
     """Compare the outputs of two networks for the same photos, row by row."""
-    same = reference.scores.argmax(axis=1) == other.scores.argmax(axis=1)
-    distance = np.abs(reference.scores.astype(np.float64) - other.scores).sum(axis=1) / 2
+    scores = closeness_of_scores(reference.scores, other.scores)
     return Fidelity(
-        photos=len(same),
+        photos=scores.photos,
         features_db=sqnr_db(reference.features, other.features),
-        scores_db=sqnr_db(reference.scores, other.scores),
+        scores_db=scores.scores_db,
+        agreement=scores.agreement,
+        distance=scores.distance,
+    )
+
+
+def closeness_of_scores(reference: np.ndarray, other: np.ndarray) -> Closeness:
+    """Compare the scores (N, C) of two networks for the same photos, row by row."""
+    same = reference.argmax(axis=1) == other.argmax(axis=1)
+    distance = np.abs(reference.astype(np.float64) - other).sum(axis=1) / 2
+    return Closeness(
+        photos=len(same),
         agreement=float(same.mean()),
         distance=float(distance.mean()),
+        scores_db=sqnr_db(reference, other),
     )

@@ -18,14 +18,17 @@ TensorRT, which does not document whether it fuses multiplication and addition.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trtpoets.convert.graph.graph_view import MATMULS, GraphView, attribute, channel_axis
+from trtpoets.convert.graph.graph_view import MATMULS, GraphView, attribute, channel_axis, clip_bounds
 from trtpoets.convert.int8.exact_products import signed_weights_are_exact
 from trtpoets.convert.int8.qdq import along_axis
 from trtpoets.core.onnx_file import FORM_KEY, metadata_of
+
+if TYPE_CHECKING:
+    from onnx import TensorProto
 
 _ZERO = 128
 """The zero point of every uint8 tensor: -128 becomes 0, 127 becomes 255."""
@@ -92,8 +95,8 @@ class _Rewriter:
     def __init__(self, view: GraphView) -> None:
         self.view = view
         self.nodes: list[Any] = []
-        self.constants: dict[str, Any] = {}
-        self.overridable: dict[str, Any] = {}
+        self.constants: dict[str, TensorProto] = {}
+        self.overridable: dict[str, TensorProto] = {}
         self.weights: dict[str, _Weights] = {}
         self.quantised: dict[str, tuple[str, np.float32]] = {}
         self.done: set[str] = set()
@@ -325,10 +328,11 @@ class _Rewriter:
         """Return the bounds of a Relu, or of a Clip whose bounds are constant."""
         if node.op_type == "Relu":
             return 0.0, np.inf
-        if node.op_type != "Clip" or any(name and name not in self.view.constants for name in node.input[1:]):
+        bounds = clip_bounds(self.view, node) if node.op_type == "Clip" else None
+        if bounds is None:
             return None
-        given = [float(self.view.array(name)) if name else None for name in (*node.input[1:], "", "")[:2]]
-        return -np.inf if given[0] is None else given[0], np.inf if given[1] is None else given[1]
+        low, high = bounds
+        return -np.inf if low is None else low, np.inf if high is None else high
 
     def _product(self, node: Any) -> None:
         weights = self.weights[node.input[1]]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trtpoets.convert.graph.graph_view import (
     CONVOLUTIONS,
@@ -25,6 +25,9 @@ from trtpoets.convert.graph.graph_view import (
     channel_axis,
 )
 from trtpoets.core.errors import BadArtefact, ConversionFailed
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
 
 _FUSED = {
     *("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Elu", "Tanh", "Softplus"),
@@ -315,13 +318,13 @@ def carried(node: Any) -> list[str]:
     return list(node.input) if node.op_type == "Concat" else list(node.input[:1])
 
 
-def _is_divided(view: GraphView, node: Any, carriers: Mapping[str, Any]) -> bool:
+def _is_divided(view: GraphView, node: Any, carriers: Mapping[str, NodeProto]) -> bool:
     """Return whether the input of a carrier is divided: by a Split, or by several Slices."""
     readers = view.readers.get(node.input[0], [])
     return node.op_type == "Split" or (len(readers) > 1 and all(reader.node.name in carriers for reader in readers))
 
 
-def _int8_carriers(view: GraphView, uses: Collection[tuple[str, int]]) -> dict[str, Any]:
+def _int8_carriers(view: GraphView, uses: Collection[tuple[str, int]]) -> dict[str, NodeProto]:
     """Return the operators that only move values and whose readers all run in INT8, by name."""
     carriers = {
         node.name: node

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from trtpoets.core.proportions import wilson_bounds
 
 LEAST_AGREEMENT = 0.98
 """At least this share of the photos has the same first label as in FP32."""
@@ -79,8 +80,4 @@ def _most_different(photos: int) -> int:
 
 def _is_shown(photos: int, different: int) -> bool:
     """Return whether the lower bound of the agreement is high enough."""
-    if photos == 0:
-        return False
-    same, spread = 1 - different / photos, _Z**2 / photos
-    half = _Z * math.sqrt(same * (1 - same) / photos + spread / (4 * photos))
-    return (same + spread / 2 - half) / (1 + spread) >= LEAST_AGREEMENT
+    return wilson_bounds(photos - different, photos, _Z)[0] >= LEAST_AGREEMENT

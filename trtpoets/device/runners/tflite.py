@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from trtpoets.core.errors import BadArtefact, RunFailed, first_line
 from trtpoets.core.images import usable_cores
-from trtpoets.core.optional import native_stderr_to, tflite_interpreter
+from trtpoets.core.optional import loaded_interpreter, native_stderr_to, tflite_interpreter
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.tflite_file import network_in
 from trtpoets.core.types import TfliteModel
@@ -94,14 +93,3 @@ class TfliteRunner(Synchronous):
             self._interpreter.invoke()
             scores: np.ndarray = self._interpreter.get_tensor(self._scores)
         return scores
-
-
-def loaded_interpreter(network: bytes, threads: int, own_kernels: bool) -> Any:
-    """A TFLite interpreter with allocated tensors. Raises MissingDependency, and exceptions of any class."""
-    kind, resolvers = tflite_interpreter()
-    resolver = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES if own_kernels else resolvers.AUTO
-    with warnings.catch_warnings():  # TensorFlow's interpreter warns that ai-edge-litert replaces it
-        warnings.simplefilter("ignore", UserWarning)
-        interpreter = kind(model_content=network, num_threads=threads, experimental_op_resolver_type=resolver)
-        interpreter.allocate_tensors()
-    return interpreter

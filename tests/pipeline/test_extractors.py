@@ -1,0 +1,147 @@
+"""Extractors of features: their keys, what they compute, and which device runs them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.tiny import tiny_onnx, tiny_photo_files, tiny_photos, tiny_spec
+from trtpoets.convert.int8.integer_reference import integer_reference
+from trtpoets.core.errors import BadInput
+from trtpoets.core.onnx_file import open_session
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Precision
+from trtpoets.core.workspace import card_of, seal_card
+from trtpoets.pipeline import extractors
+from trtpoets.pipeline.extractors import (
+    Device,
+    OnnxExtractor,
+    base_in_cache,
+    extractor_from_network,
+    extractor_key,
+    features_key,
+    scores_of_model,
+)
+from trtpoets.train.backbones import backbone_named
+
+
+@pytest.fixture(autouse=True)
+def _a_cache_of_this_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRTPOETS_CACHE", str(tmp_path / "cache"))
+
+
+def test_the_key_depends_on_weights_and_preprocessing() -> None:
+    preprocess = tiny_spec().preprocess
+    key = features_key("tiny", "weights", preprocess)
+    assert key.startswith("tiny-")
+    assert key == features_key("tiny", "weights", preprocess)
+    others = {
+        features_key("tiny", "other", preprocess),
+        features_key("tiny", "weights", tiny_spec(offset=0).preprocess),
+    }
+    assert len({key, *others}) == 3
+    backbone = SimpleNamespace(name="tiny", preprocess=preprocess)
+    network: Any = SimpleNamespace(backbone=backbone, weights_id="weights")
+    assert extractor_key(network) == key
+
+
+def test_an_onnx_file_is_run_on_photos(tmp_path: Path) -> None:
+    model = tiny_onnx(tmp_path / "fp32.onnx")
+    extractor = OnnxExtractor(model.path, "key", 3, tiny_spec().preprocess, OUTPUT_NAME)
+    assert (extractor.key, extractor.width, extractor.preprocess) == ("key", 3, tiny_spec().preprocess)
+    photos = tiny_photos(3)
+    scores = extractor(photos)
+    assert (scores.shape, scores.dtype) == ((3, 3), np.float32)
+    np.testing.assert_array_equal(scores, open_session(model.path).run([OUTPUT_NAME], {INPUT_NAME: photos})[0])
+
+
+def test_scores_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, photos = tiny_onnx(tmp_path / "fp32.onnx"), tiny_photo_files(tmp_path / "photos", 6)
+    scores = scores_of_model(model, photos)
+    pixels = tiny_photos(6, seed=11)
+    np.testing.assert_allclose(scores, open_session(model.path).run(None, {INPUT_NAME: pixels})[0], atol=1e-6)
+    monkeypatch.setattr(OnnxExtractor, "__call__", lambda *_: pytest.fail("the scores are stored"))
+    np.testing.assert_array_equal(scores_of_model(model, photos), scores)
+
+
+def test_int8_is_computed_in_integers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, photos = tiny_onnx(tmp_path / "int8.onnx", Precision.INT8), tiny_photo_files(tmp_path / "photos", 4)
+    computed: list[str] = []
+    real = integer_reference
+
+    def recorded(proto: Any) -> Any:
+        computed.append(proto.graph.name)
+        return real(proto)
+
+    monkeypatch.setattr(extractors, "integer_reference", recorded)
+    scores = scores_of_model(model, photos)
+    assert computed == ["tiny"]
+    fp32 = scores_of_model(tiny_onnx(tmp_path / "fp32.onnx"), photos)
+    assert computed == ["tiny"], "FP32 is run as it is"
+    assert 0 < abs(scores - fp32).max() < 0.2
+
+
+def network_with(monkeypatch: pytest.MonkeyPatch, gpus: list[str]) -> Any:
+    """A network, and a TensorFlow that finds these GPUs."""
+    tf = SimpleNamespace(
+        config=SimpleNamespace(list_physical_devices=lambda kind: gpus if kind == "GPU" else []),
+        function=lambda function: function,
+    )
+    monkeypatch.setattr(extractors, "tensorflow", lambda: tf)
+    backbone = SimpleNamespace(name="tiny", preprocess=tiny_spec().preprocess, feature_width=8)
+    model = lambda photos, training: np.full((len(photos), 8), 7.0)  # noqa: E731
+    return SimpleNamespace(backbone=backbone, weights_id="weights", model=model)
+
+
+@pytest.mark.parametrize(("device", "gpus"), [(Device.GPU, ["gpu"]), (Device.AUTO, ["gpu"])])
+def test_tensorflow_runs_the_base_on_a_gpu(device: Device, gpus: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    network = network_with(monkeypatch, gpus)
+    extractor = extractor_from_network(network, device)
+    features = extractor(tiny_photos(2))
+    assert (features.shape, features.dtype, features.max()) == ((2, 8), np.float32, 7)
+    assert (extractor.key, extractor.width, extractor.parallel) == (extractor_key(network), 8, 1)
+
+
+def test_a_gpu_that_tensorflow_does_not_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadInput) as caught:
+        extractor_from_network(network_with(monkeypatch, []), Device.GPU)
+    assert caught.value.code == "TP8016"
+
+
+@pytest.mark.parametrize(("device", "gpus"), [(Device.CPU, ["gpu"]), (Device.AUTO, [])])
+def test_the_base_is_exported_once_for_the_cpu(
+    device: Device, gpus: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = network_with(monkeypatch, gpus)
+    exports: list[str] = []
+
+    def export(model: object, path: Path, output_name: str) -> None:
+        exports.append(output_name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tiny_onnx(path)
+
+    monkeypatch.setattr(extractors, "onnx_from_network", export)
+    for _ in range(2):
+        extractor = extractor_from_network(network, device)
+        assert isinstance(extractor, OnnxExtractor)
+        assert extractor.width == 8
+    assert exports == ["features"]
+
+
+def test_the_base_of_a_classifier_in_the_cache(tmp_path: Path) -> None:
+    assert base_in_cache(tiny_spec()) is None, "its backbone is unknown"
+    backbone = backbone_named("mobilenet_v2")
+    spec = replace(tiny_spec(), backbone="mobilenet_v2", preprocess=backbone.preprocess)
+    assert base_in_cache(spec) is None
+    key = features_key(spec.backbone, spec.weights_id, spec.preprocess)
+    path = extractors._path_in_cache(spec.backbone, key)
+    tiny_onnx(path)
+    seal_card(card_of(path), key=key, files=[path], details={})
+    assert base_in_cache(spec) == path
+    assert base_in_cache(replace(spec, weights_id="other")) is None
+    path.write_bytes(b"changed")
+    assert base_in_cache(spec) is None
