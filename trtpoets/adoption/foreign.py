@@ -12,6 +12,8 @@ from trtpoets.core.original import Evidence, Format, OriginalInput, OriginalOutp
 AGAIN = "trtpoets adopt MODEL --name NAME"
 """How a command in a hint begins; `pipeline/adopt_hints.py` adds the file, the run and the options of the user."""
 
+EXPECTED = "a classifier that trtpoets can adopt (ONNX, TFLite, Keras, SavedModel, frozen TensorFlow graph)"
+
 
 @dataclass(frozen=True)
 class Clues:
