@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -132,7 +133,8 @@ def _keras(path: Path, allow_code: bool) -> _Network:
 
 def _saved_model(folder: Path, allow_code: bool) -> _Network:
     signature = signature_of(folder, allow_code)
-    clues = Clues(signature.writer, _names(signature.definition), files=_texts(folder))
+    labels = {"output.labels": json.dumps(signature.labels)} if signature.labels else {}
+    clues = Clues(signature.writer, _names(signature.definition), labels, _texts(folder))
     return _Network(
         signature.definition, signature.output_tensor, signature.input, signature.output, signature.run, clues
     )
@@ -191,6 +193,7 @@ def _analysed(path: Path, format_: Format, sha256: str, network: _Network, allow
         output=OriginalOutput(network.output, str(first.dtype), size, answers),
         clues=network.clues,
         fixed=cut.fixed or fixed_pixels(graph, dtype),
+        geometry=cut.geometry,
     )
     return LoadedTensorFlow(model, run, free)
 
