@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from trtpoets.adoption.folders import classifier_in_folder, unpacking
 from trtpoets.adoption.foreign import EXPECTED, ForeignModel
+from trtpoets.adoption.sizes import require_usable_size
+from trtpoets.adoption.tensorflow.reader import KINDS
 from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier
 from trtpoets.convert.parity import LIMIT
 from trtpoets.core.errors import BadArtefact, MissingArtefact
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from trtpoets.device.originals import OriginalNetwork
 
 _log = logging.getLogger(__name__)
+
+_OF_FILES = ("onnx", "tflite")
+"""Kinds of files (`core/file_kinds.py`) that are no format of TensorFlow."""
 
 
 class LoadedModel(Protocol):
@@ -110,6 +115,8 @@ def load_foreign(path: Path, *, allow_code: bool = False) -> LoadedModel:
         if path != folder:
             _log.info("the classifier in %s is %s", folder, path.relative_to(folder))
     kind = _kind(path)
+    if kind.name in (*_OF_FILES, *KINDS):
+        require_usable_size(path, kind)
     if kind.name == "onnx":
         from trtpoets.adoption.onnx import read_onnx_classifier
 
@@ -118,9 +125,9 @@ def load_foreign(path: Path, *, allow_code: bool = False) -> LoadedModel:
         from trtpoets.adoption.tflite import read_tflite_classifier
 
         return _FileModel(read_tflite_classifier(path))
-    from trtpoets.adoption.tensorflow.reader import KINDS, read_tensorflow
-
     if kind.name in KINDS:
+        from trtpoets.adoption.tensorflow.reader import read_tensorflow
+
         return _TensorFlowModel(read_tensorflow(path, KINDS[kind.name], allow_code=allow_code))
     error = other_kind(path, kind, EXPECTED)
     error.hint = unpacking(path, kind) or error.hint
