@@ -78,4 +78,4 @@ def test_a_reader_of_the_output_that_has_exited() -> None:
 
 def test_too_little_memory_is_an_error_without_a_traceback() -> None:
     code, (error,) = ended(raising(MemoryError()))
-    assert (code, error.code) == (1, "TP1097")
+    assert (code, error.code) == (1, "TP1958")

@@ -19,6 +19,8 @@ from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.adopt import AdoptConfig, adopt
 from trtpoets.pipeline.adopt_hints import completed_hint
+from trtpoets.pipeline.build import build
+from trtpoets.pipeline.quantize import quantize
 
 
 def again(caught: pytest.ExceptionInfo[TrtPoetsError]) -> dict[str, object]:
@@ -108,3 +110,16 @@ def test_the_one_file_of_a_folder_is_adopted_with_the_labels_beside_it(tmp_path:
     adoption = adopt(tmp_path / "export", "x", config=config, engines=tmp_path)
     assert adoption.spec.labels == LABELS
     assert adopt(tmp_path / "export" / "net.onnx", "x", config=config, engines=tmp_path).spec == adoption.spec
+
+
+def test_a_run_without_photos_says_what_works_without_them(tmp_path: Path) -> None:
+    config = AdoptConfig(contract=contract_options(preprocess="0-1", resize="stretch"))
+    adopt(colour_classifier(tmp_path / "net.onnx"), "x", config=config, engines=tmp_path)
+    for stage, code in ((build, "TP8027"), (quantize, "TP8032")):
+        with pytest.raises(TrtPoetsError) as caught:
+            stage("x", engines=tmp_path)
+        assert caught.value.code == code
+        again_with_photos, without = commands_in(caught.value.hint)
+        assert parsed(again_with_photos)["photos"] == Path("FOLDER")
+        assert without[:4] == ["build", "x", "--precision", "fp32"]
+        assert parsed(without)["engines"] == tmp_path

@@ -128,7 +128,7 @@ def write_onnx(model: Any, out: Path) -> None:
         raise BadArtefact(
             f"{out} can't be written, because an ONNX file holds at most 2 GiB: {first_line(error)}",
             hint="use a smaller network",
-            code="TP1098",
+            code="TP1959",
         ) from error
     with atomic_file(out) as part:
         write_own(part, content)

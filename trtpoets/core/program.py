@@ -52,7 +52,7 @@ def run_program(
         failed = RunFailed(
             "there is not enough memory",
             hint="end other programs, or use a machine with more memory",
-            code="TP1097",
+            code="TP1958",
         )
         report(failed)
         code = failed.exit_code

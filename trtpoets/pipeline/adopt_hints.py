@@ -23,6 +23,8 @@ _GEOMETRY = {"--resize", "--crop"}
 _WORD = r"(?:\$'(?:[^'\\]|\\.)*'|'[^']*'|\"[^\"]*\"|[^\s'\"])+"
 """A word as `quote` writes it for a shell."""
 
+_COMMAND = re.compile("trtpoets adopt (?P<model>" + _WORD + ") --name NAME(?P<rest>[^;()]*)")
+
 
 @contextmanager
 def completed_hints(
@@ -65,4 +67,4 @@ def completed_hint(
             again = again.replace(quote(str(model.absolute())), match["model"], 1)
         return again + (" --force" if force and "--force" not in stated else "") + match["rest"]
 
-    return re.sub(rf"trtpoets adopt (?P<model>{_WORD}) --name NAME(?P<rest>[^;()]*)", complete, hint)
+    return _COMMAND.sub(complete, hint)

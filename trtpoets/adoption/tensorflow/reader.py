@@ -13,6 +13,7 @@ import numpy as np
 
 from trtpoets.adoption.foreign import Clues, ForeignModel
 from trtpoets.adoption.tensorflow.batches import for_any_batch
+from trtpoets.adoption.tensorflow.decoders import EXPORT_PIXELS
 from trtpoets.adoption.tensorflow.execution import Run, example_values, function_of, shape_of
 from trtpoets.adoption.tensorflow.frozen_graphs import (
     graph_of_file,
@@ -20,7 +21,7 @@ from trtpoets.adoption.tensorflow.frozen_graphs import (
     require_no_suppression,
 )
 from trtpoets.adoption.tensorflow.graph import Graph
-from trtpoets.adoption.tensorflow.inputs import EXPORT_PIXELS, Cut, cut_to_image
+from trtpoets.adoption.tensorflow.inputs import Cut, cut_to_image
 from trtpoets.adoption.tensorflow.keras_files import network_of_file
 from trtpoets.adoption.tensorflow.leading import fixed_pixels
 from trtpoets.adoption.tensorflow.meaning import answers_of
