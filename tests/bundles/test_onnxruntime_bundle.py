@@ -236,6 +236,23 @@ def test_ctrl_c_ends_the_classifier_without_a_traceback(bundle: Path, tmp_path: 
     assert error == "Error: interrupted [TP1071]\n  try: run the same command again\n"
 
 
+@pytest.mark.parametrize("program", ["classify.py", "selftest.py"])
+def test_ctrl_c_while_numpy_is_imported_is_one_line(bundle: Path, tmp_path: Path, program: str) -> None:
+    (tmp_path / "numpy.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    # The tests may run in the background, where SIGINT is ignored.
+    code = "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += f"sys.argv = [{program!r}]; runpy.run_path({str(bundle / program)!r}, run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Error: interrupted\n")
+
+
 @pytest.fixture(scope="module")
 def two_forms(parts: BundleInputs, tmp_path_factory: pytest.TempPathFactory) -> BundleInputs:
     """The same bundle with a CPU form, whose scores are those of the FP32 network."""

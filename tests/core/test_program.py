@@ -74,3 +74,8 @@ def test_an_error_of_a_disk_is_reported_and_a_bug_is_raised(tmp_path: Path) -> N
 
 def test_a_reader_of_the_output_that_has_exited() -> None:
     assert ended(raising(BrokenPipeError())) == (BROKEN_PIPE, [])
+
+
+def test_too_little_memory_is_an_error_without_a_traceback() -> None:
+    code, (error,) = ended(raising(MemoryError()))
+    assert (code, error.code) == (1, "TP1958")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.adoption.onnx.networks import Foreign, image, saved, scores
-from tests.support.foreign_onnx import colour_classifier, colour_folders
+from tests.support.foreign_onnx import LABELS, colour_classifier, colour_folders
 from tests.support.photos import photo_folder
 from tests.test_hints import commands_in, parsed
 from trtpoets.adoption.contract_options import contract_options
@@ -19,6 +19,8 @@ from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.adopt import AdoptConfig, adopt
 from trtpoets.pipeline.adopt_hints import completed_hint
+from trtpoets.pipeline.build import build
+from trtpoets.pipeline.quantize import quantize
 
 
 def again(caught: pytest.ExceptionInfo[TrtPoetsError]) -> dict[str, object]:
@@ -83,3 +85,41 @@ def test_a_path_with_an_apostrophe() -> None:
         f"trust it: {AGAIN} --allow-code", Workspace(Path("e"), "x"), model, None, config, force=False
     )
     assert hint.endswith(" --allow-code") and str(model) in shlex.split(hint)
+
+
+def test_commands_for_the_files_of_a_folder_keep_the_options(tmp_path: Path) -> None:
+    folder = tmp_path / "two nets"
+    folder.mkdir()
+    for name in ("a.onnx", "b.onnx"):
+        colour_classifier(folder / name)
+    config = AdoptConfig(contract=contract_options(preprocess="0-1"))
+    with pytest.raises(TrtPoetsError) as caught:
+        adopt(folder, "x", config=config, engines=tmp_path)
+    assert caught.value.code == "TP9506"
+    for line, name in zip(caught.value.details, ("a.onnx", "b.onnx"), strict=True):
+        (words,) = commands_in(line)
+        arguments = parsed(words)
+        assert (arguments["model"], arguments["name"], arguments["preprocess"]) == (folder / name, "x", "0-1")
+    assert again(caught)["engines"] == tmp_path
+
+
+def test_the_one_file_of_a_folder_is_adopted_with_the_labels_beside_it(tmp_path: Path) -> None:
+    config = AdoptConfig(contract=contract_options(preprocess="0-1", resize="stretch"))
+    (tmp_path / "export").mkdir()
+    colour_classifier(tmp_path / "export" / "net.onnx")
+    adoption = adopt(tmp_path / "export", "x", config=config, engines=tmp_path)
+    assert adoption.spec.labels == LABELS
+    assert adopt(tmp_path / "export" / "net.onnx", "x", config=config, engines=tmp_path).spec == adoption.spec
+
+
+def test_a_run_without_photos_says_what_works_without_them(tmp_path: Path) -> None:
+    config = AdoptConfig(contract=contract_options(preprocess="0-1", resize="stretch"))
+    adopt(colour_classifier(tmp_path / "net.onnx"), "x", config=config, engines=tmp_path)
+    for stage, code in ((build, "TP8027"), (quantize, "TP8032")):
+        with pytest.raises(TrtPoetsError) as caught:
+            stage("x", engines=tmp_path)
+        assert caught.value.code == code
+        again_with_photos, without = commands_in(caught.value.hint)
+        assert parsed(again_with_photos)["photos"] == Path("FOLDER")
+        assert without[:4] == ["build", "x", "--precision", "fp32"]
+        assert parsed(without)["engines"] == tmp_path

@@ -15,8 +15,10 @@ import pytest
 
 import trtpoets
 from tests.fakes.engine import paper_engine
+from tests.support.foreign_onnx import colour_classifier
 from tests.support.fuzz_files import damaged_json
 from tests.support.tiny import tiny_graph, tiny_onnx, tiny_spec
+from trtpoets.adoption.contract_options import contract_options
 from trtpoets.cli import main
 from trtpoets.convert.int8.tensorrt_cache import CalibrationCache, text_of_cache
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed, TrtPoetsError
@@ -27,6 +29,7 @@ from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.device.build.engine import engine_from_onnx
 from trtpoets.device.build.engine_config import EngineConfig
 from trtpoets.device.build.plan_header import PlanHeader, read_plan_header, rtx_targets
+from trtpoets.pipeline.adopt import AdoptConfig, adopt
 from trtpoets.pipeline.inspect import CardFacts, EngineFacts
 from trtpoets.reporting.tables.results import print_json, print_table
 
@@ -385,3 +388,18 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         main.main()
     assert caught.value.code == 1
     assert capsys.readouterr().err == f"Error: {tmp_path}/x.engine is empty [TP8020]\n  try: create or copy it again\n"
+
+
+def test_a_folder_is_described_by_the_one_classifier_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    model = colour_classifier(folder / "net.onnx")
+    found = trtpoets.inspect(folder)
+    assert (found.path, found.kind) == (model, "onnx")
+    config = AdoptConfig(contract=contract_options(preprocess="0-1", resize="stretch"))
+    adopt(model, "x", config=config, engines=tmp_path / "engines")
+    run = tmp_path / "engines" / "x"
+    assert trtpoets.inspect(run).path == run / "classifier" / "model.json"
+    colour_classifier(folder / "other.onnx")
+    with pytest.raises(BadInput, match="is a folder") as caught:
+        trtpoets.inspect(folder)
+    assert caught.value.code == "TP8019"

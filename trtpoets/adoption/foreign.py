@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trtpoets.adoption.contract import Pixels
+from trtpoets.adoption.contract import Geometry, Pixels
 from trtpoets.core.original import Evidence, Format, OriginalInput, OriginalOutput
 
 AGAIN = "trtpoets adopt MODEL --name NAME"
 """How a command in a hint begins; `pipeline/adopt_hints.py` adds the file, the run and the options of the user."""
+
+EXPECTED = "a classifier that trtpoets can adopt (ONNX, TFLite, Keras, SavedModel, frozen TensorFlow graph)"
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,20 @@ class FixedPixels:
 
 
 @dataclass(frozen=True)
+class FixedGeometry:
+    """How the graph itself resizes photos, if it decodes them."""
+
+    geometry: Geometry
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
 class ForeignModel:
     """A classifier file with one image input and one output of class scores.
 
     `height` and `width` are 0 if the file accepts any size. `channels` is 3 or 1. `sha256` identifies the file, with
     external data or, for a SavedModel, all files of the folder. `fixed` is None if the graph does not determine the
-    pixel values.
+    pixel values, `geometry` None if it does not resize photos itself.
     """
 
     path: Path
@@ -60,3 +70,4 @@ class ForeignModel:
     output: OriginalOutput
     clues: Clues = field(default_factory=Clues)
     fixed: FixedPixels | None = None
+    geometry: FixedGeometry | None = None

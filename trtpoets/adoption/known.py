@@ -15,7 +15,9 @@ def known_facts(foreign: ForeignModel, sibling: FixedPixels | None = None) -> tu
     of the channels, unless the values differ by channel.
     """
     fixed = [pixels for pixels in (foreign.fixed, sibling) if pixels is not None]
-    return (*map(_of_fixed, fixed), *metadata_facts(foreign), *producer_facts(foreign))
+    resized = foreign.geometry
+    geometry = [] if resized is None else [Fact(resized.evidence, geometry=resized.geometry)]
+    return (*map(_of_fixed, fixed), *geometry, *metadata_facts(foreign), *producer_facts(foreign))
 
 
 def size_from_facts(facts: tuple[Fact, ...]) -> tuple[int, int] | None:

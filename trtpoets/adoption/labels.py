@@ -142,6 +142,9 @@ def _of_metadata(foreign: ForeignModel) -> Iterator[_Found]:
         labels = _labels_of_text(text) if name in named or "label" in name or name == "dict.txt" else None
         if labels:
             yield _Found(labels, f"{name} inside {foreign.path.name}", Source.METADATA)
+    labels = _labels_of_text(foreign.clues.metadata.get("output.labels", ""))
+    if labels:
+        yield _Found(labels, f"an output of {foreign.path.name} that is the same for every photo", Source.METADATA)
     labels = paddle_labels(foreign)
     if labels:
         yield _Found(labels, f"label_list in {FILE}", Source.METADATA)

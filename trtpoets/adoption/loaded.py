@@ -5,16 +5,20 @@ Everything that depends on the format goes through `LoadedModel` and `fp32_from_
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from trtpoets.adoption.foreign import ForeignModel
+from trtpoets.adoption.folders import classifier_in_folder, unpacking
+from trtpoets.adoption.foreign import EXPECTED, ForeignModel
+from trtpoets.adoption.sizes import require_usable_size
+from trtpoets.adoption.tensorflow.reader import KINDS
 from trtpoets.convert.onnx_export import ExportConfig, onnx_from_classifier
 from trtpoets.convert.parity import LIMIT
 from trtpoets.core.errors import BadArtefact, MissingArtefact
-from trtpoets.core.file_kinds import FileKind, kind_of_file, other_kind
+from trtpoets.core.file_kinds import FileKind, kind_named, kind_of_file, other_kind
 from trtpoets.core.files import atomic_folder
 from trtpoets.core.model_json import write_model_json
 from trtpoets.core.original import Format
@@ -27,7 +31,10 @@ if TYPE_CHECKING:
     from trtpoets.adoption.tensorflow.reader import LoadedTensorFlow
     from trtpoets.device.originals import OriginalNetwork
 
-EXPECTED = "a classifier that trtpoets can adopt (ONNX, TFLite, Keras, SavedModel, frozen TensorFlow graph)"
+_log = logging.getLogger(__name__)
+
+_OF_FILES = ("onnx", "tflite")
+"""Kinds of files (`core/file_kinds.py`) that are no format of TensorFlow."""
 
 
 class LoadedModel(Protocol):
@@ -98,12 +105,18 @@ class _TensorFlowModel:
 
 
 def load_foreign(path: Path, *, allow_code: bool = False) -> LoadedModel:
-    """Read a classifier file or SavedModel folder; the format is detected by its content.
+    """Read a classifier file, SavedModel folder, or folder with one classifier; the format is detected by its content.
 
     `allow_code` permits files that contain Python code or operators that use files (Keras Lambda layers).
     Raises MissingArtefact, or BadArtefact that names what the file is if it cannot be adopted.
     """
+    if path.is_dir():
+        folder, path = path, classifier_in_folder(path)
+        if path != folder:
+            _log.info("the classifier in %s is %s", folder, path.relative_to(folder))
     kind = _kind(path)
+    if kind.name in (*_OF_FILES, *KINDS):
+        require_usable_size(path, kind)
     if kind.name == "onnx":
         from trtpoets.adoption.onnx import read_onnx_classifier
 
@@ -112,11 +125,13 @@ def load_foreign(path: Path, *, allow_code: bool = False) -> LoadedModel:
         from trtpoets.adoption.tflite import read_tflite_classifier
 
         return _FileModel(read_tflite_classifier(path))
-    from trtpoets.adoption.tensorflow.reader import KINDS, read_tensorflow
-
     if kind.name in KINDS:
+        from trtpoets.adoption.tensorflow.reader import read_tensorflow
+
         return _TensorFlowModel(read_tensorflow(path, KINDS[kind.name], allow_code=allow_code))
-    raise other_kind(path, kind, EXPECTED)
+    error = other_kind(path, kind, EXPECTED)
+    error.hint = unpacking(path, kind) or error.hint
+    raise error
 
 
 @dataclass(frozen=True)
@@ -173,15 +188,7 @@ def brings_scales(classifier: Classifier) -> bool:
 
 def _kind(path: Path) -> FileKind:
     if path.is_dir():
-        if (path / "saved_model.pb").is_file():
-            from trtpoets.core.file_kinds import kind_named
-
-            return kind_named("saved-model")
-        raise BadArtefact(
-            f"{path} is a folder without saved_model.pb, and {EXPECTED} was expected",
-            hint="give the file of the classifier, or the folder that holds saved_model.pb",
-            code="TP9501",
-        )
+        return kind_named("saved-model")
     try:
         kind, size = kind_of_file(path), path.stat().st_size
     except FileNotFoundError as error:

@@ -15,7 +15,8 @@ ENGINES = Path("engines")
 _PREPROCESSING = "Preprocessing options"
 
 Model = Annotated[
-    Path, typer.Argument(help="ONNX, TFLite or Keras file, SavedModel folder, or frozen TensorFlow graph.")
+    Path,
+    typer.Argument(help="ONNX, TFLite or Keras file, SavedModel, frozen TensorFlow graph, or a folder with one."),
 ]
 AdoptedPhotos = Annotated[
     Path | None,

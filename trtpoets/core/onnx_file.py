@@ -119,9 +119,19 @@ def check_size(model: Any) -> None:
 
 
 def write_onnx(model: Any, out: Path) -> None:
-    """Write a ModelProto atomically, after checking it. Raises StorageFailed, BadArtefact."""
+    """Write a ModelProto atomically, after checking it. Raises StorageFailed, BadArtefact, also above 2 GiB."""
+    with needs("train", reason="writing ONNX files"):
+        from google.protobuf.message import EncodeError
+    try:
+        content = model.SerializeToString(deterministic=True)
+    except (ValueError, EncodeError) as error:
+        raise BadArtefact(
+            f"{out} can't be written, because an ONNX file holds at most 2 GiB: {first_line(error)}",
+            hint="use a smaller network",
+            code="TP1959",
+        ) from error
     with atomic_file(out) as part:
-        write_own(part, model.SerializeToString(deterministic=True))
+        write_own(part, content)
         check_onnx(part)
 
 

@@ -9,7 +9,7 @@ import sys
 from typing import Callable
 
 from trtpoets.core.child_environment import load_lazily
-from trtpoets.core.errors import Interrupted, TrtPoetsError
+from trtpoets.core.errors import Interrupted, RunFailed, TrtPoetsError
 from trtpoets.core.signals import exit_code, interrupt_on_signals, interrupted
 from trtpoets.core.storage import stray_failure
 from trtpoets.core.streams import BROKEN_PIPE, discard_output, prepare_streams, writing_results
@@ -48,6 +48,14 @@ def run_program(
             else Interrupted(interrupted(), hint="run the same command again", code="TP1071")
         )
         code = Interrupted.exit_code
+    except MemoryError:
+        failed = RunFailed(
+            "there is not enough memory",
+            hint="end other programs, or use a machine with more memory",
+            code="TP1958",
+        )
+        report(failed)
+        code = failed.exit_code
     except OSError as error:
         failure = _output_failure() or stray_failure(error)
         if failure is None:

@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtpoets.adoption.foreign import AGAIN
 from trtpoets.core.errors import TrtPoetsError
-from trtpoets.core.shell_commands import command
+from trtpoets.core.shell_commands import quote
 from trtpoets.pipeline.recorded_commands import adopt_command
 
 if TYPE_CHECKING:
@@ -20,6 +19,11 @@ if TYPE_CHECKING:
 
 _PIXELS = {"--preprocess", "--mean", "--std", "--scale", "--channels"}
 _GEOMETRY = {"--resize", "--crop"}
+
+_WORD = r"(?:\$'(?:[^'\\]|\\.)*'|'[^']*'|\"[^\"]*\"|[^\s'\"])+"
+"""A word as `quote` writes it for a shell."""
+
+_COMMAND = re.compile("trtpoets adopt (?P<model>" + _WORD + ") --name NAME(?P<rest>[^;()]*)")
 
 
 @contextmanager
@@ -30,7 +34,9 @@ def completed_hints(
     try:
         yield
     except TrtPoetsError as error:
-        error.hint = completed_hint(error.hint, space, model, photos, config, force=force)
+        texts = [error.hint, *error.details]
+        error.hint, *details = [completed_hint(text, space, model, photos, config, force=force) for text in texts]
+        error.details = tuple(details)
         raise
 
 
@@ -41,7 +47,6 @@ def completed_hint(
 
     An option that the hint states replaces that of the user, so that the command can be pasted.
     """
-    starts = "|".join(re.escape(start) for start in (AGAIN, command("adopt", model, "--name", "NAME")))
 
     def complete(match: re.Match[str]) -> str:
         stated = set(re.findall(r"--[a-z-]+", match["rest"]))
@@ -58,7 +63,8 @@ def completed_hint(
             allow_code=config.allow_code and "--allow-code" not in stated,
         )
         again = adopt_command(space, model, None if "--photos" in stated else photos, rest)
+        if match["model"] not in ("MODEL", quote(model)):  # a file in the folder of the user, or an unpacked archive
+            again = again.replace(quote(str(model.absolute())), match["model"], 1)
         return again + (" --force" if force and "--force" not in stated else "") + match["rest"]
 
-    # An apostrophe or backslash of a quoted path is part of `starts`; the options that follow have neither.
-    return re.sub(f"(?:{starts})(?P<rest>[^;()]*)", complete, hint)
+    return _COMMAND.sub(complete, hint)

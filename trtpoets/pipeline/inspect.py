@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.adoption.folders import classifier_in_folder
 from trtpoets.convert.graph.onnx_facts import OnnxFacts, facts_of_onnx
 from trtpoets.convert.int8.tensorrt_cache import CalibrationCache, read_cache
 from trtpoets.core.authenticity import NO_HMAC, OTHER_HMAC
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed
 from trtpoets.core.file_kinds import FileKind, kind_named, kind_of_file
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder
+from trtpoets.core.model_json import MODEL_JSON
 from trtpoets.core.paths import user_path
 from trtpoets.core.reading import read_bytes, read_start, read_text
 from trtpoets.core.shell_commands import command
@@ -75,9 +77,9 @@ class Inspection:
 def inspect(file: Path | str) -> Inspection:
     """Describe a file. Nothing in it is deserialised or run; neither TensorRT nor a GPU is needed.
 
-    The kind of a file is detected from its first bytes, not from its name. The only folders that can be described are
-    SavedModels. Raises MissingArtefact, BadInput for another folder, BadArtefact for a file that is damaged or of an
-    unknown kind, MissingDependency for an ONNX file if onnx is not installed.
+    The kind of a file is detected from its first bytes, not from its name. A folder is described if it is a SavedModel,
+    a run (by its model.json), or has one classifier. Raises MissingArtefact, BadInput for another folder, BadArtefact
+    for a file that is damaged or of an unknown kind, MissingDependency for an ONNX file if onnx is not installed.
     """
     path = user_path(file)
     if path.is_dir():
@@ -96,11 +98,18 @@ def inspect(file: Path | str) -> Inspection:
 
 
 def _folder(path: Path) -> Inspection:
-    """Describe a SavedModel. Raises BadInput for any other folder."""
+    """Describe a SavedModel, the classifier of a run, or the one classifier in a folder. Raises BadInput for others."""
     graph = path / "saved_model.pb"
     if not graph.is_file():
+        if (path / "classifier" / MODEL_JSON).is_file():
+            return inspect(path / "classifier" / MODEL_JSON)
+        try:
+            return inspect(classifier_in_folder(path))
+        except BadArtefact as error:
+            if error.code not in ("TP9501", "TP9506"):
+                raise
         raise BadInput(
-            f"{path} is a folder; only SavedModel folders can be inspected",
+            f"{path} is a folder; a SavedModel, a run, or one classifier in it can be inspected",
             hint=f"name a file in it: {command('inspect', path / 'FILE')}",
             code="TP8019",
         )

@@ -19,6 +19,7 @@ from trtpoets.core.tflite_file import read_tflite
 from trtpoets.core.types import Int8Form, ModelSpec, OnnxModel, Precision, Skipped, TfliteModel
 from trtpoets.core.workspace import Card, Workspace, card_of, read_card, vouches_for
 from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, dataset_in, has_dataset
+from trtpoets.pipeline.photos import photos_command
 
 if TYPE_CHECKING:
     from trtpoets.core.types import Engine
@@ -64,6 +65,11 @@ def opened(space: Workspace, *, trust: bool = False) -> Artefacts:
     )
 
 
+def without_photos(space: Workspace) -> str:
+    """Return the hint for a run that has no photos: how to add some, and what works without."""
+    return f"add photos: {photos_command(space)}; without any: {space.command('build', '--precision', 'fp32')}"
+
+
 def onnx_in(space: Workspace, precision: Precision, form: Int8Form = Int8Form.TENSORRT) -> OnnxModel:
     """Return the ONNX file of a precision, and for INT8 of a form, that was made from the present classifier.
 
@@ -76,6 +82,9 @@ def onnx_in(space: Workspace, precision: Precision, form: Int8Form = Int8Form.TE
     if model is None:
         classifier_in(space)
         model = lineage.missing(precision, form)
+        if model.path != space.onnx(Precision.FP32) and not has_dataset(space):
+            # `quantize` would ask for photos; an engine in FP32 needs none.
+            model = replace(model, remedy=without_photos(space))
     raise MissingArtefact(f"{model.path} {model.why}", hint=model.remedy, code="TP8027")
 
 

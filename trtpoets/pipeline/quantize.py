@@ -36,8 +36,8 @@ from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, has_
 from trtpoets.pipeline.card_details import CalibrationRecord, Fp16Details, Int8Details, Int8FileNotes
 from trtpoets.pipeline.int8_advice import advice, fitted_for_choices, judge_of_choices, recommendation
 from trtpoets.pipeline.int8_distill import int8_distiller
-from trtpoets.pipeline.lineage import onnx_in
-from trtpoets.pipeline.photos import hints_of_run, photos_command, verified_photos
+from trtpoets.pipeline.lineage import onnx_in, without_photos
+from trtpoets.pipeline.photos import hints_of_run, verified_photos
 from trtpoets.pipeline.recorded_commands import quantize_command
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def quantize(
         if not has_dataset(space):
             raise BadInput(
                 f"{name} has no photos to calibrate with",
-                hint=photos_command(space),
+                hint=without_photos(space),
                 code="TP8032",
             )
         dataset = dataset_in(space)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests.adoption.tensorflow.networks import SIDE, features, photos, spec_of, weights
-from trtpoets.adoption.contract import RAW, SIGNED, UNIT
+from trtpoets.adoption.contract import RAW, SIGNED, UNIT, Geometry
+from trtpoets.adoption.labels import labels_for
 from trtpoets.adoption.tensorflow.network import TensorFlowNetwork
 from trtpoets.adoption.tensorflow.reader import read_tensorflow
 from trtpoets.adoption.tensorflow.wrapping import classifier_from_tensorflow
@@ -19,6 +20,7 @@ from trtpoets.convert.onnx_export import onnx_from_classifier
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.optional import onnxruntime, tensorflow
 from trtpoets.core.original import Answers, Format, scores_from_output, values_from_photos
+from trtpoets.core.types import Resize
 
 if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
     pytest.skip("needs TensorFlow", allow_module_level=True)
@@ -114,19 +116,54 @@ def test_one_jpeg_is_replaced_by_pixels(model: Any, tmp_path: Path) -> None:
     assert found.fixed.pixels.same_as(SIGNED)
 
 
-def test_many_jpegs_are_refused(model: Any, tmp_path: Path) -> None:
+def test_a_batch_of_jpegs_with_keys_and_labels_as_automl_vision_exports_it(model: Any, tmp_path: Path) -> None:
     tf = tensorflow()
 
     def one(content: Any) -> Any:
-        return tf.image.resize(tf.io.decode_jpeg(content, channels=3), (SIDE, SIDE))
+        photo = tf.image.convert_image_dtype(tf.io.decode_jpeg(content, channels=3), tf.float32)
+        return tf.ensure_shape(tf.image.resize(photo, (SIDE, SIDE)), (SIDE, SIDE, 3))
 
-    def serve(contents: Any) -> Any:
-        return model(tf.map_fn(one, contents, fn_output_signature=tf.float32))
+    def serve(image_bytes: Any, key: Any) -> Any:
+        scores = model(tf.map_fn(one, image_bytes, fn_output_signature=tf.float32) * 2 - 1)
+        labels = tf.tile(tf.constant(["rose", "tulip", "daisy"])[None], [tf.shape(image_bytes)[0], 1])
+        return {"scores": scores, "labels": labels, "key": tf.identity(key)}
 
-    folder = saved(serve, tmp_path / "saved", tf.TensorSpec((None,), tf.string), model=model)
-    with pytest.raises(BadArtefact, match="bytes of photos") as caught:
+    texts = [tf.TensorSpec((None,), tf.string, name=name) for name in ("image_bytes", "key")]
+    folder = saved(serve, tmp_path / "saved", *texts, model=model)
+    loaded = read_tensorflow(folder)
+    found = loaded.model
+    assert (found.height, found.width, found.input.dtype, found.output.name) == (SIDE, SIDE, "float32", "scores")
+    assert found.fixed is not None and found.geometry is not None
+    assert (found.fixed.pixels, found.geometry.geometry) == (UNIT, Geometry(Resize.STRETCH))
+    assert labels_for(found)[0] == ("rose", "tulip", "daisy")
+    made = classifier_from_tensorflow(loaded, spec_of(loaded, UNIT), tmp_path / "classifier")
+    path = onnx_from_classifier(made, tmp_path / "fp32.onnx").path
+    session = onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    encoded = [tf.io.encode_png(photo).numpy() for photo in photos()]
+    original = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    expected = original(image_bytes=tf.constant(encoded), key=tf.constant(["a"] * len(encoded)))["scores"]
+    np.testing.assert_allclose(session.run(None, {"photos": photos()})[0], expected, atol=1e-5)
+
+
+def test_labels_that_depend_on_the_photo_are_no_labels_of_the_classes(model: Any, tmp_path: Path) -> None:
+    tf = tensorflow()
+
+    def serve(photo: Any) -> Any:
+        scores = model(photo)
+        order = tf.argsort(scores, direction="DESCENDING")
+        return {"scores": scores, "labels": tf.gather(tf.constant(["rose", "tulip", "daisy"]), order)}
+
+    found = read_tensorflow(saved(serve, tmp_path / "saved", pixels_spec(), model=model)).model
+    assert labels_for(found)[0] == ("class 0", "class 1", "class 2")
+
+
+def test_scores_in_the_order_of_their_size_are_refused(model: Any, tmp_path: Path) -> None:
+    folder = saved(
+        lambda photo: tensorflow().math.top_k(model(photo), 3).values, tmp_path / "saved", pixels_spec(), model=model
+    )
+    with pytest.raises(BadArtefact, match="highest scores first") as caught:
         read_tensorflow(folder)
-    assert "input of pixels" in caught.value.hint
+    assert caught.value.code == "TP9150"
 
 
 def test_several_signatures_and_inputs(model: Any, tmp_path: Path) -> None:
@@ -142,7 +179,7 @@ def test_several_signatures_and_inputs(model: Any, tmp_path: Path) -> None:
     folder = saved(
         lambda a, b: model(a) + model(b), tmp_path / "inputs", pixels_spec(name="a"), pixels_spec(name="b"), model=model
     )
-    with pytest.raises(BadArtefact, match=r"2 inputs \(a, b\)"):
+    with pytest.raises(BadArtefact, match=r"2 inputs \(a, b\), and its scores depend on 2"):
         read_tensorflow(folder)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trtpoets.adoption.onnx.branches import take_branches
+from trtpoets.adoption.sizes import too_large
 from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError, first_line
 from trtpoets.core.file_kinds import require_kind
+from trtpoets.core.onnx_external import LARGEST_NETWORK
 from trtpoets.core.onnx_file import SPEC_KEY, check_size, metadata_of, opset_of
 from trtpoets.core.onnx_load import load_self_contained
 from trtpoets.core.optional import needs
@@ -56,6 +59,7 @@ def open_onnx(path: Path) -> OpenedOnnx:
     try:
         model = onnx.load_model_from_string(loaded.content)
         check_size(model)
+        _require_size_in_float32(path, model)
         _require_text(model)
         _require_graph(path, model)
         _require_versions(path, model)
@@ -180,6 +184,13 @@ def _require_graph(path: Path, model: Any) -> None:
             hint=command("build", path),
             code="TP9203",
         )
+
+
+def _require_size_in_float32(path: Path, model: Any) -> None:
+    """Raise BadArtefact if the weights of float16 or integers are too large for an ONNX file in float32."""
+    size = sum(4 * math.prod(tensor.dims) for tensor in model.graph.initializer if tensor.raw_data)
+    if size > LARGEST_NETWORK:
+        raise too_large(path, size, what=" of weights in float32")
 
 
 def _require_versions(path: Path, model: Any) -> None:

@@ -7,8 +7,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from trtpoets.adoption.foreign import FixedPixels
+from trtpoets.adoption.contract import Geometry
+from trtpoets.adoption.foreign import FixedGeometry, FixedPixels
 from trtpoets.adoption.tensorflow.convertible import clear_notes
+from trtpoets.adoption.tensorflow.decoders import DECODERS, EXPORT_PIXELS, Decoded, without_decoder
 from trtpoets.adoption.tensorflow.execution import shape_of
 from trtpoets.adoption.tensorflow.graph import (
     Graph,
@@ -25,7 +27,6 @@ from trtpoets.adoption.tensorflow.operators import require_harmless_graph
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.original import Evidence, Source
 
-_DECODERS = ("DecodeJpeg", "DecodeImage", "DecodePng", "DecodeBmp", "DecodeAndCropJpeg", "DecodeWebP", "DecodeGif")
 _STRING, _FLOAT, _BOOL = 7, 1, 10
 """TensorFlow's numbers of types (types.proto)."""
 
@@ -40,16 +41,15 @@ _TRAINING = re.compile(r"(^|[/_])(is_?train\w*|phase(_train)?|train_phase|traini
 _KEPT = re.compile(r"(^|[/_])(keep_?prob\w*|dropout_keep\w*)$", re.I)
 _DROPPED = re.compile(r"(^|[/_])(drop_?out(_rate|_prob)?|drop_?rate)$", re.I)
 
-EXPORT_PIXELS = "export it with an input of pixels, float32 [None, height, width, 3]"
-
 
 @dataclass(frozen=True)
 class Cut:
-    """A graph with one input of pixels. `shape` is that of the input, `fixed` what a removed decoder determined."""
+    """A graph with one input of pixels, of the shape `shape`. `fixed` and `geometry` are those of a removed decoder."""
 
     graph: Graph
     shape: list[int | None]
     fixed: FixedPixels | None = None
+    geometry: FixedGeometry | None = None
 
 
 def cut_to_image(definition: Any, output: str, source: str, allow_code: bool) -> Cut:
@@ -65,11 +65,12 @@ def cut_to_image(definition: Any, output: str, source: str, allow_code: bool) ->
     definition = pruned(definition, [output])
     if not allow_code:
         require_harmless_graph(definition, source)
-    fixed = None
+    decoded: Decoded | None = None
     placeholders = [node for node in definition.node if node.op == "Placeholder"]
     texts = [node for node in placeholders if attribute(node, "dtype").type == _STRING]
     if len(placeholders) == 1 and texts:
-        definition, fixed = _without_decoder(definition, output, source)
+        decoded = _behind_scaling(definition, output) or without_decoder(definition, output, source)
+        definition = decoded.definition
         placeholders = [node for node in definition.node if node.op == "Placeholder"]
     if len(placeholders) != 1:
         raise _inputs_error(placeholders, source)
@@ -81,7 +82,8 @@ def cut_to_image(definition: Any, output: str, source: str, allow_code: bool) ->
     if shape and len(attribute(placeholders[0], "shape").shape.dim) != len(shape):
         dtype = attribute(placeholders[0], "dtype").type
         definition = replaced_by_placeholder(definition, name, dtype, shape)
-    return Cut(Graph(definition, name, output), shape, fixed)
+    fixed, geometry = (None, None) if decoded is None else (decoded.pixels, decoded.geometry)
+    return Cut(Graph(definition, name, output), shape, fixed, geometry)
 
 
 def _require_small_constants(definition: Any, source: str) -> None:
@@ -139,32 +141,29 @@ def _set_training_inputs(definition: Any) -> None:
             node.attr["value"].tensor.CopyFrom(value)
 
 
-def _without_decoder(definition: Any, output: str, source: str) -> tuple[Any, FixedPixels]:
-    """Replace the decoder of a graph that takes a photo's bytes, and the scaling after it, by an input of pixels."""
+def _behind_scaling(definition: Any, output: str) -> Decoded | None:
+    """Replace a decoder of one photo, and the resize and scaling after it, by an input of pixels; else return None."""
     nodes = {node.name: node for node in definition.node}
-    decoders = [node for node in definition.node if node.op in _DECODERS]
+    decoders = [node for node in definition.node if node.op in DECODERS]
     scaling = scaling_after(nodes, decoders[0].name) if len(decoders) == 1 else None
     shape = shape_of(definition, f"{scaling.last}:0") if scaling is not None else None
     if scaling is None or scaling.last == decoders[0].name or shape is None or len(shape) != 4:
-        raise BadArtefact(
-            f"{source} takes the bytes of photos, and its graph can't be divided after the decoder",
-            hint=EXPORT_PIXELS,
-            code="TP9105",
-        )
+        return None
     dtype, image = _type_of(nodes, scaling.last), [*shape[:3], shape[3] or 3]
     cut = pruned(replaced_by_placeholder(definition, scaling.last, dtype, image), [output])
-    if any(node.op in _DECODERS for node in cut.node):
-        raise BadArtefact(
-            f"{source} takes the bytes of photos, and its graph uses them in more than one place",
-            hint=EXPORT_PIXELS,
-            code="TP9106",
-        )
-    pixels = pixels_of(scaling)
+    # Inside a loop, the number of photos is still taken from their bytes.
+    if any(node.op in DECODERS for node in cut.node) or sum(node.op == "Placeholder" for node in cut.node) > 1:
+        return None
     text = (
         f"the graph decodes photos itself ({decoders[0].name}) and computes {formula(scaling)} before "
         f"{scaling.last}, which is the input now"
     )
-    return cut, FixedPixels(pixels, Evidence("pixels", Source.GRAPH, text), channels_known=True)
+    about = f"the graph decodes photos itself ({decoders[0].name}) and stretches them"
+    return Decoded(
+        cut,
+        FixedPixels(pixels_of(scaling), Evidence("pixels", Source.GRAPH, text), channels_known=True),
+        FixedGeometry(Geometry(), Evidence("resize", Source.GRAPH, about)) if scaling.resized else None,
+    )
 
 
 def _type_of(nodes: Nodes, name: str) -> int:

@@ -79,7 +79,7 @@ def scaling_after(nodes: Nodes, start: str) -> Scaling:
             resized = True
         elif inputs[0] == current and _reverses_channels(dict(nodes), node):
             flipped = not flipped
-        elif inputs[0] != current or not (node.op in _UNCHANGED or _adds_axis(node)):
+        elif inputs[0] != current or not (node.op in _UNCHANGED or adds_axis(node)):
             break
         current = last = node.name
     return Scaling(scale, offset, tuple(names), last, resized, flipped)
@@ -109,7 +109,7 @@ def _combined(
     return result if np.isfinite(np.concatenate(result)).all() else None
 
 
-def _adds_axis(node: Any) -> bool:
+def adds_axis(node: Any) -> bool:
     """Whether a node is `x[None]` or `x[tf.newaxis, ...]`."""
     if node.op != "StridedSlice":
         return False

@@ -14,6 +14,9 @@ _OPERATORS = {
     "LogSoftmax": Answers.LOG_PROBABILITIES,
 }
 
+_SORTING = ("TopK", "TopKV2")
+"""Operators after which a score belongs to another class for each photo."""
+
 _ROUNDING = 1e-3
 """Largest difference from 1 of the sum of probabilities in float32 or float16."""
 
@@ -26,8 +29,15 @@ def ends_in_softmax(graph: Graph) -> bool:
 def answers_of(graph: Graph, outputs: np.ndarray, source: str) -> Answers:
     """Return what the rows of the output are, by the last operator, or else by `outputs`, those for random images.
 
-    Raises BadArtefact for a single value that is no probability.
+    Raises BadArtefact for a single value that is no probability, and for the highest scores in their order.
     """
+    if graph.final.op in _SORTING:
+        raise BadArtefact(
+            f"{source} returns the highest scores first ({graph.final.op} {graph.final.name}), so it is not known "
+            "which score is whose",
+            hint="export the network with the scores of all classes in their order",
+            code="TP9150",
+        )
     if not np.isfinite(outputs).all():
         raise BadArtefact(
             f"{source} returns values that are not finite", hint="use a file of which training succeeded", code="TP9131"

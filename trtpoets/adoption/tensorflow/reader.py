@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 
 from trtpoets.adoption.foreign import Clues, ForeignModel
 from trtpoets.adoption.tensorflow.batches import for_any_batch
+from trtpoets.adoption.tensorflow.decoders import EXPORT_PIXELS
 from trtpoets.adoption.tensorflow.execution import Run, example_values, function_of, shape_of
 from trtpoets.adoption.tensorflow.frozen_graphs import (
     graph_of_file,
@@ -19,7 +21,7 @@ from trtpoets.adoption.tensorflow.frozen_graphs import (
     require_no_suppression,
 )
 from trtpoets.adoption.tensorflow.graph import Graph
-from trtpoets.adoption.tensorflow.inputs import EXPORT_PIXELS, Cut, cut_to_image
+from trtpoets.adoption.tensorflow.inputs import Cut, cut_to_image
 from trtpoets.adoption.tensorflow.keras_files import network_of_file
 from trtpoets.adoption.tensorflow.leading import fixed_pixels
 from trtpoets.adoption.tensorflow.meaning import answers_of
@@ -132,7 +134,8 @@ def _keras(path: Path, allow_code: bool) -> _Network:
 
 def _saved_model(folder: Path, allow_code: bool) -> _Network:
     signature = signature_of(folder, allow_code)
-    clues = Clues(signature.writer, _names(signature.definition), files=_texts(folder))
+    labels = {"output.labels": json.dumps(signature.labels)} if signature.labels else {}
+    clues = Clues(signature.writer, _names(signature.definition), labels, _texts(folder))
     return _Network(
         signature.definition, signature.output_tensor, signature.input, signature.output, signature.run, clues
     )
@@ -191,6 +194,7 @@ def _analysed(path: Path, format_: Format, sha256: str, network: _Network, allow
         output=OriginalOutput(network.output, str(first.dtype), size, answers),
         clues=network.clues,
         fixed=cut.fixed or fixed_pixels(graph, dtype),
+        geometry=cut.geometry,
     )
     return LoadedTensorFlow(model, run, free)
 

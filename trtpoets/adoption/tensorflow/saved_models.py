@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trtpoets.adoption.tensorflow.execution import Run, frozen, runner
 from trtpoets.adoption.tensorflow.frozen_graphs import LARGEST, outputs_error, require_no_detector
+from trtpoets.adoption.tensorflow.graph import ancestors, attribute, data_inputs, node_of
+from trtpoets.adoption.tensorflow.leading import adds_axis
 from trtpoets.adoption.tensorflow.operators import require_harmless_meta_graph
 from trtpoets.core.errors import BadArtefact, first_line
 from trtpoets.core.optional import tensorflow
@@ -16,6 +21,9 @@ from trtpoets.core.reading import read_bytes
 SAVED_MODEL = "saved_model.pb"
 
 _FLOATS = (1, 2, 14, 19)
+_STRING = 7
+"""TensorFlow's numbers of types (types.proto)."""
+
 _MOST_VARIABLES = 2 << 30
 
 
@@ -23,15 +31,17 @@ _MOST_VARIABLES = 2 << 30
 class Signature:
     """The signature of a SavedModel for photos. `run` calls it; `input` and `output` are the names of its arguments.
 
-    `definition` is its graph with constants for variables, `output_tensor` the output in it.
+    `definition` is its graph with constants for variables, `output_tensor` the output in it. `run` is None if it has
+    inputs that the scores don't depend on. `labels` are the names of the classes, if another output always has them.
     """
 
     definition: Any
     output_tensor: str
     input: str
     output: str
-    run: Run
+    run: Run | None
     writer: str
+    labels: tuple[str, ...] = ()
 
 
 def signature_of(folder: Path, allow_code: bool) -> Signature:
@@ -48,17 +58,64 @@ def signature_of(folder: Path, allow_code: bool) -> Signature:
             hint="copy the whole folder again, with variables/ and assets/",
             code="TP9115",
         ) from error
-    argument, output = _names(meta_graph.signature_def[key], folder)
+    signature = meta_graph.signature_def[key]
+    arguments, output = _names(signature, folder)
 
     def call(value: Any) -> Any:
-        return function(**{argument: value})[output]
+        return function(**{arguments[0]: value})[output]
 
     call.keep_alive = loaded  # type: ignore[attr-defined]
     definition, _, tensors = frozen(function)
     # The outputs of a signature are in the order of their names.
-    tensor = tensors[sorted(function.structured_outputs).index(output)]
+    by_name = dict(zip(sorted(function.structured_outputs), tensors, strict=True))
+    argument = arguments[0] if len(arguments) == 1 else _needed(definition, by_name[output], arguments, folder)
+    texts = [by_name[name] for name, info in sorted(signature.outputs.items()) if info.dtype == _STRING]
     version = meta_graph.meta_info_def.tensorflow_version
-    return Signature(definition, tensor, argument, output, runner(call), f"tensorflow {version}" if version else "")
+    return Signature(
+        definition,
+        by_name[output],
+        argument,
+        output,
+        runner(call) if len(arguments) == 1 else None,
+        f"tensorflow {version}" if version else "",
+        next((labels for labels in (_constant_texts(definition, tensor) for tensor in texts) if labels), ()),
+    )
+
+
+def _needed(definition: Any, output: str, arguments: Sequence[str], folder: Path) -> str:
+    """Return the one input that the scores depend on: others, such as the key of a photo, are only passed on."""
+    nodes = {node.name: node for node in definition.node}
+    needed = [name for name in ancestors(nodes, [output]) if nodes[name].op == "Placeholder"]
+    if len(needed) != 1:
+        raise BadArtefact(
+            f"{folder} has {len(arguments)} inputs ({', '.join(arguments)}), and its scores depend on "
+            f"{len(needed)} of them; a classifier of photos has one",
+            hint="export the network with an input of pixels, float32 [None, height, width, 3]",
+            code="TP9120",
+        )
+    return next((name for name in arguments if name == needed[0]), needed[0])
+
+
+_REPEATING = ("Identity", "Tile", "ExpandDims", "Reshape", "BroadcastTo", "Pack", "Const")
+"""Operators that make a row of texts for each photo of a constant list."""
+
+
+def _constant_texts(definition: Any, output: str) -> tuple[str, ...]:
+    """Return the texts of an output that is the same list for every photo, such as names of classes; else ()."""
+    from tensorflow.python.framework import tensor_util
+
+    nodes = {node.name: node for node in definition.node}
+    name = node_of(output)
+    for _ in range(len(nodes)):
+        node = nodes[name]
+        if node.op not in _REPEATING and not adds_axis(node):
+            return ()
+        if node.op == "Const":
+            values = np.asarray(tensor_util.MakeNdarray(attribute(node, "value").tensor)).reshape(-1)
+            texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else "" for value in values]
+            return tuple(texts) if len(texts) > 1 and len(texts) == len(set(texts)) and all(texts) else ()
+        name = node_of(data_inputs(node)[0])
+    return ()
 
 
 def _meta_graph(folder: Path, allow_code: bool) -> Any:
@@ -109,20 +166,13 @@ def _chosen(meta_graph: Any, folder: Path) -> str:
     )
 
 
-def _names(signature: Any, folder: Path) -> tuple[str, str]:
-    """Return the names of the input and the output of a signature. Raises BadArtefact unless there is one of each.
+def _names(signature: Any, folder: Path) -> tuple[list[str], str]:
+    """Return the names of the inputs and that of the output with scores. Raises BadArtefact unless there is one.
 
     Outputs of text and whole numbers, such as the names of the classes, are not counted beside scores.
     """
     require_no_detector(list(signature.outputs), str(folder))
-    if len(signature.inputs) != 1:
-        raise BadArtefact(
-            f"{folder} has {len(signature.inputs)} inputs ({', '.join(sorted(signature.inputs))}); a classifier of "
-            "photos has one",
-            hint="export the network with an input of pixels, float32 [None, height, width, 3]",
-            code="TP9120",
-        )
     outputs = sorted(name for name, info in signature.outputs.items() if info.dtype in _FLOATS)
     if len(outputs) != 1:
         raise outputs_error(outputs or sorted(signature.outputs), str(folder))
-    return next(iter(signature.inputs)), outputs[0]
+    return sorted(signature.inputs), outputs[0]

@@ -14,11 +14,25 @@ sys.path[:] = [entry for entry in sys.path if not (os.path.realpath(entry) + "/"
 
 import hashlib
 import json
+import signal
 import stat
 from pathlib import Path
+from typing import Any
 
 RUNTIME = Path(_HERE)
 BUNDLE = RUNTIME.parent
+
+
+def _end(number: int, _: object, write: Any = os.write, end: Any = os._exit) -> None:
+    """End at once: an exception may be lost in an import, and there is nothing to clean up yet."""
+    try:
+        write(2, b"Error: interrupted\n")
+    finally:
+        end(128 + number)
+
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it is ignored in background jobs
+    signal.signal(signal.SIGINT, _end)
 
 
 class RuntimeChanged(Exception):
