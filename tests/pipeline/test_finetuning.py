@@ -26,7 +26,6 @@ from trtpoets.pipeline.finetuning import (
     answers_of_other_halves,
     delete_checkpoints,
     fine_tune,
-    paired_result,
 )
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
 from trtpoets.train.finetune import Course, fine_tuned_head
@@ -86,7 +85,7 @@ def test_a_network_that_is_better_by_more_than_chance_is_shipped(dataset: Datase
 def test_a_gain_that_may_be_chance_ships_the_frozen_network(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finetuning, "equality_test", lambda *_: 0.3)
+    monkeypatch.setattr("trtpoets.judge.paired.equality_test", lambda *_: 0.3)
     run = frozen(dataset)
     before = weights_hash(run.network)
     tuned = fine_tune(run, CONFIG, tmp_path / "state")
@@ -133,7 +132,7 @@ def test_auto_tries_depths_on_training_photos_only(
 
 def course_of(right: np.ndarray, nats: np.ndarray) -> Course:
     count = len(right)
-    return Course(tuple(range(count)), (0.0,) * count, (0.0,) * count, right, nats, 1.0, 1.0)
+    return Course(tuple(range(count)), (0.0,) * count, (0.0,) * count, right, nats, 1, 1.0, 1.0)
 
 
 def test_each_half_is_answered_at_the_step_of_the_other() -> None:
@@ -151,14 +150,3 @@ def test_each_half_is_answered_at_the_step_of_the_other() -> None:
     # All photos in one group: there are no halves.
     together = answers_of_other_halves(course, np.zeros(400, int), sha256)
     np.testing.assert_array_equal(together, right[course.best])
-
-
-def test_a_comparison_counts_groups() -> None:
-    before, after = np.zeros(40, bool), np.ones(40, bool)
-    before[:10] = True
-    apart = paired_result(before, after, np.arange(40))
-    grouped = paired_result(before, after, np.repeat(np.arange(4), 10))
-    assert (apart.groups, grouped.groups) == (40, 4)
-    assert apart.improves
-    assert not grouped.improves
-    assert grouped.low < apart.low

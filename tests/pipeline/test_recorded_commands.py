@@ -92,8 +92,10 @@ def parsed(monkeypatch: pytest.MonkeyPatch, home: str, command: str) -> tuple[tu
                 seed=-4,
             ),
         ),
+        RetrainConfig(distortions=Distortions(True, 5.0, 3.5, 2.0, 1.0)),
+        RetrainConfig(try_distortions=True),
     ],
-    ids=["defaults", "everything"],
+    ids=["defaults", "everything", "distortions", "auto"],
 )
 def test_retrain(monkeypatch: pytest.MonkeyPatch, space: Workspace, config: RetrainConfig) -> None:
     command = retrain_command(space, "my photos", config)
@@ -102,7 +104,7 @@ def test_retrain(monkeypatch: pytest.MonkeyPatch, space: Workspace, config: Retr
     assert options["engines"] == space.engines
     missing = options_of("retrain") - {word for word in shlex.split(command) if word.startswith("--")}
     if config.weights:
-        assert missing <= {"--force", "--json", "--no-class-weights", "--flip-left-right"}
+        assert missing <= {"--force", "--json", "--no-class-weights", "--flip-left-right", "--auto-distortions"}
 
 
 def options_of(name: str) -> set[str]:

@@ -21,6 +21,7 @@ from trtpoets.pipeline.stage_options import (
     distill_config,
     fine_tune_config,
     gate_config,
+    head_distortions,
     int8_config,
     require_unused,
     retrain_config,
@@ -64,6 +65,16 @@ def test_fine_tuning_has_options() -> None:
     assert own.distortions == Distortions(random_scale=5.0, random_brightness=10)
     with pytest.raises(BadInput, match="--fine-tuning-epochs would have no effect with a frozen backbone"):
         fine_tune_config(None, epochs=2)
+
+
+def test_distortions_are_those_of_the_head_or_of_fine_tuning() -> None:
+    options = {"flip_left_right": True, "random_crop": 5.0, "random_scale": None}
+    assert head_distortions(None, False, **options) == Distortions(flip_left_right=True, random_crop=5.0)
+    assert head_distortions(FineTuneConfig(), False, **options) == Distortions()
+    with pytest.raises(BadInput, match="--flip-left-right and --random-crop would have no effect with --auto"):
+        head_distortions(None, True, **options)
+    with pytest.raises(BadInput, match="--unfreeze would have no effect with --auto-distortions"):
+        head_distortions(FineTuneConfig(), True)
 
 
 def test_options_that_are_not_set_keep_their_defaults() -> None:

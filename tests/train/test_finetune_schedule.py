@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from trtpoets.train.finetune_schedule import evaluated_steps, layer_rates, number_of_steps, rate_at
+from trtpoets.train.finetune_schedule import evaluated_steps, first_choosable, layer_rates, number_of_steps, rate_at
 
 
 def test_the_rate_grows_and_then_falls_to_nothing() -> None:
@@ -34,6 +34,11 @@ def test_lower_layers_learn_slower_by_their_place_in_the_whole_network() -> None
 def test_steps_cover_the_passes() -> None:
     assert number_of_steps(100, 32, 8, 10) == 25
     assert number_of_steps(20, 20, 8, 120) == 120
+
+
+def test_a_step_of_the_last_third_is_shipped() -> None:
+    assert first_choosable(tuple(range(0, 241, 20)), 240) == 8
+    assert first_choosable((0, 20, 40), 240) == 3  # the training has ended before
 
 
 def test_the_start_and_the_end_are_evaluated() -> None:

@@ -37,6 +37,14 @@ FineTuningRate = Annotated[
         rich_help_panel=_FINE_TUNING,
     ),
 ]
+AutoDistortions = Annotated[
+    bool,
+    typer.Option(
+        "--auto-distortions",
+        help="Try distortions for the head, and keep those that help by more than chance.",
+        rich_help_panel=_DISTORTIONS,
+    ),
+]
 FlipLeftRight = Annotated[
     bool | None,
     typer.Option(
@@ -109,6 +117,7 @@ def retrain(
     random_scale: RandomScale = None,
     random_brightness: RandomBrightness = None,
     random_rotation: RandomRotation = None,
+    auto_distortions: AutoDistortions = False,
     seed: opt.Seed = 0,
     engines: opt.Engines = DEFAULT_ENGINES,
     force: opt.Force = False,
@@ -120,18 +129,17 @@ def retrain(
     """
     from trtpoets.pipeline.retrain import retrain as pipeline_retrain
     from trtpoets.pipeline.retrain import training_of
-    from trtpoets.pipeline.stage_options import fine_tune_config, retrain_config
+    from trtpoets.pipeline.stage_options import fine_tune_config, head_distortions, retrain_config
 
+    distortions = {
+        "flip_left_right": flip_left_right,
+        "random_crop": random_crop,
+        "random_scale": random_scale,
+        "random_brightness": random_brightness,
+        "random_rotation": random_rotation,
+    }
     fine_tuning = fine_tune_config(
-        unfreeze,
-        epochs=fine_tuning_epochs,
-        learning_rate=fine_tuning_rate,
-        seed=seed,
-        flip_left_right=flip_left_right,
-        random_crop=random_crop,
-        random_scale=random_scale,
-        random_brightness=random_brightness,
-        random_rotation=random_rotation,
+        unfreeze, epochs=fine_tuning_epochs, learning_rate=fine_tuning_rate, seed=seed, **distortions
     )
     config = retrain_config(
         backbone,
@@ -153,6 +161,8 @@ def retrain(
         class_weights=class_weights,
         early_stop=early_stop,
         fine_tuning=fine_tuning,
+        distortions=head_distortions(fine_tuning, auto_distortions, **distortions),
+        try_distortions=auto_distortions,
     )
     with progress_display() as progress:
         pipeline_retrain(photos, name, config, engines=engines, force=force, progress=progress)

@@ -117,7 +117,11 @@ class PairedResult:
     @property
     def improves(self) -> bool:
         """Whether the second is better by more than chance (5 %)."""
-        return self.after > self.before and self.p_value < 0.05
+        return self.proves(0.05)
+
+    def proves(self, level: float) -> bool:
+        """Return whether the second is better, with a p-value below `level`."""
+        return self.after > self.before and self.p_value < level
 
 
 @dataclass(frozen=True)

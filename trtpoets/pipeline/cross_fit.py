@@ -193,6 +193,9 @@ def all_photos_of(
         except ConversionFailed as error:
             notes.append(f"{model.path.name} was not compared: {error.message}.")
     result = fitted.result(scored)
+    training = training_in(space)
+    if training is not None and training.distorted is not None and training.distorted.variants:
+        notes.append("The heads of the folds are trained without distorted photos, unlike the shipped one.")
     curve = _learning_curve(space, fitted, progress)
     return replace(result, notes=(*result.notes, *notes), learning_curve=curve)
 

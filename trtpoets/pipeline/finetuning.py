@@ -19,7 +19,7 @@ from trtpoets.core.formatting import percent
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import Split, hash_of
-from trtpoets.judge.clustered import count_of_groups, difference_interval, equality_test
+from trtpoets.judge.paired import paired_result
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.extractors import extractor_from_network
 from trtpoets.pipeline.head_training import indices_of_labels, rows_in
@@ -137,14 +137,6 @@ def delete_checkpoints(checkpoint: Path) -> None:
         Checkpoint(path, "").delete()
 
 
-def paired_result(before: np.ndarray, after: np.ndarray, groups: np.ndarray) -> PairedResult:
-    """Return the comparison of right answers, bool (N,), on the same photos with `groups`, int (N,)."""
-    low, high = difference_interval(before, after, groups)
-    p_value = equality_test(before, after, groups)
-    groups_counted = count_of_groups(groups, len(groups))
-    return PairedResult(len(before), groups_counted, float(before.mean()), float(after.mean()), low, high, p_value)
-
-
 def answers_of_other_halves(course: Course, groups: np.ndarray, sha256: Sequence[str]) -> np.ndarray:
     """Return the right answers, bool (n,), of each half of the photos at the step that is best on the other half.
 
@@ -159,7 +151,7 @@ def answers_of_other_halves(course: Course, groups: np.ndarray, sha256: Sequence
         return np.asarray(course.right[course.best])
     answers = np.zeros(len(groups), bool)
     for half in (first, ~first):
-        answers[half] = course.right[best_entry(course.nats[:, ~half])][half]
+        answers[half] = course.right[best_entry(course.nats[:, ~half], course.first)][half]
     return answers
 
 

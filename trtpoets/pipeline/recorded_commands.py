@@ -43,7 +43,9 @@ def retrain_command(space: Workspace, photos: Path | str, config: RetrainConfig)
     network = {name: getattr(config, name) for name in ("backbone", "weights", "resize", "device")}
     labels = Path(config.dataset.labels) if config.dataset.labels else None
     dataset = {**asdict(config.dataset), "labels": labels}
-    options = {**network, **dataset, **head, **(_fine_tuning_options(config.fine_tuning) if config.fine_tuning else {})}
+    tuning = _fine_tuning_options(config.fine_tuning) if config.fine_tuning else {}
+    distortions = asdict(config.distortions) if config.distortions.any else {}
+    options = {**network, **dataset, **head, **distortions, **tuning, "auto_distortions": config.try_distortions}
     return _command(space, "retrain", [Path(photos)], options)
 
 

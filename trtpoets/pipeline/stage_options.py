@@ -10,7 +10,7 @@ from trtpoets.convert.int8.calibration import CalibrationConfig, Method
 from trtpoets.convert.int8.distill.training import DistillConfig
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.core.errors import BadInput
-from trtpoets.core.fine_tuning import FINE_TUNING_DISTORTIONS, FineTuneConfig
+from trtpoets.core.fine_tuning import FINE_TUNING_DISTORTIONS, Distortions, FineTuneConfig
 from trtpoets.core.training import HeadConfig, Optimizer
 from trtpoets.core.types import Flavour, Resize
 from trtpoets.device.build.engine_config import batch_range
@@ -35,6 +35,7 @@ __all__ = [
     "distill_config",
     "fine_tune_config",
     "gate_config",
+    "head_distortions",
     "int8_config",
     "photos_config",
     "require_unused",
@@ -55,6 +56,8 @@ def retrain_config(
     labels: Path | None = None,
     class_folders: bool = False,
     fine_tuning: FineTuneConfig | None = None,
+    distortions: Distortions | None = None,
+    try_distortions: bool = False,
     **head: Any,
 ) -> RetrainConfig:
     """Return the configuration of `retrain`. Options in `head` that are None keep the default of HeadConfig."""
@@ -69,7 +72,21 @@ def retrain_config(
         dataset=DatasetConfig(validation_percent, test_percent, strict, str(labels or ""), class_folders),
         head=HeadConfig(**head_options),
         fine_tuning=fine_tuning,
+        distortions=distortions or Distortions(),
+        try_distortions=try_distortions,
     )
+
+
+def head_distortions(fine_tuning: FineTuneConfig | None, automatic: bool, **options: Any) -> Distortions:
+    """Return the distortions of the head's training photos: none with `fine_tuning`, which uses the options itself.
+
+    Raises BadInput if they are also to be chosen by trials.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if automatic:
+        require_unused("--auto-distortions", {f"--{name.replace('_', '-')}": True for name in given})
+        require_unused("--auto-distortions", {"--unfreeze": fine_tuning is not None})
+    return Distortions() if fine_tuning else Distortions(**given)
 
 
 def fine_tune_config(

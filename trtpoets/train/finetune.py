@@ -1,6 +1,7 @@
 """Fine-tunes the last layers of a backbone with the head, on photos that are distorted anew in each pass.
 
-The best step is that with the lowest cross-entropy on the validation photos; step 0 is the frozen network. After each
+The best step is that with the lowest cross-entropy on the validation photos, in the last third of the training; step 0
+is the frozen network. After each
 evaluation the state is written to a checkpoint. The batch and the distortions of a step depend on its number only, so
 that a training that was killed goes on as if it had not been.
 """
@@ -22,7 +23,7 @@ from trtpoets.core.threads import map_ahead
 from trtpoets.train.distortions import Variant
 from trtpoets.train.finetune_layers import layers_of
 from trtpoets.train.finetune_loop import FineTuningLoop
-from trtpoets.train.finetune_schedule import evaluated_steps, layer_rates, number_of_steps, rate_at
+from trtpoets.train.finetune_schedule import evaluated_steps, first_choosable, layer_rates, number_of_steps, rate_at
 from trtpoets.train.head import Head
 from trtpoets.train.tensorboard_events import curve_writer
 
@@ -54,6 +55,7 @@ class LabelledPhotos:
 class Course:
     """The course of a fine-tuning, one entry for each evaluated step; step 0 is the frozen network.
 
+    `first` is the first entry that may be shipped.
     `right`, bool (E, n), and `nats`, float32 (E, n), are the answers to each validation photo and its cross-entropy.
     Training values are those of the distorted batches since the last entry; the first repeats the second.
     """
@@ -63,13 +65,14 @@ class Course:
     train_cross_entropy: tuple[float, ...]
     right: np.ndarray
     nats: np.ndarray
+    first: int
     seconds: float
     photos_per_s: float
 
     @property
     def best(self) -> int:
-        """The entry with the lowest cross-entropy on the validation photos, after step 0."""
-        return best_entry(self.nats)
+        """The entry in the last third with the lowest cross-entropy on the validation photos; 0 if there is none."""
+        return best_entry(self.nats, self.first)
 
 
 def fine_tuned_head(
@@ -185,6 +188,7 @@ class _Training:
             train_cross_entropy=tuple(nats for _, nats in train),
             right=np.stack(self._right),
             nats=np.stack(self._nats),
+            first=first_choosable(self._steps, self._total),
             seconds=self._seconds,
             photos_per_s=self._steps[-1] * self._batch / self._seconds if self._seconds else 0.0,
         )
@@ -206,7 +210,8 @@ class _Training:
         self._train.append((right / max(seen, 1), nats / max(seen, 1)))
         self._right.append(logits.argmax(axis=1) == labels)
         self._nats.append(losses.astype(np.float32))
-        if best_entry(np.stack(self._nats)) == len(self._nats) - 1:
+        first = first_choosable(self._steps, self._total)
+        if best_entry(np.stack(self._nats), first) == len(self._nats) - 1 > 0:
             self.best = self._loop.values()
 
     def _validation_logits(self) -> np.ndarray:
@@ -254,12 +259,12 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def best_entry(nats: np.ndarray) -> int:
-    """Return the entry after step 0 with the lowest mean of `nats`, float32 (E, n); 0 if none is finite.
+def best_entry(nats: np.ndarray, first: int) -> int:
+    """Return the entry from `first` on with the lowest mean of `nats`, float32 (E, n); 0 if none is finite.
 
     Step 0 takes no part: the frozen network is the other side of the comparison, and label smoothing raises the
     cross-entropy of all later steps.
     """
-    means = nats[1:].astype(np.float64).mean(axis=1)
+    means = nats[first:].astype(np.float64).mean(axis=1)
     means = np.where(np.isfinite(means), means, np.inf)
-    return int(np.argmin(means)) + 1 if np.isfinite(means).any() else 0
+    return int(np.argmin(means)) + first if np.isfinite(means).any() else 0

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 WARM_UP = 0.1
 """Share of the steps in which the rate grows from 0."""
@@ -33,6 +37,14 @@ def layer_rates(total: int, unfrozen: int, lowest_share: float) -> np.ndarray:
     """
     below = np.arange(unfrozen)[::-1] / max(total - 1, 1)
     return np.asarray(lowest_share**below)
+
+
+def first_choosable(steps: Sequence[int], total: int) -> int:
+    """Return the place in `steps` of the first step that may be shipped: in the last third, where the rate is low.
+
+    Earlier results jump from step to step, so that the lowest of them would be chosen by chance.
+    """
+    return next((place for place, step in enumerate(steps) if 3 * step >= 2 * total), len(steps))
 
 
 def evaluated_steps(steps: int) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.support.fine_tuning import fine_tuning_details
 from tests.support.pages import read
 from tests.support.report_documents import documents, report_of, train_benchmark
+from trtpoets.core.fine_tuning import DistortedTraining, Distortions
 from trtpoets.core.serialization import from_json, to_json
 from trtpoets.judge.train_benchmark import TrainBenchmark
 from trtpoets.reporting.sections.training_section import (
@@ -73,3 +74,16 @@ def test_fine_tuning_is_shown_with_its_curves_and_the_reason() -> None:
         "fine-tuning: accuracy over 20 steps; at the end train 0.900, validation 0.900",
         "fine-tuning: cross-entropy over 20 steps; at the end train 0.900, validation 0.900",
     ]
+
+
+def test_distortions_are_named() -> None:
+    content = documents()
+    own = Distortions(flip_left_right=True)
+    content["training"]["distorted"] = to_json(DistortedTraining(own, 4))
+    section = training_section(report_of(content))
+    assert section is not None
+    assert "4 distorted variants of each training photo took part in the training of the head (flip)." in section.note
+    content["training"]["distorted"] = to_json(DistortedTraining(Distortions(), 0, why="none is better"))
+    section = training_section(report_of(content))
+    assert section is not None
+    assert section.note.endswith("was kept. Distortions: none is better.")

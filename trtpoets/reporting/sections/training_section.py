@@ -11,7 +11,7 @@ from trtpoets.reporting.sections.section import NUMBER, TEXT, Picture, Pictures,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trtpoets.core.fine_tuning import FineTuning
+    from trtpoets.core.fine_tuning import DistortedTraining, FineTuning
     from trtpoets.judge.train_benchmark import BottleneckRate, HeadResult, TrainBenchmark
     from trtpoets.reporting.model import Curves, Report
     from trtpoets.reporting.tables.inspection import Part
@@ -27,7 +27,7 @@ def training_section(report: Report) -> Section | None:
         return None
     kept = f"; step {training.best_step:,}, the best on the validation photos, was kept"
     note = f"The head of {report.backbone} was trained for {training.steps:,} steps"
-    note = f"{note} in {seconds(training.seconds)}{kept}."
+    note = f"{note} in {seconds(training.seconds)}{kept}.{distorted_text(training.distorted)}"
     tuning = training.fine_tuning
     if tuning is None:
         return Section(note=note, plots=Pictures(lambda: _curves(training.curves, training.best_step)))
@@ -36,6 +36,17 @@ def training_section(report: Report) -> Section | None:
         return _curves(training.curves, training.best_step) + _curves(tuning, tuning.best_step, "fine-tuning: ")
 
     return Section(note=f"{note} {fine_tuning_text(tuning)}", plots=Pictures(plots))
+
+
+def distorted_text(distorted: DistortedTraining | None) -> str:
+    """Return sentences about distorted training photos, with a space before them; "" if there are none."""
+    if distorted is None:
+        return ""
+    text = ""
+    if distorted.variants:
+        variants = many(distorted.variants, "distorted variant")
+        text = f" {variants} of each training photo took part in the training of the head ({distorted.distortions})."
+    return f"{text} Distortions: {distorted.why}." if distorted.why else text
 
 
 def fine_tuning_text(tuning: FineTuning) -> str:
