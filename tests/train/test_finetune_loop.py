@@ -45,8 +45,9 @@ def _named(network: Network, path: str) -> Any:
     return next(variable for variable in network.model.variables if variable.path == path)
 
 
-def test_the_loss_falls_and_logits_are_those_of_the_network() -> None:
-    network = tiny_network()
+@pytest.mark.parametrize("norms", [True, False])
+def test_the_loss_falls_and_logits_are_those_of_the_network(norms: bool) -> None:
+    network = tiny_network(norms)
     loop = loop_of(network, 3)
     losses = [loop.train(PHOTOS, LABELS, 0.05, number)[1] for number in range(1, 30)]
     assert losses[-1] < 0.8 * losses[0]
