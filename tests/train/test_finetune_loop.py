@@ -14,7 +14,7 @@ if find_spec("tensorflow") is None:
 from tests.support.fine_tuning import WIDTH, tiny_network
 from trtpoets.core.optional import tensorflow
 from trtpoets.train.finetune_layers import layers_of
-from trtpoets.train.finetune_loop import FineTuningLoop, mixed_precision, weight_sizes
+from trtpoets.train.finetune_loop import FineTuningLoop, mixed_precision, step_sizes
 from trtpoets.train.head import Head
 from trtpoets.train.networks import Network
 
@@ -56,13 +56,13 @@ def test_the_loss_falls_and_logits_are_those_of_the_network(norms: bool) -> None
     np.testing.assert_allclose(loop.logits(PHOTOS), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_step_is_a_share_of_the_size_of_the_weights() -> None:
+def test_a_step_is_a_share_of_the_size_of_the_outputs() -> None:
     network = tiny_network()
     loop = loop_of(network, 3, np.array([0.1, 1.0, 1.0]))
     before = loop.values()
     loop.train(PHOTOS, LABELS, 0.01, 1)
     for place, factor in ((0, 0.1), (3, 1.0)):
-        change = np.abs(loop.values()[place] - before[place]) / weight_sizes(before[place])
+        change = np.abs(loop.values()[place] - before[place]) / step_sizes(before[place])
         assert change.max() == pytest.approx(0.01 * factor, rel=0.02)  # Adam's first step
 
 
@@ -76,13 +76,13 @@ def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
         np.testing.assert_array_equal(before, after)
 
 
-def test_the_size_is_that_of_output_channels() -> None:
+def test_the_factors_are_those_of_output_channels() -> None:
     kernel = np.ones((3, 3, 2, 4), np.float32) * np.array([1, 2, 3, 4], np.float32)
-    np.testing.assert_allclose(weight_sizes(kernel), np.array([1, 2, 3, 4]).reshape(1, 1, 1, 4))
+    np.testing.assert_allclose(step_sizes(kernel), np.array([1, 2, 3, 4]).reshape(1, 1, 1, 4) / np.sqrt(18), rtol=1e-6)
     depthwise = np.ones((3, 3, 2, 1), np.float32) * np.array([1, 2], np.float32).reshape(1, 1, 2, 1)
-    np.testing.assert_allclose(weight_sizes(depthwise), np.array([1, 2]).reshape(1, 1, 2, 1))
-    np.testing.assert_allclose(weight_sizes(np.array([3.0, 4.0])), [np.sqrt(12.5)])
-    assert weight_sizes(np.zeros(3)).min() > 0
+    np.testing.assert_allclose(step_sizes(depthwise), np.array([1, 2]).reshape(1, 1, 2, 1) / 3, rtol=1e-6)
+    np.testing.assert_allclose(step_sizes(np.array([3.0, 4.0])), [np.sqrt(12.5)])
+    assert step_sizes(np.zeros(3)).min() > 0
 
 
 def test_mixed_precision_is_set_inside_only() -> None:

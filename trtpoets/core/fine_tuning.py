@@ -66,14 +66,14 @@ class FineTuneConfig:
     """Settings of fine-tuning, which trains the last layers of the backbone together with the head.
 
     `unfreeze` is the number of layers, `all`, or `auto`: the number is then chosen by short trials. The training takes
-    `epochs` passes over the training photos, but at least `least_steps` steps. `learning_rate` is the share of its size
-    by which a weight of the head or of the last layer changes in a step; it falls geometrically to `lowest_share` of
-    that at the first layer of the network.
+    `epochs` passes over the training photos, but at least `least_steps` steps. `learning_rate` is about the
+    share of their size by which the outputs of the head or of the last layer may change in a step; it falls
+    geometrically to `lowest_share` of that at the first layer of the network.
     """
 
     unfreeze: str = AUTO
     epochs: float = 8
-    learning_rate: float = 0.003
+    learning_rate: float = 0.01
     lowest_share: float = 0.1
     batch_size: int = 32
     label_smoothing: float = 0.1

@@ -3,7 +3,9 @@
 Batch norms stay in inference mode: their statistics are those of the pretraining, which photos of a small set would
 only make worse. So a norm does not compensate a change of the kernel before it, and where a channel has a small
 variance it enlarges the change: with equal steps for all weights MobileNetV2 forgets within 20 steps what it knew. The
-rate is therefore relative to the size of the weights of each channel.
+rate is therefore relative to the size of the weights of each channel. Adam's first steps change all n weights of a
+channel by the same amount, in the direction of the gradient: these changes add up n times, the weights themselves by
+chance sqrt(n) times. So the rate is also divided by sqrt(n).
 
 On a GPU the arithmetic is mixed precision (float16 with float32 weights), with a constant loss scale. That has not run
 on a GPU yet.
@@ -50,7 +52,7 @@ class FineTuningLoop:
         class_weights: np.ndarray,
         mixed_precision: bool = False,
     ) -> None:
-        """`layer_rates` (len(layers),) multiply the learning rate, which is a share of the weights' size.
+        """`layer_rates` (len(layers),) multiply the learning rate, which is a share of the outputs' size.
 
         `class_weights` (C,) weight the loss.
         """
@@ -64,7 +66,7 @@ class FineTuningLoop:
         self._variables = [*(variable for layer in layers for variable in layer), self._weights, self._bias]
         factors = [rate for layer, rate in zip(layers, layer_rates.tolist(), strict=True) for _ in layer] + [1.0, 1.0]
         rates = [
-            tf.constant(factor * weight_sizes(variable.numpy()))
+            tf.constant(factor * step_sizes(variable.numpy()))
             for factor, variable in zip(factors, self._variables, strict=True)
         ]
         zeros = [np.zeros(tuple(variable.shape), np.float32) for variable in self._variables]
@@ -138,9 +140,10 @@ class FineTuningLoop:
             moment.assign(value)
 
 
-def weight_sizes(values: np.ndarray) -> np.ndarray:
-    """Return the root mean square of the weights of each output channel, float32, to multiply with `values`.
+def step_sizes(values: np.ndarray) -> np.ndarray:
+    """Return the factors of the rate for `values`, float32, by output channel, to be multiplied with a direction of ±1.
 
+    A factor is the root mean square of the channel's weights, divided by the square root of their number.
     A depthwise kernel (h, w, C, 1) has its channels on the third axis, other kernels on the last one; scales, shifts
     and biases, (C,), count as one channel.
     """
@@ -151,7 +154,8 @@ def weight_sizes(values: np.ndarray) -> np.ndarray:
     else:
         axes = tuple(range(values.ndim - 1))
     size = np.sqrt(np.square(values.astype(np.float64)).mean(axis=axes, keepdims=True))
-    return np.maximum(size, _SMALLEST_SIZE).astype(np.float32)
+    inputs = values.size / size.size if values.ndim > 1 else 1
+    return np.asarray(np.maximum(size, _SMALLEST_SIZE) / np.sqrt(inputs), dtype=np.float32)
 
 
 @contextmanager
