@@ -34,3 +34,19 @@ def test_rates_below_one_per_second_are_not_shown(monkeypatch: pytest.MonkeyPatc
         show(task, 0, total)
         show(task, total, total)
     assert lines == ["methods: 6 in 28.0 s\n", "photos: 200 in 2.0 s, 100/s\n"]
+
+
+def test_progress_lines_say_how_many_minutes_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The speed is that since the first call, so a task that continues at step 60 is not taken for a fast one."""
+    from trtpoets.core import console
+
+    clock, lines = iter([0.0, 10.0, 20.0, 30.0]), list[str]()
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    show = console.progress_lines(lines.append)
+    for done in (60, 62, 64, 100):
+        show("fine-tuning", done, 100)
+    assert lines == [
+        "fine-tuning: 62 of 100, about 3 min left\n",
+        "fine-tuning: 64 of 100, about 3 min left\n",
+        "fine-tuning: 100 in 30.0 s, 3/s\n",
+    ]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.pipeline.test_int8_head import models, workspace
+from tests.support.fine_tuning import fine_tuning_details
 from tests.support.photos import photo_folder
 from tests.support.small_networks import LABELS
 from trtpoets.convert.graph.graph_view import GraphView
@@ -25,7 +26,7 @@ from trtpoets.judge.cross_fit import CrossFitConfig
 from trtpoets.judge.gate import GateConfig
 from trtpoets.pipeline import cross_fit as module
 from trtpoets.pipeline import int8_advice
-from trtpoets.pipeline.artefacts import classifier_key, dataset_in
+from trtpoets.pipeline.artefacts import classifier_key, dataset_in, training_in
 from trtpoets.pipeline.cross_fit import CrossFit, all_photos_of, calibrated_photos, cross_fit
 from trtpoets.pipeline.extractors import features_of_model
 from trtpoets.pipeline.int8_advice import judge_of_choices, recommendation
@@ -198,6 +199,25 @@ def test_reasons_why_nothing_is_measured(tmp_path: Path, photos: Path, monkeypat
     monkeypatch.setattr(module, "groups_of", lambda shown, _: tuple(index // 90 for index in range(len(shown))))
     assert "no class has 3 independent groups" in str(all_photos_of(space, wide, [narrow], FOUR).skipped)
     assert all_photos_of(Workspace(tmp_path, "empty"), None, [], FOUR).skipped == "the run has no photos"
+
+
+def test_heads_on_a_fine_tuned_backbone_are_not_cross_fitted(tmp_path: Path, photos: Path) -> None:
+    """Its features know the labels of the training photos: heads on them would be too good on photos left out."""
+    space = workspace(tmp_path, photos)
+    wide, narrow = models(space, 0.05)
+    trained(space)
+    head = training_in(space)
+    assert head is not None
+    details = replace(head, fine_tuning=fine_tuning_details())
+    seal_card(space.training, key=classifier_key(space), files=[], details=details)
+    result = all_photos_of(space, wide, [narrow], FOUR)
+    assert "fine-tuned on the labels of the training photos" in str(result.skipped)
+    assert (result.photos, result.learning_curve) == (0, None)
+    advice = recommendation(space, wide, narrow)  # on validation photos
+    assert advice.photos == len(dataset_in(space).in_split(Split.VALIDATION))
+    kept_frozen = replace(details, fine_tuning=fine_tuning_details(kept=False))
+    seal_card(space.training, key=classifier_key(space), files=[], details=kept_frozen)
+    assert all_photos_of(space, wide, [narrow], FOUR).skipped is None
 
 
 def test_files_are_compared_on_enough_photos_only(

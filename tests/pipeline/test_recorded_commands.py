@@ -14,6 +14,7 @@ from trtpoets.cli.main import app
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method
 from trtpoets.convert.int8.distill.training import DistillConfig
 from trtpoets.convert.int8.int8_config import Int8Config
+from trtpoets.core.fine_tuning import Distortions, FineTuneConfig
 from trtpoets.core.training import HeadConfig, Optimizer
 from trtpoets.core.types import Precision, Resize
 from trtpoets.core.workspace import Workspace
@@ -83,9 +84,18 @@ def parsed(monkeypatch: pytest.MonkeyPatch, home: str, command: str) -> tuple[tu
                 seed=-4,
                 early_stop=300,
             ),
+            fine_tuning=FineTuneConfig(
+                unfreeze="20",
+                epochs=2.5,
+                learning_rate=0.01,
+                distortions=Distortions(False, 5.0, 3.5, 2.0, 1.0),
+                seed=-4,
+            ),
         ),
+        RetrainConfig(distortions=Distortions(True, 5.0, 3.5, 2.0, 1.0)),
+        RetrainConfig(try_distortions=True),
     ],
-    ids=["defaults", "everything"],
+    ids=["defaults", "everything", "distortions", "auto"],
 )
 def test_retrain(monkeypatch: pytest.MonkeyPatch, space: Workspace, config: RetrainConfig) -> None:
     command = retrain_command(space, "my photos", config)
@@ -94,7 +104,7 @@ def test_retrain(monkeypatch: pytest.MonkeyPatch, space: Workspace, config: Retr
     assert options["engines"] == space.engines
     missing = options_of("retrain") - {word for word in shlex.split(command) if word.startswith("--")}
     if config.weights:
-        assert missing <= {"--force", "--json", "--no-class-weights"}
+        assert missing <= {"--force", "--json", "--no-class-weights", "--flip-left-right", "--auto-distortions"}
 
 
 def options_of(name: str) -> set[str]:

@@ -67,3 +67,40 @@ def test_killed_at_random_moments_and_resumed(tmp_path: Path, small_photos: Path
                 subprocess.run(["rm", "-rf", str(tmp_path / "killed")], check=True)
     finish(small_photos, small_weights, tmp_path / "killed")
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "undisturbed")
+
+
+def fine_tuning(photos: Path, weights: Path, folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "trtpoets", "retrain", str(photos), "--name", "small", "--backbone", SMALL),
+            *("--weights", str(weights), "--steps", "100", "--unfreeze", "4", "--engines", str(folder / "engines")),
+        ],
+        env={**os.environ, "TRTPOETS_CACHE": str(folder / "cache")},
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_fine_tuning_that_is_stopped_ends_with_the_same_curve(
+    tmp_path: Path, small_photos: Path, small_weights: Path, how: signal.Signals
+) -> None:
+    curves = []
+    for name in ("undisturbed", "stopped"):
+        state = tmp_path / name / "engines" / "small" / "fine-tuning"
+        if name == "stopped":
+            with fine_tuning(small_photos, small_weights, tmp_path / name) as process:
+                while not state.exists():
+                    time.sleep(0.05)
+                    assert process.poll() is None
+                process.send_signal(how)
+            assert process.returncode == (-how if how is signal.SIGKILL else 130)
+            assert state.exists()
+        with fine_tuning(small_photos, small_weights, tmp_path / name) as process:
+            process.wait(timeout=600)
+        assert process.returncode == 0
+        assert not state.exists()
+        details = json.loads((state.parent / "training.json").read_text())["details"]["fine_tuning"]
+        curves.append([details["validation_cross_entropy"], details["train_cross_entropy"], details["best_step"]])
+    assert curves[0] == curves[1]

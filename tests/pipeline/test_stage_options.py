@@ -10,6 +10,7 @@ import pytest
 
 from trtpoets.convert.int8.calibration import CalibrationConfig
 from trtpoets.core.errors import BadInput
+from trtpoets.core.fine_tuning import Distortions, FineTuneConfig
 from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Resize
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
@@ -18,7 +19,9 @@ from trtpoets.pipeline.stage_options import (
     bench_config,
     calibration_config,
     distill_config,
+    fine_tune_config,
     gate_config,
+    head_distortions,
     int8_config,
     require_unused,
     retrain_config,
@@ -51,6 +54,27 @@ def test_invalid_values_name_the_option(call: Callable[[], object], code: str) -
     with pytest.raises(BadInput) as caught:
         call()
     assert caught.value.code == code
+
+
+def test_fine_tuning_has_options() -> None:
+    assert fine_tune_config(None, seed=3) is None
+    assert fine_tune_config("auto", seed=3) == FineTuneConfig(seed=3)
+    own = fine_tune_config("20", epochs=2, learning_rate=0.01, random_crop=0.0, flip_left_right=False, random_scale=5.0)
+    assert own is not None
+    assert (own.unfreeze, own.epochs, own.learning_rate) == ("20", 2, 0.01)
+    assert own.distortions == Distortions(random_scale=5.0, random_brightness=10)
+    with pytest.raises(BadInput, match="--fine-tuning-epochs would have no effect with a frozen backbone"):
+        fine_tune_config(None, epochs=2)
+
+
+def test_distortions_are_those_of_the_head_or_of_fine_tuning() -> None:
+    options = {"flip_left_right": True, "random_crop": 5.0, "random_scale": None}
+    assert head_distortions(None, False, **options) == Distortions(flip_left_right=True, random_crop=5.0)
+    assert head_distortions(FineTuneConfig(), False, **options) == Distortions()
+    with pytest.raises(BadInput, match="--flip-left-right and --random-crop would have no effect with --auto"):
+        head_distortions(None, True, **options)
+    with pytest.raises(BadInput, match="--unfreeze would have no effect with --auto-distortions"):
+        head_distortions(FineTuneConfig(), True)
 
 
 def test_options_that_are_not_set_keep_their_defaults() -> None:

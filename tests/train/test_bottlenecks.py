@@ -11,10 +11,12 @@ import pytest
 
 from tests.support.photos import make_photo, photo_folder
 from trtpoets.core.errors import BadInput, BadPhoto, RunFailed
+from trtpoets.core.fine_tuning import Distortions
 from trtpoets.core.images import photo_to_array
 from trtpoets.core.types import Photo, Preprocess
 from trtpoets.train.bottlenecks import bottlenecks_from_photos, feature_caches_in
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
+from trtpoets.train.distortions import Variant
 
 
 class Means:
@@ -73,6 +75,25 @@ def test_batches_suit_the_extractor(photos: tuple[Photo, ...], tmp_path: Path, p
     extractor = Means(parallel=parallel)
     bottlenecks_from_photos(photos, extractor, tmp_path / "store")
     assert max(extractor.batches) == largest
+
+
+def test_distorted_variants_have_caches_of_their_own(photos: tuple[Photo, ...], tmp_path: Path) -> None:
+    extractor, flips = Means(), Distortions(flip_left_right=True)
+    usual = bottlenecks_from_photos(photos, extractor, tmp_path / "store")
+    first = [
+        bottlenecks_from_photos(photos, extractor, tmp_path / "store", variant=Variant(flips, 0, n)) for n in (0, 1)
+    ]
+    assert extractor.seen == 3 * 37
+    assert not np.array_equal(first[0], first[1])
+    for rows in first:
+        mirrored = (rows != usual).any(axis=1)
+        assert 8 < mirrored.sum() < 29
+        left_and_right = usual.reshape(-1, 2, 2, 3)[:, :, ::-1].reshape(-1, 12)
+        np.testing.assert_allclose(rows[mirrored], left_and_right[mirrored], rtol=1e-5)
+    again = bottlenecks_from_photos(photos, extractor, tmp_path / "store", variant=Variant(flips, 0, 1))
+    np.testing.assert_array_equal(again, first[1])
+    np.testing.assert_array_equal(bottlenecks_from_photos(photos, extractor, tmp_path / "store"), usual)
+    assert extractor.seen == 3 * 37
 
 
 def test_each_content_is_computed_once(photos: tuple[Photo, ...], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from trtpoets.cli import options as opt
 from trtpoets.cli.adopt_command import adopt
+from trtpoets.cli.retrain_command import Unfreeze, retrain
 from trtpoets.cli.terminal import (
     USAGE_ERROR,
     open_page,
@@ -67,6 +68,7 @@ def run(
     resize: opt.ResizeOption = Resize.STRETCH,
     device: opt.DeviceOption = "auto",
     steps: opt.Steps = HeadConfig.steps,
+    unfreeze: Unfreeze = None,
     seed: opt.Seed = 0,
     validation_percent: opt.ValidationPercent = 10,
     test_percent: opt.TestPercent = 10,
@@ -85,7 +87,7 @@ def run(
     skipped, so an interrupted run continues where it stopped.
     """
     from trtpoets.pipeline.run import run as pipeline_run
-    from trtpoets.pipeline.stage_options import retrain_config, run_config
+    from trtpoets.pipeline.stage_options import fine_tune_config, retrain_config, run_config
 
     retraining_config = retrain_config(
         backbone,
@@ -99,6 +101,7 @@ def run(
         class_folders=class_folders,
         steps=steps,
         seed=seed,
+        fine_tuning=fine_tune_config(unfreeze, seed=seed),
     )
     config = run_config(retraining_config, flavour.flavour, targets or [], seed, model)
     with progress_display() as progress:
@@ -106,60 +109,7 @@ def run(
     show_result("report", report, as_json, page=engines / name / "report.html")
 
 
-@app.command()
-def retrain(
-    photos: opt.Photos,
-    name: opt.NameOption,
-    backbone: opt.Backbone = "efficientnet_lite0",
-    weights: opt.Weights = None,
-    resize: opt.ResizeOption = Resize.STRETCH,
-    device: opt.DeviceOption = "auto",
-    validation_percent: opt.ValidationPercent = 10,
-    test_percent: opt.TestPercent = 10,
-    strict: opt.Strict = False,
-    labels: opt.Labels = None,
-    class_folders: opt.ClassFolders = False,
-    steps: opt.Steps = HeadConfig.steps,
-    batch_size: opt.BatchSize = HeadConfig.batch_size,
-    learning_rate: opt.LearningRate = None,
-    optimizer: opt.OptimizerOption = None,
-    l2: opt.L2 = None,
-    label_smoothing: opt.LabelSmoothing = None,
-    class_weights: opt.ClassWeights = None,
-    early_stop: opt.EarlyStop = None,
-    seed: opt.Seed = 0,
-    engines: opt.Engines = ENGINES,
-    force: opt.Force = False,
-    as_json: opt.Json = False,
-) -> None:
-    """Train a new head for a pretrained network on your photos."""
-    from trtpoets.pipeline.retrain import retrain as pipeline_retrain
-    from trtpoets.pipeline.retrain import training_of
-    from trtpoets.pipeline.stage_options import retrain_config
-
-    config = retrain_config(
-        backbone,
-        weights,
-        resize,
-        device,
-        validation_percent=validation_percent,
-        test_percent=test_percent,
-        strict=strict,
-        labels=labels,
-        class_folders=class_folders,
-        steps=steps,
-        seed=seed,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        optimizer=optimizer,
-        l2=l2,
-        label_smoothing=label_smoothing,
-        class_weights=class_weights,
-        early_stop=early_stop,
-    )
-    with progress_display() as progress:
-        pipeline_retrain(photos, name, config, engines=engines, force=force, progress=progress)
-    show_result("training", training_of(name, engines=engines), as_json)
+app.command()(retrain)
 
 
 @app.command()

@@ -17,6 +17,9 @@ from trtpoets.core.serialization import to_json
 _REPORT_SECONDS = 5.0
 """Seconds between progress lines of one task."""
 
+_MINUTES_SHOWN = 60.0
+"""The fewest seconds left that a progress line mentions."""
+
 Write = Callable[[str], object]
 """Takes a piece of text, as a stream's `write` does."""
 
@@ -64,23 +67,32 @@ def error_text(error: TrtPoetsError, *, colour: bool = False) -> str:
 
 
 def progress_lines(write: Write) -> Progress:
-    """A Progress callback that writes a line every few seconds while a task runs and one when it is done."""
+    """A Progress callback that writes a line every few seconds while a task runs and one when it is done.
+
+    The lines of a task that takes minutes say how many are left, by the speed since its first call.
+    """
     started: dict[str, float] = {}
+    first: dict[str, int] = {}
     last_line: dict[str, float] = {}
 
     def show(task: str, done: int, total: int) -> None:
         task = printable(task)
         now = time.monotonic()
         since = started.setdefault(task, now)
+        begun = first.setdefault(task, done)
         if done >= total:
             elapsed = now - started.pop(task)
             last_line.pop(task, None)
+            first.pop(task)
             rate = f", {done / elapsed:,.0f}/s" if done > elapsed > 1 and is_counted(total) else ""
             amount = f"{done:,}" if is_counted(total) else "done"
             write(f"{task}: {amount} in {elapsed:.1f} s{rate}\n")
         elif now - last_line.get(task, since) > _REPORT_SECONDS:
             last_line[task] = now
-            write(f"{task}: {done:,} of {total:,}\n" if is_counted(total) else f"{task}: {done / total:.0%}\n")
+            amount = f"{done:,} of {total:,}" if is_counted(total) else f"{done / total:.0%}"
+            seconds = (now - since) / (done - begun) * (total - done) if done > begun else 0.0
+            left = f", about {seconds / 60:.0f} min left" if seconds >= _MINUTES_SHOWN else ""
+            write(f"{task}: {amount}{left}\n")
 
     return show
 

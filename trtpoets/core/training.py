@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from trtpoets.core.errors import BadInput
+from trtpoets.core.fine_tuning import DistortedTraining, FineTuning
 from trtpoets.core.serialization import OPTIONAL
 
 
@@ -125,6 +126,18 @@ class _OnTestPhotos(Training):
 
 @dataclass(frozen=True)
 class TrainingDetails(CopiesDetails, _OnTestPhotos):
-    """Of training.json: the training, the accuracy on the test photos, what near-copies make of it."""
+    """Of training.json: the training, the accuracy on the test photos, what near-copies make of it.
 
+    The curves are those of the head on the frozen backbone. `fine_tuning` is None where nothing was unfrozen; where it
+    was kept, the accuracy on the test photos is that of the fine-tuned network. `distorted` is None without distortions
+    of the head's training photos.
+    """
+
+    fine_tuning: FineTuning | None = field(default=None, metadata=OPTIONAL)
+    distorted: DistortedTraining | None = field(default=None, metadata=OPTIONAL)
     command: str | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def fine_tuned(self) -> bool:
+        """Whether the backbone that is shipped was trained on the photos."""
+        return self.fine_tuning is not None and self.fine_tuning.kept

@@ -72,6 +72,11 @@ class Workspace:
         return self.folder / "training.json"
 
     @property
+    def fine_tuning(self) -> Path:
+        """The state of an unfinished fine-tuning; files of its trials have the same beginning."""
+        return self.folder / "fine-tuning"
+
+    @property
     def classifier(self) -> Path:
         """The folder with classifier.keras, saved_model/ and model.json."""
         return self.folder / "classifier"

@@ -65,7 +65,14 @@ def bench_train(
     config = config or TrainBenchConfig()
     space = Workspace(Path(engines), name)
     with writing(space):
-        trained = training_of(name, engines=engines).config
+        details = training_of(name, engines=engines)
+        if details.fine_tuned:
+            raise BadInput(
+                f"bench --train measures heads on a published backbone, and that of {name} was fine-tuned",
+                hint="train without --unfreeze under another --name, and measure that run",
+                code="TP8055",
+            )
+        trained = details.config
         dataset, before = dataset_in(space), conditions()
         used = [photo for photo in dataset.photos if photo.split is not Split.TEST]
         with verified_photos(space, used):

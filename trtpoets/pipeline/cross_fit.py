@@ -5,6 +5,10 @@ bottlenecks that training has stored. A file is run up to the input of its last 
 features are stored too. Where the last layer of the file was refitted to its base (`int8_head`), each cross-fitted head
 is refitted in the same way, on those photos of the refit that it was trained on or chose its step with.
 
+A backbone that was fine-tuned here has seen the labels of the training photos through its features, so nothing is
+cross-fitted: the advice rests on the validation photos, the evaluation on the test photos, and there is no learning
+curve.
+
 A network that was not trained here answers all photos as it is, so nothing is trained: adopted and pretrained networks.
 
 Which photos may be used for what: `quantize` chooses the ranges, the layers in float, the last layer and the precision
@@ -58,6 +62,11 @@ change between right and wrong. On two cores they take about a minute."""
 _USES = {Split.TRAIN: "training", Split.VALIDATION: "validation", Split.TEST: "test"}
 
 _ALL = tuple(Split)
+
+_FINE_TUNED = (
+    "the backbone was fine-tuned on the labels of the training photos, so that its features know them, and no head "
+    "would be independent of the photos that it answers; only photos outside training are compared"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +193,9 @@ def all_photos_of(
         except ConversionFailed as error:
             notes.append(f"{model.path.name} was not compared: {error.message}.")
     result = fitted.result(scored)
+    training = training_in(space)
+    if training is not None and training.distorted is not None and training.distorted.variants:
+        notes.append("The heads of the folds are trained without distorted photos, unlike the shipped one.")
     curve = _learning_curve(space, fitted, progress)
     return replace(result, notes=(*result.notes, *notes), learning_curve=curve)
 
@@ -219,6 +231,8 @@ def cross_fit(
         truth = np.array(label_indices((photo.label for photo in photos), fp32.spec.labels), dtype=np.int64)
         groups = np.array(groups_of(photos, dataset), dtype=np.int64)
         training = training_in(space)
+        if training is not None and training.fine_tuned:
+            raise _NotPossible(_FINE_TUNED)
         folds = None if training is None else _folds(truth, groups, photos, config)
         uses = [_USES[photo.split] for photo in photos]
         counted = PhotosToCount(truth, groups, uses, fp32.spec.labels, folds)

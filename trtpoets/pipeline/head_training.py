@@ -24,13 +24,20 @@ def head_from_features(
     config: HeadConfig,
     logs: Path | None = None,
     progress: Progress = silent,
+    variants: np.ndarray | None = None,
 ) -> tuple[Head, Training]:
-    """Train a head on a dataset. `features`, float32 (N, D), are those of all its photos, in order."""
+    """Train a head on a dataset. `features`, float32 (N, D), are those of all its photos, in order.
+
+    `variants`, float32 (V, n, D), are those of distorted variants of its training photos, which are added to these.
+    """
     labels = indices_of_labels(dataset)
     train_rows, validation = (rows_in(dataset, split) for split in (Split.TRAIN, Split.VALIDATION))
+    train, copies = features[train_rows], 1
+    if variants is not None:
+        train, copies = np.concatenate([train, *variants]), 1 + len(variants)
     return head_from_bottlenecks(
-        features[train_rows],
-        labels[train_rows],
+        train,
+        np.tile(labels[train_rows], copies),
         features[validation],
         labels[validation],
         len(dataset.labels),

@@ -94,9 +94,14 @@ def accuracy_on(dataset: Dataset, features: np.ndarray, head: Head, rows: np.nda
 
     Accuracy and interval are None if `rows` is empty.
     """
+    correct = head_scores(head, features[rows]).argmax(axis=1) == indices_of_labels(dataset)[rows]
+    return accuracy_of_answers(dataset, correct, rows)
+
+
+def accuracy_of_answers(dataset: Dataset, correct: np.ndarray, rows: np.ndarray) -> Accuracy:
+    """Return the same as `accuracy_on` for the right answers, bool (n,), to the photos `rows`."""
     if not len(rows):
         return Accuracy(0, 0, None, None, None)
-    correct = head_scores(head, features[rows]).argmax(axis=1) == indices_of_labels(dataset)[rows]
     groups = groups_of([dataset.photos[row] for row in rows.tolist()], dataset)
     low, high = share_interval(correct, groups)
     return Accuracy(len(rows), count_of_groups(groups, len(rows)), float(correct.mean()), low, high)

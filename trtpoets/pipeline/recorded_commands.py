@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from trtpoets.convert.int8.calibration import CalibrationConfig
     from trtpoets.convert.int8.int8_config import Int8Config
+    from trtpoets.core.fine_tuning import FineTuneConfig
     from trtpoets.core.types import Flavour, Precision
     from trtpoets.device.build.engine_config import EngineConfig
     from trtpoets.judge.bench.benchmark import BenchConfig
@@ -42,7 +43,17 @@ def retrain_command(space: Workspace, photos: Path | str, config: RetrainConfig)
     network = {name: getattr(config, name) for name in ("backbone", "weights", "resize", "device")}
     labels = Path(config.dataset.labels) if config.dataset.labels else None
     dataset = {**asdict(config.dataset), "labels": labels}
-    return _command(space, "retrain", [Path(photos)], {**network, **dataset, **head})
+    tuning = _fine_tuning_options(config.fine_tuning) if config.fine_tuning else {}
+    distortions = asdict(config.distortions) if config.distortions.any else {}
+    options = {**network, **dataset, **head, **distortions, **tuning, "auto_distortions": config.try_distortions}
+    return _command(space, "retrain", [Path(photos)], options)
+
+
+def _fine_tuning_options(config: FineTuneConfig) -> dict[str, object]:
+    distortions = asdict(config.distortions)
+    distortions["no_flip_left_right"] = not distortions["flip_left_right"]
+    named = {"fine_tuning_epochs": config.epochs, "fine_tuning_rate": config.learning_rate}
+    return {"unfreeze": config.unfreeze, **named, **distortions}
 
 
 def pretrained_command(

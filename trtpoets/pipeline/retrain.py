@@ -9,22 +9,32 @@ from pathlib import Path
 import numpy as np
 
 from trtpoets.core.errors import MissingArtefact
+from trtpoets.core.fine_tuning import AUTO, DistortedTraining, Distortions, FineTuneConfig
 from trtpoets.core.paths import cache_root, user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.training import Accuracy, HeadConfig, Training, TrainingDetails
 from trtpoets.core.types import Classifier, ModelSpec, Resize, Split, hash_of
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.artefacts import ENGINES, training_in, writing
+from trtpoets.pipeline.distorted_head import VARIANTS, choose_distortions, variants_of_features
 from trtpoets.pipeline.extractors import Device, extractor_from_network
+from trtpoets.pipeline.finetuning import FrozenRun, delete_checkpoints, fine_tune
 from trtpoets.pipeline.head_training import head_from_features, rows_in
-from trtpoets.pipeline.near_copies import accuracy_on, accuracy_text, copies_details, copies_together
+from trtpoets.pipeline.near_copies import (
+    accuracy_of_answers,
+    accuracy_on,
+    accuracy_text,
+    copies_details,
+    copies_together,
+)
 from trtpoets.pipeline.publish import publish, seal_dataset, trained_here
 from trtpoets.pipeline.recorded_commands import retrain_command
 from trtpoets.train.backbones import DEFAULT_BACKBONE, Backbone, backbone_named
-from trtpoets.train.bottlenecks import bottlenecks_from_photos
+from trtpoets.train.bottlenecks import Extractor, bottlenecks_from_photos
 from trtpoets.train.classifier import classifier_from_head, load_classifier
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
 from trtpoets.train.downloaded_weights import weights_id
+from trtpoets.train.finetune_layers import number_to_unfreeze
 from trtpoets.train.head import Head
 from trtpoets.train.near_copies.thumbnails import ThumbnailCache
 from trtpoets.train.networks import network_from_backbone
@@ -37,7 +47,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RetrainConfig:
-    """The options of `retrain`: with the photos, they determine the classifier."""
+    """The options of `retrain`: with the photos, they determine the classifier.
+
+    With `fine_tuning`, the last layers of the backbone are trained after the head. `distortions` are those of
+    the head's training photos; with `try_distortions` those that prove to help are chosen.
+    """
 
     backbone: str = DEFAULT_BACKBONE
     weights: Path | None = None
@@ -45,6 +59,9 @@ class RetrainConfig:
     device: Device = Device.AUTO
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
+    fine_tuning: FineTuneConfig | None = None
+    distortions: Distortions = field(default_factory=Distortions)
+    try_distortions: bool = False
 
 
 def retrain(
@@ -56,7 +73,7 @@ def retrain(
     force: bool = False,
     progress: Progress = silent,
 ) -> Classifier:
-    """Train a new head for a pretrained network on a folder of labelled photos.
+    """Train a new head for a pretrained network on a folder of labelled photos; fine-tune the network if configured.
 
     Writes the dataset, the training card and the classifier to engines/<name>/. If the classifier there was trained
     with the same photos and configuration, it is returned unchanged, unless `force` is set.
@@ -71,7 +88,12 @@ def retrain(
         weights = weights or weights_id(backbone, None)
         backbone = replace(backbone, preprocess=replace(backbone.preprocess, white=dataset.white))
         key = hash_of(
-            [_VERSION, dataset.hash, backbone.name, weights, backbone.preprocess.hash, asdict(config.head), name]
+            [
+                *(_VERSION, dataset.hash, backbone.name, weights, backbone.preprocess.hash, asdict(config.head), name),
+                *([asdict(config.fine_tuning)] if config.fine_tuning else []),
+                *([asdict(config.distortions)] if config.distortions.any else []),
+                *(["try distortions"] if config.try_distortions else []),
+            ]
         )
         command = retrain_command(space, photos, config)
         current = None if force else trained_here(space, key, dataset)
@@ -79,14 +101,26 @@ def retrain(
             seal_dataset(space, current, command)  # the photos may have been moved
             return load_classifier(space.classifier)
         network = network_from_backbone(backbone, config.weights)
+        if config.fine_tuning and config.fine_tuning.unfreeze != AUTO:
+            number_to_unfreeze(config.fine_tuning.unfreeze, network)  # a wrong number fails before the bottlenecks
         extractor = extractor_from_network(network, config.device)
         cache = cache_root() / "bottlenecks"
         thumbnails = ThumbnailCache(cache, extractor.preprocess)
         features = bottlenecks_from_photos(dataset.photos, extractor, cache, progress=progress, decoded=thumbnails.add)
         as_read = dataset
         dataset = copies_together(dataset, features, thumbnails.of(dataset.photos, progress), progress)
-        head, training, judged = _head_and_training(dataset, features, config.head, space.logs, progress)
+        distorted = _distortions(dataset, features, extractor, config, progress)
+        variants = _variants(dataset, extractor, distorted, config.head.seed, progress)
+        head, training, judged = _head_and_training(dataset, features, config.head, space.logs, progress, variants)
         copies = copies_details(as_read, dataset, features, head, config.head)
+        fine_tuning = None
+        if config.fine_tuning is not None:
+            frozen = FrozenRun(network, head, config.head, dataset, features, config.device)
+            tuned = fine_tune(frozen, config.fine_tuning, space.fine_tuning, space.logs, progress)
+            network, head, fine_tuning = tuned.network, tuned.head, tuned.details
+            if fine_tuning.kept:
+                judged = accuracy_of_answers(dataset, tuned.right[1], rows_in(dataset, Split.TEST))
+                _log.info("%s", accuracy_text(judged, "after fine-tuning, the test accuracy is"))
         details = TrainingDetails(
             **vars(training),
             test_accuracy=judged.test_accuracy,
@@ -95,10 +129,12 @@ def retrain(
             test_accuracy_low=judged.low,
             test_accuracy_high=judged.high,
             **vars(copies),
+            fine_tuning=fine_tuning,
+            distorted=distorted,
             command=command,
         )
         spec = ModelSpec(name, backbone.name, backbone.preprocess, dataset.labels, network.weights_id)
-        return publish(
+        classifier = publish(
             space,
             key,
             lambda: classifier_from_head(network, head.weights, head.bias, spec, space.classifier),
@@ -107,6 +143,8 @@ def retrain(
             training=details,
             command=command,
         )
+        delete_checkpoints(space.fine_tuning)
+        return classifier
 
 
 def training_of(name: str, *, engines: Path | str = ENGINES) -> TrainingDetails:
@@ -125,11 +163,35 @@ def _backbone_of(config: RetrainConfig) -> Backbone:
     return replace(backbone, preprocess=replace(backbone.preprocess, resize=config.resize))
 
 
+def _distortions(
+    dataset: Dataset, features: np.ndarray, extractor: Extractor, config: RetrainConfig, progress: Progress
+) -> DistortedTraining | None:
+    """Return the distortions of the head's training photos, given or chosen by trials; None if there are none."""
+    if config.try_distortions:
+        return choose_distortions(dataset, features, extractor, config.head, progress)
+    return DistortedTraining(config.distortions, VARIANTS) if config.distortions.any else None
+
+
+def _variants(
+    dataset: Dataset, extractor: Extractor, distorted: DistortedTraining | None, seed: int, progress: Progress
+) -> np.ndarray | None:
+    """Return the features of the distorted training photos, float32 (V, n, D)."""
+    if distorted is None or not distorted.variants:
+        return None
+    rows = rows_in(dataset, Split.TRAIN)
+    return variants_of_features(dataset, rows, extractor, distorted.distortions, distorted.variants, seed, progress)
+
+
 def _head_and_training(
-    dataset: Dataset, features: np.ndarray, config: HeadConfig, logs: Path, progress: Progress
+    dataset: Dataset,
+    features: np.ndarray,
+    config: HeadConfig,
+    logs: Path,
+    progress: Progress,
+    variants: np.ndarray | None = None,
 ) -> tuple[Head, Training, Accuracy]:
     """Train the head; return it, how it was trained, and its accuracy on the test photos."""
-    head, training = head_from_features(dataset, features, config, logs, progress)
+    head, training = head_from_features(dataset, features, config, logs, progress, variants)
     accuracy = accuracy_on(dataset, features, head, rows_in(dataset, Split.TEST))
     _log.info("%s", accuracy_text(accuracy, "the test accuracy is"))
     return head, training, accuracy

@@ -10,6 +10,7 @@ from trtpoets.convert.int8.calibration import CalibrationConfig, Method
 from trtpoets.convert.int8.distill.training import DistillConfig
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.core.errors import BadInput
+from trtpoets.core.fine_tuning import FINE_TUNING_DISTORTIONS, Distortions, FineTuneConfig
 from trtpoets.core.training import HeadConfig, Optimizer
 from trtpoets.core.types import Flavour, Resize
 from trtpoets.device.build.engine_config import batch_range
@@ -32,7 +33,9 @@ __all__ = [
     "bench_config",
     "calibration_config",
     "distill_config",
+    "fine_tune_config",
     "gate_config",
+    "head_distortions",
     "int8_config",
     "photos_config",
     "require_unused",
@@ -52,6 +55,9 @@ def retrain_config(
     strict: bool = False,
     labels: Path | None = None,
     class_folders: bool = False,
+    fine_tuning: FineTuneConfig | None = None,
+    distortions: Distortions | None = None,
+    try_distortions: bool = False,
     **head: Any,
 ) -> RetrainConfig:
     """Return the configuration of `retrain`. Options in `head` that are None keep the default of HeadConfig."""
@@ -65,6 +71,46 @@ def retrain_config(
         device=_member(Device, device, "--device"),
         dataset=DatasetConfig(validation_percent, test_percent, strict, str(labels or ""), class_folders),
         head=HeadConfig(**head_options),
+        fine_tuning=fine_tuning,
+        distortions=distortions or Distortions(),
+        try_distortions=try_distortions,
+    )
+
+
+def head_distortions(fine_tuning: FineTuneConfig | None, automatic: bool, **options: Any) -> Distortions:
+    """Return the distortions of the head's training photos: none with `fine_tuning`, which uses the options itself.
+
+    Raises BadInput if they are also to be chosen by trials.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if automatic:
+        require_unused("--auto-distortions", {f"--{name.replace('_', '-')}": True for name in given})
+        require_unused("--auto-distortions", {"--unfreeze": fine_tuning is not None})
+    return Distortions() if fine_tuning else Distortions(**given)
+
+
+def fine_tune_config(
+    unfreeze: str | None,
+    *,
+    epochs: float | None = None,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    **distortions: Any,
+) -> FineTuneConfig | None:
+    """Return the configuration of fine-tuning; None without `unfreeze`. Options that are None keep the default.
+
+    Raises BadInput for invalid values, and for options of fine-tuning without --unfreeze.
+    """
+    if unfreeze is None:
+        options = {"--fine-tuning-epochs": epochs, "--fine-tuning-rate": learning_rate}
+        require_unused("a frozen backbone (no --unfreeze)", options)
+        return None
+    given = {name: value for name, value in distortions.items() if value is not None}
+    settings: dict[str, Any] = {
+        name: value for name, value in (("epochs", epochs), ("learning_rate", learning_rate)) if value is not None
+    }
+    return FineTuneConfig(
+        unfreeze=unfreeze, distortions=replace(FINE_TUNING_DISTORTIONS, **given), seed=seed, **settings
     )
 
 
@@ -101,7 +147,7 @@ def run_config(
         if given != RetrainConfig(resize=given.resize):
             raise BadInput(
                 "--model takes a classifier that is trained already, so options of training have no effect",
-                hint="leave out --backbone, --weights, --device, --steps, --labels and the percentages of photos",
+                hint="leave out --backbone, --weights, --device, --steps, --unfreeze, --labels and the percentages",
                 code="TP8047",
             )
     adoption = AdoptConfig()

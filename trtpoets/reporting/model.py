@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from trtpoets.core.fine_tuning import DistortedTraining, FineTuning
 from trtpoets.core.network_notes import DistillNotes, Fidelity, FrontierPoint, KeptLayer, Parity, WorstLayer
 from trtpoets.core.runner_id import TENSORFLOW, RunnerId, baseline_of, baseline_text
 from trtpoets.core.serialization import FLAT, OPTIONAL
@@ -97,7 +98,8 @@ class TrainingSummary:
 
     `steps` is the number of steps that were trained. `families` counts the families of near-copies, `together` is the
     accuracy with each family in one split, `as_it_stands` that of the folder's photos without this, `without_copies`
-    that of the test photos without a near-copy in training.
+    that of the test photos without a near-copy in training. These three are of the head on the frozen backbone.
+    `curves` too; those of `fine_tuning` are its own.
     """
 
     config: HeadConfig
@@ -114,6 +116,8 @@ class TrainingSummary:
     together: Accuracy | None = field(default=None, metadata=OPTIONAL)
     as_it_stands: Accuracy | None = field(default=None, metadata=OPTIONAL)
     without_copies: Accuracy | None = field(default=None, metadata=OPTIONAL)
+    fine_tuning: FineTuning | None = field(default=None, metadata=OPTIONAL)
+    distorted: DistortedTraining | None = field(default=None, metadata=OPTIONAL)
     command: str = ""
     steps: int = 0
     curves: Curves = field(default_factory=Curves)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.reporting.drawing import ACCENT, INK, SECOND, SOFT, svg
@@ -46,7 +47,7 @@ def curves_plot(word: str, steps: Sequence[int], curves: Mapping[str, Sequence[f
         axes.set_title(word)
         figure.legend(loc="outside lower left", ncols=3, fontsize=9)
 
-    return svg(f"curves-{word}", 2.9, draw)
+    return svg(f"curves-{re.sub('[^a-z]+', '-', word)}", 2.9, draw)
 
 
 def rates_plot(word: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from trtpoets.train.distortions import Variant
+
 __all__ = [
     "Extractor",
     "FeatureCacheInfo",
@@ -69,8 +71,11 @@ def bottlenecks_from_photos(
     batch_size: int | None = None,
     progress: Progress = silent,
     decoded: Callable[[Sequence[Photo], np.ndarray], None] | None = None,
+    variant: Variant | None = None,
 ) -> np.ndarray:
     """Return the features of `photos` in their order: float32 (N, width), owned by the caller.
+
+    With `variant` they are those of the distorted photos, which have a cache of their own.
 
     Features in the cache in `cache_folder` are read; the others are computed and added to it batch by batch, so that an
     interrupted run loses little work. Each thread decodes a batch and runs the network on it (at most
@@ -85,7 +90,9 @@ def bottlenecks_from_photos(
         batch_size = _BATCH_ON_A_CORE if extractor.parallel > 1 else _BATCH_ON_ALL
     if batch_size < 1:
         raise BadInput(f"the batch size must be at least 1, not {batch_size}", hint="32 is usual", code="TP2002")
-    cache = FeatureCache(cache_folder, f"{extractor.key}:{extractor.preprocess.hash}", extractor.width)
+    key = f"{extractor.key}:{extractor.preprocess.hash}"
+    pixels_of = photo_to_array if variant is None else variant.pixels
+    cache = FeatureCache(cache_folder, key if variant is None else f"{key}:{variant.key}", extractor.width)
     rows = np.empty((len(photos), extractor.width), dtype=np.float32)
     cached = cache.fill([photo.sha256 for photo in photos], rows)
     places: dict[str, list[int]] = {}
@@ -96,7 +103,7 @@ def bottlenecks_from_photos(
     network_slots = threading.Semaphore(extractor.parallel)
 
     def features(batch: Sequence[Photo]) -> np.ndarray:
-        pixels = np.stack([photo_to_array(photo, extractor.preprocess) for photo in batch])
+        pixels = np.stack([pixels_of(photo, extractor.preprocess) for photo in batch])
         if decoded is not None:
             decoded(batch, pixels)
         with network_slots:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from tests.support.fine_tuning import fine_tuning_details
 from tests.support.pages import read
 from tests.support.report_documents import documents, report_of, train_benchmark
-from trtpoets.core.serialization import from_json
+from trtpoets.core.fine_tuning import DistortedTraining, Distortions
+from trtpoets.core.serialization import from_json, to_json
 from trtpoets.judge.train_benchmark import TrainBenchmark
 from trtpoets.reporting.sections.training_section import (
     train_benchmark_parts,
@@ -56,3 +58,32 @@ def test_the_terminal_has_the_same_learning_rates() -> None:
     assert len(columns) == 6 and [row[0] for row in rates] == ["0.001", "0.01", "1000"]
     assert rates[2][2:] == ("–", "–", "diverged", "–")
     assert train_benchmark_section(report_of({})) is None
+
+
+def test_fine_tuning_is_shown_with_its_curves_and_the_reason() -> None:
+    content = documents()
+    content["training"]["fine_tuning"] = to_json(fine_tuning_details())
+    section = training_section(report_of(content))
+    assert section is not None
+    text = section.note.replace("\u00a0", " ")
+    assert "Afterwards the last 10 of 52 layers of the backbone were trained too, for 20 steps" in text
+    assert "step 20 was the best. The fine-tuned network is shipped." in text
+    assert "On 100 test photos, which decide nothing: 80.0 % frozen, 90.0 % fine-tuned" in text
+    assert "10 layers 0.400 and 26 layers 0.500" in text
+    assert [alt for _, alt, _ in section.plots][2:] == [
+        "fine-tuning: accuracy over 20 steps; at the end train 0.900, validation 0.900",
+        "fine-tuning: cross-entropy over 20 steps; at the end train 0.900, validation 0.900",
+    ]
+
+
+def test_distortions_are_named() -> None:
+    content = documents()
+    own = Distortions(flip_left_right=True)
+    content["training"]["distorted"] = to_json(DistortedTraining(own, 4))
+    section = training_section(report_of(content))
+    assert section is not None
+    assert "4 distorted variants of each training photo took part in the training of the head (flip)." in section.note
+    content["training"]["distorted"] = to_json(DistortedTraining(Distortions(), 0, why="none is better"))
+    section = training_section(report_of(content))
+    assert section is not None
+    assert section.note.endswith("was kept. Distortions: none is better.")

@@ -25,7 +25,9 @@ def copies_section(report: Report) -> Section | None:
     note += f"video), in {families}."
     rows = [_row("near-copies kept together", training.together)]
     if training.as_it_stands:
-        rows = [_row("near-copies kept together, as shipped", training.together)]
+        fine_tuned = training.fine_tuning is not None and training.fine_tuning.kept
+        shipped = "before fine-tuning" if fine_tuned else "as shipped"
+        rows = [_row(f"near-copies kept together, {shipped}", training.together)]
         rows.append(_row("near-copies not kept together", training.as_it_stands))
         note += (
             " Each family is in one split. Otherwise copies of training photos would be among the test photos, and the "

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.core.formatting import joined, many, percent, seconds
+from trtpoets.core.formatting import joined, many, percent, point_interval, seconds
 from trtpoets.reporting.plots import curves_plot, rates_plot
 from trtpoets.reporting.sections.section import NUMBER, TEXT, Picture, Pictures, Section, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trtpoets.core.fine_tuning import DistortedTraining, FineTuning
     from trtpoets.judge.train_benchmark import BottleneckRate, HeadResult, TrainBenchmark
-    from trtpoets.reporting.model import Report, TrainingSummary
+    from trtpoets.reporting.model import Curves, Report
     from trtpoets.reporting.tables.inspection import Part
 
 _NEAR = 0.05
@@ -26,17 +27,53 @@ def training_section(report: Report) -> Section | None:
         return None
     kept = f"; step {training.best_step:,}, the best on the validation photos, was kept"
     note = f"The head of {report.backbone} was trained for {training.steps:,} steps"
-    return Section(note=f"{note} in {seconds(training.seconds)}{kept}.", plots=Pictures(lambda: _curves(training)))
+    note = f"{note} in {seconds(training.seconds)}{kept}.{distorted_text(training.distorted)}"
+    tuning = training.fine_tuning
+    if tuning is None:
+        return Section(note=note, plots=Pictures(lambda: _curves(training.curves, training.best_step)))
+
+    def plots() -> list[Picture]:
+        return _curves(training.curves, training.best_step) + _curves(tuning, tuning.best_step, "fine-tuning: ")
+
+    return Section(note=f"{note} {fine_tuning_text(tuning)}", plots=Pictures(plots))
 
 
-def _curves(training: TrainingSummary) -> list[Picture]:
+def distorted_text(distorted: DistortedTraining | None) -> str:
+    """Return sentences about distorted training photos, with a space before them; "" if there are none."""
+    if distorted is None:
+        return ""
+    text = ""
+    if distorted.variants:
+        variants = many(distorted.variants, "distorted variant")
+        text = f" {variants} of each training photo took part in the training of the head ({distorted.distortions})."
+    return f"{text} Distortions: {distorted.why}." if distorted.why else text
+
+
+def fine_tuning_text(tuning: FineTuning) -> str:
+    """Return sentences about a fine-tuning: depth, duration, decision, and the test photos."""
+    depth = f"the last {tuning.layers} of {tuning.total} layers" if tuning.layers < tuning.total else "all layers"
+    text = f"Afterwards {depth} of the backbone were trained too, for {tuning.steps[-1]:,} steps in "
+    text += f"{seconds(tuning.seconds)}; step 0 is the frozen backbone, step {tuning.best_step:,} was the best. "
+    text += f"{tuning.why[0].upper()}{tuning.why[1:]}."
+    if tuning.test is not None:
+        change = point_interval(tuning.test.low, tuning.test.high)
+        text += f" On {many(tuning.test.photos, 'test photo')}, which decide nothing: {percent(tuning.test.before)} "
+        text += f"frozen, {percent(tuning.test.after)} fine-tuned (interval of the change {change} points)."
+    if tuning.trials:
+        tried = [f"{trial.layers} layers {trial.cross_entropy:.3f}" for trial in tuning.trials]
+        text += f" The depth was chosen by cross-entropy on training photos held out: {joined(tried)}."
+    return text
+
+
+def _curves(curves: Curves | FineTuning, best: int, prefix: str = "") -> list[Picture]:
     """Return a plot per measure with the curves of the training and validation photos."""
-    curves, best, steps = training.curves, training.best_step, training.curves.steps
+    steps = curves.steps
     plots = []
-    for unit, train, validation in (
+    for measure, train, validation in (
         ("accuracy", curves.train_accuracy, curves.validation_accuracy),
         ("cross-entropy", curves.train_cross_entropy, curves.validation_cross_entropy),
     ):
+        unit = f"{prefix}{measure}"
         lines = {"train": train, "validation": validation}
         if steps and all(len(line) == len(steps) for line in lines.values()):
             ends = ", ".join(f"{split} {line[-1]:.3f}" for split, line in lines.items())

@@ -226,6 +226,11 @@ def _training(training: Any) -> list[Any]:
             sure = interval(training.test_accuracy_low, training.test_accuracy_high)
             text += f" (95 % interval {sure})"
         text += "."
+    from trtpoets.reporting.sections.training_section import distorted_text, fine_tuning_text
+
+    text += distorted_text(training.distorted)
+    if training.fine_tuning is not None:
+        text += f" {fine_tuning_text(training.fine_tuning)}"
     return [text]
 
 

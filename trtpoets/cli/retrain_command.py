@@ -1,0 +1,169 @@
+"""The command `retrain`, with its options for fine-tuning and distortions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trtpoets.cli import options as opt
+from trtpoets.cli.terminal import progress_display, show_result
+from trtpoets.core.fine_tuning import MOST_DEGREES, MOST_PERCENT, FineTuneConfig
+from trtpoets.core.shell_commands import DEFAULT_ENGINES
+from trtpoets.core.training import HeadConfig
+from trtpoets.core.types import Resize
+
+_FINE_TUNING = "Fine-tuning options"
+_DISTORTIONS = "Distortion options"
+
+Unfreeze = Annotated[
+    str | None,
+    typer.Option(
+        "--unfreeze",
+        metavar="N|all|auto",
+        help="Train the last N layers of the backbone too, after the head; auto: short trials choose N. The result is "
+        "kept if it beats the frozen backbone on the validation photos by more than chance.",
+        rich_help_panel=_FINE_TUNING,
+    ),
+]
+FineTuningEpochs = Annotated[
+    float | None,
+    typer.Option(help=f"Passes over the photos; default: {FineTuneConfig.epochs}.", rich_help_panel=_FINE_TUNING),
+]
+FineTuningRate = Annotated[
+    float | None,
+    typer.Option(
+        help=f"Learning rate of the last layer and the head; default: {FineTuneConfig.learning_rate}.",
+        rich_help_panel=_FINE_TUNING,
+    ),
+]
+AutoDistortions = Annotated[
+    bool,
+    typer.Option(
+        "--auto-distortions",
+        help="Try distortions for the head, and keep those that help by more than chance.",
+        rich_help_panel=_DISTORTIONS,
+    ),
+]
+FlipLeftRight = Annotated[
+    bool | None,
+    typer.Option(
+        "--flip-left-right/--no-flip-left-right",
+        help="Mirror half of the training photos.",
+        show_default=False,
+        rich_help_panel=_DISTORTIONS,
+    ),
+]
+RandomCrop = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=MOST_PERCENT,
+        help="Margin in percent from which a box is cut out at a random place.",
+        rich_help_panel=_DISTORTIONS,
+    ),
+]
+RandomScale = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=MOST_PERCENT, help="Enlarge photos by up to this many percent.", rich_help_panel=_DISTORTIONS
+    ),
+]
+RandomBrightness = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=MOST_PERCENT,
+        help="Multiply pixels by up to this many percent more or less.",
+        rich_help_panel=_DISTORTIONS,
+    ),
+]
+RandomRotation = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=MOST_DEGREES,
+        help="Turn photos by up to this many degrees to either side.",
+        rich_help_panel=_DISTORTIONS,
+    ),
+]
+
+
+def retrain(
+    photos: opt.Photos,
+    name: opt.NameOption,
+    backbone: opt.Backbone = "efficientnet_lite0",
+    weights: opt.Weights = None,
+    resize: opt.ResizeOption = Resize.STRETCH,
+    device: opt.DeviceOption = "auto",
+    validation_percent: opt.ValidationPercent = 10,
+    test_percent: opt.TestPercent = 10,
+    strict: opt.Strict = False,
+    labels: opt.Labels = None,
+    class_folders: opt.ClassFolders = False,
+    steps: opt.Steps = HeadConfig.steps,
+    batch_size: opt.BatchSize = HeadConfig.batch_size,
+    learning_rate: opt.LearningRate = None,
+    optimizer: opt.OptimizerOption = None,
+    l2: opt.L2 = None,
+    label_smoothing: opt.LabelSmoothing = None,
+    class_weights: opt.ClassWeights = None,
+    early_stop: opt.EarlyStop = None,
+    unfreeze: Unfreeze = None,
+    fine_tuning_epochs: FineTuningEpochs = None,
+    fine_tuning_rate: FineTuningRate = None,
+    flip_left_right: FlipLeftRight = None,
+    random_crop: RandomCrop = None,
+    random_scale: RandomScale = None,
+    random_brightness: RandomBrightness = None,
+    random_rotation: RandomRotation = None,
+    auto_distortions: AutoDistortions = False,
+    seed: opt.Seed = 0,
+    engines: opt.Engines = DEFAULT_ENGINES,
+    force: opt.Force = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Train a new head for a pretrained network on your photos.
+
+    With --unfreeze the last layers of the network are trained after the head.
+    """
+    from trtpoets.pipeline.retrain import retrain as pipeline_retrain
+    from trtpoets.pipeline.retrain import training_of
+    from trtpoets.pipeline.stage_options import fine_tune_config, head_distortions, retrain_config
+
+    distortions = {
+        "flip_left_right": flip_left_right,
+        "random_crop": random_crop,
+        "random_scale": random_scale,
+        "random_brightness": random_brightness,
+        "random_rotation": random_rotation,
+    }
+    fine_tuning = fine_tune_config(
+        unfreeze, epochs=fine_tuning_epochs, learning_rate=fine_tuning_rate, seed=seed, **distortions
+    )
+    config = retrain_config(
+        backbone,
+        weights,
+        resize,
+        device,
+        validation_percent=validation_percent,
+        test_percent=test_percent,
+        strict=strict,
+        labels=labels,
+        class_folders=class_folders,
+        steps=steps,
+        seed=seed,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        l2=l2,
+        label_smoothing=label_smoothing,
+        class_weights=class_weights,
+        early_stop=early_stop,
+        fine_tuning=fine_tuning,
+        distortions=head_distortions(fine_tuning, auto_distortions, **distortions),
+        try_distortions=auto_distortions,
+    )
+    with progress_display() as progress:
+        pipeline_retrain(photos, name, config, engines=engines, force=force, progress=progress)
+    show_result("training", training_of(name, engines=engines), as_json)
