@@ -119,7 +119,8 @@ def test_without_photos_options_decide(model: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput) as caught:
         trtpoets.quantize("stated", engines=tmp_path)
     command = caught.value.hint
-    assert command.startswith(f"trtpoets adopt {model} --photos FOLDER --preprocess 0-1 --resize stretch")
+    assert f"trtpoets adopt {model} --photos FOLDER --preprocess 0-1 --resize stretch" in command
+    assert "trtpoets build stated --precision fp32" in command
 
 
 def test_without_certainty_nothing_is_written_and_the_candidates_are_listed(model: Path, tmp_path: Path) -> None:

@@ -10,12 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.tiny import tiny_photos
+from tests.support.tiny import tiny_classifier, tiny_photos, tiny_tflite
 from trtpoets.core.errors import BadArtefact, MissingArtefact, MissingDependency, RunFailed
 from trtpoets.core.images import usable_cores
-from trtpoets.core.types import TfliteModel
+from trtpoets.core.types import Precision, TfliteModel
 from trtpoets.device.runners import Way, open_runner
 from trtpoets.device.runners.tflite import TfliteRunner
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory: pytest.TempPathFactory) -> TfliteModel:
+    """A network that the export wrote: integers between photos and float scores."""
+    pytest.importorskip("tensorflow")
+    folder = tmp_path_factory.mktemp("tflite")
+    return tiny_tflite(folder, tiny_classifier(folder / "classifier"), Precision.INT8)
 
 
 @pytest.fixture
