@@ -88,6 +88,16 @@ def test_a_scaled_tensor_that_something_else_reads_is_not_moved() -> None:
     assert with_scaling_by_planes(model) is model
 
 
+def test_nodes_without_names_are_kept_apart() -> None:
+    model = network([("Mul", [1, 2, 3], 1), ("Add", [4, 5, 6], 1)])
+    expected = output_of(model)
+    for node in model.graph.node:
+        node.name = ""
+    moved = with_scaling_by_planes(model)
+    assert kinds(moved) == ["Cast", "Transpose", "Mul", "Add", "Relu"]
+    np.testing.assert_array_equal(output_of(moved), expected)
+
+
 def test_the_given_network_is_not_changed() -> None:
     model = network([("Mul", [1, 2, 3], 1)])
     before = model.SerializeToString()

@@ -28,19 +28,21 @@ def with_scaling_by_planes(model: Any) -> Any:
         return model
     copy = type(model)()
     copy.CopyFrom(model)
-    moved = {node.name: node for node in copy.graph.node if node.output[0] in _outputs((*scaling, transpose))}
-    planes, operators = moved[transpose.name], [moved[node.name] for node in scaling]
-    source, tensor = _activation(view, operators[0]), planes.output[0]
+    # Nodes are told apart by their outputs, because those of other programs may have no names.
+    by_output = {node.output[0]: node for node in copy.graph.node}
+    planes, *operators = (by_output[node.output[0]] for node in (transpose, *scaling))
+    (source,), tensor = view.activations(scaling[0]), planes.output[0]
     for node in copy.graph.node:
         node.input[:] = [scaling[-1].output[0] if name == tensor else name for name in node.input]
     planes.input[0] = source
     for operator in operators:
-        constant = _constant(view, operator)
         operator.input[:] = [
-            tensor if name != constant else _by_planes(copy, view.array(constant), operator) for name in operator.input
+            _by_planes(copy, view.array(name), operator) if name in view.constants else tensor
+            for name in operator.input
         ]
         tensor = operator.output[0]
-    rest = [node for node in copy.graph.node if node.name not in moved]
+    moved = {node.output[0] for node in (planes, *operators)}
+    rest = [node for node in copy.graph.node if node.output[0] not in moved]
     start = next((at + 1 for at, node in enumerate(rest) if source in node.output), 0)
     replace_nodes(copy, [*rest[:start], planes, *operators, *rest[start:]])
     drop_unused_constants(copy)
@@ -62,18 +64,6 @@ def _scaling(view: GraphView, photos: str) -> tuple[list[Any], Any | None]:
             break
         tensor = node.output[0]
     return [], None
-
-
-def _outputs(nodes: tuple[Any, ...]) -> set[str]:
-    return {node.output[0] for node in nodes}
-
-
-def _activation(view: GraphView, node: Any) -> str:
-    return next(str(name) for name in node.input if name not in view.constants)
-
-
-def _constant(view: GraphView, node: Any) -> str:
-    return next(str(name) for name in node.input if name in view.constants)
 
 
 def _is_along_last(view: GraphView, node: Any) -> bool:
