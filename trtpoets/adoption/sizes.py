@@ -6,6 +6,7 @@ from pathlib import Path
 
 from trtpoets.core.errors import BadArtefact, RunFailed, TrtPoetsError
 from trtpoets.core.file_kinds import FileKind
+from trtpoets.core.files import size_of_folder
 from trtpoets.core.onnx_external import LARGEST_NETWORK, external_files
 from trtpoets.core.system_files import available_memory, memory_of
 
@@ -39,10 +40,10 @@ def require_usable_size(path: Path, kind: FileKind) -> None:
         hint = _WITHOUT_OPTIMIZER if kind.name in ("keras", "keras-h5") else _SMALLER
         raise too_large(path, size, hint)
     needed = _MEMORY_FACTOR * size + _MEMORY_OF_PACKAGES
-    if size > _SMALL and memory_of() and needed > available_memory():
+    if size > _SMALL and memory_of() and needed > (free := available_memory()):
         raise RunFailed(
             f"{path} has {size / _GIB:.1f} GiB; adopting it needs about {needed / _GIB:.0f} GiB of memory, and "
-            f"{available_memory() / _GIB:.1f} GiB are free",
+            f"{free / _GIB:.1f} GiB are free",
             hint="end other programs, or adopt it on a machine with more memory and copy the run",
             code="TP9508",
         )
@@ -60,7 +61,7 @@ def too_large(path: Path, size: int, hint: str = _SMALLER, what: str = "") -> Ba
 
 def _size(path: Path, kind: FileKind) -> int:
     if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        return size_of_folder(path)
     size = path.stat().st_size
     if kind.name == "onnx" and size <= _SMALL_GRAPH:
         try:

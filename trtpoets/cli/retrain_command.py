@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,38 +54,21 @@ FlipLeftRight = Annotated[
         rich_help_panel=_DISTORTIONS,
     ),
 ]
+
+
+def _amount(most: float, text: str) -> Any:
+    return typer.Option(min=0, max=most, help=text, rich_help_panel=_DISTORTIONS)
+
+
 RandomCrop = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        max=MOST_PERCENT,
-        help="Margin in percent from which a box is cut out at a random place.",
-        rich_help_panel=_DISTORTIONS,
-    ),
+    float | None, _amount(MOST_PERCENT, "Margin in percent from which a box is cut out at a random place.")
 ]
-RandomScale = Annotated[
-    float | None,
-    typer.Option(
-        min=0, max=MOST_PERCENT, help="Enlarge photos by up to this many percent.", rich_help_panel=_DISTORTIONS
-    ),
-]
+RandomScale = Annotated[float | None, _amount(MOST_PERCENT, "Enlarge photos by up to this many percent.")]
 RandomBrightness = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        max=MOST_PERCENT,
-        help="Multiply pixels by up to this many percent more or less.",
-        rich_help_panel=_DISTORTIONS,
-    ),
+    float | None, _amount(MOST_PERCENT, "Multiply pixels by up to this many percent more or less.")
 ]
 RandomRotation = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        max=MOST_DEGREES,
-        help="Turn photos by up to this many degrees to either side.",
-        rich_help_panel=_DISTORTIONS,
-    ),
+    float | None, _amount(MOST_DEGREES, "Turn photos by up to this many degrees to either side.")
 ]
 
 

@@ -249,6 +249,11 @@ def sha256_of_folder(path: Path) -> str:
     return digest.hexdigest()
 
 
+def size_of_folder(path: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
 def sync(path: Path) -> None:
     """fsync a file or a folder; file systems without fsync are accepted.
 

@@ -66,9 +66,9 @@ class FineTuneConfig:
     """Settings of fine-tuning, which trains the last layers of the backbone together with the head.
 
     `unfreeze` is the number of layers, `all`, or `auto`: the number is then chosen by short trials. The training takes
-    `epochs` passes over the training photos, but at least `least_steps` steps. `learning_rate` is about the
-    share of their size by which the outputs of the head or of the last layer may change in a step; it falls
-    geometrically to `lowest_share` of that at the first layer of the network.
+    `epochs` passes over the training photos, but at least `least_steps` steps. `learning_rate` is about the share of
+    their size by which the outputs of the head or of the last layer may change in a step; it falls geometrically to
+    `lowest_share` of that at the first layer of the network.
     """
 
     unfreeze: str = AUTO
@@ -175,7 +175,7 @@ class DistortedTraining:
     """How distorted photos took part in the training of a head.
 
     `variants` of each training photo were added, distorted by `distortions`; 0 if none were kept. `trials` are those of
-    `--distortions auto`, `why` is the reason for the choice.
+    `--auto-distortions`, `why` is the reason for the choice.
     """
 
     distortions: Distortions

@@ -48,7 +48,7 @@ from trtpoets.train.joint_heads import heads_from_parts, scores_by_fold
 from trtpoets.train.near_copies.grouping import groups_of
 
 if TYPE_CHECKING:
-    from trtpoets.core.training import HeadConfig
+    from trtpoets.core.training import HeadConfig, TrainingDetails
     from trtpoets.judge.learning_curve import LearningCurve
     from trtpoets.train.dataset import Dataset
 
@@ -196,12 +196,12 @@ def all_photos_of(
     training = training_in(space)
     if training is not None and training.distorted is not None and training.distorted.variants:
         notes.append("The heads of the folds are trained without distorted photos, unlike the shipped one.")
-    curve = _learning_curve(space, fitted, progress)
+    curve = _learning_curve(training, fitted, progress)
     return replace(result, notes=(*result.notes, *notes), learning_curve=curve)
 
 
-def _learning_curve(space: Workspace, fitted: CrossFit, progress: Progress) -> LearningCurve | None:
-    training, folds, truth = training_in(space), fitted.counted.folds, fitted.counted.truth
+def _learning_curve(training: TrainingDetails | None, fitted: CrossFit, progress: Progress) -> LearningCurve | None:
+    folds, truth = fitted.counted.folds, fitted.counted.truth
     if training is None or folds is None or fitted.features is None:
         return None
     right = fitted.reference.argmax(axis=1) == truth

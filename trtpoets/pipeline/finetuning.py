@@ -27,7 +27,7 @@ from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.finetune import Course, LabelledPhotos, best_entry, fine_tuned_head
 from trtpoets.train.finetune_checkpoint import Checkpoint
 from trtpoets.train.finetune_layers import layers_of, number_to_unfreeze, weights_hash
-from trtpoets.train.head import Head, head_from_bottlenecks, head_scores
+from trtpoets.train.head import Head, head_from_bottlenecks, head_scores, weights_of_classes
 from trtpoets.train.near_copies.grouping import groups_of
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def fine_tune(
     else:
         layers = number_to_unfreeze(config.unfreeze, network)
     data = _photos(dataset, labels, train, validation)
-    weights = _class_weights(run.config, labels[train], len(dataset.labels))
+    weights = weights_of_classes(run.config, labels[train], len(dataset.labels))
     state = Checkpoint(checkpoint, _key(run, config, layers, train))
     head, course = fine_tuned_head(
         network, run.head, data, layers, config, state, class_weights=weights, logs=logs, progress=progress
@@ -142,17 +142,22 @@ def answers_of_other_halves(course: Course, groups: np.ndarray, sha256: Sequence
 
     The photos of a group are in one half, which depends on their content only.
     """
-    first = np.zeros(len(groups), bool)
-    for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        lowest = min(sha256[row] for row in rows.tolist())
-        first[rows] = hashlib.sha256(lowest.encode()).digest()[0] < 128
+    first = _draws(groups, sha256) < 128
     if first.all() or not first.any():
         return np.asarray(course.right[course.best])
     answers = np.zeros(len(groups), bool)
     for half in (first, ~first):
         answers[half] = course.right[best_entry(course.nats[:, ~half], course.first)][half]
     return answers
+
+
+def _draws(groups: np.ndarray, sha256: Sequence[str], prefix: str = "") -> np.ndarray:
+    """Return a number from 0 to 255 for each photo, the same in a group, which depends on the group's content only."""
+    lowest: dict[int, str] = {}
+    for group, digest in zip(groups.tolist(), sha256, strict=True):
+        lowest[group] = min(digest, lowest.get(group, digest))
+    drawn = {group: hashlib.sha256(f"{prefix}{first}".encode()).digest()[0] for group, first in lowest.items()}
+    return np.array([drawn[group] for group in groups.tolist()], dtype=np.int64)
 
 
 _TRIAL_DEPTHS = (0.25, 0.5, 1.0)
@@ -171,7 +176,7 @@ def _trials(
     )
     frozen = [variable.numpy() for variable in network.model.variables]
     data = _photos(run.dataset, labels, own, other)
-    weights = _class_weights(run.config, labels[own], classes)
+    weights = weights_of_classes(run.config, labels[own], classes)
     short = replace(
         config, epochs=config.epochs * _TRIAL_SHARE, least_steps=max(round(config.least_steps * _TRIAL_SHARE), 1)
     )
@@ -196,12 +201,7 @@ def _trials(
 def _held_out(dataset: Dataset, train: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return which training photos a trial holds out, bool (n,): whole groups, and no class loses all of its photos."""
     photos = [dataset.photos[row] for row in train.tolist()]
-    groups = _groups(dataset, train)
-    held = np.zeros(len(train), bool)
-    for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        lowest = min(photos[row].sha256 for row in rows.tolist())
-        held[rows] = hashlib.sha256(f"trial:{lowest}".encode()).digest()[0] < 256 * _TRIAL_SHARE
+    held = _draws(_groups(dataset, train), [photo.sha256 for photo in photos], "trial:") < 256 * _TRIAL_SHARE
     for label in np.unique(labels[train]):
         if held[labels[train] == label].all():
             held &= labels[train] != label
@@ -215,12 +215,6 @@ def _photos(dataset: Dataset, labels: np.ndarray, train: np.ndarray, validation:
         return [dataset.photos[row] for row in rows.tolist()]
 
     return LabelledPhotos(of(train), labels[train], of(validation), labels[validation])
-
-
-def _class_weights(config: HeadConfig, labels: np.ndarray, classes: int) -> np.ndarray:
-    if not config.class_weights:
-        return np.ones(classes)
-    return np.asarray(len(labels) / (classes * np.maximum(np.bincount(labels, minlength=classes), 1)))
 
 
 def _on_test_photos(

@@ -12,7 +12,7 @@ from trtpoets.convert.int8.tensorrt_cache import CalibrationCache, read_cache
 from trtpoets.core.authenticity import NO_HMAC, OTHER_HMAC
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed
 from trtpoets.core.file_kinds import FileKind, kind_named, kind_of_file
-from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder
+from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder, size_of_folder
 from trtpoets.core.model_json import MODEL_JSON
 from trtpoets.core.paths import user_path
 from trtpoets.core.reading import read_bytes, read_start, read_text
@@ -114,7 +114,7 @@ def _folder(path: Path) -> Inspection:
             code="TP8019",
         )
     kind = kind_named("saved-model")
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    size = size_of_folder(path)
     facts = OtherFacts("a TensorFlow SavedModel (a folder)", kind.remedy_for(graph), {})
     return Inspection(path, kind.name, size, sha256_of_folder(path), facts)
 

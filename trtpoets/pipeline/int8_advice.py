@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtpoets.convert.int8.promise import PairedAnswers
+from trtpoets.convert.int8.promise import PairedAnswers, answers_from_indices
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.network_notes import FrontierPoint
@@ -175,10 +175,7 @@ def judge_of_choices(
             except ConversionFailed:  # the advice says why
                 return None
         rows = file.measured & ~file.calibration
-        before, after = fitted.reference[rows].argmax(axis=1), file.scores[rows].argmax(axis=1)
-        truth = fitted.counted.truth[rows]
-        lost = int((before == truth).sum()) - int((after == truth).sum())
-        return PairedAnswers(len(truth), int((before != after).sum()), int((truth >= 0).sum()), lost)
+        return answers_from_indices(fitted.reference[rows], file.scores[rows], fitted.counted.truth[rows])
 
     return judge
 

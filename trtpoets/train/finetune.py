@@ -1,9 +1,8 @@
 """Fine-tunes the last layers of a backbone with the head, on photos that are distorted anew in each pass.
 
 The best step is that with the lowest cross-entropy on the validation photos, in the last third of the training; step 0
-is the frozen network. After each
-evaluation the state is written to a checkpoint. The batch and the distortions of a step depend on its number only, so
-that a training that was killed goes on as if it had not been.
+is the frozen network. After each evaluation the state is written to a checkpoint. The batch and the distortions of a
+step depend on its number only, so that a training that was killed goes on as if it had not been.
 """
 
 from __future__ import annotations
@@ -55,9 +54,9 @@ class LabelledPhotos:
 class Course:
     """The course of a fine-tuning, one entry for each evaluated step; step 0 is the frozen network.
 
-    `first` is the first entry that may be shipped.
-    `right`, bool (E, n), and `nats`, float32 (E, n), are the answers to each validation photo and its cross-entropy.
-    Training values are those of the distorted batches since the last entry; the first repeats the second.
+    `first` is the first entry that may be shipped. `right`, bool (E, n), and `nats`, float32 (E, n), are the answers to
+    each validation photo and its cross-entropy. Training values are those of the distorted batches since the last
+    entry; the first repeats the second.
     """
 
     steps: tuple[int, ...]

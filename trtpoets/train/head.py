@@ -59,7 +59,7 @@ def head_from_bottlenecks(
     Raises BadInput for arrays that cannot be used for training, StorageFailed if the event files cannot be written.
     """
     config = config or HeadConfig()
-    counts = _check_classes(train, train_labels, validation, validation_labels, classes)
+    _check_classes(train, train_labels, validation, validation_labels, classes)
     start = time.perf_counter()
     loop = TrainingLoop(
         train,
@@ -68,7 +68,7 @@ def head_from_bottlenecks(
         learning_rate=config.learning_rate,
         l2=config.l2,
         label_smoothing=config.label_smoothing,
-        class_weights=len(train) / (classes * counts) if config.class_weights else np.ones(classes),
+        class_weights=weights_of_classes(config, train_labels, classes),
     )
     random = np.random.default_rng(config.seed)
     measured = np.sort(random.permutation(len(train))[:_EVALUATED])
@@ -178,10 +178,17 @@ def _accuracy_and_cross_entropy(head: Head, features: np.ndarray, labels: np.nda
     return correct / len(features), nats / len(features)
 
 
+def weights_of_classes(config: HeadConfig, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return the weight of each class's photos in the loss, float64 (classes,): ones, unless classes are weighted."""
+    if not config.class_weights:
+        return np.ones(classes)
+    return np.asarray(len(labels) / (classes * np.maximum(np.bincount(labels, minlength=classes), 1)))
+
+
 def _check_classes(
     train: np.ndarray, train_labels: np.ndarray, validation: np.ndarray, validation_labels: np.ndarray, classes: int
-) -> np.ndarray:
-    """Return the number of training photos of each class. Raises BadInput for arrays that cannot be used."""
+) -> None:
+    """Raise BadInput for arrays that cannot be used."""
     if classes < 2:
         raise BadInput(
             f"there must be at least 2 classes, not {classes}", hint="add photos of another class", code="TP2068"
@@ -211,4 +218,3 @@ def _check_classes(
         raise BadInput(
             f"class {int(np.argmin(counts))} has no training photo", hint="add photos to that class", code="TP2073"
         )
-    return counts

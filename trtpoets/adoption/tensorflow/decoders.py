@@ -203,15 +203,8 @@ def _all_nodes(definition: Any) -> Iterable[Any]:
 
 def _in_loops(nodes: Nodes) -> set[str]:
     """Return the nodes inside the loops of TensorFlow 1, between Enter and Exit, whose tensors can't be fetched."""
-    consumers = consumers_of(nodes.values())
-    inside: set[str] = set()
-    pending = [node.name for node in nodes.values() if node.op in ("Enter", "RefEnter")]
-    while pending:
-        name = pending.pop()
-        if name not in inside and nodes[name].op not in ("Exit", "RefExit"):
-            inside.add(name)
-            pending += [user.name for user in consumers.get(name, [])]
-    return inside
+    consumers = consumers_of(node for node in nodes.values() if node.op not in ("Exit", "RefExit"))
+    return _reachable(consumers, [node.name for node in nodes.values() if node.op in ("Enter", "RefEnter")])
 
 
 def _reachable(consumers: dict[str, list[Any]], starts: Sequence[str]) -> set[str]:

@@ -93,7 +93,7 @@ def _needed(definition: Any, output: str, arguments: Sequence[str], folder: Path
             hint="export the network with an input of pixels, float32 [None, height, width, 3]",
             code="TP9120",
         )
-    return next((name for name in arguments if name == needed[0]), needed[0])
+    return needed[0]
 
 
 _REPEATING = ("Identity", "Tile", "ExpandDims", "Reshape", "BroadcastTo", "Pack", "Const")

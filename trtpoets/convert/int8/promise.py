@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trtpoets.core.labels import label_indices
 from trtpoets.core.proportions import wilson_bounds
 
 LEAST_AGREEMENT = 0.98
@@ -33,11 +34,14 @@ def answers_from_scores(
     reference: np.ndarray, other: np.ndarray, labels: Sequence[str], truth: Sequence[str]
 ) -> PairedAnswers:
     """Compare scores (N, C) of FP32 and of INT8. `labels` names the columns, `truth` is the label of each photo."""
+    return answers_from_indices(reference, other, np.array(label_indices(truth, labels)))
+
+
+def answers_from_indices(reference: np.ndarray, other: np.ndarray, truth: np.ndarray) -> PairedAnswers:
+    """Compare scores (N, C) like `answers_from_scores`; `truth`, int (N,), has the right column, -1 without a label."""
     before, after = reference.argmax(axis=1), other.argmax(axis=1)
-    number = {label: index for index, label in enumerate(labels)}
-    correct = np.array([number.get(label, -1) for label in truth])
-    labelled = correct >= 0
-    lost = int(((before == correct) & labelled).sum()) - int(((after == correct) & labelled).sum())
+    labelled = truth >= 0
+    lost = int(((before == truth) & labelled).sum()) - int(((after == truth) & labelled).sum())
     return PairedAnswers(len(before), int((before != after).sum()), int(labelled.sum()), lost)
 
 
