@@ -277,6 +277,7 @@ def path_with_python(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"{programs}:{os.environ['PATH']}"
 
 
+@pytest.mark.slow  # starts four programs
 def test_commands_find_their_runtime_from_anywhere(parts: BundleInputs, path_with_python: str, tmp_path: Path) -> None:
     folder = tmp_path / "a folder's $name"
     folder.mkdir()

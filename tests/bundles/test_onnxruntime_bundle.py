@@ -112,6 +112,7 @@ def test_a_folder_is_classified_line_by_line(bundle: Path, parts: BundleInputs, 
         np.testing.assert_allclose(line["scores"], row[best], atol=1e-5)
 
 
+@pytest.mark.slow  # starts two programs
 def test_threshold_and_missing_photo(bundle: Path, tmp_path: Path) -> None:
     Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "black.png")
     result = script(bundle, "classify.py", tmp_path / "black.png", "--threshold", 1.1)
@@ -188,6 +189,7 @@ def test_where_nothing_was_measured(parts: BundleInputs) -> None:
     assert where(parts) == "nowhere"
 
 
+@pytest.mark.slow  # writes a bundle for each precision
 @pytest.mark.parametrize(
     "precision", [ORDER[0], *(pytest.param(precision, marks=pytest.mark.slow) for precision in ORDER[1:])]
 )

@@ -174,6 +174,7 @@ def test_evaluate_skips_tflite_without_an_interpreter(space: Workspace, monkeypa
     assert values["running tflite-int8"] == "running TFLite files needs ai-edge-litert"
 
 
+@pytest.mark.slow  # writes another bundle
 def test_one_precision_alone(space: Workspace) -> None:
     smaller = bundled(space, precisions=(FP32,), force=True)
     assert smaller.manifest.order == (FP32,)
@@ -259,6 +260,7 @@ def test_inspect_reads_them(
         trtpoets.inspect(path)
 
 
+@pytest.mark.slow  # that of ONNX Runtime's bundle shares the code
 def test_ctrl_c_ends_the_classifier_without_a_traceback(bundle: Path, tmp_path: Path) -> None:
     Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "black.png")
     code, error = interrupt(bundle / "classify.py", tmp_path / "black.png", tmp_path / "photos")

@@ -51,6 +51,7 @@ def scores() -> list[Any]:
     return [str(predict.dtype), predict.tolist(), keras.config.backend(), keras.config.image_data_format()]
 
 
+@pytest.mark.slow  # another program imports TensorFlow
 def test_settings_of_keras_change_nothing(tmp_path: Path) -> None:
     settings = tmp_path / "keras.json"
     settings.write_text(json.dumps(HOSTILE))

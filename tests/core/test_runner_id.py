@@ -226,6 +226,7 @@ def test_each_engine_of_one_precision_has_its_own_scores(
     assert "rtx-fp16.sm86" in caught.value.hint
 
 
+@pytest.mark.slow  # starts three programs
 @pytest.mark.parametrize("scenario", [None, *(pytest.param(scenario, marks=pytest.mark.slow) for scenario in Scenario)])
 def test_engines_of_one_precision_are_benched_side_by_side(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo], scenario: Scenario | None

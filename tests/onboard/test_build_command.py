@@ -56,6 +56,7 @@ def test_the_next_precision_is_used_and_reported(board: Board, bundle: Path) -> 
     assert "fp32: " in text.stdout
 
 
+@pytest.mark.slow  # a variant of the test before
 def test_an_engine_that_ends_its_process_is_left_for_the_next(here: Board, bundle: Path) -> None:
     here.behave(int8="dies")
     result = here.run(bundle, "build", "--json")
@@ -74,6 +75,7 @@ def test_strict_keeps_the_engine_and_exits_3(here: Board, bundle: Path) -> None:
     assert here.run(bundle, "selftest").returncode == 0
 
 
+@pytest.mark.slow  # builds three engines
 def test_nothing_builds(here: Board, bundle: Path) -> None:
     here.behave(int8=REFUSED, fp16=REFUSED, fp32="wrong")
     result = here.run(bundle, "build", "--json")
@@ -118,6 +120,7 @@ def test_precisions_are_tried_in_the_order_given(here: Board, bundle: Path) -> N
     assert "the engine here is fp16, not int8" in result.stderr
 
 
+@pytest.mark.slow  # test_build_plan.py has the plans
 def test_a_dry_run_writes_nothing(board: Board, bundle: Path) -> None:
     result = board.run(bundle, "build", "--dry-run", "--json")
     assert result.returncode == 0, result.stderr

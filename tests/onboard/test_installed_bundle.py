@@ -28,7 +28,13 @@ def test_every_file_is_checked(bundle: Path) -> None:
     open_bundle(bundle)
 
 
-@pytest.mark.parametrize("command", ["build", "selftest", "bench", "classify", "install"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("build", "classify"),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("selftest", "bench", "install")),
+    ],
+)
 def test_every_command_checks_the_manifest(here: Board, bundle: Path, command: str) -> None:
     (bundle / "labels.txt").write_text("something else\n")
     result = here.run(bundle, command, *(["photo.jpg"] if command == "classify" else []))

@@ -66,7 +66,7 @@ def test_a_library_without_type_flags_builds_the_variant(child: Any, tmp_path: P
     assert engines_in(space) == ()
 
 
-@pytest.mark.parametrize("version", ["8.6", "10.3"])
+@pytest.mark.parametrize("version", [pytest.param("8.6", marks=pytest.mark.slow), "10.3"])
 def test_a_library_with_type_flags_builds_the_file_itself(child: Any, tmp_path: Path, version: str) -> None:
     child("ok", version)
     space = run_with_int8(tmp_path)
@@ -74,6 +74,7 @@ def test_a_library_with_type_flags_builds_the_file_itself(child: Any, tmp_path: 
     assert engine.card.onnx_sha256 == sha256_of_file(space.onnx(INT8)) and not space.half_remainder.exists()
 
 
+@pytest.mark.slow  # builds an engine
 def test_without_a_variant_int8_is_built_with_a_warning(
     child: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,7 @@ def second(
     return engines
 
 
+@pytest.mark.slow  # test_other_weights_make_every_file_stale is the fast one
 def test_retraining_makes_all_earlier_files_stale(
     second: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

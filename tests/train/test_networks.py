@@ -143,6 +143,7 @@ def test_a_failed_download_names_the_alternatives(
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.slow  # builds a network three times
 def test_downloaded_weights_are_cached_and_identified_by_content(
     made: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch, no_caches: Path, tmp_path: Path
 ) -> None:

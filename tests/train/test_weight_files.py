@@ -25,7 +25,9 @@ from trtpoets.train.weights import EMBEDDED, HEAD_BIAS, HEAD_KERNEL
 SMALL = "mobilenet_0.25_128"
 
 
-@pytest.mark.parametrize("ending", ["weights.h5", pytest.param("h5", marks=pytest.mark.slow), "keras", "safetensors"])
+@pytest.mark.parametrize(
+    "ending", ["safetensors", "weights.h5", *(pytest.param(each, marks=pytest.mark.slow) for each in ("h5", "keras"))]
+)
 def test_a_file_of_each_kind_loads_and_gives_the_same_features(made: tuple[Any, Path], ending: str) -> None:
     model, folder = made
     path = folder / f"mine.{ending}"
@@ -43,6 +45,7 @@ def test_a_file_of_each_kind_loads_and_gives_the_same_features(made: tuple[Any, 
     assert len(network.weights_id) == 64
 
 
+@pytest.mark.slow  # builds a network twice
 def test_a_file_without_the_last_layer_loads_without_a_head(tmp_path: Path) -> None:
     keras = tensorflow().keras
     model = keras.applications.MobileNet(

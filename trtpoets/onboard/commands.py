@@ -1,4 +1,7 @@
-"""Runs the commands of a bundle. Results go to stdout, messages to stderr."""
+"""Runs the commands of a bundle. Results go to stdout, messages to stderr.
+
+Each command imports its own modules: on a small device, importing all of them takes longer than some commands run.
+"""
 
 from __future__ import annotations
 
@@ -16,34 +19,8 @@ from trtpoets.core.progress import Progress
 from trtpoets.core.signals import interrupted, is_not_ignored, record_signal
 from trtpoets.core.streams import write_message, writing_results
 from trtpoets.core.types import Flavour, Precision
-from trtpoets.device.build.build_plan import require_possible
-from trtpoets.device.build.engine import default_flavour
-from trtpoets.device.build.engine_config import EngineConfig, batch_for, batch_range
-from trtpoets.device.doctor import doctor
-from trtpoets.device.gpu.gpu_wait import Wait
-from trtpoets.judge.bench.bench_config import Scenario
-from trtpoets.judge.bench.bench_options import bench_config
-from trtpoets.judge.bench.speed_gate import require_limits, require_speed
-from trtpoets.onboard.bench_command import bench
-from trtpoets.onboard.build_command import build, plan_build, require_first
 from trtpoets.onboard.bundle_options import parser
-from trtpoets.onboard.classify.classify_command import ClassifyConfig, Line, classify
-from trtpoets.onboard.classify.sources import source_of
-from trtpoets.onboard.install import install, python_outside, require_ready, set_signers
 from trtpoets.onboard.installed_bundle import bundle_here, check_bundle_name, runner_in
-from trtpoets.onboard.result_lines import (
-    bench_lines,
-    build_lines,
-    count_line,
-    finding_lines,
-    install_lines,
-    plan_lines,
-    selftest_lines,
-    update_lines,
-)
-from trtpoets.onboard.selftest import require_passed, selftest
-from trtpoets.onboard.update.incoming import incoming
-from trtpoets.onboard.update.update_command import Options, recover, rollback, update
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -73,6 +50,9 @@ def _show(options: argparse.Namespace, value: Any, lines: Callable[[], Iterator[
 
 
 def _install(options: argparse.Namespace, _: Progress) -> int:
+    from trtpoets.onboard.install import install, python_outside, require_ready, set_signers
+    from trtpoets.onboard.result_lines import install_lines
+
     bundle = bundle_here()
     if options.signers is not None:
         set_signers(options.signers, options.root, dry_run=options.dry_run)
@@ -86,12 +66,21 @@ def _install(options: argparse.Namespace, _: Progress) -> int:
 
 
 def _doctor(options: argparse.Namespace, _: Progress) -> int:
+    from trtpoets.device.doctor import doctor
+    from trtpoets.onboard.result_lines import finding_lines
+
     diagnosis = doctor()
     _show(options, diagnosis, lambda: finding_lines((*diagnosis.parts, *diagnosis.works)))
     return 0
 
 
 def _build(options: argparse.Namespace, progress: Progress) -> int:
+    from trtpoets.device.build.build_plan import require_possible
+    from trtpoets.device.build.engine import default_flavour
+    from trtpoets.device.build.engine_config import EngineConfig, batch_for, batch_range
+    from trtpoets.onboard.build_command import build, plan_build, require_first
+    from trtpoets.onboard.result_lines import build_lines, plan_lines
+
     bundle = bundle_here()
     check_bundle_name(bundle, options.name)
     precisions = tuple(map(Precision, options.precision or ()))
@@ -119,6 +108,9 @@ def _build(options: argparse.Namespace, progress: Progress) -> int:
 
 
 def _selftest(options: argparse.Namespace, _: Progress) -> int:
+    from trtpoets.onboard.result_lines import selftest_lines
+    from trtpoets.onboard.selftest import require_passed, selftest
+
     result = selftest(bundle_here(), runner=options.runner, precision=_precision(options))
     _show(options, result, lambda: selftest_lines(result))
     require_passed(result)
@@ -126,6 +118,12 @@ def _selftest(options: argparse.Namespace, _: Progress) -> int:
 
 
 def _bench(options: argparse.Namespace, progress: Progress) -> int:
+    from trtpoets.judge.bench.bench_config import Scenario
+    from trtpoets.judge.bench.bench_options import bench_config
+    from trtpoets.judge.bench.speed_gate import require_limits, require_speed
+    from trtpoets.onboard.bench_command import bench
+    from trtpoets.onboard.result_lines import bench_lines
+
     bundle = bundle_here()
     check_bundle_name(bundle, options.name)
     require_limits(options.fail_below, options.max_p99)
@@ -149,6 +147,11 @@ def _precision(options: argparse.Namespace) -> Precision | None:
 
 
 def _classify(options: argparse.Namespace, progress: Progress) -> int:
+    from trtpoets.device.gpu.gpu_wait import Wait
+    from trtpoets.onboard.classify.classify_command import ClassifyConfig, Line, classify
+    from trtpoets.onboard.classify.sources import source_of
+    from trtpoets.onboard.result_lines import count_line
+
     bundle = bundle_here()
     sources = [source_of(word) for word in options.sources]
     config = ClassifyConfig(options.top, options.threshold, options.batch, options.patience, options.frames)
@@ -183,6 +186,10 @@ def _classify(options: argparse.Namespace, progress: Progress) -> int:
 
 
 def _update(options: argparse.Namespace, progress: Progress) -> int:
+    from trtpoets.onboard.result_lines import update_lines
+    from trtpoets.onboard.update.incoming import incoming
+    from trtpoets.onboard.update.update_command import Options, update
+
     chosen = Options(options.restart, options.health, options.health_seconds, options.strict, options.allow_downgrade)
     with incoming(options.source, options.sha256) as bundle:
         found = update(bundle, options.root, chosen)
@@ -191,12 +198,18 @@ def _update(options: argparse.Namespace, progress: Progress) -> int:
 
 
 def _rollback(options: argparse.Namespace, progress: Progress) -> int:
+    from trtpoets.onboard.result_lines import update_lines
+    from trtpoets.onboard.update.update_command import rollback
+
     updated = rollback(options.root, options.restart)
     _show(options, updated, lambda: update_lines(updated))
     return 0
 
 
 def _recover(options: argparse.Namespace, progress: Progress) -> int:
+    from trtpoets.onboard.result_lines import update_lines
+    from trtpoets.onboard.update.update_command import recover
+
     updated = recover(options.root, options.restart)
     _show(options, updated, lambda: update_lines(updated))
     return 0

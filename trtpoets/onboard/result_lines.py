@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Iterator
+from typing import TYPE_CHECKING, Iterable, Iterator
 
-from trtpoets.device.build.build_plan import BuildPlan
 from trtpoets.device.doctor.findings import Finding, State
-from trtpoets.judge.bench.benchmark import Benchmark, Measurement
-from trtpoets.onboard.build_command import BundleEngine
-from trtpoets.onboard.classify.classify_command import Count
-from trtpoets.onboard.install import Installation
-from trtpoets.onboard.selftest import Selftest
-from trtpoets.onboard.update.update_command import Updated
+
+if TYPE_CHECKING:
+    from trtpoets.device.build.build_plan import BuildPlan
+    from trtpoets.judge.bench.benchmark import Benchmark, Measurement
+    from trtpoets.onboard.build_command import BundleEngine
+    from trtpoets.onboard.classify.classify_command import Count
+    from trtpoets.onboard.install import Installation
+    from trtpoets.onboard.selftest import Selftest
+    from trtpoets.onboard.update.update_command import Updated
 
 
 def finding_lines(found: Iterable[Finding]) -> Iterator[str]:

@@ -65,6 +65,7 @@ def test_a_plan_for_tensorrt_rtx(rtx: None, model: OnnxModel) -> None:
     assert plan(model, replace(RTX, targets=("SM89", "sm86"))).current
 
 
+@pytest.mark.slow  # test_engine_config.py has the rule
 def test_turing_is_built_alone(rtx: None, model: OnnxModel) -> None:
     result = plan(model, replace(RTX, targets=("sm75", "sm86")))
     assert [note.partition(":")[0] for note in result.notes] == [
@@ -98,6 +99,7 @@ def test_plans_of_each_era(
     assert [path.name for path in model.path.parent.iterdir()] == ["fp32.onnx"], "a dry run writes nothing"
 
 
+@pytest.mark.slow  # one more program
 def test_a_plan_asks_the_started_library(child: Any, model: OnnxModel) -> None:
     child("ok", "8.6", fast=False, cores=2)
     assert machine_here(Flavour.TENSORRT) == machine_of(fake_library("8.6", fast=False, cores=2), Messages())
@@ -166,7 +168,7 @@ def test_nothing_is_built_when_the_last_of_them_cant_be(
     assert [engine.path.name for engine in engines] == ["fp32.tensorrt.engine", "fp16.tensorrt.engine"]
 
 
-@pytest.mark.parametrize("version", ["8.5", "8.6", "10.3"])
+@pytest.mark.parametrize("version", [*(pytest.param(each, marks=pytest.mark.slow) for each in ("8.5", "8.6")), "10.3"])
 def test_operators_that_a_parser_misreads_are_refused_alike(child: Any, tmp_path: Path, version: str) -> None:
     """The axes of a ReduceMean are an input since opset 18, which the parser of 8.5 and 8.6 ignores."""
     import onnx
@@ -199,6 +201,7 @@ def test_operators_that_a_parser_misreads_are_refused_alike(child: Any, tmp_path
 # Refusals that dry runs and builds share
 
 
+@pytest.mark.slow  # test_fixed_batch.py of the pipeline builds such an engine
 @pytest.mark.parametrize("fixed", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_a_fixed_batch_is_refused_alike(rtx: None, tmp_path: Path, fixed: int) -> None:
     import onnx

@@ -54,13 +54,19 @@ def wait_for(pid_file: Path, seconds: float = 20.0) -> None:
     ("behaviour", "text", "hint"),
     [
         ("segfault", "the build process was ended by SIGSEGV", "report it with the ONNX file"),
-        (
+        pytest.param(
             "exit",
             "the build process was ended by its library, with code 3; its last output was: fatal: no",
             "report it",
+            marks=pytest.mark.slow,
         ),
         ("killed", "the build process was killed or ran out of memory (SIGKILL)", "free some memory"),
-        ("out of memory", "the build process was killed or ran out of memory (SIGABRT)", "free some memory"),
+        pytest.param(
+            "out of memory",
+            "the build process was killed or ran out of memory (SIGABRT)",
+            "free some memory",
+            marks=pytest.mark.slow,
+        ),
         ("no driver", "can't build here: no usable CUDA driver (it gave no reason)", "--flavour rtx"),
         (
             NO_IMPLEMENTATION,
@@ -72,7 +78,12 @@ def wait_for(pid_file: Path, seconds: float = 20.0) -> None:
             "engine: out of memory: Requested size was 99 bytes",
             "free some memory",
         ),
-        ("refuse: Error Code 1: Cuda Runtime (out of memory)", "engine: out of memory", "free some memory"),
+        pytest.param(
+            "refuse: Error Code 1: Cuda Runtime (out of memory)",
+            "engine: out of memory",
+            "free some memory",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["segfault", "exit", "killed", "bad_alloc", "no driver", "no implementation", "bytes", "cuda memory"],
 )
@@ -93,6 +104,7 @@ def test_a_bug_keeps_its_traceback(child: Any, model: OnnxModel, out: Path) -> N
         engine_from_onnx(model, TENSORRT, out)
 
 
+@pytest.mark.slow  # a variant of the failures of the child
 def test_a_library_that_fails_to_load_only_in_the_child(child: Any, model: OnnxModel, out: Path) -> None:
     child("ok")
     engine_key(model, TENSORRT)  # the parent has it loaded

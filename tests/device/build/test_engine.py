@@ -114,6 +114,7 @@ def test_errors_of_the_compiler_are_reported(rtx: None, model: OnnxModel, out: P
     assert only(out.parent) == {"fp32.onnx"}
 
 
+@pytest.mark.slow  # two builds
 def test_builds_are_reproducible(rtx: None, model: OnnxModel, built: Engine, out: Path) -> None:
     assert engine_from_onnx(model, RTX, out).card.engine_sha256 == built.card.engine_sha256
 
@@ -137,6 +138,7 @@ def test_nothing_is_rebuilt_that_is_up_to_date(built: Engine, tmp_path: Path) ->
     )
 
 
+@pytest.mark.slow  # test_build_plan.py refuses other batches
 def test_a_static_batch(rtx: None, tmp_path: Path) -> None:
     model = tiny_onnx(tmp_path / "tiny.onnx", batch=4)
     with pytest.raises(BadInput) as caught:
@@ -156,7 +158,7 @@ def test_paths_of_any_bytes(rtx: None, tmp_path: Path) -> None:
 # ONNX files that are not whole
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", [0, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 2, 3))])
 def test_files_that_crash_the_parser_never_reach_it(rtx: None, out: Path, model: OnnxModel, number: int) -> None:
     if not SEGFAULTS.is_dir():
         pytest.skip("the files that crash the parser are in ../shared, which is not here")
@@ -199,6 +201,7 @@ def test_a_network_whose_photos_are_not_its_models(rtx: None, tmp_path: Path) ->
         engine_from_onnx(OnnxModel(tmp_path / "x.onnx", Precision.FP32, tiny_spec(side=20)), RTX, tmp_path / "x.engine")
 
 
+@pytest.mark.slow  # test_errors_of_the_compiler_are_reported is alike
 def test_an_unknown_operator(rtx: None, tmp_path: Path) -> None:
     """The ONNX checker accepts other domains; the parser names the node."""
     import onnx

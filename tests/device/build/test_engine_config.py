@@ -190,5 +190,6 @@ def test_configs_that_cant_be_met(
     assert only(out.parent) == {"fp32.onnx"}
 
 
+@pytest.mark.slow  # builds an engine
 def test_the_least_workspace_builds(rtx: None, model: OnnxModel, out: Path) -> None:
     assert engine_from_onnx(model, replace(RTX, workspace_mib=16), out).card.workspace_mib == 16

@@ -144,7 +144,10 @@ def test_an_engine_is_good_without_its_layers(child: Any, model: OnnxModel, beha
 
 @pytest.mark.parametrize(
     ("version", "typing"),
-    [("8.5", "weakly typed, INT8 and FP16 allowed"), ("10.3", "weakly typed, INT8 and FP16 allowed")],
+    [
+        pytest.param("8.5", "weakly typed, INT8 and FP16 allowed", marks=pytest.mark.slow),
+        ("10.3", "weakly typed, INT8 and FP16 allowed"),
+    ],
 )
 def test_cards_say_how_a_network_was_typed(child: Any, model: OnnxModel, version: str, typing: str) -> None:
     child("ok", version)

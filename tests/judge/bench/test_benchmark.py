@@ -86,6 +86,7 @@ def test_a_benchmark_beside_tensorflow(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert from_json(Benchmark, json.loads(text), "benchmark.json") == got
 
 
+@pytest.mark.slow  # starts three programs
 def test_another_runner_may_be_the_baseline(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
 ) -> None:
@@ -101,6 +102,7 @@ def test_another_runner_may_be_the_baseline(
     assert wrong.reason == "wrong: 0% of the timed photos right, onnxruntime-fp32 100%"
 
 
+@pytest.mark.slow  # starts two programs
 def test_a_benchmark_of_five_photos_and_of_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
 ) -> None:

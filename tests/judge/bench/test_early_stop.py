@@ -110,6 +110,7 @@ def test_the_time_must_be_possible() -> None:
             BenchConfig(wall_seconds=seconds)
 
 
+@pytest.mark.slow  # test_batch_sizes_share_the_time_that_is_left has the rule
 def test_a_benchmark_whose_time_is_up_measures_what_an_interval_needs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
 ) -> None:
@@ -154,6 +155,7 @@ def test_a_benchmark_stops_at_a_look_and_says_so(
     assert from_json(Benchmark, json.loads(json.dumps(to_json(got))), "benchmark.json") == got
 
 
+@pytest.mark.slow  # the usual benchmark
 def test_without_a_share_all_rounds_are_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo]
 ) -> None:

@@ -118,6 +118,7 @@ def test_a_release_that_fails_its_selftest_is_never_current(root: Path, tmp_path
     assert "is still current" in caught.value.message
 
 
+@pytest.mark.slow  # a variant of a release that fails its self-test
 def test_a_release_whose_service_is_not_well_is_undone(
     root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,6 +143,7 @@ def test_a_health_check_that_hangs_is_a_failure(
     assert word(root) == "old"
 
 
+@pytest.mark.slow  # a variant of a release whose service is well
 def test_health_may_take_its_time(root: Path, tmp_path: Path) -> None:
     health = f"test -e {tmp_path}/up || {{ touch {tmp_path}/up; false; }}"
     assert update(small_bundle(tmp_path / "new", "new"), root, Options(health=health, health_seconds=20)).changed
@@ -218,6 +220,7 @@ def test_boot_after_a_switch_that_was_cut_short(root: Path, tmp_path: Path) -> N
     assert (result.changed, word(root)) == (True, "old")
 
 
+@pytest.mark.slow  # two updates
 def test_a_release_that_was_damaged_is_copied_again(root: Path, tmp_path: Path) -> None:
     update(small_bundle(tmp_path / "new", "new"), root, QUICK)
     (root / "current" / "word").write_text("rot")
