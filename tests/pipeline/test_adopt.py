@@ -161,7 +161,7 @@ def test_one_logit_needs_the_labels_of_two_classes(tmp_path: Path) -> None:
     net = Foreign()
     net.op("Identity", net.logits("input", classes=1), outputs=["output"])
     path = saved(net.model([image()], [scores(("N", 1))]), tmp_path / "one.onnx")
-    with pytest.raises(BadInput, match="logit of the second of two classes only if labels name two") as caught:
+    with pytest.raises(BadInput, match="logit of the second of two classes only if two labels are given") as caught:
         adopt(path, "one", config=STATED, engines=tmp_path / "engines")
     assert "--labels FILE" in caught.value.hint
     (tmp_path / "labels.txt").write_text("no\nyes\n")

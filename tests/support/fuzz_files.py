@@ -409,7 +409,7 @@ def _outcome(path: Path) -> str:
         build_engine(library, path.read_bytes(), request, lambda _: True, Messages())
     except TrtPoetsError as error:
         if not error.message or "\n" in error.message:
-            return f"BUG {error.message!r} is no sentence"
+            return f"BUG {error.message!r} is not a sentence"
         return " ".join([*outcomes, type(error).__name__])
     except Exception:  # noqa: BLE001 - told to whoever asked
         return f"BUG {traceback.format_exc()}"

@@ -22,7 +22,7 @@ from trtpoets.adoption.contract import Contract, Geometry, Pixels
 from trtpoets.adoption.contract_options import ContractOptions, fitted, options_for, pixel_options_of
 from trtpoets.adoption.facts import Fact, for_channels, nearly_same, nearly_same_geometry, nearly_same_values
 from trtpoets.adoption.foreign import ForeignModel
-from trtpoets.adoption.trial import FEWEST_PHOTOS, Trial, TrialRow
+from trtpoets.adoption.trial import MIN_PHOTOS, Trial, TrialRow
 from trtpoets.core.errors import BadInput
 from trtpoets.core.formatting import joined, many
 from trtpoets.core.original import Evidence, Source
@@ -224,10 +224,10 @@ class _Case:
         """Return the likely fact that the trial confirms, None if there is none.
 
         No contract has more right answers, all other likely pixel values have significantly fewer, and there are at
-        least FEWEST_PHOTOS. The correction is for the likely contracts only. If there is one kind of likely values,
+        least MIN_PHOTOS. The correction is for the likely contracts only. If there is one kind of likely values,
         some other values must have significantly fewer: else the photos show nothing.
         """
-        if trial.photos < FEWEST_PHOTOS:
+        if trial.photos < MIN_PHOTOS:
             return None
         kinds = [_pixels_of(fact) for fact in likely]
         rows = [row for row in trial.rows if any(nearly_same(row.contract.pixels, kind) for kind in kinds)]

@@ -11,8 +11,8 @@ from trtpoets.core.serialization import OPTIONAL
 AUTO = "auto"
 ALL = "all"
 
-MOST_PERCENT = 90
-MOST_DEGREES = 180
+MAX_PERCENT = 90
+MAX_DEGREES = 180
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Distortions:
         """Raise BadInput for values outside 0 to 90 percent, or 0 to 180 degrees."""
         for name in ("random_crop", "random_scale", "random_brightness", "random_rotation"):
             value = getattr(self, name)
-            most, unit = (MOST_DEGREES, "degrees") if name == "random_rotation" else (MOST_PERCENT, "percent")
+            most, unit = (MAX_DEGREES, "degrees") if name == "random_rotation" else (MAX_PERCENT, "percent")
             if not (math.isfinite(value) and 0 <= value <= most):
                 raise BadInput(
                     f"--{name.replace('_', '-')} must be from 0 to {most} {unit}, not {value:g}",

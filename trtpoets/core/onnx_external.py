@@ -22,8 +22,6 @@ LARGEST_NETWORK = (1 << 31) - (1 << 20)
 
 _TOGETHER = "export it again with its weights in the same folder, or copy both into one folder (cp -L follows links)"
 
-_AGAIN = "export it again, or copy it again"
-
 _MAX_DEPTH = 64
 _EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
 _TENSOR, _NODE, _ATTRIBUTE, _GRAPH, _SPARSE, _FUNCTION, _MODEL = range(7)

@@ -23,7 +23,7 @@ from trtpoets.core.shell_commands import command, filled
 from trtpoets.core.types import Int8Form, Precision, hash_of
 
 _T = TypeVar("_T")
-_AGAIN = "run the stage that writes it again, with --force"
+_REDO_HINT = "run the stage that writes it again, with --force"
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def read_card(path: Path) -> Card:
     if not isinstance(files, dict) or not isinstance(details, dict):
         raise BadArtefact(
             f"{path} is a card of another version of trtpoets",
-            hint=_AGAIN,
+            hint=_REDO_HINT,
             code="TP1100",
         )
     return Card(str(value["key"]), files, details, why_foreign(value, tag))
@@ -265,7 +265,7 @@ def open_card(card: Path, key: str | None = None, *, own: bool = False) -> Mappi
 def open_details(card: Path, kind: type[_T], key: str | None = None, *, own: bool = False) -> _T | None:
     """The details of a card as a `kind`; None where `open_card` gives None. Raises BadArtefact for other details."""
     details = open_card(card, key, own=own)
-    return None if details is None else from_json(kind, details, str(card), hint=_AGAIN)
+    return None if details is None else from_json(kind, details, str(card), hint=_REDO_HINT)
 
 
 def key_of(card: Path) -> str:

@@ -34,7 +34,7 @@ NARROW = (Precision.FP16, Precision.INT8)
 
 @dataclass(frozen=True)
 class GateConfig:
-    """The limits; None is no limit. `max_drop` is in percentage points of accuracy, `min_agreement` in percent.
+    """The limits; None means no limit. `max_drop` is in percentage points of accuracy, `min_agreement` in percent.
 
     `runners` are the names of the runners to check; () means every runner of a narrow precision. With `allow_undecided`
     `require_passed` raises nothing for "cannot tell".
@@ -161,7 +161,7 @@ def gate_from_all_photos(all_photos: AllPhotos, config: GateConfig) -> Gate | No
 
 
 def require_passed(gate: Gate | None, name: str = "NAME", engines: Path = DEFAULT_ENGINES) -> None:
-    """Raise unless the gate of the run `name` passed; None is no gate.
+    """Raise unless the gate of the run `name` passed; None means that there is no gate.
 
     Raises GateFailed where a runner fails a limit, and else GateUndecided where the photos are too few to decide,
     unless the gate allows that.

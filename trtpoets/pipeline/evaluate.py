@@ -100,7 +100,7 @@ def evaluate(
 def require_gate(name: str, evaluation: Evaluations, engines: Path | str = ENGINES) -> None:
     """Raise GateFailed when the gate of `evaluation` failed, GateUndecided when it cannot tell.
 
-    Without a gate nothing is raised, and with `allow_undecided` "cannot tell" is no error.
+    Without a gate nothing is raised, and with `allow_undecided` "cannot tell" is not an error.
     """
     require_passed(evaluation.gate, name, Path(engines))
 

@@ -17,7 +17,7 @@ from trtpoets.core.model_json import MODEL_JSON
 from trtpoets.core.paths import user_path
 from trtpoets.core.reading import read_bytes, read_start, read_text
 from trtpoets.core.shell_commands import command
-from trtpoets.core.tflite_file import FACTS_FILE, read_tflite
+from trtpoets.core.tflite_file import DESCRIPTION_FILE, read_tflite
 from trtpoets.core.types import EngineCard, Int8Form, ModelSpec, TfliteModel
 from trtpoets.core.workspace import card_of, open_details, read_card, vouches_for
 from trtpoets.device.build.engine_card import card_from_details
@@ -209,7 +209,7 @@ def _tflite(path: Path) -> TfliteModel | OtherFacts:
     try:
         return read_tflite(path)
     except BadArtefact:
-        if FACTS_FILE.encode() in read_bytes(path):
+        if DESCRIPTION_FILE.encode() in read_bytes(path):
             raise  # a damaged file of trtpoets
         kind = kind_named("tflite")
         return OtherFacts(kind.words, "run it with the TFLite interpreter", {"of trtpoets": "no"})

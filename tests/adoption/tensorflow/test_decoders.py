@@ -19,7 +19,7 @@ from trtpoets.core.optional import tensorflow
 from trtpoets.core.original import Channels
 from trtpoets.core.types import Resize
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 Decode = Callable[[Any, Any], Any]

@@ -98,7 +98,7 @@ def test_the_program(python: str, built: Path, tmp_path: Path, photos: Path) -> 
     good = board.run(bundle, "classify", str(photos / "0.jpg"))
     assert (good.returncode, good.stderr) == (0, "1 answered\n")
     assert board.run(bundle, "classify", "no-such-thing").returncode == 1
-    # A reader that goes away is no accident worth a traceback.
+    # A closed pipe ends the program without a traceback.
     gone = subprocess.Popen(
         [bundle / "classify", *[str(photos)] * 40], env=board.variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -29,7 +29,7 @@ def ends_in_softmax(graph: Graph) -> bool:
 def answers_of(graph: Graph, outputs: np.ndarray, source: str) -> Answers:
     """Return what the rows of the output are, by the last operator, or else by `outputs`, those for random images.
 
-    Raises BadArtefact for a single value that is no probability, and for the highest scores in their order.
+    Raises BadArtefact for a single value that is not a probability, and for the highest scores in their order.
     """
     if graph.final.op in _SORTING:
         raise BadArtefact(

@@ -10,10 +10,10 @@ import numpy as np
 from trtpoets.core.labels import label_indices
 from trtpoets.core.proportions import wilson_bounds
 
-LEAST_AGREEMENT = 0.98
+MIN_AGREEMENT = 0.98
 """At least this share of the photos has the same first label as in FP32."""
 
-MOST_LOST = 0.005
+MAX_LOST = 0.005
 """At most this share of the labelled photos is lost: right in FP32 and wrong in INT8, less those that are gained."""
 
 _Z = 1.959964
@@ -56,11 +56,11 @@ def is_kept(answers: PairedAnswers) -> bool:
     The lower bound of the agreement counts where the photos are enough to show it (from 189), the measured agreement
     otherwise. The loss counts where one photo is no more than the promised loss (from 200).
     """
-    if answers.labelled * MOST_LOST >= 1 and answers.lost > MOST_LOST * answers.labelled:
+    if answers.labelled * MAX_LOST >= 1 and answers.lost > MAX_LOST * answers.labelled:
         return False
     if can_tell(answers.photos):
         return _is_shown(answers.photos, answers.different)
-    return answers.different <= (1 - LEAST_AGREEMENT) * answers.photos
+    return answers.different <= (1 - MIN_AGREEMENT) * answers.photos
 
 
 def excess(answers: PairedAnswers) -> float:
@@ -72,8 +72,8 @@ def excess(answers: PairedAnswers) -> float:
     if is_kept(answers):
         return 1.0
     beyond = answers.different / max(_most_different(answers.photos), 1)
-    if answers.labelled * MOST_LOST >= 1:
-        beyond = max(beyond, answers.lost / (MOST_LOST * answers.labelled))
+    if answers.labelled * MAX_LOST >= 1:
+        beyond = max(beyond, answers.lost / (MAX_LOST * answers.labelled))
     return max(beyond, 1.0)
 
 
@@ -84,4 +84,4 @@ def _most_different(photos: int) -> int:
 
 def _is_shown(photos: int, different: int) -> bool:
     """Return whether the lower bound of the agreement is high enough."""
-    return wilson_bounds(photos - different, photos, _Z)[0] >= LEAST_AGREEMENT
+    return wilson_bounds(photos - different, photos, _Z)[0] >= MIN_AGREEMENT

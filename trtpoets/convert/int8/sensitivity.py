@@ -46,13 +46,13 @@ _CHANCE = 0.05
 _LAYER_COST = 0.01
 """Cost of a layer in FP32 besides its own work, as a share of all work: it splits a chain of INT8 layers."""
 
-_LEAST_TIME = 0.005
+_MIN_TIME = 0.005
 """Least cost in time of a layer in FP32, as a share of the time of FP16: the estimate is no more precise."""
 
 USUAL_SHARE = 0.95
 """The share of the multiply-adds that stays INT8 while the promise is kept."""
 
-LEAST_SHARE = 0.8
+MIN_SHARE = 0.8
 """The share of the multiply-adds below which FP16 is advised anyway, so that the search ends there."""
 
 
@@ -60,7 +60,7 @@ LEAST_SHARE = 0.8
 class SearchLimits:
     """Targets and limits of the search. Shares and agreement are 0..1. Gains below `least_gain_db` are ignored.
 
-    The multiply-adds in INT8 stay at least `least_share`; None stands for USUAL_SHARE, and for LEAST_SHARE where the
+    The multiply-adds in INT8 stay at least `least_share`; None stands for USUAL_SHARE, and for MIN_SHARE where the
     promise needs it.
     """
 
@@ -120,7 +120,7 @@ class SensitivitySearch:
             latest.append(evaluate(keep))
             yield KeptLayer(layer, gain, self._share(keep), latest[-1])
         if limits.least_share is None:
-            for layer, gain in self._steps(keep, LEAST_SHARE, limits, is_promise_kept, self._worth_by_time, progress):
+            for layer, gain in self._steps(keep, MIN_SHARE, limits, is_promise_kept, self._worth_by_time, progress):
                 yield KeptLayer(layer, gain, self._share(keep), evaluate(keep))
 
     def _steps(
@@ -196,7 +196,7 @@ class SensitivitySearch:
         without = self.relative_time(keep)
 
         def worth(layer: str, gain_db: float) -> float:
-            return gain_db / max(self.relative_time({**keep, layer: "tried"}) - without, _LEAST_TIME)
+            return gain_db / max(self.relative_time({**keep, layer: "tried"}) - without, _MIN_TIME)
 
         return worth
 
