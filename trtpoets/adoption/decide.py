@@ -117,8 +117,8 @@ class _Case:
             ours, best = rival
             self._warnings.append(
                 f"with the pixel values of the options ({ours.contract.text}) {ours.count} of {ours.photos} photos are "
-                f"answered right, significantly fewer than the {best.count} of {best.photos} with {best.contract.text} "
-                f"({options_for(best.contract, self._foreign)})"
+                f"classified correctly, significantly fewer than the {best.count} of {best.photos} with "
+                f"{best.contract.text} ({options_for(best.contract, self._foreign)})"
             )
         return pixels
 
@@ -148,8 +148,8 @@ class _Case:
             ours, best = rival
             raise self._undecided(
                 f"the photos contradict what is known about the file: {first.evidence.text}; but with "
-                f"{ours.contract.text} {ours.count} of {ours.photos} photos are answered right, significantly fewer "
-                f"than the {best.count} of {best.photos} with {best.contract.text}",
+                f"{ours.contract.text} {ours.count} of {ours.photos} photos are classified correctly, significantly "
+                f"fewer than the {best.count} of {best.photos} with {best.contract.text}",
                 [pixels, best.contract.pixels],
                 show_trial=True,
             )
@@ -306,8 +306,8 @@ class _Case:
             ours, best = rival
             raise self._undecided(
                 f"the photos contradict what is known about the resizing: {first.evidence.text}; but with "
-                f"{ours.contract.text} {ours.count} of {ours.photos} photos are answered right, significantly fewer "
-                f"than the {best.count} of {best.photos} with {best.contract.text}",
+                f"{ours.contract.text} {ours.count} of {ours.photos} photos are classified correctly, significantly "
+                f"fewer than the {best.count} of {best.photos} with {best.contract.text}",
                 [pixels],
                 show_trial=True,
                 geometries=[geometry, best.contract.geometry],
@@ -371,8 +371,8 @@ class _Case:
         self._evidence.append(Evidence("pixels", Source.TRIAL, trial.summary(row)))
         if not trial.is_above_chance(row):
             self._warnings.append(
-                f"with {row.contract.text} only {row.count} of {row.photos} photos are answered right, no more than "
-                "by chance: check the labels, and that the photos show the classes of this classifier"
+                f"with {row.contract.text} only {row.count} of {row.photos} photos are classified correctly, no more "
+                "than by chance: check the labels, and that the photos show the classes of this classifier"
             )
 
     def _row_of(self, contract: Contract) -> TrialRow | None:

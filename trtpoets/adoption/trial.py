@@ -60,7 +60,7 @@ _ROUND = 24
 
 @dataclass(frozen=True)
 class TrialRow:
-    """The answers with one contract: whether each photo of the trial, in its order, was answered right.
+    """The answers with one contract: whether each photo of the trial, in its order, was classified correctly.
 
     Shorter than the trial if the contract was given up before: `right` then has the first photos.
     """

@@ -140,7 +140,7 @@ class FineTuning:
     `layers` of the `total` layers of the backbone were trained. The curves have one entry for each of `steps`; step 0
     is the frozen network. Validation values are those of undistorted photos, training values those of the distorted
     batches since the last entry. `validation` and `test` compare with the frozen network; for `validation` each half of
-    the photos is answered at the step that is best on the other half. `photos_per_s` is the speed of the training.
+    the photos is classified at the step that is best on the other half. `photos_per_s` is the speed of the training.
     """
 
     config: FineTuneConfig

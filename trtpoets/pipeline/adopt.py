@@ -236,7 +236,8 @@ def _require_labels_confirmed(about: Evidence, trial: Trial | None, decision: De
     row = next((row for row in trial.rows if row.contract == decision.contract), trial.best)
     if not trial.is_above_chance(row):
         raise BadInput(
-            f"{about.text}, but only {row.count} of {row.photos} photos are answered right, no more than by chance",
+            f"{about.text}, but only {row.count} of {row.photos} photos are classified correctly, no more than by "
+            "chance",
             hint=f"name the classes in a file, one per line, in the order of the scores: {AGAIN} --labels FILE",
             code="TP8052",
         )

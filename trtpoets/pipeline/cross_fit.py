@@ -3,7 +3,7 @@
 `judge.cross_fit` says what the numbers estimate. The heads are trained with the settings of the run's own head, on the
 bottlenecks that training has stored. A file is run up to the input of its last layer, once for each photo; these
 features are stored too. Where the last layer of the file was refitted to its base (`int8_head`), each cross-fitted head
-is refitted in the same way, on those photos of the refit that it was trained on or chose its step with.
+is refitted in the same way, on those photos of the refit that it was trained on or its step was selected with.
 
 A backbone that was fine-tuned here has seen the labels of the training photos through its features, so nothing is
 cross-fitted: the advice rests on the validation photos, the evaluation on the test photos, and there is no learning

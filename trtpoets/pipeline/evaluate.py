@@ -1,6 +1,6 @@
 """Evaluates every artefact of a run on the test photos, INT8 also on all photos, and checks the result against a gate.
 
-The test photos estimate the accuracy of the shipped classifier. All photos, answered by cross-fitted heads, estimate
+The test photos estimate the accuracy of the shipped classifier. All photos, classified by cross-fitted heads, estimate
 what the INT8 base costs, with many times the photos (`pipeline.cross_fit`).
 """
 

@@ -1,8 +1,8 @@
 """Decides whether INT8 is recommended, by comparing it with FP32 on all photos that may be used for a choice.
 
-These are the training and validation photos outside calibration, answered by cross-fitted heads (`pipeline.cross_fit`);
-the validation photos alone where that is not possible, for the reason that is given. Test photos are not used, not even
-their pixels: whatever is chosen here, the numbers of the test photos stay those of photos without influence on it.
+These are the training and validation photos outside calibration, classified by cross-fitted heads
+(`pipeline.cross_fit`); only the validation photos where that is not possible, and the result contains the reason. Test
+photos are not used, not even their pixels, so that they have no influence on what is chosen here.
 """
 
 from __future__ import annotations
