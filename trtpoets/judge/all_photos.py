@@ -53,7 +53,7 @@ class AgreedOn:
 
 @dataclass(frozen=True)
 class FileOnAllPhotos:
-    """A file of a narrow precision, compared with FP32 on all photos but those in `excluded`. Shares are 0..1.
+    """A file of a reduced precision, compared with FP32 on all photos but those in `excluded`. Shares are 0..1.
 
     `head` says which last layer follows the file's base. `recall_change` is the recall of each label minus FP32's,
     where they differ. `by_use` has the agreement by what the photos were used for, with the calibration photos. The

@@ -1,4 +1,4 @@
-"""The verdict of a report in sentences: accuracy, the cost of narrow precisions, the fastest runner, the engines.
+"""The verdict of a report in sentences: accuracy, the cost of reduced precisions, the fastest runner, the engines.
 
 Sentences contain numbers of the report with their intervals; there is none about what was not measured.
 """
