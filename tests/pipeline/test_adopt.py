@@ -197,7 +197,7 @@ def test_an_interrupted_adoption_leaves_the_earlier_run(
 def test_photos_of_other_classes_are_refused_or_named(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(BadInput, match="no folder of photos has a name like a label"):
+    with pytest.raises(BadInput, match="no folder of photos is named after a label"):
         adopt(model, "x", photos=photo_folder(tmp_path / "others", {"tin": 3, "can": 3}), engines=tmp_path)
     some = photo_folder(tmp_path / "some", {"Ants": 3, "bee": 3, "fig": 3})
     adoption = adopt(model, "x", photos=some, config=STATED, engines=tmp_path)

@@ -75,7 +75,7 @@ def match_folders(folder_names: Sequence[str], labels: Sequence[str]) -> LabelMa
     if not wanted:
         reason = next(iter(unmatched.values()), "there are no folders")
         raise BadInput(
-            f"no folder of photos has a name like a label ({reason}). Folders: {_listed(folder_names)}; "
+            f"no folder of photos is named after a label ({reason}). Folders: {_listed(folder_names)}; "
             f"labels: {_listed(labels)}",
             hint=f"name the folders as the labels, or give the labels of this classifier: {AGAIN} --labels FILE",
             code="TP9447",

@@ -363,7 +363,7 @@ def _require_same_scores(
     if not worst <= _SAME:
         raise BadArtefact(
             f"{source} takes encoded photos, and its scores differ by {worst:.1%} if their pixels are given instead: "
-            f"the network behind {place} uses more of the photos than these",
+            f"the network after {place} uses other data of the photos than these pixels",
             hint=EXPORT_PIXELS,
             code="TP9106",
         )

@@ -152,7 +152,7 @@ def check_unquantised(model: Any) -> None:
     names = [node.name for node in model.graph.node]
     if "" in names or len(set(names)) < len(names):
         raise BadArtefact(
-            "nodes of the network have no name or share one",
+            "nodes of the network have no name, or the same name",
             hint="export it again: trtpoets export NAME",
             code="TP3031",
         )

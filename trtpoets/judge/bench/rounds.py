@@ -91,7 +91,7 @@ def ratio_of_rounds(
     """
     if len(first) != len(second) or not len(first):
         raise BadInput(
-            f"the rounds must be paired, not {len(first)} and {len(second)}",
+            f"both series must have the same number of rounds, not {len(first)} and {len(second)}",
             hint="give one value of each per round",
             code="TP5016",
         )
@@ -113,7 +113,7 @@ def ratio_of_runs(
     """
     if not len(first) or not len(second):
         raise BadInput(
-            f"both runs need a round, not {len(first)} and {len(second)}",
+            f"both runs need at least one round, but have {len(first)} and {len(second)}",
             hint="give at least one round of each",
             code="TP5017",
         )
