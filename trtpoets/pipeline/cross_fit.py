@@ -64,7 +64,7 @@ _USES = {Split.TRAIN: "training", Split.VALIDATION: "validation", Split.TEST: "t
 _ALL = tuple(Split)
 
 _FINE_TUNED = (
-    "the backbone was fine-tuned on the labels of the training photos, so that its features depend on them, and no head "
+    "the backbone was fine-tuned on the labels of the training photos, so its features depend on them, and no head "
     "would be independent of the photos that it classifies; only photos outside training are compared"
 )
 
@@ -90,7 +90,7 @@ class CrossFit:
     def scored(self, model: OnnxModel, calibrated: Collection[str], progress: Progress = silent) -> ScoredFile:
         """Return the scores of a file under the same heads. `calibrated` are the sha256 of its calibration photos.
 
-        A last layer that `last_layer` cannot read, such as one with integer weights, counts as that of FP32. Raises what
+        A last layer that `last_layer` cannot read, such as one with integer weights, is used as in FP32. Raises what
         `features_of` raises: ConversionFailed if the features of the file cannot be found.
         """
         own_layer = _last_layer(model)
