@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtpoets.convert.int8.promise import PairedAnswers, answers_from_indices
+from trtpoets.convert.int8.accuracy_target import PairedAnswers, answers_from_indices
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.network_notes import FrontierPoint

@@ -1,4 +1,4 @@
-"""What quantize promises of INT8: it gives FP32's answers, and hardly an answer that is right is lost."""
+"""The accuracy target of INT8: it gives the same answers as FP32, and loses hardly any right answer."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def can_tell(photos: int) -> bool:
     return _is_shown(photos, 0)
 
 
-def is_kept(answers: PairedAnswers) -> bool:
-    """Return whether the promise is kept on these photos.
+def is_met(answers: PairedAnswers) -> bool:
+    """Return whether the accuracy target is met on these photos.
 
     The lower bound of the agreement counts where the photos are enough to show it (from 189), the measured agreement
-    otherwise. The loss counts where one photo is no more than the promised loss (from 200).
+    otherwise. The loss counts where one photo is no more than the allowed loss (from 200).
     """
     if answers.labelled * MAX_LOST >= 1 and answers.lost > MAX_LOST * answers.labelled:
         return False
@@ -64,12 +64,12 @@ def is_kept(answers: PairedAnswers) -> bool:
 
 
 def excess(answers: PairedAnswers) -> float:
-    """Return the share of different answers, or of lost ones, relative to what the promise allows; 1 if it is kept.
+    """Return the share of different answers, or of lost ones, relative to what the target allows; 1 if it is met.
 
     Where noise changes few answers, their number is proportional to its amplitude, so this is the factor by which the
     amplitude is too large.
     """
-    if is_kept(answers):
+    if is_met(answers):
         return 1.0
     beyond = answers.different / max(_most_different(answers.photos), 1)
     if answers.labelled * MAX_LOST >= 1:
@@ -79,7 +79,7 @@ def excess(answers: PairedAnswers) -> float:
 
 def _most_different(photos: int) -> int:
     """Return how many photos may have another answer."""
-    return next((count - 1 for count in range(1, photos + 1) if not is_kept(PairedAnswers(photos, count))), photos)
+    return next((count - 1 for count in range(1, photos + 1) if not is_met(PairedAnswers(photos, count))), photos)
 
 
 def _is_shown(photos: int, different: int) -> bool:
