@@ -352,7 +352,7 @@ class _Case:
     def _better_rival(
         self, ours: Callable[[Contract], bool], theirs: Callable[[Contract], bool] = lambda contract: True
     ) -> tuple[TrialRow, TrialRow] | None:
-        """Return our best row and a row that is significantly better; None if there is none."""
+        """Return the first row of a contract `ours`, and a row of `theirs` that is significantly better, or None."""
         if self._trial is None:
             return None
         mine = next((row for row in self._trial.rows if ours(row.contract)), None)
