@@ -128,7 +128,7 @@ def corner(tf: Any, photo: Any) -> Any:
 @pytest.mark.parametrize(
     ("decode", "code", "words"),
     [
-        (standardised, "TP9148", "no linear function of red, green and blue"),
+        (standardised, "TP9148", "not a linear function of red, green and blue"),
         (cropped_on_both_sides, "TP9149", "50% of the width and 50% of the height"),
         (corner, "TP9149", "trtpoets stretches whole photos, crops the middle"),
     ],
