@@ -1,7 +1,7 @@
 """Measures what distorted training photos bring to a head on a frozen backbone, with few photos of each class.
 
-For each seed a number of photos of each class are drawn for training, a quarter as many choose the step, and all others
-are answered by heads with and without distorted variants. Over the seeds a photo counts as a cluster.
+For each seed a number of photos of each class are drawn for training, and a quarter as many to select the step. All
+others are classified by heads with and without distorted variants. Over the seeds a photo counts as a cluster.
 
     python benchmarks/distortions.py --work /tmp/distortions [--only cells] [--photos 20] [--seeds 5]
 """

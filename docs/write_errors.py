@@ -33,8 +33,8 @@ AREAS = {
 
 HEADER = """# Errors
 
-You have an error with a code, as in `Error: … [TP1042]`, and want to know where it comes from, or you write a script
-that has to tell errors apart. A code never changes its meaning; the wording of a message may. `…` stands for a value.
+Look here to find which package reports an error, by its code, as in `Error: … [TP1042]`, or to write a script that
+distinguishes errors. A code always has the same meaning; the wording of its message may change. `…` stands for a value.
 In Python, the code is the attribute `code` of `trtpoets.TrtPoetsError`.
 
 This page is written by `python docs/write_errors.py`.
@@ -42,7 +42,7 @@ This page is written by `python docs/write_errors.py`.
 
 
 class Error(NamedTuple):
-    """A place in the source code that makes an error. `code` is empty where the call gives none."""
+    """A place in the source code that creates an error. `code` is empty if the call has none."""
 
     code: str
     kind: str

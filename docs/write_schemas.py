@@ -41,7 +41,7 @@ _SCALARS = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
 def schema_of(kind: type) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a document; nested dataclasses are in `$defs`, by module and class."""
+    """Return the JSON Schema (draft 2020-12) of a document; nested dataclasses are in `$defs`, named MODULE.CLASS."""
     definitions: dict[str, Any] = {}
     root = _object(kind, definitions)
     return {
@@ -53,6 +53,7 @@ def schema_of(kind: type) -> dict[str, Any]:
 
 
 def _object(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a dataclass; adds the dataclasses in its fields to `definitions`."""
     hints, properties, required = hints_of(kind), {}, []
     for field in fields(kind):
         if field.metadata.get("flat"):
@@ -69,6 +70,7 @@ def _object(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def _runner_row() -> dict[str, Any]:
+    """Return the schemas of the fields that a RunnerId with the metadata FLAT has in its object."""
     names = RunnerId.__dataclass_fields__
     text: dict[str, Any] = {"type": "string"}
     return {
@@ -80,18 +82,20 @@ def _runner_row() -> dict[str, Any]:
 
 
 def _schema(hint: Hint, definitions: dict[str, Any]) -> dict[str, Any]:
-    found = _required_schema(hint, definitions)
-    return {"anyOf": [found, {"type": "null"}]} if hint.optional else found
+    """Return the schema of a type hint, which may be None if the hint is optional."""
+    schema = _required_schema(hint, definitions)
+    return {"anyOf": [schema, {"type": "null"}]} if hint.optional else schema
 
 
 def _required_schema(hint: Hint, definitions: dict[str, Any]) -> dict[str, Any]:  # noqa: PLR0911 - one for each type
+    """Return the schema of a type hint for values other than None."""
     kind = hint.kind
     if kind is Any:
         return {}
     if is_dataclass(kind):
         assert isinstance(kind, type)
         schema = _object(kind, definitions)
-        name = f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"  # class names are not unique
+        name = f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"
         if definitions.setdefault(name, schema) != schema:
             raise ValueError(f"two types in one document have the name {name}")
         return {"$ref": f"#/$defs/{name}"}

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trtpoets.pipeline.run import RunConfig
 
 settings.register_profile("trtpoets", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("trtpoets")  # a busy machine is no fault of a test
+settings.load_profile("trtpoets")  # a slow machine must not make a test fail
 
 ROOT = Path(__file__).parent.parent
 SMALL = "mobilenet_0.25_128"

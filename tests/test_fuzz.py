@@ -113,7 +113,7 @@ def as_users_build(path: Path) -> str:
 
 
 def test_a_few_damaged_onnx_files(rtx: None, tmp_path: Path) -> None:
-    """The seeds were chosen by nobody; the many are below."""
+    """Sixty seeds; the slow test below tries thousands."""
     outcomes = outcomes_of(tmp_path, 0, 60)
     assert outcomes["built"] >= 5 and outcomes["BadArtefact"] >= 20
 
@@ -194,7 +194,7 @@ def test_damaged_cards(built: Engine, tmp_path: Path, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_sealed_cards_with_invalid_content(built: Engine, tmp_path: Path, seed: int) -> None:
-    """Whoever seals a card can write anything into it."""
+    """A card with a valid seal may contain anything."""
     rng = random.Random(seed)
     path, whole = copy_of(built, tmp_path), read_json(card_of(built.path))
     library, loaded = load_tensorrt(Flavour.RTX), 0

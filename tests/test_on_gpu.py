@@ -192,7 +192,7 @@ def test_nothing_is_left_on_the_thread_or_the_gpu(session: CudaSession) -> None:
 
 
 @pytest.mark.gpu
-def test_the_primary_context_goes_when_nobody_holds_it(session: CudaSession) -> None:
+def test_the_primary_context_ends_when_it_is_released(session: CudaSession) -> None:
     """In a process of its own: other tests here, or their libraries, may hold it."""
     code = (
         "import ctypes; from tests.test_on_gpu import CudaSession, Kernels, libcuda, primary_is_active\n"
@@ -313,7 +313,7 @@ def test_a_kernel_reads_and_writes_mapped_memory(session: CudaSession) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("wait", [Wait.SPIN, Wait.BLOCKING])
 def test_ways_to_wait(session: CudaSession, wait: Wait) -> None:
-    """The context is active here: it takes another way to wait all the same, from CUDA 11 on."""
+    """The context is active here: it can still be given another way to wait, from CUDA 11 on."""
     before = session.waits
     with CudaSession(wait=wait) as second:
         print(f"asked for {wait.value}: waits by {second.waits.value}")

@@ -130,7 +130,7 @@ def guarded(tree: ast.AST) -> set[ast.AST]:
 
 @pytest.mark.parametrize("path", [p for p in MODULES if part_of(p) in DEVICE_RUNTIME], ids=name_of)
 def test_what_a_device_may_lack_is_imported_with_an_error_that_says_so(path: Path) -> None:
-    """A bare import inside a function would end in a traceback, on the path that nobody tried on a device."""
+    """A bare import inside a function would end in a traceback, on a path that no test runs on a device."""
     tree = tree_of(path)
     safe = guarded(tree)
     for node in ast.walk(tree):

@@ -14,12 +14,12 @@ import sys
 from trtpoets.train.backbones import BACKBONES, KerasApplication, backbone_named
 from trtpoets.train.downloaded_weights import fetch
 
-_MOST = 1 << 30
+_MAX_BYTES = 1 << 30
 
 
 def pin(source: KerasApplication) -> str:
     """Return the sha256 of a published file. Raises ValueError if two downloads differ, or the MD5 is not Keras's."""
-    first, second = (fetch(source.url, _MOST) for _ in range(2))
+    first, second = (fetch(source.url, _MAX_BYTES) for _ in range(2))
     if first != second:
         raise ValueError(f"{source.url}: two downloads differ")
     md5 = hashlib.md5(first, usedforsecurity=False).hexdigest()

@@ -20,7 +20,7 @@ def test_folder_names() -> None:
         "glasses": "glass",
     }
     assert list(match.unmatched) == ["tulips"]
-    assert match.warnings == ("the folder tulips is not used: none of the 6 labels is like it",)
+    assert match.warnings == ("the folder tulips is not used: none of the 6 labels is similar to it",)
 
 
 def test_exact_names_come_first() -> None:

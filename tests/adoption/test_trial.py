@@ -14,7 +14,7 @@ from tests.support.foreign import COLOURS, ColourNetwork, bgr, colour_photos, fo
 from trtpoets.adoption.candidates import candidate_contracts
 from trtpoets.adoption.contract import CAFFE, IMAGENET, RAW, SIGNED, UNIT, Contract, Geometry, Pixels
 from trtpoets.adoption.facts import Fact
-from trtpoets.adoption.trial import MOST_PHOTOS, Trial, TrialRow, try_contracts
+from trtpoets.adoption.trial import MAX_PHOTOS, Trial, TrialRow, try_contracts
 from trtpoets.core.errors import BadInput
 from trtpoets.core.original import Channels, Evidence, Source
 from trtpoets.core.types import Resize
@@ -91,7 +91,7 @@ def test_photos_are_taken_in_turn_from_each_class(tmp_path: Path) -> None:
     labels[:300] = [0] * 300
     foreign = foreign_model()
     trial = try_contracts(ColourNetwork(UNIT), foreign, many, labels, [Contract(UNIT, Geometry())])
-    assert trial.photos <= MOST_PHOTOS
+    assert trial.photos <= MAX_PHOTOS
     assert np.min(np.bincount(trial.truth[:20])) == 4
     with pytest.raises(BadInput, match="none of the 10 photos"):
         try_contracts(ColourNetwork(UNIT), foreign, photos, [-1] * 10, [Contract(UNIT, Geometry())])

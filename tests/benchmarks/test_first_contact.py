@@ -278,7 +278,7 @@ def judged(**changes: Any) -> bool:
 def test_an_int8_engine_that_computes_in_fp32_misses_the_goal() -> None:
     assert judged()
     assert not judged(layers={"fp32": 1.0})
-    assert not judged(layers={}), "layers that nobody tells are no INT8"
+    assert not judged(layers={}), "unknown layers do not count as INT8"
     assert not judged(worst_difference=0.03)
     assert not judged(cycles_leak_bytes=1 << 20)
     assert judged(worst_difference=None)

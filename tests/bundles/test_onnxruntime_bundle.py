@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.fakes.gpu_onnxruntime import TENSORRT_OPTIONS
 from tests.support.bundle_inputs import ORDER, measured, tiny_parts
-from tests.support.isolated_python import expect_other_scores, interrupt, run_alone
+from tests.support.bundle_programs import change_expected_scores, interrupt, run_without
 from tests.support.runner_ids import runner
 from tests.support.tiny import SIDE, tiny_photos
 from trtpoets.bundles.bundle_inputs import BundleInputs
@@ -46,7 +46,7 @@ _REFUSED = ("tensorflow", "onnx", "typer", "rich", "pycuda", "tensorrt", "tensor
 
 def script(bundle: Path, name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a script of the bundle where only what it asks for can be imported."""
-    return run_alone(_REFUSED, bundle / name, *arguments)
+    return run_without(_REFUSED, bundle / name, *arguments)
 
 
 def test_the_scripts_use_the_runtime_of_the_bundle(bundle: Path) -> None:
@@ -71,7 +71,7 @@ def test_the_self_test_passes(bundle: Path, precision: Precision) -> None:
 
 def test_the_self_test_detects_another_network(parts: BundleInputs, tmp_path: Path) -> None:
     onnxruntime_files(parts, tmp_path)
-    expect_other_scores(tmp_path)
+    change_expected_scores(tmp_path)
     write_manifest(tmp_path, name="tiny", target="onnxruntime", version="0.1.0", model="a" * 64, order=ORDER)
     result = script(tmp_path, "selftest.py")
     assert result.returncode == 3, result.stderr

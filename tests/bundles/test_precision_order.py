@@ -11,7 +11,7 @@ from trtpoets.judge.evaluation_file import Evaluations
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
 
 
-def test_the_narrowest_comes_first() -> None:
+def test_the_lowest_precision_comes_first() -> None:
     assert shipping_order((FP32, FP16, INT8), "", None) == ((INT8, FP16, FP32), {})
     assert shipping_order((FP32,), "", None) == ((FP32,), {})
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 import trtpoets
 from tests.cli.test_main import call_main
+from tests.support.bundle_programs import interrupt, run_without
 from tests.support.bundle_run import bundle_run, seal_lineage
-from tests.support.isolated_python import interrupt, run_alone
 from tests.support.runner_ids import runner
 from tests.support.tiny import SIDE, tiny_classifier, tiny_photos, tiny_spec
 from trtpoets.bundles.pack import BundleResult
@@ -71,7 +71,7 @@ _REFUSED = ("tensorflow", "keras", "onnx", "onnxruntime", "typer", "rich", "pycu
 
 def script(bundle: Path, name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a script of the bundle where only ai-edge-litert, numpy and Pillow can be imported, and what they need."""
-    return run_alone(_REFUSED, bundle / name, *arguments)
+    return run_without(_REFUSED, bundle / name, *arguments)
 
 
 def test_contents(bundle: Path) -> None:
@@ -225,7 +225,7 @@ def test_validation_decides_the_order(space: Workspace, judged: dict[str, Any], 
 
 
 def test_a_large_int8_tolerance_is_a_warning(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tflite_files, "_FRAGILE", 1e-9)
+    monkeypatch.setattr(tflite_files, "_MAX_TOLERANCE", 1e-9)
     assert any(
         "int8.tflite vary between builds of the interpreter: computed in another way here" in text
         for text in bundled(space).warnings

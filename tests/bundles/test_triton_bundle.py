@@ -23,7 +23,7 @@ pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="tritonclient i
 from tests.fakes.triton_server import FakeTriton, read_config, serving, serving_grpc
 from tests.support import real_triton
 from tests.support.bundle_inputs import ORDER, measured, tiny_parts
-from tests.support.isolated_python import expect_other_scores
+from tests.support.bundle_programs import change_expected_scores
 from tests.support.tiny import SIDE, tiny_photos
 from trtpoets.bundles.bundle_inputs import BundleInputs
 from trtpoets.bundles.triton_bundle import model_name, triton_files
@@ -464,7 +464,7 @@ def test_a_status_of_grpc_is_read_from_what_a_proxy_compressed(bundle: Path) -> 
 
 def test_the_self_test_detects_another_network(parts: BundleInputs, tmp_path: Path) -> None:
     triton_files(parts, tmp_path)
-    expect_other_scores(tmp_path)
+    change_expected_scores(tmp_path)
     write_manifest(tmp_path, name="tiny", target="triton", version="0.1.0", model="a" * 64, order=ORDER)
     with serving(FakeTriton(tmp_path / "model_repository", ["tiny_onnx_fp32"])) as url:
         result = self_test(tmp_path, "--url", url)
@@ -517,7 +517,7 @@ def test_the_client_classifies_a_folder(bundle: Path, parts: BundleInputs, tmp_p
         asked = ["--url", url, "--model", "tiny_onnx_fp16", "--batch", 4, "--top", 1, tmp_path]
         result = run([sys.executable, bundle / "client.py", *asked])
         refused = run([sys.executable, bundle / "client.py", "--url", url, "--model", "other", tmp_path / "1.png"])
-    assert result.returncode == 1, result.stderr  # for the file that is no photo
+    assert result.returncode == 1, result.stderr  # for the file that is not a photo
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [Path(line["photo"]).name for line in lines] == [f"{number}.png" for number in range(10)]
     assert triton.requests == [4, 3, 2]

@@ -8,6 +8,7 @@ import subprocess
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -84,8 +85,13 @@ def test_scores_are_close_to_tensorflow(
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-6)
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("precision", [pytest.param(FP32, marks=pytest.mark.slow), INT8])
 def test_an_adopted_classifier_has_no_keras_network(tmp_path: Path, precision: Precision) -> None:
+=======
+@pytest.mark.parametrize("precision", [FP32, INT8])
+def test_an_adopted_classifier_is_converted_from_its_saved_model(tmp_path: Path, precision: Precision) -> None:
+>>>>>>> read1
     pytest.importorskip("tensorflow")
     keras_model().save(tmp_path / "net.keras")
     pixels = replace(SIGNED, channels=Channels.BGR)
@@ -121,7 +127,7 @@ def test_inputs_and_outputs_in_the_interpreter(models: dict[Precision, TfliteMod
         (photo,), (scores,) = interpreter.get_input_details(), interpreter.get_output_details()
         assert (photo["name"], photo["dtype"], photo["shape"].tolist()) == ("photos", np.uint8, [1, SIDE, SIDE, 3])
         assert (scores["name"], scores["dtype"], scores["shape"].tolist()) == ("scores", np.float32, [1, 3])
-        # The integer value of a pixel is the pixel.
+        # With the scale 1 and the zero point 0, the quantised value of a pixel is the pixel itself.
         assert photo["quantization"] == ((1.0, 0) if precision is INT8 else (0.0, 0))
         assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["photos"], "outputs": ["scores"]}}
 
@@ -168,7 +174,7 @@ def test_the_same_classifier_and_photos_give_the_same_bytes(
 
 
 def test_labels_that_are_hard_to_write(tmp_path: Path, models: dict[Precision, TfliteModel]) -> None:
-    labels = ("bée 🐝", "two\u2028lines", "\udcff")  # the last is what a file name that is not UTF-8 becomes
+    labels = ("bée 🐝", "two\u2028lines", "\udcff")  # the last one is how Python decodes a file name that is not UTF-8
     spec = replace(tiny_spec(), labels=labels)
     model = write_tflite(network_in(models[FP32].path), spec, FP32, tmp_path / "odd.tflite")
     assert read_tflite(model.path).spec.labels == labels
@@ -177,7 +183,7 @@ def test_labels_that_are_hard_to_write(tmp_path: Path, models: dict[Precision, T
 
 @pytest.mark.parametrize("channels", [(0.0171, 0.0175, 0.0174), (0.004, 0.004, 0.004)])
 def test_each_channel_has_its_own_scale(tmp_path: Path, channels: tuple[float, float, float]) -> None:
-    """Networks from elsewhere may scale photos by the mean and deviation of each channel; INT8 must preserve that."""
+    """Networks of other programs may scale each channel by its own mean and deviation; INT8 must preserve that."""
     tf = tensorflow()
     offset = (-2.1, -0.3, 1.0)
     preprocess = Preprocess(SIDE, SIDE, channels, offset)
@@ -201,7 +207,7 @@ def test_progress_is_reported(classifier: Classifier, tmp_path: Path) -> None:
     assert progress == [("fp32.tflite", done, 2) for done in range(3)]
 
 
-def test_int8_needs_training_photos(classifier: Classifier, tmp_path: Path) -> None:
+def test_int8_is_calibrated_only_with_unchanged_training_photos(classifier: Classifier, tmp_path: Path) -> None:
     out = tmp_path / "int8.tflite"
     with pytest.raises(BadInput, match="no photos for INT8 calibration"):
         tflite_from_classifier(classifier, INT8, [], out)
@@ -237,8 +243,8 @@ def test_fp16_is_not_supported(classifier: Classifier, tmp_path: Path) -> None:
 def test_a_network_that_does_not_begin_with_rescaling(tmp_path: Path) -> None:
     tf = tensorflow()
     photos = tf.keras.Input((SIDE, SIDE, 3), dtype="uint8")
-    real = tf.keras.layers.GlobalAveragePooling2D()(tf.keras.layers.Normalization(mean=0, variance=1)(photos))
-    tf.keras.Model(photos, tf.keras.layers.Dense(3)(real)).save(tmp_path / "classifier.keras")
+    pooled = tf.keras.layers.GlobalAveragePooling2D()(tf.keras.layers.Normalization(mean=0, variance=1)(photos))
+    tf.keras.Model(photos, tf.keras.layers.Dense(3)(pooled)).save(tmp_path / "classifier.keras")
     with pytest.raises(ConversionFailed, match="does not begin with a Rescaling layer"):
         tflite_from_classifier(
             Classifier(tmp_path, tiny_spec()), INT8, tiny_photo_files(tmp_path / "photos"), tmp_path / "int8.tflite"
@@ -261,15 +267,13 @@ def test_an_error_of_the_converter_is_reported(
 def test_a_tensorflow_without_the_converter(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from types import SimpleNamespace
-
     monkeypatch.setattr("trtpoets.convert.tflite_export.tensorflow", lambda: SimpleNamespace(__version__="2.30.0"))
     with pytest.raises(MissingDependency, match=r"TensorFlow 2\.30\.0 does not include the TFLite converter"):
         tflite_from_classifier(classifier, FP32, [], tmp_path / "fp32.tflite")
 
 
-def test_a_missing_file_and_one_from_elsewhere(tmp_path: Path, models: dict[Precision, TfliteModel]) -> None:
-    with pytest.raises(MissingArtefact, match="is not there") as missing:
+def test_a_missing_file_and_files_of_other_programs(tmp_path: Path, models: dict[Precision, TfliteModel]) -> None:
+    with pytest.raises(MissingArtefact, match="does not exist") as missing:
         read_tflite(tmp_path / "none.tflite")
     assert missing.value.hint == "make it: trtpoets bundle NAME --for tflite"
     with pytest.raises(BadArtefact, match="can't be read: Is a directory"):
@@ -299,11 +303,11 @@ def test_labels_that_differ_from_model_json(tmp_path: Path, models: dict[Precisi
 def test_a_damaged_file_never_reaches_the_interpreter(
     models: dict[Precision, TfliteModel], data: st.DataObject
 ) -> None:
-    """Whichever byte is changed: the file is rejected, or its network and description are the same as before."""
+    """If any byte is changed, the file is rejected, or its network and description are the same as before."""
     model = models[INT8]
     content = bytearray(model.path.read_bytes())
-    network, place = network_in(model.path), data.draw(st.integers(0, len(content) - 1))
-    content[place] ^= data.draw(st.integers(1, 255))
+    network, position = network_in(model.path), data.draw(st.integers(0, len(content) - 1))
+    content[position] ^= data.draw(st.integers(1, 255))
     damaged = model.path.with_name("damaged.tflite")
     damaged.write_bytes(content)
     try:

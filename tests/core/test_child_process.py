@@ -11,7 +11,7 @@ import pytest
 from trtpoets.core.child_process import Child
 
 
-def test_a_reply_that_nobody_waited_for_is_not_taken_for_the_next() -> None:
+def test_a_late_reply_is_not_used_for_the_next_request() -> None:
     code = "import json, sys, time\nfor line in sys.stdin:\n time.sleep(.3); print(line.strip(), flush=True)"
     with Child((sys.executable, "-c", code)) as child:
         threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()

@@ -1,4 +1,4 @@
-"""Settings of fine-tuning and distortions are checked, and described for people."""
+"""Settings of fine-tuning and distortions: their limits, and their description in words."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ def test_distortions_are_described() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "p", "improves"), [(0.8, 0.9, 0.01, True), (0.8, 0.9, 0.2, False), (0.9, 0.8, 0.01, False)]
 )
-def test_an_improvement_is_more_than_chance(before: float, after: float, p: float, improves: bool) -> None:
+def test_an_improvement_must_be_significant(before: float, after: float, p: float, improves: bool) -> None:
     assert PairedResult(100, 100, before, after, -0.1, 0.1, p).improves is improves

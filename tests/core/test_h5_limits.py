@@ -17,7 +17,7 @@ from trtpoets.core.h5_limits import h5_in_keras, require_small_arrays
 
 h5py = pytest.importorskip("h5py")
 
-MOST = 32 << 20
+LIMIT = 32 << 20
 
 
 def h5(fill: Any) -> bytes:
@@ -65,33 +65,33 @@ def test_hdf5_that_stands_for_more(name: str) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match=r"MB|another file"):
-            require_small_arrays(content, MOST)
+            require_small_arrays(content, LIMIT)
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
 
 
 def test_hdf5_that_is_modest() -> None:
-    require_small_arrays(h5(nested), MOST)
+    require_small_arrays(h5(nested), LIMIT)
 
 
 def test_a_zip_bomb_is_not_unpacked() -> None:
-    content = keras(bytes(MOST + 1))
+    content = keras(bytes(LIMIT + 1))
     assert len(content) < 1 << 20
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match="unpacks to 34 MB"):
-            h5_in_keras(content, MOST)
+            h5_in_keras(content, LIMIT)
         # A size in the archive's list that is too small: what comes out is counted, or does not match its checksum.
-        lying = content.replace((MOST + 1).to_bytes(4, "little"), (100).to_bytes(4, "little"))
+        lying = content.replace((LIMIT + 1).to_bytes(4, "little"), (100).to_bytes(4, "little"))
         with pytest.raises((ValueError, zipfile.BadZipFile)):
-            h5_in_keras(lying, MOST)
-        assert tracemalloc.get_traced_memory()[1] < 3 * MOST
+            h5_in_keras(lying, LIMIT)
+        assert tracemalloc.get_traced_memory()[1] < 3 * LIMIT
     finally:
         tracemalloc.stop()
-    assert h5_in_keras(keras(b"weights"), MOST) == b"weights"
+    assert h5_in_keras(keras(b"weights"), LIMIT) == b"weights"
     with pytest.raises(ValueError, match=r"does not contain model\.weights\.h5"):
-        h5_in_keras(keras(b"weights", "config.json"), MOST)
+        h5_in_keras(keras(b"weights", "config.json"), LIMIT)
 
 
 def test_a_weight_file_is_refused_in_little_memory(tmp_path: Path) -> None:

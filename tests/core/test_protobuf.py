@@ -21,4 +21,4 @@ def test_onnx_files_of_countless_parts(tmp_path: Path, monkeypatch: pytest.Monke
     for read in (trtpoets.inspect, check_onnx, load_self_contained):
         with pytest.raises(BadArtefact, match="more than 50,000 fields"):
             read(path)
-    protobuf.check_field_count(memoryview(b"\x08\x08\x3a\xc0\xa9\x07" + bytes(len(graph))))  # zeros are no fields
+    protobuf.check_field_count(memoryview(b"\x08\x08\x3a\xc0\xa9\x07" + bytes(len(graph))))  # zeros are not fields

@@ -202,7 +202,7 @@ def test_tables_that_stand_for_more_cells_than_they_have(tmp_path: Path, monkeyp
 
 def test_archives_and_graphs_that_list_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspect_foreign, "_LONGEST", 1 << 16)
-    monkeypatch.setattr(inspect_foreign, "_MOST_NODES", 1000)
+    monkeypatch.setattr(inspect_foreign, "_MAX_NODES", 1000)
     path = tmp_path / "many.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for number in range(1500):

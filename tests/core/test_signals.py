@@ -148,7 +148,7 @@ def test_an_updates_program_is_ended_with_all_it_started(tmp_path: Path) -> None
     assert subprocess.run([sys.executable, "-c", UPDATER, script], timeout=60, check=False).returncode == 7
     os.set_blocking(reading, True)
     with os.fdopen(reading) as stream:
-        assert stream.read() == "\n"  # to its end, which comes when nobody can write any more
+        assert stream.read() == "\n"  # to its end, which is reached when no process can write any more
 
 
 PROGRAM = """

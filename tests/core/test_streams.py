@@ -117,7 +117,7 @@ def test_help_and_usage(
     assert told in done.stderr and b"Traceback" not in done.stderr and b"Exception ignored" not in done.stderr
 
 
-def test_an_error_where_nobody_reads_errors() -> None:
+def test_an_error_that_cannot_be_written_to_stderr() -> None:
     assert shell("2>/dev/full", "--fail").returncode == 1
     assert shell("2>&-", "--fail").returncode == 1
 

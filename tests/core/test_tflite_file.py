@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import BadArtefact, MissingArtefact
-from trtpoets.core.tflite_file import FACTS_FILE, LABELS_FILE, SPEC_FILE, network_in, read_tflite, write_tflite
+from trtpoets.core.tflite_file import DESCRIPTION_FILE, LABELS_FILE, SPEC_FILE, network_in, read_tflite, write_tflite
 from trtpoets.core.types import Precision, TfliteModel
 
 NETWORK = b"\x1c\x00\x00\x00TFL3" + bytes(range(200))
@@ -25,7 +25,7 @@ def test_a_written_file_is_read(model: TfliteModel) -> None:
     assert read_tflite(model.path) == model
     assert network_in(model.path) == NETWORK
     with zipfile.ZipFile(model.path) as archive:
-        assert archive.namelist() == [LABELS_FILE, SPEC_FILE, FACTS_FILE]
+        assert archive.namelist() == [LABELS_FILE, SPEC_FILE, DESCRIPTION_FILE]
         assert archive.read(LABELS_FILE) == b"ant\nbee\ncow\n"
 
 
@@ -48,9 +48,13 @@ def changed(path: Path, name: str, text: str) -> Path:
     ("name", "text", "message"),
     [
         (LABELS_FILE, "cow\nbee\nant\n", "other labels in labels.txt than in model.json"),
-        (FACTS_FILE, "{}", "was not written by trtpoets, or is damaged"),
-        (FACTS_FILE, '{"precision": "int9", "calibration": null, "network": ""}', "was not written by trtpoets"),
-        (FACTS_FILE, '{"precision": "int8", "calibration": null, "network": ""}', "the sha256 of its network differs"),
+        (DESCRIPTION_FILE, "{}", "was not written by trtpoets, or is damaged"),
+        (DESCRIPTION_FILE, '{"precision": "int9", "calibration": null, "network": ""}', "was not written by trtpoets"),
+        (
+            DESCRIPTION_FILE,
+            '{"precision": "int8", "calibration": null, "network": ""}',
+            "the sha256 of its network differs",
+        ),
         (SPEC_FILE, "[]", "model.json"),
     ],
 )
@@ -69,13 +73,13 @@ def test_a_changed_network_is_refused(model: TfliteModel) -> None:
 
 
 def test_a_text_that_would_take_too_much_memory_is_refused(model: TfliteModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trtpoets.core.tflite_file._LARGEST", 10)
+    monkeypatch.setattr("trtpoets.core.tflite_file._MAX_BYTES", 10)
     with pytest.raises(BadArtefact, match="must have at most 0 MiB"):
         read_tflite(model.path)
 
 
 def test_files_that_are_not_there_or_of_another_kind(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefact, match="is not there"):
+    with pytest.raises(MissingArtefact, match="does not exist"):
         read_tflite(tmp_path / "none.tflite")
     with pytest.raises(BadArtefact, match="can't be read: Is a directory"):
         read_tflite(tmp_path)

@@ -38,7 +38,7 @@ def test_a_stale_card_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["a.onnx", "model/weights"])
-def test_a_card_does_not_vouch_for_what_changed(tmp_path: Path, file: str) -> None:
+def test_a_card_does_not_match_changed_files(tmp_path: Path, file: str) -> None:
     card = sealed(tmp_path)
     (tmp_path / file).write_text("other")
     assert open_card(card, "k1") is None

@@ -195,7 +195,7 @@ def fake_pycuda(gpu: FakeGpu) -> Any:
         refuse_captured(stream)
 
         def begin() -> Job:
-            content[:] = 255  # not a number as float32: nobody may read it before the stream is waited for
+            content[:] = 255  # not a number as float32: it must not be read before the stream is waited for
             return copy
 
         def copy() -> None:

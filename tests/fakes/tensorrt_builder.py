@@ -43,7 +43,7 @@ _ENUMERATIONS = (
 
 _TYPE_FLAGS = {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS"}
 
-LEAST_WORKSPACE = 8 << 20
+MIN_WORKSPACE = 8 << 20
 
 TIMINGS = b"timings of a fake"
 
@@ -456,7 +456,7 @@ def _late_problem(network: Any, config: Any, workspace: int | None, cores: int, 
     rule(not (strong and flags & _TYPE_FLAGS), "strongly typed networks take no precision flags")
     if b"QuantizeLinear" in network._content and not strong and "INT8" not in flags:
         return "Int8 precision has not been set to ON, and the network has QuantizeLinear nodes"
-    if workspace is not None and workspace < LEAST_WORKSPACE:
+    if workspace is not None and workspace < MIN_WORKSPACE:
         return "Tactic Selection: no tactics to implement the operation within workspace limit"
     if len(config._capabilities) != config._count:
         return "bad optional access"
@@ -464,7 +464,7 @@ def _late_problem(network: Any, config: Any, workspace: int | None, cores: int, 
         return "Unable to load library: libnvinfer_lean.so.1: cannot open shared object file"
     if config.default_device_type.name == "DLA":
         if not 0 <= config.DLA_core < cores:
-            return f"DLA core {config.DLA_core} is not there"
+            return f"DLA core {config.DLA_core} does not exist"
         if "GPU_FALLBACK" not in flags:
             return "softmax cannot run on DLA, and GPU fallback is not enabled"
     return ""

@@ -70,7 +70,7 @@ def test_mcnemar_is_two_sided_and_exact(b: int, c: int, p: float) -> None:
 def test_mcnemar_of_thousands_of_photos() -> None:
     assert mcnemar_exact(2000, 2000) == 1.0
     assert 0 < mcnemar_exact(1900, 2100) < 0.01
-    with pytest.raises(BadInput, match="as -1 and 2 photos"):
+    with pytest.raises(BadInput, match="they are -1 and 2 photos"):
         mcnemar_exact(-1, 2)
 
 

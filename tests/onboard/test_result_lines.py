@@ -31,9 +31,9 @@ def test_commands_of_an_installation() -> None:
 
 
 def test_counts_of_photos() -> None:
-    assert count_line(Count(1234)) == "1,234 answered\n"
+    assert count_line(Count(1234)) == "1,234 classified\n"
     full = count_line(Count(5, 3, 2))
-    assert full.startswith("5 answered, 3 ") and full.endswith(", 2 frames dropped\n")
+    assert full.startswith("5 classified, 3 ") and full.endswith(", 2 frames dropped\n")
 
 
 def test_releases() -> None:

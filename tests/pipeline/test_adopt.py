@@ -161,7 +161,7 @@ def test_one_logit_needs_the_labels_of_two_classes(tmp_path: Path) -> None:
     net = Foreign()
     net.op("Identity", net.logits("input", classes=1), outputs=["output"])
     path = saved(net.model([image()], [scores(("N", 1))]), tmp_path / "one.onnx")
-    with pytest.raises(BadInput, match="logit of the second of two classes only if labels name two") as caught:
+    with pytest.raises(BadInput, match="logit of the second of two classes only if two labels are given") as caught:
         adopt(path, "one", config=STATED, engines=tmp_path / "engines")
     assert "--labels FILE" in caught.value.hint
     (tmp_path / "labels.txt").write_text("no\nyes\n")
@@ -197,7 +197,7 @@ def test_an_interrupted_adoption_leaves_the_earlier_run(
 def test_photos_of_other_classes_are_refused_or_named(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(BadInput, match="no folder of photos has a name like a label"):
+    with pytest.raises(BadInput, match="no folder of photos is named after a label"):
         adopt(model, "x", photos=photo_folder(tmp_path / "others", {"tin": 3, "can": 3}), engines=tmp_path)
     some = photo_folder(tmp_path / "some", {"Ants": 3, "bee": 3, "fig": 3})
     adoption = adopt(model, "x", photos=some, config=STATED, engines=tmp_path)

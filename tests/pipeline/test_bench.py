@@ -150,7 +150,7 @@ def test_the_file_for_tensorrt_is_not_measured_without_a_gpu(
     runnable, (left_out,) = _runnable(space, artefacts, QUICK)
     assert runnable == [model for model in artefacts if model is not pairs]
     assert left_out.what == "measuring onnxruntime-int8"
-    assert "its time would not be that of INT8" in left_out.why
+    assert "its time is not that of INT8" in left_out.why
     assert f"trtpoets bench flowers --qdq-on-cpu --engines {tmp_path}" in left_out.why
     instead = (
         "int8.cpu.onnx is INT8 for CPUs and is measured" if with_cpu_form else "trtpoets quantize flowers --cpu-form"

@@ -202,7 +202,7 @@ def test_reasons_why_nothing_is_measured(tmp_path: Path, photos: Path, monkeypat
 
 
 def test_heads_on_a_fine_tuned_backbone_are_not_cross_fitted(tmp_path: Path, photos: Path) -> None:
-    """Its features know the labels of the training photos: heads on them would be too good on photos left out."""
+    """Its features depend on the labels of the training photos: heads would be too good on photos left out."""
     space = workspace(tmp_path, photos)
     wide, narrow = models(space, 0.05)
     trained(space)

@@ -145,7 +145,7 @@ def test_each_half_is_answered_at_the_step_of_the_other() -> None:
         course = course_of(right, np.where(right, 0.1, 2.0).astype(np.float32))
         best.append(right[course.best].mean())
         other.append(answers_of_other_halves(course, np.arange(400), sha256).mean())
-    assert np.mean(best) > 0.54  # the photos that chose the step
+    assert np.mean(best) > 0.54  # the photos with which the step was selected
     assert abs(np.mean(other) - 0.5) < 0.015
     # All photos in one group: there are no halves.
     together = answers_of_other_halves(course, np.zeros(400, int), sha256)

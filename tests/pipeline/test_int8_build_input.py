@@ -61,7 +61,7 @@ def test_a_library_without_type_flags_builds_the_variant(child: Any, tmp_path: P
     assert [note.path for note in engines_in(space)] == [engine.path], "an engine of the variant is of int8.onnx"
     path = space.onnx(INT8)
     details = open_card(card_of(path))
-    path.write_bytes(path.read_bytes() + b"\x7a\x00")  # an empty field that nobody knows
+    path.write_bytes(path.read_bytes() + b"\x7a\x00")  # an empty field with an unknown number
     seal_card(card_of(path), key="int8", files=[path], details=details or {})
     assert engines_in(space) == ()
 
@@ -89,7 +89,7 @@ def test_without_a_variant_int8_is_built_with_a_warning(
     monkeypatch.setattr("trtpoets.pipeline.int8_build_input.remainder_notes", lambda *_: far)
     other = run_with_int8(tmp_path / "other")
     trtpoets.build("tiny", **{**words, "engines": other.engines})
-    assert "its scores change by 0.02 on average" in caplog.text
+    assert "the scores change by 0.02 on average" in caplog.text
     assert not other.half_remainder.exists()
 
 

@@ -117,8 +117,8 @@ def test_the_verdict_says_what_was_measured() -> None:
         "+11.4 points)."
     )
     assert changed == (
-        "INT8 answers like TensorFlow on 90.0 % (74.4–96.5 %); its accuracy changes by −10.0 points (−25.6 to +2.5; "
-        "3 right answers lost, 0 won: not significant, p = 0.25)."
+        "INT8 gives the same answer as TensorFlow for 90.0 % (74.4–96.5 %); its accuracy changes by −10.0 points "
+        "(−25.6 to +2.5; 3 right answers lost, 0 won: not significant, p = 0.25)."
     )
     assert sentences_about(report, "speed") == [
         (

@@ -28,7 +28,7 @@ def counted(
 
 
 def scores(answers: np.ndarray) -> np.ndarray:
-    """Scores with these answers; an unknown label is answered with the first one."""
+    """Scores with these answers; the answer to an unknown label is the first one."""
     content = np.full((len(answers), len(LABELS)), 0.1, np.float32)
     content[np.arange(len(answers)), np.maximum(answers, 0)] = 0.8
     return content

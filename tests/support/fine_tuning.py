@@ -60,7 +60,7 @@ def labelled_photos(folder: Path, count: int = 30) -> LabelledPhotos:
 
 
 def diverge(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """Let the validation photos be answered by numbers that are not finite after `after` evaluations."""
+    """Return scores for the validation photos that are not finite after `after` evaluations."""
     original, calls = FineTuningLoop.logits, itertools.count()
 
     def logits(loop: FineTuningLoop, photos: np.ndarray) -> np.ndarray:

@@ -399,7 +399,7 @@ def _outcome(path: Path) -> str:
         inspect(path)
     except TrtPoetsError:
         pass
-    except Exception:  # noqa: BLE001 - told to whoever asked
+    except Exception:  # noqa: BLE001 - sent to the process that asked
         return f"BUG in inspect {traceback.format_exc()}"
     try:
         model = read_onnx(path)
@@ -409,9 +409,9 @@ def _outcome(path: Path) -> str:
         build_engine(library, path.read_bytes(), request, lambda _: True, Messages())
     except TrtPoetsError as error:
         if not error.message or "\n" in error.message:
-            return f"BUG {error.message!r} is no sentence"
+            return f"BUG {error.message!r} is not a sentence"
         return " ".join([*outcomes, type(error).__name__])
-    except Exception:  # noqa: BLE001 - told to whoever asked
+    except Exception:  # noqa: BLE001 - sent to the process that asked
         return f"BUG {traceback.format_exc()}"
     return "built"
 

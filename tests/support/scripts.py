@@ -1,4 +1,4 @@
-"""Programs of docs/, which are no package, as modules."""
+"""Programs of docs/, which is not a package, as modules."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import pytest
 from tests.support.backbones import answers, head_of, keras_source, photos_of
 from trtpoets.train.backbones import Backbone
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 from trtpoets.core.errors import StorageFailed

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.backbones import answers, head_of, photos_of
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 from safetensors.numpy import load_file, save_file

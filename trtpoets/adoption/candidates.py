@@ -88,8 +88,8 @@ def candidate_contracts(
 ) -> tuple[Contract, ...]:
     """Return all contracts that a trial compares: each kind of pixel values with each geometry.
 
-    If options or a certain fact state the pixel values, the other values are rivals that might contradict them, and are
-    tried with one geometry only: that which is stated, or stretch. Raises BadInput for channels that the network does
+    If options or a certain fact state the pixel values, all other values are tried with one geometry only, the stated
+    one or stretch, to find out whether they contradict this. Raises BadInput for channels that the network does
     not have.
     """
     chosen = fitted(options or ContractOptions(), foreign)

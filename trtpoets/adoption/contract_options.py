@@ -13,7 +13,7 @@ from trtpoets.core.original import Channels
 from trtpoets.core.types import Resize
 
 _LARGEST = 1e6
-"""Larger numbers are no pixel values."""
+"""Larger numbers are not pixel values."""
 
 
 @dataclass(frozen=True)

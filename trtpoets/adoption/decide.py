@@ -22,7 +22,7 @@ from trtpoets.adoption.contract import Contract, Geometry, Pixels
 from trtpoets.adoption.contract_options import ContractOptions, fitted, options_for, pixel_options_of
 from trtpoets.adoption.facts import Fact, for_channels, nearly_same, nearly_same_geometry, nearly_same_values
 from trtpoets.adoption.foreign import ForeignModel
-from trtpoets.adoption.trial import FEWEST_PHOTOS, Trial, TrialRow
+from trtpoets.adoption.trial import MIN_PHOTOS, Trial, TrialRow
 from trtpoets.core.errors import BadInput
 from trtpoets.core.formatting import joined, many
 from trtpoets.core.original import Evidence, Source
@@ -117,8 +117,8 @@ class _Case:
             ours, best = rival
             self._warnings.append(
                 f"with the pixel values of the options ({ours.contract.text}) {ours.count} of {ours.photos} photos are "
-                f"answered right, significantly fewer than the {best.count} of {best.photos} with {best.contract.text} "
-                f"({options_for(best.contract, self._foreign)})"
+                f"classified correctly, significantly fewer than the {best.count} of {best.photos} with "
+                f"{best.contract.text} ({options_for(best.contract, self._foreign)})"
             )
         return pixels
 
@@ -148,8 +148,8 @@ class _Case:
             ours, best = rival
             raise self._undecided(
                 f"the photos contradict what is known about the file: {first.evidence.text}; but with "
-                f"{ours.contract.text} {ours.count} of {ours.photos} photos are answered right, significantly fewer "
-                f"than the {best.count} of {best.photos} with {best.contract.text}",
+                f"{ours.contract.text} {ours.count} of {ours.photos} photos are classified correctly, significantly "
+                f"fewer than the {best.count} of {best.photos} with {best.contract.text}",
                 [pixels, best.contract.pixels],
                 show_trial=True,
             )
@@ -224,10 +224,10 @@ class _Case:
         """Return the likely fact that the trial confirms, None if there is none.
 
         No contract has more right answers, all other likely pixel values have significantly fewer, and there are at
-        least FEWEST_PHOTOS. The correction is for the likely contracts only. If there is one kind of likely values,
+        least MIN_PHOTOS. The correction is for the likely contracts only. If there is one kind of likely values,
         some other values must have significantly fewer: else the photos show nothing.
         """
-        if trial.photos < FEWEST_PHOTOS:
+        if trial.photos < MIN_PHOTOS:
             return None
         kinds = [_pixels_of(fact) for fact in likely]
         rows = [row for row in trial.rows if any(nearly_same(row.contract.pixels, kind) for kind in kinds)]
@@ -306,8 +306,8 @@ class _Case:
             ours, best = rival
             raise self._undecided(
                 f"the photos contradict what is known about the resizing: {first.evidence.text}; but with "
-                f"{ours.contract.text} {ours.count} of {ours.photos} photos are answered right, significantly fewer "
-                f"than the {best.count} of {best.photos} with {best.contract.text}",
+                f"{ours.contract.text} {ours.count} of {ours.photos} photos are classified correctly, significantly "
+                f"fewer than the {best.count} of {best.photos} with {best.contract.text}",
                 [pixels],
                 show_trial=True,
                 geometries=[geometry, best.contract.geometry],
@@ -352,7 +352,7 @@ class _Case:
     def _better_rival(
         self, ours: Callable[[Contract], bool], theirs: Callable[[Contract], bool] = lambda contract: True
     ) -> tuple[TrialRow, TrialRow] | None:
-        """Return our best row and a row that is significantly better; None if there is none."""
+        """Return the first row of a contract `ours`, and a row of `theirs` that is significantly better, or None."""
         if self._trial is None:
             return None
         mine = next((row for row in self._trial.rows if ours(row.contract)), None)
@@ -371,8 +371,8 @@ class _Case:
         self._evidence.append(Evidence("pixels", Source.TRIAL, trial.summary(row)))
         if not trial.is_above_chance(row):
             self._warnings.append(
-                f"with {row.contract.text} only {row.count} of {row.photos} photos are answered right, no more than "
-                "by chance: check the labels, and that the photos show the classes of this classifier"
+                f"with {row.contract.text} only {row.count} of {row.photos} photos are classified correctly, no more "
+                "than by chance: check the labels, and that the photos show the classes of this classifier"
             )
 
     def _row_of(self, contract: Contract) -> TrialRow | None:

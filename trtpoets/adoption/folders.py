@@ -27,8 +27,8 @@ _BESIDE = ("text", "json", "script", "photo", "xml", "html", "empty", "pdf", "sv
 _DEEPEST = 3
 """Levels of folders that are searched. An archive often has a folder of its own inside."""
 
-_MOST = 5_000
-"""Files and folders that are looked at."""
+_MAX_ENTRIES = 5_000
+"""The largest number of files and folders that are examined."""
 
 _NAMED = 5
 """Files that an error names."""
@@ -64,7 +64,7 @@ def classifier_in_folder(folder: Path) -> Path:
 
 
 def unpacking(archive: Path, kind: FileKind) -> str:
-    """Return the command that unpacks an archive and adopts what is in it; "" if the file is no archive."""
+    """Return the command that unpacks an archive and adopts what is in it; "" if the file is not an archive."""
     name = archive.name.lower()
     suffix = next((end for end in _TARS if name.endswith(end)), archive.suffix)
     is_tar = kind.name == "tar" or (kind.name in _COMPRESSED and suffix.lower() in _TARS)
@@ -77,7 +77,7 @@ def unpacking(archive: Path, kind: FileKind) -> str:
 
 def _levels(folder: Path) -> Iterator[list[Path]]:
     """Yield the files and the SavedModel folders of a folder, then those of its subfolders, level by level."""
-    folders, left = [folder], _MOST
+    folders, left = [folder], _MAX_ENTRIES
     for _ in range(_DEEPEST):
         entries = [entry for one in folders for entry in _entries(one, left)][:left]
         left -= len(entries)
@@ -113,7 +113,7 @@ def _several(folder: Path, candidates: Sequence[Path]) -> BadArtefact:
 
 
 def _none(folder: Path, seen: Sequence[_Seen]) -> BadArtefact:
-    # What is no text or photo says most about the folder.
+    # Files other than texts and photos tell most about the folder.
     ordered = sorted(seen, key=lambda one: one.kind is None or one.kind.name in _BESIDE)
     names = [f"{one.path.relative_to(folder)} ({one.kind.words if one.kind else 'unknown'})" for one in ordered]
     if len(names) > _NAMED:

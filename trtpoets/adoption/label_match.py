@@ -61,21 +61,21 @@ def match_folders(folder_names: Sequence[str], labels: Sequence[str]) -> LabelMa
                 unmatched[name] = f"it matches several labels, {_listed(fitting)}"
                 rest.remove(name)
             elif fitting:
-                rivals = [other for other in rest if simplified(other) == simplified(name)]
-                if len(rivals) > 1:
-                    for rival in rivals:
-                        unmatched[rival] = f"{_listed(rivals)} match the label {fitting[0]}"
-                        rest.remove(rival)
+                matching = [other for other in rest if simplified(other) == simplified(name)]
+                if len(matching) > 1:
+                    for other in matching:
+                        unmatched[other] = f"{_listed(matching)} match the label {fitting[0]}"
+                        rest.remove(other)
                     continue
                 wanted[name] = fitting[0]
                 rest.remove(name)
         free = [label for label in free if label not in wanted.values()]
     for name in rest:
-        unmatched[name] = f"none of the {len(labels):,} labels is like it"
+        unmatched[name] = f"none of the {len(labels):,} labels is similar to it"
     if not wanted:
         reason = next(iter(unmatched.values()), "there are no folders")
         raise BadInput(
-            f"no folder of photos has a name like a label ({reason}). Folders: {_listed(folder_names)}; "
+            f"no folder of photos is named after a label ({reason}). Folders: {_listed(folder_names)}; "
             f"labels: {_listed(labels)}",
             hint=f"name the folders as the labels, or give the labels of this classifier: {AGAIN} --labels FILE",
             code="TP9447",

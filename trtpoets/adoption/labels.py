@@ -46,10 +46,10 @@ the number differs.
 _BACKGROUND = "background"
 
 _LONGEST = 1_000
-"""Characters of a label. Longer lines are no labels."""
+"""Characters of a label. Longer lines are not labels."""
 
-_MOST = 1 << 20
-"""Labels in a file. More are no labels."""
+_MAX_LABELS = 1 << 20
+"""A file with more lines than this does not contain labels."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _labels_of_text(text: str) -> tuple[str, ...] | None:
     lines = [line.strip() for line in text.splitlines()]
     while lines and not lines[-1]:
         lines.pop()
-    if not lines or len(lines) > _MOST or any(len(line) > _LONGEST or "\0" in line for line in lines):
+    if not lines or len(lines) > _MAX_LABELS or any(len(line) > _LONGEST or "\0" in line for line in lines):
         return None
     return _without_numbers(lines)
 
@@ -242,12 +242,12 @@ def _fitted(labels: tuple[str, ...], count: int) -> tuple[str, ...] | None:
     """
     if len(labels) == count:
         return labels
-    if len(labels) + 1 == count and count > _FEWEST_WITH_BACKGROUND and _BACKGROUND not in map(str.lower, labels):
+    if len(labels) + 1 == count and count > _MIN_WITH_BACKGROUND and _BACKGROUND not in map(str.lower, labels):
         return (_BACKGROUND, *labels)
     return None
 
 
-_FEWEST_WITH_BACKGROUND = 100
+_MIN_WITH_BACKGROUND = 100
 """Only lists of at least this length are completed with a background class; a shorter one is of another classifier."""
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _OF_FILES = ("onnx", "tflite")
-"""Kinds of files (`core/file_kinds.py`) that are no format of TensorFlow."""
+"""Kinds of files (`core/file_kinds.py`) that are not formats of TensorFlow."""
 
 
 class LoadedModel(Protocol):

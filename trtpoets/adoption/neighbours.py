@@ -32,7 +32,7 @@ def find_beside(foreign: ForeignModel, names: Sequence[str]) -> list[Path]:
 
 
 def text_beside(foreign: ForeignModel, name: str) -> str | None:
-    """Return the text of a file beside a classifier; None if there is none, or it is no text in UTF-8."""
+    """Return the text of a file beside a classifier; None if there is none, or it is not text in UTF-8."""
     for path in find_beside(foreign, [name]):
         try:
             return read_text(path, LARGEST).removeprefix("\ufeff")

@@ -42,10 +42,10 @@ _EARLY_LEVEL = 0.005
 _LOOKS_LOST = 0.01
 """Pixel values that are worse at this level with one geometry are not tried with further ones."""
 
-MOST_PHOTOS = 300
+MAX_PHOTOS = 300
 """More photos are not tried: a difference that they do not show is small."""
 
-FEWEST_PHOTOS = 20
+MIN_PHOTOS = 20
 """With fewer photos, a contract that is likely but not certain is not confirmed."""
 
 _ENOUGH = 72
@@ -60,7 +60,7 @@ _ROUND = 24
 
 @dataclass(frozen=True)
 class TrialRow:
-    """The answers with one contract: whether each photo of the trial, in its order, was answered right.
+    """The answers with one contract: whether each photo of the trial, in its order, was classified correctly.
 
     Shorter than the trial if the contract was given up before: `right` then has the first photos.
     """
@@ -177,7 +177,7 @@ def try_contracts(
 ) -> Trial:
     """Run an entered network with each contract and count the right answers.
 
-    `truth` has the class of each photo, -1 for a photo of none of the classes, which is left out. At most MOST_PHOTOS
+    `truth` has the class of each photo, -1 for a photo of none of the classes, which is left out. At most MAX_PHOTOS
     are tried, equally many of each class as far as there are. First all pixel values are tried with the first geometry
     of `contracts`; those that look worse are not tried with the second, and so on with the others. `size` is (height,
     width), needed if the file accepts any size. Raises BadInput without usable photos or size; BadPhoto; RunFailed.
@@ -321,13 +321,13 @@ def _rounds(photos: int) -> Iterator[tuple[int, int]]:
 
 
 def _selected(photos: Sequence[Photo], truth: Sequence[int]) -> list[int]:
-    """Return the places of at most MOST_PHOTOS photos: in turn one of each class."""
+    """Return the places of at most MAX_PHOTOS photos: in turn one of each class."""
     by_class: dict[int, list[int]] = {}
     for place in sorted(range(len(photos)), key=lambda place: (photos[place].sha256, str(photos[place].path))):
         if truth[place] >= 0:
             by_class.setdefault(truth[place], []).append(place)
     turns = [(turn, label, place) for label, places in by_class.items() for turn, place in enumerate(places)]
-    return [place for _, _, place in sorted(turns)[:MOST_PHOTOS]]
+    return [place for _, _, place in sorted(turns)[:MAX_PHOTOS]]
 
 
 def _tail(successes: int, n: int, share: float) -> float:

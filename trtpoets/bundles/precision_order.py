@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.types import Int8Form, Precision
-from trtpoets.judge.gate import NARROW, GateConfig, GateOutcome, RunnerGate, gate_from_evaluations
+from trtpoets.judge.gate import REDUCED, GateConfig, GateOutcome, RunnerGate, gate_from_evaluations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,15 +23,15 @@ def shipping_order(
     """Return the order in which to try the precisions, and for those that come last the reason.
 
     `advised_against` is why `quantize` advises against INT8, empty where it does not; `evaluation` is the content of
-    evaluation.json. Without either the narrowest comes first.
+    evaluation.json. Without either the lowest precision comes first.
     """
     against = {}
     if advised_against:
         against[Precision.INT8] = f"quantize advises against it: {advised_against}"
     against.update({precision: why for precision, why in _failed(evaluation).items() if precision not in against})
-    narrowest_first = [item for item in (Precision.INT8, Precision.FP16, Precision.FP32) if item in precisions]
-    accepted = [precision for precision in narrowest_first if precision not in against]
-    rejected = [precision for precision in reversed(narrowest_first) if precision in against]
+    lowest_first = [item for item in (Precision.INT8, Precision.FP16, Precision.FP32) if item in precisions]
+    accepted = [precision for precision in lowest_first if precision not in against]
+    rejected = [precision for precision in reversed(lowest_first) if precision in against]
     return (*accepted, *rejected), {precision: against[precision] for precision in rejected}
 
 
@@ -44,7 +44,7 @@ def why_not_cpu_form(advised_against: str, evaluation: Evaluations | None) -> st
 
 _CPU_FORM = RunnerId(Library.ONNXRUNTIME, Precision.INT8, form=Int8Form.CPU)
 
-_FILES = {RunnerId(Library.ONNXRUNTIME, each).name: each for each in NARROW}
+_FILES = {RunnerId(Library.ONNXRUNTIME, each).name: each for each in REDUCED}
 """The precisions by the name of the runner that shows what their files answer."""
 
 

@@ -365,7 +365,7 @@ GateRunners = Annotated[
     typer.Option("--runner", help="Runner that the gate applies to (repeatable; default: FP16 and INT8)."),
 ]
 Folds = Annotated[
-    int, typer.Option(help="Folds of all photos, each answered by a head trained without it; 0: test photos only.")
+    int, typer.Option(help="Folds of all photos, each classified by a head trained without it; 0: test photos only.")
 ]
 BenchBatches = Annotated[list[int] | None, _shared(shared.BENCH_BATCH, _MEASUREMENT)]
 Seconds = Annotated[float, _shared(shared.SECONDS, _MEASUREMENT)]

@@ -8,7 +8,7 @@ import typer
 
 from trtpoets.cli import options as opt
 from trtpoets.cli.terminal import progress_display, show_result
-from trtpoets.core.fine_tuning import MOST_DEGREES, MOST_PERCENT, FineTuneConfig
+from trtpoets.core.fine_tuning import MAX_DEGREES, MAX_PERCENT, FineTuneConfig
 from trtpoets.core.shell_commands import DEFAULT_ENGINES
 from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Resize
@@ -61,15 +61,13 @@ def _amount(most: float, text: str) -> Any:
 
 
 RandomCrop = Annotated[
-    float | None, _amount(MOST_PERCENT, "Margin in percent from which a box is cut out at a random place.")
+    float | None, _amount(MAX_PERCENT, "Margin in percent from which a box is cut out at a random place.")
 ]
-RandomScale = Annotated[float | None, _amount(MOST_PERCENT, "Enlarge photos by up to this many percent.")]
+RandomScale = Annotated[float | None, _amount(MAX_PERCENT, "Enlarge photos by up to this many percent.")]
 RandomBrightness = Annotated[
-    float | None, _amount(MOST_PERCENT, "Multiply pixels by up to this many percent more or less.")
+    float | None, _amount(MAX_PERCENT, "Multiply pixels by up to this many percent more or less.")
 ]
-RandomRotation = Annotated[
-    float | None, _amount(MOST_DEGREES, "Turn photos by up to this many degrees to either side.")
-]
+RandomRotation = Annotated[float | None, _amount(MAX_DEGREES, "Turn photos by up to this many degrees to either side.")]
 
 
 def retrain(

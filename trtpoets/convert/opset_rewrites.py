@@ -1,6 +1,7 @@
-"""Rewrites the nodes of a graph whose form or operator a lower opset lacks. The network computes the same.
+"""Rewrites the nodes of a graph whose form or operator does not exist in a lower opset.
 
-Where no rewriting is known, the node is unchanged and ONNX's checker rejects the result.
+The scores of the network do not change. A node that cannot be rewritten is left unchanged, and ONNX's checker rejects
+the result.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _AXES_BECAME_INPUT = {
 def rewrite_nodes(model: Any, opset: int) -> None:
     """Rewrite the nodes of a ModelProto in place, so that they are valid in the lower opset `opset`."""
     view = GraphView(model)
-    writer = _Writer(view)
+    writer = _Writer()
     for node in list(model.graph.node):
         if node.domain in ("", "ai.onnx"):
             _rewrite(view, node, opset, writer)
@@ -37,36 +38,38 @@ def rewrite_nodes(model: Any, opset: int) -> None:
 
 
 class _Writer:
-    """The new nodes and constants. `named` is the node that they replace."""
+    """Collects the new nodes and constants. `replaced` is the node that they replace; it determines their names."""
 
-    def __init__(self, view: GraphView) -> None:
-        self.view = view
+    def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
-        self.named: Any = None
+        self.replaced: Any = None
 
     def constant(self, suffix: str, value: Any) -> str:
+        """Add a constant. Returns its name."""
         from onnx import numpy_helper
 
-        name = f"{self.named.name}.{suffix}"
+        name = f"{self.replaced.name}.{suffix}"
         self.constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
     def node(self, kind: str, inputs: Sequence[str], suffix: str = "", **attributes: Any) -> str:
-        """Append a node; without a suffix it has the name and output of the replaced node. Returns its output."""
+        """Add a node; without a suffix it has the name and the output of the replaced node. Returns its output."""
         from onnx import helper
 
-        name = f"{self.named.name}/{suffix}" if suffix else self.named.name
-        output = f"{name}:0" if suffix else self.named.output[0]
+        name = f"{self.replaced.name}/{suffix}" if suffix else self.replaced.name
+        output = f"{name}:0" if suffix else self.replaced.output[0]
         self.nodes.append(helper.make_node(kind, list(inputs), [output], name=name, **attributes))
         return output
 
 
 def _rewrite(view: GraphView, node: Any, opset: int, writer: _Writer) -> None:
-    writer.named = node
-    first_opset, parts = _PARTS.get(node.op_type, (0, None))
-    if parts is not None and opset < first_opset and parts(view, node, writer):
-        return
+    """Give the writer the nodes that replace `node` in the lower opset, or `node` itself, changed in place."""
+    writer.replaced = node
+    if node.op_type in _REPLACEMENTS:
+        first_opset, write_replacement = _REPLACEMENTS[node.op_type]
+        if opset < first_opset and write_replacement(view, node, writer):
+            return
     if opset < _AXES_BECAME_INPUT.get(node.op_type, 0):
         _axes_as_attribute(view, node)
     if node.op_type == "Split" and opset < 18 and not _split_sizes(view, node, writer):
@@ -77,6 +80,7 @@ def _rewrite(view: GraphView, node: Any, opset: int, writer: _Writer) -> None:
 
 
 def _axes_as_attribute(view: GraphView, node: Any) -> None:
+    """Replace a constant input with the axes by an attribute. A computed input is left unchanged."""
     from onnx import helper
 
     if len(node.input) < 2:
@@ -90,7 +94,10 @@ def _axes_as_attribute(view: GraphView, node: Any) -> None:
 
 
 def _split_sizes(view: GraphView, node: Any, writer: _Writer) -> bool:
-    """Replace `num_outputs` by the sizes of the parts, or leave them out where they are equal; False if unknown."""
+    """Replace the attribute `num_outputs` of a Split by the sizes of its outputs; equal sizes need no input.
+
+    Returns False, and changes nothing, if the size of the split axis is unknown.
+    """
     count = attribute(node, "num_outputs", None)
     if count is None:
         return True
@@ -109,7 +116,7 @@ def _split_sizes(view: GraphView, node: Any, writer: _Writer) -> bool:
 
 
 def _drop_defaults(view: GraphView, node: Any, opset: int) -> None:
-    """Remove the attributes that the operator does not have in the lower opset, if they have their default values."""
+    """Remove attributes that the operator lacks in the lower opset, if they have their default values."""
     from onnx import defs, helper
 
     try:
@@ -120,14 +127,14 @@ def _drop_defaults(view: GraphView, node: Any, opset: int) -> None:
     kept = []
     for entry in node.attribute:
         default = newer.attributes[entry.name].default_value if entry.name in newer.attributes else None
-        known = entry.name in older.attributes
-        same = (
+        is_default = (
             default is not None
             and bool(default.name)
             and helper.get_attribute_value(entry) == helper.get_attribute_value(default)
         )
-        ones = entry.name == "dilations" and set(entry.ints) == {1}
-        if known or not (same or ones):
+        # The schema states no default of dilations; 1 for each axis has no effect.
+        has_no_effect = is_default or (entry.name == "dilations" and set(entry.ints) == {1})
+        if entry.name in older.attributes or not has_no_effect:
             kept.append(entry)
     if len(kept) < len(node.attribute):
         copies = type(node)()
@@ -191,31 +198,31 @@ def _group_norm(view: GraphView, node: Any, writer: _Writer) -> bool:
     scales = view.shape(node.input[1])
     if not shape or not scales or None in shape[1:]:
         return False
+    if any(name not in view.constants for name in node.input[1:3]):
+        return False
     groups, channels = attribute(node, "num_groups", 1), int(shape[1] or 0)
-    each = [1, channels, *[1] * (len(shape) - 2)]
-    apart = writer.node(
+    grouped = writer.node(
         "Reshape", [node.input[0], writer.constant("groups", np.array([0, groups, -1], np.int64))], "Groups"
     )
     ones, zeros = (
         writer.constant(name, np.full(groups, value, np.float32)) for name, value in (("ones", 1), ("zeros", 0))
     )
     epsilon = attribute(node, "epsilon", 1e-5)
-    normed = writer.node("InstanceNormalization", [apart, ones, zeros], "Normed", epsilon=epsilon)
-    whole = writer.constant("whole", np.array([-1, channels, *(int(size or 0) for size in shape[2:])], np.int64))
-    back = writer.node("Reshape", [normed, whole], "Back")
+    normed = writer.node("InstanceNormalization", [grouped, ones, zeros], "Normed", epsilon=epsilon)
+    sizes = writer.constant("whole", np.array([-1, channels, *(int(size or 0) for size in shape[2:])], np.int64))
+    ungrouped = writer.node("Reshape", [normed, sizes], "Back")
+    per_channel = [1, channels, *[1] * (len(shape) - 2)]
     factors = []
     for index, suffix in ((1, "scale"), (2, "bias")):
-        if node.input[index] not in view.constants:
-            return False
         values = view.array(node.input[index])
         # Before opset 21 there is one factor for each group instead of each channel.
         values = np.repeat(values, channels // values.size) if values.size < channels else values
-        factors.append(writer.constant(suffix, values.reshape(each)))
-    writer.node("Add", [writer.node("Mul", [back, factors[0]], "Scaled"), factors[1]])
+        factors.append(writer.constant(suffix, values.reshape(per_channel)))
+    writer.node("Add", [writer.node("Mul", [ungrouped, factors[0]], "Scaled"), factors[1]])
     return True
 
 
-_PARTS: dict[str, tuple[int, Callable[[GraphView, Any, _Writer], bool] | None]] = {
+_REPLACEMENTS: dict[str, tuple[int, Callable[[GraphView, Any, _Writer], bool]]] = {
     "LayerNormalization": (17, _layer_norm),
     "Gelu": (20, _gelu),
     "HardSwish": (14, _hard_swish),
@@ -224,4 +231,4 @@ _PARTS: dict[str, tuple[int, Callable[[GraphView, Any, _Writer], bool] | None]] 
 }
 """Operators that other operators can replace: the first opset that has them, and the function that writes the others.
 
-The function returns False if it does not know how."""
+The function returns False, and writes nothing, for a node that it cannot replace."""

@@ -8,6 +8,7 @@ import re
 import time
 import unicodedata
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Callable, Iterator, Sequence
 
 from trtpoets.core.errors import TrtPoetsError
@@ -17,16 +18,16 @@ from trtpoets.core.serialization import to_json
 _REPORT_SECONDS = 5.0
 """Seconds between progress lines of one task."""
 
-_MINUTES_SHOWN = 60.0
-"""The fewest seconds left that a progress line mentions."""
+_MIN_SECONDS_LEFT = 60.0
+"""A progress line states the remaining time if it is at least this number of seconds."""
 
 Write = Callable[[str], object]
-"""Takes a piece of text, as a stream's `write` does."""
+"""A function that writes text, such as the method `write` of a stream."""
 
 
 def json_text(value: Any, *, indent: int | None = 2) -> str:
-    """One JSON document in ASCII, so that any locale and any file name can be written. `indent` None: one line."""
-    # DEL is the one control character that JSON leaves as it is.
+    """`value` as one JSON document in ASCII, which every locale can show. `indent` None writes it on one line."""
+    # DEL is the only control character that json.dumps does not escape.
     return json.dumps(value, indent=indent, default=to_json, allow_nan=False).replace("\x7f", "\\u007f")
 
 
@@ -37,13 +38,15 @@ def printable(text: object, keep: str = "") -> str:
     overrides), surrogates (bytes of names that are not UTF-8), private and unassigned characters. Characters in `keep`
     stay. Use it for all external text that is shown to people: file names, class names, metadata of models.
     """
-    return _SUSPECT.sub(lambda match: _escape(match.group(), keep), str(text))
+    return _OUTSIDE_ASCII.sub(lambda match: _escape(match.group(), keep), str(text))
 
 
-_SUSPECT = re.compile(r"[^\x20-\x7e]")
+_OUTSIDE_ASCII = re.compile(r"[^\x20-\x7e]")
+"""A control character, or one outside ASCII; only these may need an escape."""
 
 
 def _escape(character: str, keep: str) -> str:
+    """`character` if it is printable or in `keep`, else its escape."""
     if character in keep or character.isprintable() or unicodedata.category(character) == "Zs":
         return character
     number = ord(character)
@@ -58,7 +61,10 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def error_text(error: TrtPoetsError, *, colour: bool = False) -> str:
-    """The message and the hint of an error, a line each, with its details between. `colour` adds terminal colours."""
+    """The text of an error: a line with message and code, a line for each detail, a line with the hint.
+
+    `colour` colours the word "Error" on a terminal.
+    """
     red, plain = ("\x1b[1;31m", "\x1b[0m") if colour else ("", "")
     hint = f"  try: {printable(error.hint)}\n" if error.hint else ""
     code = f" [{error.code}]" if error.code else ""
@@ -69,32 +75,43 @@ def error_text(error: TrtPoetsError, *, colour: bool = False) -> str:
 def progress_lines(write: Write) -> Progress:
     """A Progress callback that writes a line every few seconds while a task runs and one when it is done.
 
-    The lines of a task that takes minutes say how many are left, by the speed since its first call.
+    For a task that takes minutes, the lines state the remaining time, estimated from the speed since its first call.
     """
-    started: dict[str, float] = {}
-    first: dict[str, int] = {}
-    last_line: dict[str, float] = {}
+    running: dict[str, _RunningTask] = {}
 
     def show(task: str, done: int, total: int) -> None:
-        task = printable(task)
+        name = printable(task)
         now = time.monotonic()
-        since = started.setdefault(task, now)
-        begun = first.setdefault(task, done)
+        state = running.setdefault(name, _RunningTask(now, done, now))
         if done >= total:
-            elapsed = now - started.pop(task)
-            last_line.pop(task, None)
-            first.pop(task)
+            del running[name]
+            elapsed = now - state.started
             rate = f", {done / elapsed:,.0f}/s" if done > elapsed > 1 and is_counted(total) else ""
             amount = f"{done:,}" if is_counted(total) else "done"
-            write(f"{task}: {amount} in {elapsed:.1f} s{rate}\n")
-        elif now - last_line.get(task, since) > _REPORT_SECONDS:
-            last_line[task] = now
+            write(f"{name}: {amount} in {elapsed:.1f} s{rate}\n")
+        elif now - state.last_line > _REPORT_SECONDS:
+            state.last_line = now
             amount = f"{done:,} of {total:,}" if is_counted(total) else f"{done / total:.0%}"
-            seconds = (now - since) / (done - begun) * (total - done) if done > begun else 0.0
-            left = f", about {seconds / 60:.0f} min left" if seconds >= _MINUTES_SHOWN else ""
-            write(f"{task}: {amount}{left}\n")
+            write(f"{name}: {amount}{_time_left(state, now, done, total)}\n")
 
     return show
+
+
+@dataclass
+class _RunningTask:
+    """The time and count of the first call for a task, and the time of its last line; times of `time.monotonic`."""
+
+    started: float
+    first_done: int
+    last_line: float
+
+
+def _time_left(task: _RunningTask, now: float, done: int, total: int) -> str:
+    """The estimated remaining time, for the end of a progress line; empty if it is short or unknown."""
+    if done <= task.first_done:
+        return ""
+    seconds = (now - task.started) / (done - task.first_done) * (total - done)
+    return f", about {seconds / 60:.0f} min left" if seconds >= _MIN_SECONDS_LEFT else ""
 
 
 class _Handler(logging.Handler):
@@ -112,7 +129,8 @@ class _Handler(logging.Handler):
 
 @contextmanager
 def messages(write: Callable[[str, bool], object]) -> Iterator[None]:
-    """Inside, pass each log record of trtpoets to `write` as a line, with whether it is a warning."""
+    """Within the context, pass the log records of trtpoets to `write`: (line, whether it is a warning)."""
+
     log = logging.getLogger("trtpoets")
     handler = _Handler(write)
     level = log.level

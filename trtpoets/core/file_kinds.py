@@ -63,7 +63,7 @@ _TORCHSCRIPT = (
 )
 _CONVERT = "export the network to ONNX with the framework that wrote it"
 _OTHER_FILE = "check that this is the intended file; to describe any file: trtpoets inspect FILE"
-_AGAIN = "create it again, or copy it again"
+_REDO_HINT = "create it again, or copy it again"
 _DOWNLOAD = "download the file itself: the server sent a web page instead"
 
 _UNZLIB = (
@@ -76,7 +76,7 @@ _KINDS = {
     "dvc-pointer": ("a DVC pointer, not the file itself", "cd FOLDER && dvc pull"),
     "html": ("an HTML page, not the file itself: a failed download", _DOWNLOAD),
     "xml-error": ("a server's error message in XML, not the file itself: a failed download", _DOWNLOAD),
-    "empty": ("empty", _AGAIN),
+    "empty": ("empty", _REDO_HINT),
     "zeros": ("filled with zero bytes: an interrupted copy or download", "copy or download it again"),
     "gzip": ("compressed with gzip", "gunzip --keep FILE"),
     "xz": ("compressed with xz", "xz --decompress --keep FILE"),

@@ -1,4 +1,4 @@
-"""Byte signatures of file kinds, in the order in which `file_kinds` tries them."""
+"""Tables of the bytes by which `file_kinds` recognises the kind of a file, in the order in which it tries them."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ SIGNATURES = (
     (b"OggS", "audio"),
     (b"fLaC", "audio"),
 )
-"""First bytes of a file, and the name of its kind."""
+"""(first bytes of a file, name of its kind)."""
 
 OFFSET_SIGNATURES = (
     (4, b"TFL3", "tflite"),
     (4, b"ORTM", "ort"),
     (257, b"ustar", "tar"),
 )
-"""Offset, signature, and the name of the kind."""
+"""(offset in a file, bytes there, name of its kind)."""
 
 ISO_BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"), "photo"),
     **dict.fromkeys((b"M4A ", b"M4B "), "audio"),
 }
-"""Brands of ISO base media files that are not videos, and their kinds."""
+"""Major brands of ISO base media files (MP4 and related), and their kinds; all other brands are videos."""
 
 ZIP_CONTENTS = (
     ((b"metadata.json", b"config.json", b"model.weights.h5"), "keras"),
@@ -59,4 +59,4 @@ ZIP_CONTENTS = (
     ((b"/data.pkl",), "pytorch"),
     ((b".npy",), "npz"),
 )
-"""File names that a zip archive of a kind contains (all of them), and the name of the kind."""
+"""(parts of file names, name of the kind). A zip archive is of the first kind for which it contains all parts."""

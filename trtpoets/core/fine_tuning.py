@@ -11,8 +11,8 @@ from trtpoets.core.serialization import OPTIONAL
 AUTO = "auto"
 ALL = "all"
 
-MOST_PERCENT = 90
-MOST_DEGREES = 180
+MAX_PERCENT = 90
+MAX_DEGREES = 180
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Distortions:
         """Raise BadInput for values outside 0 to 90 percent, or 0 to 180 degrees."""
         for name in ("random_crop", "random_scale", "random_brightness", "random_rotation"):
             value = getattr(self, name)
-            most, unit = (MOST_DEGREES, "degrees") if name == "random_rotation" else (MOST_PERCENT, "percent")
+            most, unit = (MAX_DEGREES, "degrees") if name == "random_rotation" else (MAX_PERCENT, "percent")
             if not (math.isfinite(value) and 0 <= value <= most):
                 raise BadInput(
                     f"--{name.replace('_', '-')} must be from 0 to {most} {unit}, not {value:g}",
@@ -140,7 +140,7 @@ class FineTuning:
     `layers` of the `total` layers of the backbone were trained. The curves have one entry for each of `steps`; step 0
     is the frozen network. Validation values are those of undistorted photos, training values those of the distorted
     batches since the last entry. `validation` and `test` compare with the frozen network; for `validation` each half of
-    the photos is answered at the step that is best on the other half. `photos_per_s` is the speed of the training.
+    the photos is classified at the step that is best on the other half. `photos_per_s` is the speed of the training.
     """
 
     config: FineTuneConfig

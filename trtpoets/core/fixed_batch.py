@@ -1,7 +1,7 @@
-"""Runs any number of photos through networks whose number of photos is fixed, in ONNX Runtime.
+"""Runs any number of photos through networks with a fixed batch, in ONNX Runtime.
 
-The number cannot always be made dynamic: a constant inside a network may hold it. Such a network has it as the first
-size of `photos`; all others have no size there.
+A batch cannot always be made dynamic: a constant inside the network may contain its size. In such a network the first
+size of the input `photos` is that of the batch; in all others it is dynamic.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trtpoets.core.types import INPUT_NAME
 
 
 def fixed_batch_of(session: Any) -> int:
-    """The number of photos that a session of one of trtpoets' networks takes; 0 for any number, and for others."""
+    """The fixed batch of a session; 0 if the batch is dynamic, or the network was not written by trtpoets."""
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].name != INPUT_NAME or not inputs[0].shape:
         return 0
@@ -24,10 +24,10 @@ def fixed_batch_of(session: Any) -> int:
 
 
 class FixedBatchSession:
-    """A session that takes any number of photos for a network with the fixed number `batch`.
+    """A session that takes any number of photos for a network with the fixed batch `batch`.
 
-    Photos run in groups of `batch`; the last group is filled with copies of its last photo, whose rows are dropped.
-    Everything but `run` is that of the session.
+    `run` divides the photos into groups of `batch`. It fills the last group with copies of its last photo, and drops
+    the rows of the copies. All other attributes are those of the wrapped session.
     """
 
     def __init__(self, session: Any, batch: int) -> None:
@@ -38,7 +38,10 @@ class FixedBatchSession:
         return getattr(self._session, name)
 
     def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, np.ndarray], options: Any = None) -> list[Any]:
-        """Run the network. Rows of an output belong to the photos in order. Raises RunFailed if they cannot."""
+        """Run the network on photos, uint8 (N, H, W, 3); the rows of its outputs are in the order of the photos.
+
+        Raises RunFailed if an output has no rows for each photo.
+        """
         photos = inputs[INPUT_NAME]
         if len(photos) == self.batch:
             results: list[Any] = self._session.run(outputs, {INPUT_NAME: photos}, options)
@@ -49,12 +52,14 @@ class FixedBatchSession:
         ]
         if any(np.ndim(result) == 0 for result in groups[0]) and len(groups) > 1:
             raise RunFailed(
-                f"a network for {self.batch} photos gives one number for all of them, which {len(photos)} photos lack",
+                f"a network for batches of {self.batch} photos returns one number for a whole batch, so that it has no "
+                f"result for {len(photos)} photos",
                 code="TP1956",
             )
         return [pieces[0] if len(pieces) == 1 else np.concatenate(pieces) for pieces in zip(*groups)]
 
     def _group(self, outputs: Sequence[str] | None, photos: np.ndarray, options: Any) -> list[Any]:
+        """The outputs for at most `batch` photos."""
         count = len(photos)
         if count == self.batch:
             return list(self._session.run(outputs, {INPUT_NAME: photos}, options))
@@ -62,21 +67,25 @@ class FixedBatchSession:
         return [self._rows(result, count) for result in self._session.run(outputs, {INPUT_NAME: filled}, options)]
 
     def _rows(self, result: Any, count: int) -> Any:
+        """The rows of an output that belong to the first `count` photos of a batch. Raises RunFailed."""
         if np.ndim(result) == 0:
             return result
         if len(result) % self.batch:
             raise RunFailed(
-                f"a network for {self.batch} photos gives {len(result)} rows, which can't be divided among them",
+                f"a network for batches of {self.batch} photos returns {len(result)} rows, which is not a multiple of "
+                f"{self.batch}",
                 code="TP1957",
             )
         return result[: len(result) // self.batch * count]
 
 
 def whole_groups(photos: np.ndarray, batch: int) -> np.ndarray:
-    """Photos, uint8 (N, H, W, 3), as a number of whole groups: the first ones, or repeated where there are too few.
+    """Photos, uint8 (M, H, W, 3), whose number is a multiple of `batch`, from photos (N, H, W, 3).
 
-    `batch` is the number of photos that a network takes; 0 returns the photos unchanged.
+    The last photos are dropped; fewer than `batch` photos are repeated. With `batch` 0 the photos are returned
+    unchanged.
     """
+
     if not batch or len(photos) % batch == 0:
         return photos
     count = len(photos) // batch * batch or batch

@@ -29,7 +29,7 @@ _BY_HAND = "in a program that uses Keras itself, set KERAS_BACKEND=tensorflow be
 
 @contextmanager
 def keras_import() -> Iterator[None]:
-    """Inside, an import of Keras uses its defaults on TensorFlow; the environment is restored afterwards.
+    """Within the context, an import of Keras uses its defaults on TensorFlow; the environment is restored afterwards.
 
     keras.json is not read: Keras looks for it in an empty temporary folder. Its download folder stays the user's.
     """
@@ -93,7 +93,7 @@ def require_keras(tf: Any) -> None:
 
 @contextmanager
 def keras_defaults() -> Iterator[None]:
-    """Inside, layers are created with Keras's defaults: float32, channels last. Also usable as a decorator.
+    """Within the context, layers are created with Keras's defaults: float32, channels last. Also usable as a decorator.
 
     The settings of the user's program are restored afterwards. Does nothing before Keras is imported, because
     then trtpoets imports it with these settings.

@@ -31,7 +31,7 @@ SIGNATURE = MANIFEST + SUFFIX
 BUILT = "built"
 """Folder at the top of a bundle for the files that the device creates."""
 
-_AGAIN = "copy the bundle here again, or make it again: trtpoets bundle NAME --for TARGET"
+_REDO_HINT = "copy the bundle here again, or make it again: trtpoets bundle NAME --for TARGET"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAMED = 5
 _UNLESS_ASKED = ("jetpack", "board", "created")
@@ -123,7 +123,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = parsed(Manifest, value)
         _check_values(manifest)
     except ValueError as error:
-        raise BadArtefact(f"{path} is not a manifest of trtpoets: {error}", hint=_AGAIN, code="TP1029") from error
+        raise BadArtefact(f"{path} is not a manifest of trtpoets: {error}", hint=_REDO_HINT, code="TP1029") from error
     return manifest
 
 
@@ -136,19 +136,21 @@ def check_manifest(folder: Path) -> Manifest:
     entries = dict(_entries(folder))
     for path, sha256 in manifest.files.items():
         if path not in entries:
-            raise BadArtefact(f"{folder / path} is missing", hint=_AGAIN, code="TP1030")
+            raise BadArtefact(f"{folder / path} is missing", hint=_REDO_HINT, code="TP1030")
         if not stat.S_ISREG(entries[path].st_mode):
             raise BadArtefact(
-                f"{folder / path} is not a regular file, which the manifest lists", hint=_AGAIN, code="TP1031"
+                f"{folder / path} is not a regular file, which the manifest lists", hint=_REDO_HINT, code="TP1031"
             )
         try:
             changed = sha256_of_file(folder / path) != sha256
         except OSError as error:
-            raise BadArtefact(f"{folder / path} can't be read: {error.strerror}", hint=_AGAIN, code="TP1032") from error
+            raise BadArtefact(
+                f"{folder / path} can't be read: {error.strerror}", hint=_REDO_HINT, code="TP1032"
+            ) from error
         if changed:
             raise BadArtefact(
                 f"{folder / path} was changed or damaged: its sha256 differs from the manifest",
-                hint=_AGAIN,
+                hint=_REDO_HINT,
                 code="TP1033",
             )
     extra = extra_files(folder, manifest)

@@ -1,4 +1,4 @@
-"""What was measured on a converted network: values that conversion, cards and the report share."""
+"""Measurements of a converted network, as dataclasses that conversion, cards and the report share."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ class Parity:
 
 
 class _RankedByDistance:
-    """A comparison of scores that has a rank."""
+    """Base of comparisons with FP32 that are ranked by the distance of the scores."""
 
     agreement: float
     distance: float
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Sort key; larger is closer. The distance comes first: all photos count in it, in agreement only a few."""
+        """Sort key; a larger key is closer to FP32.
+
+        The distance comes first: every photo changes it, but only the few photos with another label change agreement.
+        """
         return -self.distance, self.agreement
 
 
@@ -51,10 +54,9 @@ class Closeness(_RankedByDistance):
 
 @dataclass(frozen=True)
 class Fidelity(_RankedByDistance):
-    """A comparison of two networks on the same photos. `agreement` is the share 0..1 of photos with the same top label.
+    """A comparison of the features and scores of two networks on the same `photos` photos.
 
-    `features_db` and `scores_db` are the SQNR in dB; `distance` (0..1) is the total variation distance between the two
-    rows of scores, averaged over the photos.
+    `features_db` and `scores_db` are the SQNR in dB; `agreement` and `distance` are defined as in `Closeness`.
     """
 
     photos: int
@@ -66,7 +68,11 @@ class Fidelity(_RankedByDistance):
 
 @dataclass(frozen=True)
 class KeptLayer:
-    """A layer kept in FP32, its gain on the search photos, and the INT8 share and the fidelity of the network then."""
+    """A layer kept in FP32, and the SQNR that this gains on the search photos.
+
+    `share` (0..1 of the multiply-adds in INT8) and `fidelity` are those of the network with this layer and all layers
+    chosen before it in FP32.
+    """
 
     layer: str
     gain_db: float
@@ -81,7 +87,7 @@ class KeptLayer:
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """A mix that the search tried: `layers` are kept in float for accuracy, so that `share` 0..1 remains in INT8.
+    """A mix of INT8 and float layers that the search tried: `layers` are kept in float, `share` 0..1 remains in INT8.
 
     `time` is the estimated time of the layers with weights on a GPU, relative to FP16. `fidelity` compares with FP32.
     """
@@ -94,11 +100,12 @@ class FrontierPoint:
 
 @dataclass(frozen=True)
 class DistillNotes:
-    """Whether the distilled INT8 network was kept, why, and both networks beside FP32, on validation photos.
+    """Whether the distilled INT8 network was kept, the reason, and measurements before and after distillation.
 
-    `steps` and `photos` are those of the training; 0 steps if none brought held-out photos closer to FP32.
-    `features_db` and `agreement` (0..1) are before and after; the first is the mean of the photos' SQNR in dB, and
-    `change_low` and `change_high` are the 95 % interval of its change. `seconds` is the time of the training.
+    `steps` and `photos` are those of the training; `steps` is 0 if no step brought the held-out photos closer to FP32.
+    `features_db` and `agreement` (0..1) compare with FP32 on validation photos, before and after distillation.
+    `features_db` is the mean of the photos' SQNR in dB; `change_low` and `change_high` are the 95 % interval of its
+    change. `seconds` is the duration of the training.
     """
 
     kept: bool
@@ -115,7 +122,8 @@ class DistillNotes:
 
 @dataclass(frozen=True)
 class WorstLayer:
-    """An INT8 layer with low SQNR: its SQNR `db` in dB, and the histogram of the `tensor` that it reads.
+    """An INT8 layer with a low SQNR `db`, in dB, and the histogram of the `tensor` that it reads.
+
 
     `limit` is the largest magnitude of the tensor that INT8 represents. `shares` are the shares of magnitudes in equal
     bins over 0..`top`.

@@ -20,12 +20,14 @@ from trtpoets.core.reading import read_bytes
 LARGEST_NETWORK = (1 << 31) - (1 << 20)
 """Largest size in bytes of a network's weights: a protobuf is limited to 2 GiB, 1 MiB of which is for the graph."""
 
-_TOGETHER = "export it again with its weights in the same folder, or copy both into one folder (cp -L follows links)"
-
-_AGAIN = "export it again, or copy it again"
+_TOGETHER_HINT = (
+    "export it again with its weights in the same folder, or copy both into one folder (cp -L follows links)"
+)
 
 _MAX_DEPTH = 64
-_EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
+"""The largest depth of nested graphs."""
+
+_EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1  # two fields of TensorProto, and TensorProto.EXTERNAL
 _TENSOR, _NODE, _ATTRIBUTE, _GRAPH, _SPARSE, _FUNCTION, _MODEL = range(7)
 _SUBMESSAGES: Mapping[int, Mapping[int, int]] = {
     _MODEL: {7: _GRAPH, 25: _FUNCTION},
@@ -43,8 +45,8 @@ class ExternalFile:
     """An external data file of an ONNX file.
 
     `location` is its path in the ONNX file, `tensors` the number of tensors in it, `needed` its minimum size in bytes,
-    and `bytes` its size (None if it is missing). `problem` says why the file can't be used ("" if it can) and `remedy`
-    how to fix that.
+    and `bytes` its size (None if it is missing). `problem` is the reason why the file can't be used ("" if it can), and
+    `remedy` a way to correct that.
     """
 
     location: str
@@ -58,9 +60,9 @@ class ExternalFile:
 def external_entries(content: bytes) -> list[dict[str, str]]:
     """The external data entry of each tensor of an ONNX file: a dict with "location", "offset", "length".
 
-    [] for a file without external data. Raises ValueError if `content` is not an ONNX file.
+    The list is empty for a file without external data. Raises ValueError if `content` is not an ONNX file.
     """
-    # Every external tensor contains this word; most files do not and need not be parsed.
+    # The entry of each external tensor contains this word. Most files do not contain it, and need not be parsed.
     return list(_entries(memoryview(content), _MODEL, 0)) if b"location" in content else []
 
 
@@ -132,6 +134,7 @@ def identity(own: str, weights: Mapping[str, str]) -> str:
 
 
 def _entries(content: memoryview, kind: int, depth: int) -> Iterator[dict[str, str]]:
+    """Yield the external data entries in a message of this kind. Raises ValueError."""
     if depth > _MAX_DEPTH:
         raise ValueError(f"its graphs are nested more than {_MAX_DEPTH} deep")
     if kind == _TENSOR:
@@ -144,6 +147,7 @@ def _entries(content: memoryview, kind: int, depth: int) -> Iterator[dict[str, s
 
 
 def _entries_of_tensor(content: memoryview) -> Iterator[dict[str, str]]:
+    """Yield the external data entry of a TensorProto, if its data are external."""
     entry: dict[str, str] = {}
     external = False
     for number, value in fields(content):
@@ -157,34 +161,38 @@ def _entries_of_tensor(content: memoryview) -> Iterator[dict[str, str]]:
 
 
 def _size(value: str) -> int:
+    """An offset or a length as a number. Raises ValueError."""
     if not value.isdigit() or len(value) > 18:
         raise ValueError(f"the offset or length {value!r} of its external data is not a valid number")
     return int(value)
 
 
 def _external_file(path: Path, location: str, ends: list[int]) -> ExternalFile:
+    """Check the external data file at `location`. `ends` are the offsets of the ends of the tensors in it."""
     needed, file = max(ends), path.parent / location
-    problem, remedy = _place_problem(path, location)
+    problem, remedy = _location_problem(path, location)
     if problem:
         return ExternalFile(location, len(ends), needed, None, problem, remedy)
     if not file.is_file():
-        return ExternalFile(location, len(ends), needed, None, f"the weights file {location} is missing", _copy(path))
+        return ExternalFile(
+            location, len(ends), needed, None, f"the weights file {location} is missing", _copy_hint(path)
+        )
     size = file.stat().st_size
     if size < needed:
         problem = f"the weights file {location} is truncated: it has {size:,} bytes, but {needed:,} are needed"
-        remedy = f"copy it again: {_copy(path)}"
+        remedy = f"copy it again: {_copy_hint(path)}"
         kind = kind_of_file(file)
         if kind is not None and kind.name in PLACEHOLDER_KINDS:
             problem, remedy = f"the weights file {location} is {kind.words}", kind.remedy_for(file)
     return ExternalFile(location, len(ends), needed, size, problem, remedy)
 
 
-def _copy(path: Path) -> str:
+def _copy_hint(path: Path) -> str:
     return f"copy it next to {path}"
 
 
-def _place_problem(path: Path, location: str) -> tuple[str, str]:
-    """Why a location is not allowed, and how to fix it; both empty if it is allowed."""
+def _location_problem(path: Path, location: str) -> tuple[str, str]:
+    """The reason why a location is not allowed, and a remedy; both empty if it is allowed."""
     pure, windows, folder = PurePosixPath(location), PureWindowsPath(location), path.parent
     problem = ""
     if not location or "\0" in location:
@@ -202,4 +210,4 @@ def _place_problem(path: Path, location: str) -> tuple[str, str]:
                 problem = f"its weights are in {location}, which is a folder"
         except (OSError, RuntimeError) as error:  # a loop of links, or a name that is too long
             problem = f"its weights are in {location}, which can't be followed: {error}"
-    return problem, _TOGETHER if problem else ""
+    return problem, _TOGETHER_HINT if problem else ""

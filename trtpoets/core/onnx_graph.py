@@ -1,4 +1,4 @@
-"""Reads the nodes of an ONNX file, and which of them compute in FP32, without the `onnx` package.
+"""Reads the nodes of an ONNX file and finds those that compute in FP32, without the `onnx` package.
 
 A device does not have that package. Field numbers are those of onnx.proto (github.com/onnx/onnx). Subgraphs in
 attributes are not read: trtpoets writes no networks with subgraphs.
@@ -18,10 +18,15 @@ FP32_KEY = "trtpoets.fp32_nodes"
 MIXED_OPSET = 23
 """The first opset in which data and scale of a QuantizeLinear may have different types."""
 
-_GRAPH, _METADATA = 7, 14
-_NODE, _INITIALIZER, _GRAPH_INPUT = 1, 5, 11
-_INPUT, _OUTPUT, _NAME, _OPERATOR, _ATTRIBUTE = 1, 2, 3, 4, 5
+_GRAPH, _METADATA = 7, 14  # ModelProto
+_METADATA_KEY, _METADATA_VALUE = 1, 2  # StringStringEntryProto
+_NODE, _INITIALIZER, _GRAPH_INPUT = 1, 5, 11  # GraphProto
+_INPUT, _OUTPUT, _NAME, _OPERATOR, _ATTRIBUTE = 1, 2, 3, 4, 5  # NodeProto
+_ATTRIBUTE_NAME, _ATTRIBUTE_INTEGER = 1, 3  # AttributeProto
+_TENSOR_TYPE, _TENSOR_NAME = 2, 8  # TensorProto
+_VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR, _ELEMENT_TYPE = 1, 2, 1, 1  # ValueInfoProto, TypeProto, TypeProto.Tensor
 _FLOAT, _FLOAT16 = 1, 10  # TensorProto.FLOAT, TensorProto.FLOAT16
+_EMPTY = memoryview(b"")
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,10 @@ class Node:
 
 @dataclass(frozen=True)
 class OnnxGraph:
-    """The nodes in the file's order, the element types (TensorProto.DataType) of inputs and constants, the metadata."""
+    """The nodes of an ONNX file in its order, the element types of its inputs and constants by name, and its metadata.
+
+    An element type is a number of TensorProto.DataType.
+    """
 
     nodes: tuple[Node, ...]
     types: Mapping[str, int]
@@ -55,7 +63,7 @@ def read_graph(content: bytes) -> OnnxGraph:
     for number, value in fields(memoryview(content)):
         if number == _METADATA:
             entry = dict(fields(message(value)))
-            metadata[text(entry.get(1, b""))] = text(entry.get(2, b""))
+            metadata[text(entry.get(_METADATA_KEY, b""))] = text(entry.get(_METADATA_VALUE, b""))
         if number != _GRAPH:
             continue
         for field, part in fields(message(value)):
@@ -63,13 +71,19 @@ def read_graph(content: bytes) -> OnnxGraph:
                 nodes.append(_node(message(part)))
             elif field == _INITIALIZER:
                 tensor = dict(fields(message(part)))
-                types[text(tensor.get(8, b""))] = _integer(tensor.get(2, 0))
+                types[text(tensor.get(_TENSOR_NAME, b""))] = _integer(tensor.get(_TENSOR_TYPE, 0))
             elif field == _GRAPH_INPUT:
-                info = dict(fields(message(part)))
-                kind = dict(fields(message(info.get(2, memoryview(b"")))))
-                tensor = dict(fields(message(kind.get(1, memoryview(b"")))))
-                types[text(info.get(1, b""))] = _integer(tensor.get(1, 0))
+                name, element_type = _input_type(message(part))
+                types[name] = element_type
     return OnnxGraph(tuple(nodes), types, metadata)
+
+
+def _input_type(content: memoryview) -> tuple[str, int]:
+    """The name and the element type of a ValueInfoProto."""
+    value = dict(fields(content))
+    type_ = dict(fields(message(value.get(_VALUE_TYPE, _EMPTY))))
+    tensor = dict(fields(message(type_.get(_TYPE_TENSOR, _EMPTY))))
+    return text(value.get(_VALUE_NAME, b"")), _integer(tensor.get(_ELEMENT_TYPE, 0))
 
 
 def fp32_nodes(graph: OnnxGraph) -> tuple[str, ...]:
@@ -95,6 +109,7 @@ def marked_fp32(names: Sequence[str]) -> dict[str, str]:
 
 
 def _typed_fp32(graph: OnnxGraph) -> Iterator[str]:
+    """Yield the names of the nodes that compute in FP32 according to the types of their inputs, casts excepted."""
     types = dict(graph.types)
     for node in graph.nodes:
         float_types = [types[name] for name in node.inputs if types.get(name) in (_FLOAT, _FLOAT16)]
@@ -110,6 +125,7 @@ def _typed_fp32(graph: OnnxGraph) -> Iterator[str]:
 
 
 def _node(content: memoryview) -> Node:
+    """The node of a NodeProto."""
     texts: dict[int, list[str]] = {}
     numbers: dict[str, int] = {}
     for number, value in fields(content):
@@ -117,13 +133,14 @@ def _node(content: memoryview) -> Node:
             texts.setdefault(number, []).append(text(value))
         elif number == _ATTRIBUTE:
             attribute = dict(fields(message(value)))
-            integer = attribute.get(3)  # AttributeProto.i
+            integer = attribute.get(_ATTRIBUTE_INTEGER)
             if isinstance(integer, int):
-                numbers[text(attribute.get(1, b""))] = integer
+                numbers[text(attribute.get(_ATTRIBUTE_NAME, b""))] = integer
     name, operator = (next(iter(texts.get(number, [""]))) for number in (_NAME, _OPERATOR))
     outputs = tuple(texts.get(_OUTPUT, ()))
     return Node(name or "".join(outputs[:1]), operator, tuple(texts.get(_INPUT, ())), outputs, numbers)
 
 
 def _integer(value: object) -> int:
+    """`value` if it is an integer, else 0."""
     return value if isinstance(value, int) else 0

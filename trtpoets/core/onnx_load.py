@@ -16,7 +16,7 @@ from trtpoets.core.reading import read_bytes
 _EXTERNAL = 1
 """TensorProto.DataLocation.EXTERNAL"""
 
-_AGAIN = "export it again, or copy it again"
+_REDO_HINT = "export it again, or copy it again"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def check_part_count(path: Path, content: bytes) -> None:
     try:
         check_field_count(memoryview(content))
     except TooManyFields as error:
-        raise BadArtefact(f"{path} is not a valid ONNX file: {error}", hint=_AGAIN, code="TP1045") from error
+        raise BadArtefact(f"{path} is not a valid ONNX file: {error}", hint=_REDO_HINT, code="TP1045") from error
     except ValueError:
         return  # not a protobuf: the parser reports that
 
@@ -85,7 +85,7 @@ def embed_external_data(model: Any, weights: Mapping[str, bytes], path: Path) ->
         if data is None:
             raise BadArtefact(
                 f"{path} is not a valid ONNX file: {tensor.name} has no location of its external data",
-                hint=_AGAIN,
+                hint=_REDO_HINT,
                 code="TP1046",
             )
         start = int(entry.get("offset", 0))
@@ -95,7 +95,7 @@ def embed_external_data(model: Any, weights: Mapping[str, bytes], path: Path) ->
             raise BadArtefact(
                 f"{path} can't be used: {tensor.name} has {size:,} bytes in the weights file {entry['location']}, but "
                 f"{expected:,} are expected for its shape and type",
-                hint=_AGAIN,
+                hint=_REDO_HINT,
                 code="TP1047",
             )
         tensor.raw_data = data[start : start + size]

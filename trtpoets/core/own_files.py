@@ -22,10 +22,12 @@ from trtpoets.core.shell_commands import quote
 from trtpoets.core.storage import storage_errors
 
 PART = ".part-"
-"""Part of the name of each temporary file and folder, which begins with a dot."""
+"""The text in the name of each temporary file and folder; these names begin with a dot."""
 
 _TEMPORARY_NAME = re.compile(r"\..*\.part-(?:[a-z0-9_]{8}(?:\.old)?|old(?:-\d+)?|\d+)", re.DOTALL)
-"""Names that killed writers leave: those of tempfile, with a process number, and of folders moved aside."""
+"""Names of temporary files and folders that a killed process leaves.
+
+They end in the random characters of tempfile, a process number, or "old" for a folder that was being replaced."""
 
 
 def open_own(path: Path, flags: int, mode: int = 0o666, *, folder: int | None = None) -> int:
@@ -38,17 +40,17 @@ def open_own(path: Path, flags: int, mode: int = 0o666, *, folder: int | None = 
     Raises StorageFailed, which names `path`; FileNotFoundError without O_CREAT.
     """
     writes = bool(flags & (os.O_WRONLY | os.O_RDWR))
-    plain = (flags & ~os.O_TRUNC) | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    safe_flags = (flags & ~os.O_TRUNC) | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     name = path if folder is None else path.name
     try:
-        handle = os.open(name, plain, mode, dir_fd=folder)
+        handle = os.open(name, safe_flags, mode, dir_fd=folder)
     except FileNotFoundError:
         raise
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR) and path.is_symlink():
-            raise _is_link(path) from error
+            raise _link_error(path) from error
         if error.errno in (errno.ENXIO, errno.EISDIR) and not path.is_file():
-            raise _not_regular(path) from error
+            raise _not_regular_error(path) from error
         with storage_errors(path, "open"):
             raise
     try:
@@ -63,15 +65,16 @@ def open_own(path: Path, flags: int, mode: int = 0o666, *, folder: int | None = 
 
 
 def _check(path: Path, status: os.stat_result, writes: bool, folder: int | None) -> None:
+    """Raise StorageFailed unless an open file is regular and, for writing, has an accepted owner and one hard link."""
     if not stat.S_ISREG(status.st_mode):
-        raise _not_regular(path)
+        raise _not_regular_error(path)
     if not writes:
         return
     if status.st_uid != os.geteuid():
-        above = path.parent.stat() if folder is None else os.fstat(folder)
+        folder_status = path.parent.stat() if folder is None else os.fstat(folder)
         # The owner of a folder can replace its files. On disks without owners (SMB, FAT, NFS as nobody) all files
         # belong to one user.
-        if status.st_uid != above.st_uid:
+        if status.st_uid != folder_status.st_uid:
             raise StorageFailed(
                 f"{path} belongs to another user (uid {status.st_uid}) and is left unchanged",
                 hint=f"show its owner: ls -l {quote(path)}",
@@ -85,7 +88,7 @@ def _check(path: Path, status: os.stat_result, writes: bool, folder: int | None)
         )
 
 
-def _is_link(path: Path) -> StorageFailed:
+def _link_error(path: Path) -> StorageFailed:
     return StorageFailed(
         f"{path} is a symbolic link: trtpoets does not follow links inside its own folders",
         hint=f"remove the link (its target stays): rm {quote(path)}",
@@ -93,7 +96,7 @@ def _is_link(path: Path) -> StorageFailed:
     )
 
 
-def _not_regular(path: Path) -> StorageFailed:
+def _not_regular_error(path: Path) -> StorageFailed:
     return StorageFailed(
         f"{path} is not a regular file and is left unchanged",
         hint=f"move it away: ls -ld {quote(path)}",
@@ -112,7 +115,7 @@ def open_folder(path: Path) -> int:
         raise
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR) and path.is_symlink():
-            raise _is_link(path) from error
+            raise _link_error(path) from error
         with storage_errors(path, "open"):
             raise
 
@@ -127,11 +130,11 @@ def require_no_link(*paths: Path) -> None:
     for path in paths:
         with storage_errors(path, "open"), suppress(FileNotFoundError):
             if stat.S_ISLNK(path.lstat().st_mode):
-                raise _is_link(path)
+                raise _link_error(path)
 
 
 def read_own(path: Path, *, folder: int | None = None, limit: int = -1) -> bytes:
-    """The bytes of a file that trtpoets wrote, at most `limit`. Raises as `open_own` does."""
+    """The bytes of a file that trtpoets wrote, at most `limit`; -1 for all. Raises as `open_own` does."""
     with os.fdopen(open_own(path, os.O_RDONLY, folder=folder), "rb") as stream, storage_errors(path, "read"):
         return stream.read(limit)
 
@@ -154,16 +157,17 @@ def write_all(handle: int, content: bytes) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder and its content as far as possible. A symbolic link is not followed and stays."""
+    """Delete a folder and its content as far as possible. A symbolic link is neither followed nor deleted."""
     with suppress(OSError):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep_parts(folder: Path, name: str = "") -> None:
-    """Delete temporary files that killed writers left in `folder`, for `name` or for all names. Hold its lock.
+    """Delete temporary files that killed processes left in `folder`, those of the file `name` or all.
 
-    Deletes only entries that have the name of a temporary file of trtpoets and belong to this user. Links are removed
-    and not followed; if `folder` itself is a link, nothing is done. What can't be deleted stays.
+    The caller must hold the lock of the folder. Only entries are deleted that have the name of a temporary file of
+    trtpoets and belong to this user or to the owner of the folder. Links are deleted and not followed; if `folder`
+    itself is a link, nothing is done. Entries that can't be deleted are left.
     """
     prefix = f".{name[:60]}{PART}" if name else "."
     try:
@@ -181,6 +185,7 @@ def sweep_parts(folder: Path, name: str = "") -> None:
 
 
 def _sweep(path: Path, folder: int) -> None:
+    """Delete an entry of the open `folder` if it has an accepted owner. Raises OSError."""
     status = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
     if status.st_uid not in (os.geteuid(), os.fstat(folder).st_uid):
         return

@@ -26,14 +26,14 @@ SUFFIX = ".sig"
 """Suffix that ssh-keygen appends to the name of a signed file."""
 
 _KEY_TYPE = re.compile(r"(ssh-|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)\S+$")
-_SECONDS = 60.0
-_SIGN = "sign it on the machine that makes it: trtpoets bundle NAME --for jetson --sign FILE"
+_VERIFY_SECONDS = 60.0
+_SIGN_HINT = "sign it on the machine that makes it: trtpoets bundle NAME --for jetson --sign FILE"
 
 
 def sign_file(path: Path, key: Path) -> Path:
-    """Sign a file with a private SSH key; returns the signature file `<path>.sig`. ssh-keygen asks for a passphrase.
+    """Sign a file with a private SSH key; returns the path of the signature, `<path>.sig`.
 
-    Raises BadInput for an invalid key, MissingDependency.
+    ssh-keygen asks for the passphrase of the key, if it has one. Raises BadInput for an invalid key, MissingDependency.
     """
     if not key.is_file():
         raise BadInput(f"there is no key {key}", hint="create one: ssh-keygen -t ed25519 -f bundle_key", code="TP1074")
@@ -54,20 +54,20 @@ def verify_file(path: Path, signers: Path) -> None:
 
     Raises MissingDependency if there is no ssh-keygen.
     """
-    _require_own(signers)
+    _require_protected(signers)
     signature = path.with_name(path.name + SUFFIX)
     if not signature.is_file() or signature.is_symlink():
         raise BadArtefact(
             f"{path.parent} is not signed, but this device accepts only bundles signed with a key in {signers}",
-            hint=_SIGN,
+            hint=_SIGN_HINT,
             code="TP1076",
         )
     command = ["-Y", "verify", "-n", NAMESPACE, "-I", SIGNER, "-f", str(signers), "-s", str(signature)]
-    done = _ssh_keygen(command, stdin=path, seconds=_SECONDS)
+    done = _ssh_keygen(command, stdin=path, seconds=_VERIFY_SECONDS)
     if done.returncode:
         raise BadArtefact(
             f"the signature of {path} is not from a key in {signers}, or the file was changed: {_reason(done)}",
-            hint=_SIGN,
+            hint=_SIGN_HINT,
             code="TP1077",
         )
 
@@ -86,7 +86,7 @@ def write_signers(source: Path, out: Path) -> None:
     if "PRIVATE KEY" in text:
         public = source.with_name(f"{source.name}.pub")
         raise BadInput(f"{source} is a private key, not a public key", hint=f"give {quote(public)}", code="TP1079")
-    lines = list(_signers(text.splitlines()))
+    lines = list(_signer_lines(text.splitlines()))
     if not lines:
         raise BadInput(
             f"{source} contains no public key", hint="give the *.pub file of the key that signs bundles", code="TP1080"
@@ -95,7 +95,8 @@ def write_signers(source: Path, out: Path) -> None:
     out.chmod(0o644)
 
 
-def _signers(lines: Sequence[str]) -> Iterator[str]:
+def _signer_lines(lines: Sequence[str]) -> Iterator[str]:
+    """Yield the lines of a file of allowed signers for these lines of public keys or signers. Raises BadInput."""
     for line in lines:
         words = line.split()
         if not words or words[0].startswith("#"):
@@ -112,8 +113,8 @@ def _signers(lines: Sequence[str]) -> Iterator[str]:
             )
 
 
-def _require_own(signers: Path) -> None:
-    """Raise BadArtefact if other users can change this file: it decides which code runs on the device."""
+def _require_protected(signers: Path) -> None:
+    """Raise BadArtefact if other users can change this file, which lists whose code the device runs."""
     status = signers.lstat()
     if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o022:
         raise BadArtefact(
@@ -126,6 +127,7 @@ def _require_own(signers: Path) -> None:
 def _ssh_keygen(
     arguments: Sequence[str], stdin: Path | None, seconds: float | None
 ) -> subprocess.CompletedProcess[str]:
+    """Run ssh-keygen, with the file `stdin` as its input. Raises MissingDependency; BadArtefact after `seconds`."""
     try:
         with nullcontext() if stdin is None else open_regular(stdin) as content:
             return subprocess.run(
@@ -148,7 +150,8 @@ def _ssh_keygen(
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    """The last line of ssh-keygen's output, which follows warnings."""
+    """Why ssh-keygen failed: the last line of its output, because warnings come first."""
+
     lines = (done.stderr + done.stdout).strip().splitlines()
     if any("unknown option" in line or "Unsupported operation" in line for line in lines):
         return "this ssh-keygen is older than OpenSSH 8.1"

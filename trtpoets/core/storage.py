@@ -44,7 +44,7 @@ _chosen: ContextVar[tuple[tuple[Path, str], ...]] = ContextVar("chosen", default
 
 @contextmanager
 def chosen_by(path: Path, setting: str) -> Iterator[None]:
-    """Inside, the hint of a write error at or below `path` names `setting` as the way to choose another place.
+    """Within the context, hints of write errors at or below `path` name `setting` as the way to choose another place.
 
     Elsewhere the hint names TRTPOETS_CACHE for the cache and --engines for everything else.
     """

@@ -78,7 +78,7 @@ class _Messages(io.TextIOWrapper):
 
 @contextmanager
 def writing_results() -> Iterator[None]:
-    """Inside, write results to standard output; they are flushed at the end.
+    """Within the context, write results to standard output; they are flushed at the end.
 
     Raises StorageFailed if this or an earlier write failed, BrokenPipeError if the reader has exited.
     """

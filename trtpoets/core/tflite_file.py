@@ -1,7 +1,7 @@
 """Writes and reads TFLite files: a network followed by a zip archive with labels, model.json and a sha256.
 
-TFLite's metadata calls these associated files; `unzip` and mobile libraries can read them. The interpreter does not
-check what it loads, so the network is compared with its sha256 before it is loaded.
+TFLite's documentation calls the files in the archive associated files; `unzip` and mobile libraries can read them. The
+interpreter does not check what it loads, so the network is compared with its sha256 before it is loaded.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ LABELS_FILE = "labels.txt"
 """The labels, one per line, under the name that readers of TFLite's metadata expect."""
 
 SPEC_FILE = "model.json"
-"""The text of model.json."""
+"""The ModelSpec, as in the model.json of a run."""
 
-FACTS_FILE = "trtpoets.json"
-"""{"precision": "int8", "calibration": hash of the calibration photos or null, "network": sha256 of the network}."""
+DESCRIPTION_FILE = "trtpoets.json"
+"""A TfliteDescription in JSON."""
 
 IDENTIFIER = b"TFL3"
 """Bytes 4 to 8 of every TFLite file."""
 
-_LARGEST = 64 << 20
+_MAX_BYTES = 64 << 20
 """Largest size in bytes of an associated file."""
 
-_DAMAGE = (KeyError, ValueError, TypeError, RuntimeError, EOFError, OSError, zlib.error)
-"""Exceptions that reading a damaged zip may raise, besides BadZipFile; NotImplementedError is a RuntimeError."""
+_DAMAGE = (zipfile.BadZipFile, KeyError, ValueError, TypeError, RuntimeError, EOFError, OSError, zlib.error)
+"""Exceptions that reading a damaged zip archive may raise; NotImplementedError is a RuntimeError."""
 
-_AGAIN = "make it again: trtpoets bundle NAME --for tflite --force"
+_REDO_HINT = "make it again: trtpoets bundle NAME --for tflite --force"
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a TFLite file says of itself: the hash of its calibration, None in FP32, and the sha256 of its network."""
+class TfliteDescription:
+    """The content of DESCRIPTION_FILE: precision, hash of calibration photos (None in FP32), sha256 of the network."""
 
     precision: Precision
     calibration: str | None
@@ -63,11 +63,11 @@ def write_tflite(
 
     The same network gives the same bytes: the zip archive contains no times.
     """
-    facts = Facts(precision, calibration, hashlib.sha256(network).hexdigest())
+    description = TfliteDescription(precision, calibration, hashlib.sha256(network).hexdigest())
     files = {
         LABELS_FILE: labels_text(spec.labels),
         SPEC_FILE: spec.to_json() + "\n",
-        FACTS_FILE: json.dumps(to_json(facts), indent=2) + "\n",
+        DESCRIPTION_FILE: json.dumps(to_json(description), indent=2) + "\n",
     }
     with atomic_file(out) as part:
         write_own(part, network)
@@ -80,15 +80,17 @@ def write_tflite(
 
 
 def read_tflite(path: Path) -> TfliteModel:
-    """Check a TFLite file that trtpoets wrote, and read its metadata.
+    """Return the TFLite model in a file that trtpoets wrote, after checking it.
 
     Raises MissingArtefact, or BadArtefact if it is damaged or was not written by trtpoets.
     """
-    _, facts, text, labels = _read(path)
-    spec = ModelSpec.from_json(text, f"{path}: {SPEC_FILE}")
+    _, description, spec_text, labels = _read(path)
+    spec = ModelSpec.from_json(spec_text, f"{path}: {SPEC_FILE}")
     if labels != labels_text(spec.labels):
-        raise BadArtefact(f"{path} has other labels in {LABELS_FILE} than in {SPEC_FILE}", hint=_AGAIN, code="TP1088")
-    return TfliteModel(path, facts.precision, spec)
+        raise BadArtefact(
+            f"{path} has other labels in {LABELS_FILE} than in {SPEC_FILE}", hint=_REDO_HINT, code="TP1088"
+        )
+    return TfliteModel(path, description.precision, spec)
 
 
 def network_in(path: Path) -> bytes:
@@ -96,13 +98,13 @@ def network_in(path: Path) -> bytes:
     return _read(path)[0]
 
 
-def _read(path: Path) -> tuple[bytes, Facts, str, str]:
-    """The network, and what FACTS_FILE, SPEC_FILE and LABELS_FILE say."""
+def _read(path: Path) -> tuple[bytes, TfliteDescription, str, str]:
+    """The network, its description, and the texts of SPEC_FILE and LABELS_FILE. Raises as `read_tflite` does."""
     try:
         content = read_bytes(path)
     except FileNotFoundError as error:
         raise MissingArtefact(
-            f"{path} is not there", hint="make it: trtpoets bundle NAME --for tflite", code="TP1089"
+            f"{path} does not exist", hint="make it: trtpoets bundle NAME --for tflite", code="TP1089"
         ) from error
     except OSError as error:
         raise BadArtefact(
@@ -110,28 +112,30 @@ def _read(path: Path) -> tuple[bytes, Facts, str, str]:
         ) from error
     if content[4:8] != IDENTIFIER:
         require_kind(path, expected="a TFLite file")
-        raise BadArtefact(f"{path} is not a TFLite file: it has no TFL3 identifier", hint=_AGAIN, code="TP1091")
+        raise BadArtefact(f"{path} is not a TFLite file: it has no TFL3 identifier", hint=_REDO_HINT, code="TP1091")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             network = content[: min(entry.header_offset for entry in archive.infolist())]
-            facts = parsed(Facts, json.loads(_text(archive, FACTS_FILE)))
-            same = facts.network == hashlib.sha256(network).hexdigest()
-            parts = network, facts, _text(archive, SPEC_FILE), _text(archive, LABELS_FILE)
-    except (*_DAMAGE, zipfile.BadZipFile) as error:
+            description = parsed(TfliteDescription, json.loads(_text(archive, DESCRIPTION_FILE)))
+            parts = network, description, _text(archive, SPEC_FILE), _text(archive, LABELS_FILE)
+    except _DAMAGE as error:
         raise BadArtefact(
             f"{path} was not written by trtpoets, or is damaged: {type(error).__name__}: {error}",
-            hint=_AGAIN,
+            hint=_REDO_HINT,
             code="TP1092",
         ) from error
-    if not same:
+    if description.network != hashlib.sha256(network).hexdigest():
         raise BadArtefact(
-            f"{path} is damaged: the sha256 of its network differs from {FACTS_FILE}", hint=_AGAIN, code="TP1093"
+            f"{path} is damaged: the sha256 of its network differs from {DESCRIPTION_FILE}",
+            hint=_REDO_HINT,
+            code="TP1093",
         )
     return parts
 
 
 def _text(archive: zipfile.ZipFile, name: str) -> str:
+    """The text of an associated file. Raises KeyError if it is missing, ValueError if it is too large or not UTF-8."""
     entry = archive.getinfo(name)
-    if entry.file_size > _LARGEST:
-        raise ValueError(f"{name} must have at most {_LARGEST >> 20} MiB, not {entry.file_size >> 20}")
+    if entry.file_size > _MAX_BYTES:
+        raise ValueError(f"{name} must have at most {_MAX_BYTES >> 20} MiB, not {entry.file_size >> 20}")
     return archive.read(entry).decode("utf-8", "surrogateescape")

@@ -14,8 +14,9 @@ R = TypeVar("R")
 def map_ahead(function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int) -> Generator[R, None, None]:
     """Yield `function(item)` in the order of `items`, computed by `workers` threads.
 
-    At most `ahead` results are computed before they are requested, so memory is bounded for any number of items. An
-    exception of `function` is raised in the place of its result; calls that have not started are then cancelled.
+    At most `ahead` results, or `workers` if that is more, are computed before they are requested, which limits the
+    memory for any number of items. An exception of `function` is raised instead of its result; calls that have not
+    started are then cancelled.
     """
     pending: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="trtpoets")

@@ -23,12 +23,12 @@ from trtpoets.core.shell_commands import command, filled
 from trtpoets.core.types import Int8Form, Precision, hash_of
 
 _T = TypeVar("_T")
-_AGAIN = "run the stage that writes it again, with --force"
+_REDO_HINT = "run the stage that writes it again, with --force"
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """The paths in the folder engines/<name>/. Nothing is read or created."""
+    """The paths in the folder engines/<name>/. No file is read or created."""
 
     engines: Path
     name: str
@@ -73,7 +73,7 @@ class Workspace:
 
     @property
     def fine_tuning(self) -> Path:
-        """The state of an unfinished fine-tuning; files of its trials have the same beginning."""
+        """The state of an unfinished fine-tuning; the files of its trials begin with the same name."""
         return self.folder / "fine-tuning"
 
     @property
@@ -83,7 +83,7 @@ class Workspace:
 
     @property
     def half_remainder(self) -> Path:
-        """The variant of int8.onnx whose other nodes are FP16, for builders of strongly typed networks."""
+        """The variant of int8.onnx with FP16 outside the Q/DQ pairs, for builders of strongly typed networks."""
         return self.folder / "int8.half.onnx"
 
     @property
@@ -185,22 +185,23 @@ def card_of(path: Path) -> Path:
 
 
 def seal_card(card: Path, *, key: str, files: Iterable[Path], details: object) -> None:
-    """Write a card that vouches for `files` (files or folders beside the card), made from `key`.
+    """Write a card with the sha256 of `files` (files or folders beside the card) and the `key` of their inputs.
 
-    `details` is a dataclass or any JSON; readers get its JSON back from `open_card`. Raises StorageFailed,
-    and BadArtefact where the user's key can't be used.
+    `details` is a dataclass or any JSON; `open_card` returns its JSON. Raises StorageFailed, and BadArtefact if the
+    user's key can't be used.
     """
-    value = {"key": key, "files": {file.name: _content(file) for file in files}, "details": to_json(details)}
+    value = {"key": key, "files": {file.name: _sha256_of(file) for file in files}, "details": to_json(details)}
     _write_card(card, value)
 
 
-def adopt_card(card: Path) -> None:
-    """Add this user's HMAC to a valid card: the user trusts its files. Raises as `read_card` does."""
+def authenticate_card(card: Path) -> None:
+    """Add this user's HMAC to a valid card whose files the user trusts. Raises as `read_card` does."""
     found = read_card(card)
     _write_card(card, {"key": found.key, "files": dict(found.files), "details": dict(found.details)})
 
 
 def _write_card(card: Path, value: Mapping[str, Any]) -> None:
+    """Write a card with its seal and this user's HMAC."""
     write_json(card, {**value, "seal": hash_of(value), "hmac": hmac_of(value)})
 
 
@@ -208,7 +209,7 @@ def _write_card(card: Path, value: Mapping[str, Any]) -> None:
 class Card:
     """The content of a card: `files` maps the names of files beside it to their sha256.
 
-    `foreign` says why there is no proof that this user wrote it on this machine; empty if there is.
+    `foreign` is the reason why there is no proof that this user wrote it on this machine; empty if there is proof.
     """
 
     key: str
@@ -235,37 +236,38 @@ def read_card(path: Path) -> Card:
     if not isinstance(files, dict) or not isinstance(details, dict):
         raise BadArtefact(
             f"{path} is a card of another version of trtpoets",
-            hint=_AGAIN,
+            hint=_REDO_HINT,
             code="TP1100",
         )
     return Card(str(value["key"]), files, details, why_foreign(value, tag))
 
 
-def vouches_for(card: Card, file: Path) -> bool:
+def card_matches(card: Card, file: Path) -> bool:
     """Whether a file or folder exists and has the sha256 that the card lists."""
-    return file.exists() and _content(file) == card.files.get(file.name)
+    return file.exists() and _sha256_of(file) == card.files.get(file.name)
 
 
 def open_card(card: Path, key: str | None = None, *, own: bool = False) -> Mapping[str, Any] | None:
-    """The details of a card if its files are unchanged and, if `key` is given, were made from the same inputs.
+    """The details of a card, or None if the stage that writes it must run.
 
-    None if the card is absent or has another key, or if a file is missing or changed: the stage has to run. With `own`
-    also None if there is no proof that this user made the card. Raises BadArtefact if the card was edited or damaged.
+    This is the case if there is no card, if it has another key than `key`, which is a hash of the inputs, or if one of
+    its files is missing or changed; with `own` also if there is no proof that this user made the card. Raises
+    BadArtefact if the card was edited or damaged.
     """
     if not card.is_file():
         return None
     found = read_card(card)
     if (key is not None and found.key != key) or (own and found.foreign):
         return None
-    if not all(vouches_for(found, card.parent / name) for name in found.files):
+    if not all(card_matches(found, card.parent / name) for name in found.files):
         return None
     return found.details
 
 
 def open_details(card: Path, kind: type[_T], key: str | None = None, *, own: bool = False) -> _T | None:
-    """The details of a card as a `kind`; None where `open_card` gives None. Raises BadArtefact for other details."""
+    """The details of a card as a `kind`; None where `open_card` returns None. Raises BadArtefact for other details."""
     details = open_card(card, key, own=own)
-    return None if details is None else from_json(kind, details, str(card), hint=_AGAIN)
+    return None if details is None else from_json(kind, details, str(card), hint=_REDO_HINT)
 
 
 def key_of(card: Path) -> str:
@@ -273,5 +275,6 @@ def key_of(card: Path) -> str:
     return read_card(card).key
 
 
-def _content(path: Path) -> str:
+def _sha256_of(path: Path) -> str:
+    """The sha256 of a file, or of the content of a folder."""
     return sha256_of_folder(path) if path.is_dir() else sha256_of_file(path)

@@ -31,7 +31,7 @@ _WITHOUT_DP4A = ((6, 2),)
 _OPSETS = (((11, 5), 25), ((10, 13), 24), ((10, 9), 22), ((10, 0), 20), ((8, 4), 17), ((8, 0), 13))
 """(first TensorRT version, newest ONNX opset its parser supports); its API does not report that."""
 
-_LEAST = (((10, 5), (7, 5)), ((10, 0), (7, 0)), ((8, 0), (5, 0)))
+_MIN_CAPABILITY = (((10, 5), (7, 5)), ((10, 0), (7, 0)), ((8, 0), (5, 0)))
 """(first TensorRT version, oldest compute capability that it builds for)."""
 
 
@@ -110,4 +110,4 @@ def least_capability(flavour: Flavour, version: str) -> Capability | None:
     """The lowest compute capability that a version of TensorRT is documented to support; None if unknown."""
     if flavour is Flavour.RTX:
         return (7, 5)
-    return next((least for since, least in _LEAST if version_of(version) >= since), None)
+    return next((least for since, least in _MIN_CAPABILITY if version_of(version) >= since), None)

@@ -36,7 +36,7 @@ class Messages:
 
     @contextmanager
     def expected(self) -> Iterator[None]:
-        """Inside, errors are kept as warnings, because their cause is handled."""
+        """Within the context, errors are kept as warnings, because their cause is handled."""
         self._expected = True
         try:
             yield

@@ -12,16 +12,16 @@ from trtpoets.device.tensorrt_messages import NO_DRIVER, Messages, new_logger
 
 log = logging.getLogger(__name__)
 
-_DTYPES = {INPUT_NAME: "uint8", OUTPUT_NAME: "float32"}
+_TENSOR_TYPES = {INPUT_NAME: "uint8", OUTPUT_NAME: "float32"}
 
 
 class TensorRtSession:
     """A deserialised engine and its execution contexts. Call `close` while the CUDA context is still current.
 
     TensorRT-RTX compiles kernels at run time: `cache` is an earlier result of `runtime_cache` for this engine, which
-    saves that time. It also captures CUDA graphs itself (`captures_itself`), unless `graphs` is false. `host_code`
-    allows a version-compatible engine to run the runtime that it contains. `dla_core` is the DLA core of the engine,
-    None for the GPU.
+    saves that time. TensorRT-RTX also captures CUDA graphs by itself, unless `graphs` is false; `captures_itself` tells
+    whether it does. `host_code` allows a version-compatible engine to run the runtime that it contains. `dla_core` is
+    the DLA core of the engine, None for the GPU.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class TensorRtSession:
         self._contexts: list[EngineContext] = []
         self.captures_itself = False
         self.shares_memory = False
-        """Whether there can be several contexts, which share memory that the caller provides.
+        """Whether several contexts can share memory that the caller provides.
 
-        With dynamic shapes "each optimization profile can only have one execution context" up to 8.6, unless the engine
-        was built with PROFILE_SHARING_0806; since 10.0 that is always on (developer guide, "Performing Inference";
-        trtexec's sampleOptions.cpp). CUDA graphs need "one execution context per captured graph, and to share memory
-        across the contexts" (developer guide, "CUDA Graphs").
+        Up to TensorRT 8.6, with dynamic shapes, "each optimization profile can only have one execution context", unless
+        the engine was built with PROFILE_SHARING_0806; since 10.0 that is always on (developer guide, "Performing
+        Inference"; trtexec's sampleOptions.cpp). CUDA graphs need "one execution context per captured graph, and to
+        share memory across the contexts" (developer guide, "CUDA Graphs").
         """
         try:
             self._load(plan, cache, graphs, host_code, dla_core)
@@ -58,7 +58,9 @@ class TensorRtSession:
             raise
 
     def _load(self, plan: bytes, cache: bytes | None, graphs: bool, host_code: bool, dla_core: int | None) -> None:
+        """Deserialise the engine. Raises RunFailed, or BadArtefact for other inputs and outputs."""
         library = self._library
+
         try:
             self._runtime = library.module.Runtime(self._logger)
         except TypeError as error:
@@ -124,8 +126,7 @@ class TensorRtSession:
             )
         if self.shares_memory:
             context.set_device_memory(memory, self.memory_bytes)
-        wrapper = EngineContext(self._library.title, self.reason)
-        wrapper.adopt(context)
+        wrapper = EngineContext(context, self._library.title, self.reason)
         self._contexts.append(wrapper)
         return wrapper
 
@@ -149,10 +150,11 @@ class TensorRtSession:
         self._runtime = None
 
     def reason(self) -> str:
-        """TensorRT's first error as a sentence."""
+        """The first error that TensorRT logged, as a sentence."""
         return self._messages.sentence() or "it gave no reason"
 
     def _configure(self, cache: bytes | None, graphs: bool) -> None:
+        """Create the runtime configuration of TensorRT-RTX, with its runtime cache and its CUDA graphs."""
         config = self._engine.create_runtime_config()
         self._cache = config.create_runtime_cache()
         if cache and not self._cache.deserialize(cache):
@@ -165,32 +167,34 @@ class TensorRtSession:
         self._config = config
 
     def _check_tensors(self) -> None:
+        """Raise BadArtefact if the inputs and outputs of the engine are not those of trtpoets' networks."""
         tensors = _tensor_types(self._engine)
-        if tensors != _DTYPES:
+        if tensors != _TENSOR_TYPES:
             raise BadArtefact(
-                f"the tensors of the engine must be {_DTYPES}, not {tensors}", hint="build it again", code="TP4104"
+                f"the tensors of the engine must be {_TENSOR_TYPES}, not {tensors}",
+                hint="build it again",
+                code="TP4104",
             )
 
 
 class EngineContext:
-    """An execution context with its shape and tensor addresses; runs one inference at a time."""
+    """One of TensorRT's execution contexts; runs one inference at a time.
 
-    def __init__(self, title: str, reason: Callable[[], str]) -> None:
-        self._context: Any = None
+    `title` is the name of the library for messages; `reason` returns its first error.
+    """
+
+    def __init__(self, context: Any, title: str, reason: Callable[[], str]) -> None:
+        self._context = context
         self._title = title
         self._reason = reason
 
-    def adopt(self, context: Any) -> None:
-        """Set TensorRT's context."""
-        self._context = context
-
     def bind(self, name: str, address: int) -> None:
-        """Set the GPU address of a tensor, which stays set."""
+        """Set the GPU address of a tensor for all later inferences. Raises RunFailed."""
         if not self._context.set_tensor_address(name, address):
             raise RunFailed(f"{self._title} rejects the address of {name}: {self._reason()}", code="TP4105")
 
     def set_shape(self, photos: tuple[int, ...], scores: tuple[int, ...]) -> None:
-        """Set the shape of the input; check that the output has the shape `scores`."""
+        """Set the shape of the input; check that the output has the shape `scores`. Raises RunFailed, BadArtefact."""
         if not self._context.set_input_shape(INPUT_NAME, photos):
             raise RunFailed(f"{self._title} rejects the input shape {photos}: {self._reason()}", code="TP4106")
         shape = tuple(int(size) for size in self._context.get_tensor_shape(OUTPUT_NAME))
@@ -214,11 +218,14 @@ class EngineContext:
 
 
 def _tensor_types(engine: Any) -> dict[str, str]:
-    """The types of the inputs and outputs by name. A function, so that no frame of an error keeps the engine."""
+    """The types of the inputs and outputs by name.
+
+    This is a separate function so that no frame in the traceback of an error refers to the engine, which must be freed.
+    """
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     return {name: numpy_type(engine.get_tensor_dtype(name)) for name in names}
 
 
 def shares_memory(library: TensorRt) -> bool:
-    """Whether contexts can use shared memory of the caller (10.1 and later, and TensorRT-RTX)."""
+    """Whether contexts can share memory of the caller (TensorRT 10.1 and later, and TensorRT-RTX)."""
     return hasattr(library.module.ICudaEngine, "device_memory_size_v2")

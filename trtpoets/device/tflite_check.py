@@ -12,13 +12,13 @@ from trtpoets.core.errors import BadArtefact
 _SECONDS = 120.0
 """Time limit for loading a network and running two photos."""
 
-_AGAIN = "make it again: trtpoets bundle NAME --for tflite --force"
+_REDO_HINT = "make it again: trtpoets bundle NAME --for tflite --force"
 
 _sound: set[tuple[str, bool]] = set()
 """Networks that this process has checked: sha256 and whether own kernels were used."""
 
 
-def require_sound(path: Path, network: bytes, threads: int, own_kernels: bool, hint: str = _AGAIN) -> None:
+def require_sound(path: Path, network: bytes, threads: int, own_kernels: bool, hint: str = _REDO_HINT) -> None:
     """Raise BadArtefact if loading or running `network`, the bytes of the file `path`, fails or crashes the child.
 
     Afterwards the caller can load the same bytes; it must not read the file again, which may have changed. `hint` is

@@ -18,7 +18,7 @@ from trtpoets.core.errors import first_line
 from trtpoets.core.optional import loaded_interpreter
 from trtpoets.core.system_files import available_memory
 
-_MOST_INPUT = 1 << 28
+_MAX_INPUT = 1 << 28
 """Largest input of a network in bytes."""
 
 
@@ -39,7 +39,7 @@ def failure_of(network: bytes, threads: int, own_kernels: bool) -> str:
         interpreter = loaded_interpreter(network, threads, own_kernels)
         (input_details,), (output_details,) = interpreter.get_input_details(), interpreter.get_output_details()
         size, kind = [int(length) for length in input_details["shape"]], np.dtype(input_details["dtype"])
-        if min(size, default=0) < 1 or np.prod(size, dtype=float) * kind.itemsize > _MOST_INPUT:
+        if min(size, default=0) < 1 or np.prod(size, dtype=float) * kind.itemsize > _MAX_INPUT:
             return f"its input has the invalid shape {size}"
         noise = np.random.default_rng(0).integers(0, 256, size)
         for photo in (np.zeros(size, kind), noise.astype(kind)):

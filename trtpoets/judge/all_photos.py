@@ -1,6 +1,6 @@
 """Accuracy, agreement and change of accuracy over all photos of a run: the second part of evaluation.json.
 
-Where the head was trained here, each photo is answered by a cross-fitted head (`cross_fit` says what that estimates).
+Where the head was trained here, each photo is classified by a cross-fitted head (`cross_fit` says what that estimates).
 Otherwise, as for an adopted classifier, the network is not trained on these photos and answers all of them as it is.
 The photos that a file was calibrated with do not count for that file; how often it agrees on them is listed apart.
 """
@@ -45,7 +45,7 @@ class Excluded:
 
 @dataclass(frozen=True)
 class AgreedOn:
-    """The photos of one use, and how many of them a file answers like FP32."""
+    """The photos of one use, and for how many of them a file gives the same label as FP32."""
 
     photos: int
     agreed: int
@@ -53,7 +53,7 @@ class AgreedOn:
 
 @dataclass(frozen=True)
 class FileOnAllPhotos:
-    """A file of a narrow precision, compared with FP32 on all photos but those in `excluded`. Shares are 0..1.
+    """A file of a reduced precision, compared with FP32 on all photos but those in `excluded`. Shares are 0..1.
 
     `head` says which last layer follows the file's base. `recall_change` is the recall of each label minus FP32's,
     where they differ. `by_use` has the agreement by what the photos were used for, with the calibration photos. The
@@ -92,10 +92,10 @@ class AllPhotos:
     """The evaluation over all photos. Shares are 0..1, intervals have a confidence of 95 %.
 
     `config` are the settings, `dataset` the hash of the photos and their splits. `folds` are those that were used; 0
-    means that the shipped network answered, without any training. `photos`, `accuracy` and `recall` are those of FP32.
-    `excluded` counts photos that nothing was measured on. `notes` are sentences about the folds. `skipped` is the
-    reason why nothing was measured; all other numbers are then 0 or None. `learning_curve` is None where the network
-    was not trained on these photos.
+    means that the shipped network classified the photos, without any training. `photos`, `accuracy` and `recall` are
+    those of FP32. `excluded` counts photos that nothing was measured on. `notes` are sentences about the folds.
+    `skipped` is the reason why nothing was measured; all other numbers are then 0 or None. `learning_curve` is None
+    where the network was not trained on these photos.
     """
 
     config: CrossFitConfig

@@ -1,8 +1,8 @@
-"""Cross-fitting: divides all photos of a run into folds, so that each photo is answered by a head trained without it.
+"""Cross-fitting: divides all photos of a run into folds, so that each photo is classified by a head trained without it.
 
-With `count` folds there are `count` heads. Head k is trained on all folds but two, chooses its step on fold k + 1, and
-answers the photos of fold k. All photos of an independent group (copies, families, shots of one object) are in one
-fold, and the photos of each class are spread evenly over the folds.
+With `count` folds there are `count` heads. Head k is trained on all folds but two. Its training step is the one with
+the lowest cross-entropy on fold k + 1, and it classifies the photos of fold k. All photos of an independent group
+(copies, families, shots of one object) are in one fold, and the photos of each class are spread evenly over the folds.
 
 What the numbers estimate (Bates, Hastie, Tibshirani, 2023, "Cross-validation: what does it estimate and how well does
 it do it?"): the accuracy over all photos is that which heads trained by this recipe on (count - 2) / count of the
@@ -33,7 +33,7 @@ import numpy as np
 from trtpoets.core.errors import BadInput
 
 MIN_FOLDS = 3
-"""The fewest folds: one that is answered, one that chooses the step, and one to train on."""
+"""The fewest folds: one to classify, one to select the training step with, and one to train on."""
 
 MIN_PHOTOS = 30
 """With fewer photos nothing is cross-fitted: the heads would differ more than what they measure."""
@@ -58,8 +58,8 @@ class CrossFitConfig:
     def __post_init__(self) -> None:
         if self.folds and self.folds < MIN_FOLDS:
             raise BadInput(
-                f"cross-fitting needs at least {MIN_FOLDS} folds (one to answer, one to choose the step, one to train "
-                f"on), not {self.folds}",
+                f"cross-fitting needs at least {MIN_FOLDS} folds (one to classify, one to select the step, one to "
+                f"train on), not {self.folds}",
                 hint="--folds 10, or --folds 0 for the test photos only",
                 code="TP5150",
             )
@@ -79,10 +79,10 @@ class Folds:
     partial: tuple[tuple[int, int], ...] = ()
 
     def rows(self, fold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the indices of the photos that head `fold` is trained on, chooses its step on, and answers."""
-        chooses = (fold + 1) % self.count
-        trained = (self.fold_of != fold) & (self.fold_of != chooses)
-        return np.flatnonzero(trained), np.flatnonzero(self.fold_of == chooses), np.flatnonzero(self.fold_of == fold)
+        """Return the indices of the photos for head `fold`: to train on, to select its step with, and to classify."""
+        selecting = (fold + 1) % self.count
+        trained = (self.fold_of != fold) & (self.fold_of != selecting)
+        return np.flatnonzero(trained), np.flatnonzero(self.fold_of == selecting), np.flatnonzero(self.fold_of == fold)
 
 
 def folds_of_photos(

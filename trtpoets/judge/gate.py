@@ -1,14 +1,14 @@
-"""The accuracy gate: compares the accuracy of narrow precisions with TensorFlow: passed, failed, or cannot tell.
+"""The accuracy gate: compares the accuracy of reduced precisions with TensorFlow: passed, failed, or cannot tell.
 
 Each limit is compared with the 95 % interval of the measured value, in which copies of photos count as groups. A limit
 is passed where the whole interval is within it, and failed where the whole interval is beyond it. Otherwise the result
 is "cannot tell", with the number of photos that would decide. The probability that a runner without any loss fails is
 at most 1 in 40, and so is the probability that a runner that loses twice the limit passes.
 
-Where a file was compared on all photos of the run (`judge.all_photos`), these numbers decide for the runners of that
-file, because they are many more than the test photos. The test photos, on which each runner itself was measured, still
-have a veto: a runner that fails on them fails. So does one that misses the limit on them (`missed`), unless it is the
-runner with which the file was compared, ONNX Runtime on the CPU: engines compute slightly different numbers.
+Where a file was compared on all photos of the run (`judge.all_photos`), these numbers are used for the runners of that
+file, because they are many more than the test photos. Each runner itself was measured on the test photos: a runner that
+fails on them fails. A runner that misses the limit on them (`missed`) fails too, because engines compute slightly
+different numbers, unless it is the runner with which the file was compared, ONNX Runtime on the CPU.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from trtpoets.judge.all_photos import AllPhotos, FileOnAllPhotos
 from trtpoets.judge.evaluation import Evaluation
 from trtpoets.judge.sample_size import photos_for_agreement, photos_for_drop, photos_for_share
 
-NARROW = (Precision.FP16, Precision.INT8)
-"""The narrow precisions, whose runners are checked unless others are named."""
+REDUCED = (Precision.FP16, Precision.INT8)
+"""The reduced precisions, whose runners are checked unless others are named."""
 
 
 @dataclass(frozen=True)
 class GateConfig:
-    """The limits; None is no limit. `max_drop` is in percentage points of accuracy, `min_agreement` in percent.
+    """The limits; None means no limit. `max_drop` is in percentage points of accuracy, `min_agreement` in percent.
 
-    `runners` are the names of the runners to check; () means every runner of a narrow precision. With `allow_undecided`
+    `runners` are the names of the runners to check; () means all of a reduced precision. With `allow_undecided`
     `require_passed` raises nothing for "cannot tell".
     """
 
@@ -123,11 +123,11 @@ def gate_from_evaluations(
 ) -> Gate:
     """Check evaluations, TensorFlow's first, against the limits of `config`. `all_photos` are the same run's.
 
-    Raises BadInput when a runner that `config` names was not evaluated, or none of a narrow precision was.
+    Raises BadInput when a runner that `config` names was not evaluated, or none of a reduced precision was.
     """
     compared = {evaluation.runner.name: evaluation for evaluation in evaluations if evaluation.comparison}
-    narrow = (name for name, evaluation in compared.items() if evaluation.runner.precision in NARROW)
-    runners = config.runners or tuple(narrow)
+    reduced = (name for name, evaluation in compared.items() if evaluation.runner.precision in REDUCED)
+    runners = config.runners or tuple(reduced)
     if not runners:
         raise BadInput("no FP16 or INT8 runner was evaluated", hint="trtpoets quantize NAME", code="TP5039")
     unknown = [name for name in runners if name not in compared]
@@ -161,7 +161,7 @@ def gate_from_all_photos(all_photos: AllPhotos, config: GateConfig) -> Gate | No
 
 
 def require_passed(gate: Gate | None, name: str = "NAME", engines: Path = DEFAULT_ENGINES) -> None:
-    """Raise unless the gate of the run `name` passed; None is no gate.
+    """Raise unless the gate of the run `name` passed; None means that there is no gate.
 
     Raises GateFailed where a runner fails a limit, and else GateUndecided where the photos are too few to decide,
     unless the gate allows that.

@@ -30,10 +30,10 @@ INDEX = "golden.json"
 
 _FORMAT = 1
 
-_LEAST = {Precision.FP32: 5e-3, Precision.FP16: 5e-3, Precision.INT8: 2e-2}
+_MIN_TOLERANCE = {Precision.FP32: 5e-3, Precision.FP16: 5e-3, Precision.INT8: 2e-2}
 """Differences of a score that are always allowed, by precision."""
 
-_MOST = 0.5
+_MAX_TOLERANCE = 0.5
 """The largest tolerance."""
 
 _TIMES = 3.0
@@ -94,7 +94,7 @@ class Verdict:
     """The difference between scores and the expected scores.
 
     `max_difference` is of any score of any photo, `worst` the file of that photo. `same_answers` of `photos` have the
-    same highest score; near ties may change within the tolerance, so a changed answer alone is no failure.
+    same highest score; near ties may change within the tolerance, so a changed answer alone is not a failure.
     """
 
     precision: Precision
@@ -278,7 +278,7 @@ def check_scores_against(
 def _expected(
     precision: Precision, scores: Mapping[Precision, np.ndarray], others: Mapping[Precision, np.ndarray]
 ) -> Expected:
-    least = _LEAST[precision]
+    least = _MIN_TOLERANCE[precision]
     if precision in others:
         moved, what = _gap(scores[precision], others[precision]), "computed in another way here, they move"
     elif Precision.FP16 in scores and precision is not Precision.INT8:
@@ -287,8 +287,10 @@ def _expected(
             what = f"TensorRT may multiply in TF32, which rounds as FP16 does; {what}"
     else:
         moved, what = _gap(scores[precision], scores[Precision.FP32]), "it moves FP32's scores"
-    tolerance = min(max(least, float(f"{_TIMES * moved:.3g}")), _MOST)
-    reason = f"{what} by up to {moved:.2g}; {_TIMES:g} times that is allowed, {least:g} at least, {_MOST:g} at most"
+    tolerance = min(max(least, float(f"{_TIMES * moved:.3g}")), _MAX_TOLERANCE)
+    reason = (
+        f"{what} by up to {moved:.2g}; {_TIMES:g} times that is allowed, {least:g} at least, {_MAX_TOLERANCE:g} at most"
+    )
     return Expected(scores[precision], tolerance, reason)
 
 

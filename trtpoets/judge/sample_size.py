@@ -9,7 +9,7 @@ from trtpoets.judge.statistics import CONFIDENCE, wilson_interval
 POWER = 0.8
 """The probability that this number of photos decides."""
 
-_MOST = 10**9
+_MAX_PHOTOS = 10**9
 """A larger number of photos is not reported."""
 
 
@@ -41,7 +41,7 @@ def photos_for_drop(limit: float, changed: float, loss: float = 0.0, confidence:
     if least is None or math.isclose(loss, limit, rel_tol=1e-9):
         return None
     needed = (_deviations(confidence=confidence) / (limit - loss)) ** 2 * max(changed - loss**2, 0.0)
-    return max(least, math.ceil(needed)) if needed < _MOST else None
+    return max(least, math.ceil(needed)) if needed < _MAX_PHOTOS else None
 
 
 def photos_for_agreement(limit: float, agreement: float) -> int | None:
@@ -56,7 +56,7 @@ def photos_for_agreement(limit: float, agreement: float) -> int | None:
     sure, likely = _deviations(0.0), _deviations() - _deviations(0.0)
     spread = sure * math.sqrt(allowed * (1 - allowed)) + likely * math.sqrt(changed * (1 - changed))
     needed = (spread / (allowed - changed)) ** 2
-    return max(least, math.ceil(needed)) if needed < _MOST else None
+    return max(least, math.ceil(needed)) if needed < _MAX_PHOTOS else None
 
 
 def _deviations(power: float = POWER, confidence: float = CONFIDENCE) -> float:

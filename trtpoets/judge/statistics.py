@@ -55,7 +55,7 @@ def paired_shares(only_first: float, only_second: float, n: float, confidence: f
     """
     if min(only_first, only_second) < 0 or only_first + only_second > n * (1 + 1e-9):
         raise BadInput(
-            f"{only_first} and {only_second} of {n} photos are not possible",
+            f"{only_first} and {only_second} photos can't be different ones of {n} photos",
             hint="give counts of at least 0, in total at most the number of photos",
             code="TP5050",
         )
@@ -92,7 +92,9 @@ def mcnemar_exact(b: int, c: int) -> float:
     """
     if b < 0 or c < 0:
         raise BadInput(
-            f"counts must not be negative, as {b} and {c} photos", hint="give counts of at least 0", code="TP5051"
+            f"counts must not be negative, but they are {b} and {c} photos",
+            hint="give counts of at least 0",
+            code="TP5051",
         )
     n, smaller = b + c, min(b, c)
     tail: int = sum(math.comb(n, k) for k in range(smaller + 1))

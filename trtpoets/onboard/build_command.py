@@ -124,9 +124,9 @@ def _attempt(
     precision, path = model.precision, _path(bundle, model.precision, config)
     verdict = None
     try:
-        vouched = bundle.manifest.files[onnx_name(precision)]
+        manifest_sha256 = bundle.manifest.files[onnx_name(precision)]
         engine = None if force else current_engine(model, config, path)
-        engine = engine or engine_from_onnx(model, config, path, progress, vouched_sha256=vouched)
+        engine = engine or engine_from_onnx(model, config, path, progress, manifest_sha256=manifest_sha256)
         verdict = verdict_of(engine, bundle.folder / "golden")
     except _NEXT as error:
         problem, hint = error.message, error.hint

@@ -1,4 +1,4 @@
-"""Runs the commands of a bundle. Results go to stdout, messages to stderr.
+"""Runs the commands of a bundle. It writes results to stdout, and messages and progress to stderr.
 
 Each command imports its own modules: on a small device, importing all of them takes longer than some commands run.
 """
@@ -26,14 +26,16 @@ from trtpoets.onboard.installed_bundle import bundle_here, check_bundle_name, ru
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. Raises TrtPoetsError; SystemExit for usage errors and --help."""
     options = parser().parse_args(arguments)
-    with _showing() as progress:
+    with _messages_on_stderr() as progress:
         return _COMMANDS[options.command](options, progress)
 
 
 @contextmanager
-def _showing() -> Iterator[Progress]:
-    """Write progress and warnings to stderr. Raises Interrupted on Ctrl-C."""
+def _messages_on_stderr() -> Iterator[Progress]:
+    """Within the context, write log messages to stderr; yields a callback that writes progress there.
 
+    Raises Interrupted on Ctrl-C.
+    """
     try:
         with messages(lambda line, _: write_message(line + "\n")):
             yield progress_lines(write_message)
@@ -146,7 +148,7 @@ def _precision(options: argparse.Namespace) -> Precision | None:
     return Precision(options.precision) if options.precision else None
 
 
-def _classify(options: argparse.Namespace, progress: Progress) -> int:
+def _classify(options: argparse.Namespace, _: Progress) -> int:
     from trtpoets.device.gpu.gpu_wait import Wait
     from trtpoets.onboard.classify.classify_command import ClassifyConfig, Line, classify
     from trtpoets.onboard.classify.sources import source_of
@@ -156,48 +158,60 @@ def _classify(options: argparse.Namespace, progress: Progress) -> int:
     sources = [source_of(word) for word in options.sources]
     config = ClassifyConfig(options.top, options.threshold, options.batch, options.patience, options.frames)
     # BLOCKING leaves the CPU cores free while the GPU works.
-    runner, _ = runner_in(bundle, options.runner, _precision(options), Wait.BLOCKING)
-    stop, pressed = threading.Event(), threading.Event()
+    runner = runner_in(bundle, options.runner, _precision(options), Wait.BLOCKING)[0]
 
-    def interrupt(number: int, _: object) -> None:
-        stop.set()
-        pressed.set()
-        record_signal(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C ends the program immediately
-
-    # On SIGTERM, which ends a service, the current photo is answered and the engine is freed. It is not an error.
-    # SIGINT and SIGHUP do the same, but the program exits with the code of an interruption.
-    if is_not_ignored(signal.SIGTERM):
-        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    stop, interruption = threading.Event(), threading.Event()
+    _stop_on_sigterm(stop)
 
     def report(line: Line) -> None:
         with writing_results():
             sys.stdout.write(json_text(line, indent=None) + "\n")
 
     with runner:
-        for number in (signal.SIGINT, signal.SIGHUP):
-            if is_not_ignored(number):  # SIGINT is ignored in background jobs of a shell
-                signal.signal(number, interrupt)
+        _stop_on_interruption(stop, interruption)
         count = classify(runner, sources, config, report, stop)
     write_message(count_line(count))
-    if pressed.is_set():
+    if interruption.is_set():
         raise KeyboardInterrupt
     return 1 if count.failed else 0
 
 
-def _update(options: argparse.Namespace, progress: Progress) -> int:
+def _stop_on_sigterm(stop: threading.Event) -> None:
+    """Set `stop` on SIGTERM, which ends a service: it is not an error.
+
+    The current photo is still classified, and the engine is freed.
+    """
+    if is_not_ignored(signal.SIGTERM):
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+
+
+def _stop_on_interruption(stop: threading.Event, interruption: threading.Event) -> None:
+    """Set both events on SIGINT and SIGHUP; a second Ctrl-C ends the program immediately."""
+
+    def interrupt(number: int, _: object) -> None:
+        stop.set()
+        interruption.set()
+        record_signal(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if is_not_ignored(number):  # SIGINT is ignored in background jobs of a shell
+            signal.signal(number, interrupt)
+
+
+def _update(options: argparse.Namespace, _: Progress) -> int:
     from trtpoets.onboard.result_lines import update_lines
     from trtpoets.onboard.update.incoming import incoming
     from trtpoets.onboard.update.update_command import Options, update
 
     chosen = Options(options.restart, options.health, options.health_seconds, options.strict, options.allow_downgrade)
     with incoming(options.source, options.sha256) as bundle:
-        found = update(bundle, options.root, chosen)
-    _show(options, found, lambda: update_lines(found))
+        updated = update(bundle, options.root, chosen)
+    _show(options, updated, lambda: update_lines(updated))
     return 0
 
 
-def _rollback(options: argparse.Namespace, progress: Progress) -> int:
+def _rollback(options: argparse.Namespace, _: Progress) -> int:
     from trtpoets.onboard.result_lines import update_lines
     from trtpoets.onboard.update.update_command import rollback
 
@@ -206,7 +220,7 @@ def _rollback(options: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
-def _recover(options: argparse.Namespace, progress: Progress) -> int:
+def _recover(options: argparse.Namespace, _: Progress) -> int:
     from trtpoets.onboard.result_lines import update_lines
     from trtpoets.onboard.update.update_command import recover
 

@@ -114,7 +114,7 @@ def _measured(row: Measurement) -> tuple[str, ...]:
 
 def count_line(count: Count) -> str:
     """The last words of `classify`, for stderr."""
-    parts = [f"{count.answered:,} answered"]
+    parts = [f"{count.classified:,} classified"]
     parts += [f"{count.failed:,} could not be"] * bool(count.failed)
     parts += [f"{count.dropped:,} frames dropped"] * bool(count.dropped)
     return ", ".join(parts) + "\n"

@@ -19,7 +19,7 @@ from trtpoets.onboard.installed_bundle import ENGINE, Bundle, runner_in
 _WARM_UP = 5
 """Untimed inferences at the start, which load kernels and capture the CUDA graph."""
 
-_MOST_TIMED, _MOST_SECONDS = 100, 0.5
+_MAX_TIMED, _MAX_SECONDS = 100, 0.5
 """Limits of the measurement, which is only a quick check and not a benchmark."""
 
 
@@ -74,8 +74,8 @@ def _latency(runner: Runner, photos: np.ndarray) -> Latency:
     for number in range(_WARM_UP):
         runner.infer(photos[number % len(photos)][None])
     times: list[float] = []
-    end = time.perf_counter() + _MOST_SECONDS
-    while len(times) < _MOST_TIMED and (len(times) < len(photos) or time.perf_counter() < end):
+    end = time.perf_counter() + _MAX_SECONDS
+    while len(times) < _MAX_TIMED and (len(times) < len(photos) or time.perf_counter() < end):
         photo = photos[len(times) % len(photos)][None]
         started = time.perf_counter()
         runner.infer(photo)

@@ -97,8 +97,8 @@ def adopt(
     `photos`, by trying every plausible way. Writes the classifier, model.json with the evidence, and fp32.onnx, whose
     scores are compared with those of the file in its own framework.
 
-    Raises BadArtefact if the file is no classifier that can be adopted, BadInput if the preprocessing is not certain,
-    with the candidates, and ConversionFailed if the scores differ.
+    Raises BadArtefact if the file is not a classifier that can be adopted, BadInput with the candidates if the
+    preprocessing is not certain, and ConversionFailed if the scores differ.
     """
     config = config or AdoptConfig()
     path, folder = user_path(model), None if photos is None else user_path(photos)
@@ -112,7 +112,7 @@ def adopt(
         dataset: Dataset | None = None
         unmatched: tuple[str, ...] = ()
         if folder is not None:
-            dataset = dataset_from_folder(folder, config.dataset, progress, few=True)
+            dataset = dataset_from_folder(folder, config.dataset, progress, ranked=True)
             if about_labels.source is Source.ASSUMED:
                 labels, about_labels = standard_labels(dataset.labels, len(labels)) or (labels, about_labels)
             dataset, unmatched = _with_labels(dataset, labels, about_labels)
@@ -221,8 +221,8 @@ def _require_labels_of_logit(loaded: LoadedModel, about: Evidence) -> None:
     output = loaded.model.output
     if output.size == 1 and output.answers is Answers.LOGITS and about.source is Source.ASSUMED:
         raise BadInput(
-            f"{loaded.model.path} returns one number that is no probability: it does not end in a Sigmoid. It is the "
-            "logit of the second of two classes only if labels name two",
+            f"{loaded.model.path} returns one number and does not end in a Sigmoid. It is the logit of the "
+            "second of two classes only if two labels are given",
             hint="name both classes in a file, one per line, the second is that of positive numbers: "
             f"{AGAIN} --labels FILE",
             code="TP8203",
@@ -236,7 +236,8 @@ def _require_labels_confirmed(about: Evidence, trial: Trial | None, decision: De
     row = next((row for row in trial.rows if row.contract == decision.contract), trial.best)
     if not trial.is_above_chance(row):
         raise BadInput(
-            f"{about.text}, but only {row.count} of {row.photos} photos are answered right, no more than by chance",
+            f"{about.text}, but only {row.count} of {row.photos} photos are classified correctly, no more than by "
+            "chance",
             hint=f"name the classes in a file, one per line, in the order of the scores: {AGAIN} --labels FILE",
             code="TP8052",
         )

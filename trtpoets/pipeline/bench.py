@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -42,10 +41,10 @@ from trtpoets.pipeline.runner_access import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trtpoets.core.types import Photo
+
 
 __all__ = ["bench", "require_limits", "require_speed"]
-
-_log = logging.getLogger(__name__)
 
 
 def bench(
@@ -57,28 +56,24 @@ def bench(
     force: bool = True,
     progress: Progress = silent,
 ) -> Benchmark:
-    """Measure every runner on the test photos, each in a process of its own, the classifier as the baseline.
+    """Measure every runner on the test photos, each in a process of its own, with the classifier as the baseline.
 
     Returns the content of engines/<name>/benchmark.json. Without `force`, an existing benchmark is returned if nothing
     changed. `compare` is the path of an older benchmark.json, with which the result is compared. Raises Interrupted on
-    Ctrl-C, after writing the measurements until then, marked incomplete.
+    Ctrl-C, after writing the measurements made so far, marked as incomplete.
     """
     config = config or BenchConfig()
-    before = read_benchmark(user_path(compare)) if compare is not None else None
+    older = read_benchmark(user_path(compare)) if compare is not None else None
     space = Workspace(Path(engines), name)
     with writing(space):
         artefacts = artefacts_in(space)
         config = _for_fixed_batch(config, artefacts)
         photos = photos_to_judge(space)
-        contents = identities(space, artefacts)
-        key = benchmark_key(contents, photos, config)
-        details = None if force else open_card(space.benchmark, key)
-        if details is None and not force and config.ratio_within:  # all rounds are more than is asked for
-            details = open_card(space.benchmark, benchmark_key(contents, photos, _all_rounds(config)))
-        previous = None if details is None else benchmark_from_card(details, space.benchmark)
-        if previous is not None and not previous.incomplete:
-            previous = replace(previous, skipped=with_stale(space, previous.skipped))
-            return previous if before is None else replace(previous, compared=compared(before, previous))
+        hashes = identities(space, artefacts)
+        existing = None if force else _existing(space, hashes, photos, config)
+        if existing is not None:
+            existing = replace(existing, skipped=with_stale(space, existing.skipped))
+            return existing if older is None else replace(existing, compared=compared(older, existing))
         require_photos(space, photos)
         require_trusted_classifier(artefacts)
         runnable, skipped = _runnable(space, artefacts, config)
@@ -100,32 +95,48 @@ def bench(
         result = write_benchmark(
             space.benchmark,
             measured,
-            key=key,
+            key=benchmark_key(hashes, photos, config),
             name=name,
             again=bench_command(space, config, compare),
-            artefacts=dict(zip(map(_name, artefacts), contents, strict=True)),
+            artefacts=dict(zip(map(_name, artefacts), hashes, strict=True)),
             skipped=tuple(dict.fromkeys(skipped)),
-            before=before,
+            before=older,
         )
         return replace(result, skipped=with_stale(space, result.skipped))
 
 
-def _for_fixed_batch(config: BenchConfig, artefacts: Sequence[Runnable]) -> BenchConfig:
-    """Return the configuration for the batch of networks whose batch is fixed: by default, exactly that is measured.
+def _existing(
+    space: Workspace, hashes: Sequence[str], photos: Sequence[Photo], config: BenchConfig
+) -> Benchmark | None:
+    """Return the complete benchmark of these artefacts and photos, or None.
 
-    Single-stream and multi-stream keep the number of photos of their queries. Raises BadInput for other batch sizes.
+    If `config` allows measuring to end early (`ratio_within`), a benchmark with all rounds is also accepted: it is more
+    precise than requested.
+    """
+    details = open_card(space.benchmark, benchmark_key(hashes, photos, config))
+    if details is None and config.ratio_within:
+        details = open_card(space.benchmark, benchmark_key(hashes, photos, _all_rounds(config)))
+    benchmark = None if details is None else benchmark_from_card(details, space.benchmark)
+    return None if benchmark is None or benchmark.incomplete else benchmark
+
+
+def _for_fixed_batch(config: BenchConfig, artefacts: Sequence[Runnable]) -> BenchConfig:
+    """Return `config` with batch sizes that networks with a fixed batch can run: by default, exactly the fixed batch.
+
+    Single-stream and multi-stream keep the number of photos of their queries. Raises BadInput if the requested batch
+    sizes are not multiples of the fixed batch.
     """
     sizes = {fixed_batch(artefact.path) for artefact in artefacts if isinstance(artefact, OnnxModel)} - {0}
     scenario = config.scenario
     if not sizes or scenario in (Scenario.SINGLE_STREAM.value, Scenario.MULTI_STREAM.value):
         return config
-    (size,) = sorted(sizes)[-1:]
+    size = max(sizes)
     if config.batches in (BenchConfig.batches, BATCHES_TO_TRY):
         return replace(config, batches=(size,))
     other = [batch for batch in config.batches if batch % size]
     if other:
         raise BadInput(
-            f"the network takes batches of exactly {size} photos, and {other[0]} is no multiple of it",
+            f"the network takes batches of exactly {size} photos, and {other[0]} is not a multiple of {size}",
             hint=f"--batch {size}",
             code="TP8201",
         )
@@ -133,7 +144,7 @@ def _for_fixed_batch(config: BenchConfig, artefacts: Sequence[Runnable]) -> Benc
 
 
 def _all_rounds(config: BenchConfig) -> BenchConfig:
-    """Return the configuration of `trtpoets bench` with the same options, which measures more."""
+    """Return `config` without early ends and with at least the default warm-up, as `trtpoets bench` measures."""
     return replace(
         config,
         ratio_within=BenchConfig.ratio_within,
@@ -144,7 +155,7 @@ def _all_rounds(config: BenchConfig) -> BenchConfig:
 
 
 def _ways(artefacts: Sequence[Runnable], config: BenchConfig) -> dict[int, tuple[Way, ...]]:
-    """Return the ways to run each artefact, by its index: those that can be shipped, and those only for comparison."""
+    """Return the ways to run each artefact, by its index: those that can be shipped, and those to compare with."""
     requested = {Way.CPU: config.cpu, Way.XLA: config.xla, Way.KERAS: config.keras}
     compared_ways = tuple(way for way, wanted in requested.items() if wanted)
     return {
@@ -158,10 +169,10 @@ def _require_possible(spec: ModelSpec, config: BenchConfig) -> None:
     original = spec.original
     if original is None:
         return
-    asked = {"--keras": config.keras}
+    impossible = {"--keras": config.keras}
     if not original.format.is_tensorflow:
-        asked |= {"--xla": config.xla, "--cpu": config.cpu}
-    option = next((name for name, wanted in asked.items() if wanted), None)
+        impossible |= {"--xla": config.xla, "--cpu": config.cpu}
+    option = next((name for name, requested in impossible.items() if requested), None)
     if option is not None:
         raise BadInput(
             f"{option} needs a classifier that trtpoets trained, and {spec.name} was adopted from {original.file}",
@@ -177,15 +188,16 @@ def _name(artefact: Runnable) -> str:
 def _runnable(
     space: Workspace, artefacts: Sequence[Runnable], config: BenchConfig
 ) -> tuple[list[Runnable], list[Skipped]]:
-    """Return the artefacts to measure on this machine, and those that are left out, with reasons.
+    """Return the artefacts to measure on this machine, and those that are skipped, with reasons.
 
-    Left out are engines and TFLite files that cannot run here, and int8.onnx where no GPU runs it (`_unfused`).
+    Engines and TFLite files are skipped if they cannot run here, and int8.onnx is skipped without a GPU
+    (`_int8_on_cpu`).
     """
     runnable: list[Runnable] = []
     skipped: list[Skipped] = []
     for artefact in artefacts:
         if isinstance(artefact, OnnxModel) and artefact.has_pairs and not config.qdq_on_cpu and not detect().gpus:
-            skipped.append(_unfused(space, artefacts))
+            skipped.append(_int8_on_cpu(space, artefacts))
             continue
         with ExitStack() as stack:
             entered = (
@@ -198,7 +210,7 @@ def _runnable(
     return runnable, skipped
 
 
-def _unfused(space: Workspace, artefacts: Sequence[Runnable]) -> Skipped:
+def _int8_on_cpu(space: Workspace, artefacts: Sequence[Runnable]) -> Skipped:
     """Return why int8.onnx is not measured on a machine without a GPU, and what to do instead."""
     forms = [artefact.form for artefact in artefacts if isinstance(artefact, OnnxModel)]
     instead = (
@@ -208,7 +220,7 @@ def _unfused(space: Workspace, artefacts: Sequence[Runnable]) -> Skipped:
     )
     return Skipped(
         "measuring onnxruntime-int8",
-        "without a GPU ONNX Runtime computes each Q/DQ pair of int8.onnx by itself, which TensorRT fuses, so that its "
-        f"time would not be that of INT8; {instead}. Measure it all the same with: "
+        "on a CPU, ONNX Runtime computes the Q/DQ pairs of int8.onnx, which TensorRT fuses with the layers, so that "
+        f"its time is not that of INT8; {instead}. To measure it anyway: "
         f"{space.command('bench', '--qdq-on-cpu')}",
     )

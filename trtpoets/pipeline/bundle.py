@@ -47,10 +47,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from trtpoets.core.types import OnnxModel
+    from trtpoets.judge.evaluation_file import Evaluations
 
 _log = logging.getLogger(__name__)
 
 _TASK = "bundle"
+"""Name of the progress."""
 
 
 def bundle(
@@ -68,33 +70,23 @@ def bundle(
 ) -> BundleResult:
     """Write a bundle to engines/<name>/bundles/<name>-<target>/, or to `out`, and an archive (.tar.zst) next to it.
 
-    `target` is "jetson", "triton", "onnxruntime" or "tflite". `precisions` selects what to pack, by default every
-    available precision. `jetpack` and `board` name a Jetson: precisions without benefit there are left out with a
-    warning, and files are rewritten if its TensorRT needs an older opset. `sign` is an SSH private key; devices that
-    were set up with its public key accept only bundles with its signature. `force` replaces a bundle that was changed
-    or that contains built engines; files of the user are never replaced.
+    `target` is "jetson", "triton", "onnxruntime" or "tflite". `precisions` are those to pack, by default all available
+    ones. `jetpack` and `board` name a Jetson: precisions without benefit there are left out with a warning, and files
+    are rewritten if its TensorRT needs an older opset. `sign` is an SSH private key; devices that were set up with its
+    public key accept only bundles with its signature. `force` replaces a bundle that was changed or that contains built
+    engines; files of the user are never replaced.
 
     Raises MissingArtefact if a precision was not exported; BadInput for an unknown Jetson, for one that supports none
     of the precisions, for a run without test photos, and if `out` contains anything other than a bundle; StorageFailed.
     """
-    if target not in list(Target):
-        raise BadInput(
-            f"the bundle target must be one of {', '.join(member.value for member in Target)}, not {target}",
-            "--for jetson",
-            code="TP8010",
-        )
-    target, jetson = Target(target), jetson_named(jetpack, board)
+    target, jetson = _target_named(target), jetson_named(jetpack, board)
     if (jetpack or board) and target is not Target.JETSON:
         raise BadInput(
             f"--jetpack and --board apply to Jetson bundles, not to {target.value}", hint="--for jetson", code="TP8011"
         )
     space = Workspace(Path(engines), name)
     sign = None if sign is None else user_path(sign)
-    folder = space.bundles / root_of(name, target) if out is None else user_path(out).absolute()
-    if folder.name in ("", ".."):
-        raise BadInput(
-            f"--out {out} does not name a new folder", hint="for example: --out FOLDER/flowers", code="TP8012"
-        )
+    folder = _folder_of(space, target, out)
     with writing(space), nullcontext() if out is None else chosen_by(folder.parent, "--out FOLDER"):
         for path in (folder, archive_of(folder)):
             sweep_parts(path.parent.resolve(), path.name)  # resolved, because `out` may be below a link
@@ -123,9 +115,33 @@ def bundle(
     return result
 
 
+def _target_named(target: Target | str) -> Target:
+    """Return the target with this name. Raises BadInput."""
+    if target not in list(Target):
+        raise BadInput(
+            f"the bundle target must be one of {', '.join(member.value for member in Target)}, not {target}",
+            hint="--for jetson",
+            code="TP8010",
+        )
+    return Target(target)
+
+
+def _folder_of(space: Workspace, target: Target, out: Path | str | None) -> Path:
+    """Return the folder of a bundle. Raises BadInput if `out` has no name of its own, such as "/"."""
+    folder = space.bundles / root_of(space.name, target) if out is None else user_path(out).absolute()
+    if folder.name in ("", ".."):
+        raise BadInput(
+            f"--out {out} does not name a new folder", hint="for example: --out FOLDER/flowers", code="TP8012"
+        )
+    return folder
+
+
 @dataclass(frozen=True)
 class _Layout:
-    """The inputs of a bundle, the function that lays them out, and a function that returns the next commands."""
+    """The inputs of a bundle, the function that fills its folder with them, and its warnings.
+
+    `next_commands` is a function that returns, for the folder of the bundle, the commands to run next.
+    """
 
     parts: BundleInputs
     fill: Callable[[Path], None]
@@ -141,19 +157,21 @@ def _layout(
     scratch: Path,
     progress: Progress,
 ) -> _Layout:
+    """Return the layout of a bundle for `target`. `scratch` is a folder for temporary files."""
     if target is Target.JETSON:
         return _for_jetson(space, precisions, jetson, scratch, progress)
     if target is Target.TFLITE:
         return _for_tflite(space, precisions, progress)
     parts, warnings = _parts(space, _wanted(space, precisions), progress, target is Target.ONNXRUNTIME)
-    warnings = (*warnings, *_about_batch(parts))
+    warnings = (*warnings, *_fixed_batch_warnings(parts))
     if target is Target.TRITON:
         _require_any_batch(parts)
         return _Layout(parts, partial(triton_files, parts), next_with_triton, warnings)
-    return _Layout(parts, partial(onnxruntime_files, parts), _selftest, warnings)
+    return _Layout(parts, partial(onnxruntime_files, parts), _selftest_command, warnings)
 
 
-def _about_batch(parts: BundleInputs) -> list[str]:
+def _fixed_batch_warnings(parts: BundleInputs) -> list[str]:
+    """Return the warning about a fixed batch, if the network has one."""
     size = parts.fixed_batch
     return [f"the network takes batches of exactly {size} photos: fewer are filled up with copies"] if size else []
 
@@ -172,7 +190,10 @@ def _require_any_batch(parts: BundleInputs) -> None:
 def _for_jetson(
     space: Workspace, precisions: Sequence[Precision], jetson: JetsonTarget, scratch: Path, progress: Progress
 ) -> _Layout:
-    """Leave out precisions without benefit on the Jetson, and rewrite files for its TensorRT if necessary."""
+    """Return the layout of a bundle for a Jetson, without precisions that have no benefit there.
+
+    ONNX files are rewritten if the Jetson's TensorRT needs it. Raises BadInput if no precision has a benefit.
+    """
     requested = _wanted(space, precisions)
     useless = {precision: why for precision in requested if (why := jetson.useless(precision))}
     useful = tuple(precision for precision in requested if precision not in useless)
@@ -180,15 +201,15 @@ def _for_jetson(
         raise BadInput(
             f"no precision is left to pack: {'; '.join(useless.values())}", hint="add --precision fp16", code="TP8013"
         )
-    parts, more = _parts(space, useful, progress)
+    parts, parts_warnings = _parts(space, useful, progress)
     models = models_for(jetson, parts.models, parts.golden, scratch)
     warnings = (
         *(f"{precision.value} is left out: {why}" for precision, why in useless.items()),
-        *more,
-        *_about_batch(parts),
+        *parts_warnings,
+        *_fixed_batch_warnings(parts),
         *notes_on(jetson, parts.models, models),
     )
-    ready = replace(parts, models=models, calibration_cache=_cache(space, useful, jetson, scratch))
+    ready = replace(parts, models=models, calibration_cache=_calibration_cache(space, useful, jetson, scratch))
     system = system_of(jetson)
     return _Layout(
         ready,
@@ -199,40 +220,37 @@ def _for_jetson(
 
 
 def _for_tflite(space: Workspace, precisions: Sequence[Precision], progress: Progress) -> _Layout:
-    """Create the TFLite files that are not up to date."""
+    """Return the layout of a bundle with TFLite files, which are written if they are not up to date."""
     wanted = tflite_wanted(precisions)
     parts, warnings = _parts(space, (Precision.FP32,), progress)
-    ready, models, more = tflite_parts(space, parts, wanted, progress)
+    ready, models, tflite_warnings = tflite_parts(space, parts, wanted, progress)
     return _Layout(
         ready,
         lambda folder: tflite_files(ready, folder, models),
-        lambda out: (*_selftest(out), space.command("evaluate")),
-        (*warnings, *more),
+        lambda out: (*_selftest_command(out), space.command("evaluate")),
+        (*warnings, *tflite_warnings),
     )
 
 
 def _created(space: Workspace, content: str) -> int:
-    """Return when this content was first bundled, in seconds since 1970; later than all earlier bundles of the run.
+    """Return when the content with the hash `content` was first bundled, in seconds since 1970.
 
-    The times are kept in bundled.json, so that the same content gives the same bundle.
+    The time is later than those of all other contents that the run bundled before. The times are kept in bundled.json,
+    so that the same content gives the same bundle. Raises BadArtefact if that file is damaged.
     """
-    ledger = space.folder / "bundled.json"
-    times = read_json(ledger) if ledger.is_file() else {}
+    file = space.folder / "bundled.json"
+    times = read_json(file) if file.is_file() else {}
     if not isinstance(times, dict) or not all(isinstance(seconds, int) for seconds in times.values()):
-        raise BadArtefact(f"{ledger} is damaged", hint=f"rm {_quoted(ledger)}", code="TP8014")
+        raise BadArtefact(f"{file} is damaged", hint=f"rm {quote(file)}", code="TP8014")
     if content not in times:
         times[content] = max([int(time.time()), *(1 + seconds for seconds in times.values())])
-        write_json(ledger, times)
+        write_json(file, times)
     return int(times[content])
 
 
-def _selftest(out: Path) -> tuple[str, ...]:
-    """Return the self-test command. It does not change the folder, so that further commands can follow."""
-    return (f"python3 {_quoted(out / 'selftest.py')}",)
-
-
-def _quoted(path: Path) -> str:
-    return quote(path)
+def _selftest_command(out: Path) -> tuple[str, ...]:
+    """Return the self-test command. It does not change the working folder, so that further commands can follow."""
+    return (f"python3 {quote(out / 'selftest.py')}",)
 
 
 def _require_current(space: Workspace) -> None:
@@ -263,10 +281,7 @@ def _parts(
     golden = golden_in(space, models)
     cpu_form = cpu_form_in(space) if with_cpu_form and Precision.INT8 in wanted else None
     progress(_TASK, PARTS // 4, PARTS)
-    hashes = identities(space, artefacts_in(space))
-    photos = photos_to_judge(space)
-    details = open_card(space.evaluation, evaluation_key(hashes, photos, groups_to_judge(space, photos)))
-    evaluation = None if details is None else evaluations_from_json(details, space.evaluation)
+    evaluation = _evaluation(space)
     order, against = shipping_order(wanted, int8_notes(space).advised_against, evaluation)
     warnings = [f"{precision.value} comes last: {why}" for precision, why in against.items()]
     against_cpu_form = ""
@@ -295,10 +310,20 @@ def _parts(
     return parts, tuple(warnings)
 
 
-def _cache(space: Workspace, wanted: tuple[Precision, ...], jetson: JetsonTarget, scratch: Path) -> bytes | None:
-    """Return the calibration cache for `trtexec --calib` with fp32.onnx.
+def _evaluation(space: Workspace) -> Evaluations | None:
+    """Return the evaluation of the present files on the present test photos, or None."""
+    photos = photos_to_judge(space)
+    key = evaluation_key(identities(space, artefacts_in(space)), photos, groups_to_judge(space, photos))
+    details = open_card(space.evaluation, key)
+    return None if details is None else evaluations_from_json(details, space.evaluation)
 
-    None if FP32 or INT8 is not packed, there are no ranges, or the Jetson's TensorRT has no calibration caches.
+
+def _calibration_cache(
+    space: Workspace, wanted: tuple[Precision, ...], jetson: JetsonTarget, scratch: Path
+) -> bytes | None:
+    """Return the calibration cache for `trtexec --calib` with fp32.onnx, or None.
+
+    It is None if FP32 or INT8 is not packed, there are no ranges, or the Jetson's TensorRT has no calibration caches.
     """
     ranges = int8_ranges(space) if Precision.INT8 in wanted else None
     if ranges is None or not {Precision.FP32, Precision.INT8} <= set(wanted) or not jetson.cache_for:
@@ -309,7 +334,7 @@ def _cache(space: Workspace, wanted: tuple[Precision, ...], jetson: JetsonTarget
 
 
 def _measured(space: Workspace, models: Sequence[OnnxModel]) -> Mapping[str, Any] | None:
-    """Return the benchmark, if it measured the present ONNX files; else None."""
+    """Return the details of the benchmark's card if it measured these ONNX files, else None."""
     details = open_card(space.benchmark)
     measured = set((details or {}).get("artefacts", {}).values())
     return details if {sha256_of_file(model.path) for model in models} <= measured else None

@@ -3,7 +3,7 @@
 `judge.cross_fit` says what the numbers estimate. The heads are trained with the settings of the run's own head, on the
 bottlenecks that training has stored. A file is run up to the input of its last layer, once for each photo; these
 features are stored too. Where the last layer of the file was refitted to its base (`int8_head`), each cross-fitted head
-is refitted in the same way, on those photos of the refit that it was trained on or chose its step with.
+is refitted in the same way, on those photos of the refit that it was trained on or its step was selected with.
 
 A backbone that was fine-tuned here has seen the labels of the training photos through its features, so nothing is
 cross-fitted: the advice rests on the validation photos, the evaluation on the test photos, and there is no learning
@@ -64,8 +64,8 @@ _USES = {Split.TRAIN: "training", Split.VALIDATION: "validation", Split.TEST: "t
 _ALL = tuple(Split)
 
 _FINE_TUNED = (
-    "the backbone was fine-tuned on the labels of the training photos, so that its features know them, and no head "
-    "would be independent of the photos that it answers; only photos outside training are compared"
+    "the backbone was fine-tuned on the labels of the training photos, so its features depend on them, and no head "
+    "would be independent of the photos that it classifies; only photos outside training are compared"
 )
 
 
@@ -90,7 +90,7 @@ class CrossFit:
     def scored(self, model: OnnxModel, calibrated: Collection[str], progress: Progress = silent) -> ScoredFile:
         """Return the scores of a file under the same heads. `calibrated` are the sha256 of its calibration photos.
 
-        A last layer that `last_layer` does not know, as one with integer weights, counts as that of FP32. Raises what
+        A last layer that `last_layer` cannot read, such as one with integer weights, is used as in FP32. Raises what
         `features_of` raises: ConversionFailed if the features of the file cannot be found.
         """
         own_layer = _last_layer(model)

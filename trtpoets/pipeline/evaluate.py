@@ -1,6 +1,6 @@
 """Evaluates every artefact of a run on the test photos, INT8 also on all photos, and checks the result against a gate.
 
-The test photos estimate the accuracy of the shipped classifier. All photos, answered by cross-fitted heads, estimate
+The test photos estimate the accuracy of the shipped classifier. All photos, classified by cross-fitted heads, estimate
 what the INT8 base costs, with many times the photos (`pipeline.cross_fit`).
 """
 
@@ -100,7 +100,7 @@ def evaluate(
 def require_gate(name: str, evaluation: Evaluations, engines: Path | str = ENGINES) -> None:
     """Raise GateFailed when the gate of `evaluation` failed, GateUndecided when it cannot tell.
 
-    Without a gate nothing is raised, and with `allow_undecided` "cannot tell" is no error.
+    Without a gate nothing is raised, and with `allow_undecided` "cannot tell" is not an error.
     """
     require_passed(evaluation.gate, name, Path(engines))
 

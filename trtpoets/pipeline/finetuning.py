@@ -1,8 +1,9 @@
-"""Fine-tunes the backbone of a run, and ships the result only if it beats the frozen network by more than chance.
+"""Fine-tunes the backbone of a run, and ships the result only if it is significantly better than the frozen network.
 
-Validation photos choose the step and decide. So that the same photos do not do both, they are divided into two halves
-of whole groups: each half is answered at the step that is best on the other one. `auto` chooses the number of layers
-by short trials on training photos alone, a quarter of which is held out.
+Validation photos are used both to select the training step and to compare the networks. So that no photo is used for
+both at once, they are divided into two halves of whole groups, and each half is classified at the step that is best on
+the other half. `auto` chooses the number of layers by short trials on training photos alone, a quarter of which is held
+out.
 """
 
 from __future__ import annotations

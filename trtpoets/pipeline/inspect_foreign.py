@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 1 << 24
 _LISTED = 5
-_MOST_NODES = 1_000_000
+_MAX_NODES = 1_000_000
 """Maximum number of graph nodes to parse: a node takes about 500 bytes of memory, and as few as 2 in the file."""
 
 
@@ -109,9 +109,9 @@ def _archive(path: Path) -> dict[str, str]:
 
 def _graph_def(path: Path) -> dict[str, str]:
     node_fields = (value for number, value in fields(memoryview(read_bytes(path))) if number == 1)
-    nodes = [dict(fields(message(value))) for value in islice(node_fields, _MOST_NODES + 1)]
-    if len(nodes) > _MOST_NODES:
-        raise ValueError(f"it has more than {_MOST_NODES:,} nodes")
+    nodes = [dict(fields(message(value))) for value in islice(node_fields, _MAX_NODES + 1)]
+    if len(nodes) > _MAX_NODES:
+        raise ValueError(f"it has more than {_MAX_NODES:,} nodes")
     operators = Counter(text(node.get(2, b"")) for node in nodes)
     common = ", ".join(f"{count:,} {name}" for name, count in operators.most_common(_LISTED))
     inputs = ", ".join(text(node.get(1, b"")) for node in nodes if text(node.get(2, b"")) == "Placeholder")

@@ -1,8 +1,8 @@
 """Decides whether INT8 is recommended, by comparing it with FP32 on all photos that may be used for a choice.
 
-These are the training and validation photos outside calibration, answered by cross-fitted heads (`pipeline.cross_fit`);
-the validation photos alone where that is not possible, for the reason that is given. Test photos are not used, not even
-their pixels: whatever is chosen here, the numbers of the test photos stay those of photos without influence on it.
+These are the training and validation photos outside calibration, classified by cross-fitted heads
+(`pipeline.cross_fit`); only the validation photos where that is not possible, and the result contains the reason. Test
+photos are not used, not even their pixels, so that they have no influence on what is chosen here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtpoets.convert.int8.promise import PairedAnswers, answers_from_indices
+from trtpoets.convert.int8.accuracy_target import PairedAnswers, answers_from_indices
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.network_notes import FrontierPoint
@@ -70,7 +70,7 @@ _PHOTOS = 1000
 _FEW_CALIBRATION = 64
 """A number of calibration photos that is still enough for usable ranges."""
 
-_LEAST_SHARE = 0.8
+_MIN_SHARE = 0.8
 """Share of the multiply-adds that must run in INT8: with less, INT8 saves little, and conversions between types cost
 some of it."""
 
@@ -127,12 +127,12 @@ def recommendation(
 ) -> Recommended:
     """Return the precision to ship, the reason, and the gate that it is based on.
 
-    INT8 is recommended if the agreement is shown to be within `target`, and the measured loss of accuracy is. FP16 is
-    recommended, with a warning, if INT8 misses `target`, if the photos are too few to tell (`why` says how many would
-    be enough), if less than 80 % of the multiply-adds run in INT8 (`share`, 0..1), or if the estimated `time` relative
-    to FP16 is at least 1. For int8.cpu.onnx, FP32 is what is recommended `instead`: most CPUs have no FP16.
-    With `more_follow`, a missed target is no warning, because another version is made then. `fitted` is the result of
-    `fitted_for_choices`, if several files are compared.
+    INT8 is recommended if the agreement is shown to be within `target` and the measured loss of accuracy is too. FP16
+    is recommended, with a warning, if INT8 misses `target`, if the photos are too few to tell (`why` says how many
+    would be enough), if less than 80 % of the multiply-adds run in INT8 (`share`, 0..1), or if the estimated `time`
+    relative to FP16 is at least 1. For int8.cpu.onnx, FP32 is what is recommended `instead`: most CPUs have no FP16.
+    With `more_follow`, a missed target causes no warning, because another version of INT8 is made then. `fitted` is the
+    result of `fitted_for_choices`, if several files are compared.
     """
     remedy = _REMEDIES[instead].format(space.name)
     fitted = fitted or fitted_for_choices(space, fp32, progress)
@@ -203,9 +203,9 @@ def _compared(
 
 def _little_gain(share: float, time: float | None) -> str:
     """Return why INT8 is hardly faster than FP16; "" if it is faster, as far as is known."""
-    if share < _LEAST_SHARE:
+    if share < _MIN_SHARE:
         return (
-            f"only {share:.0%} of its multiply-adds run in INT8, and with less than {_LEAST_SHARE:.0%} the conversions "
+            f"only {share:.0%} of its multiply-adds run in INT8, and with less than {_MIN_SHARE:.0%} the conversions "
             "between types cost much of what INT8 saves"
         )
     if time is not None and time >= 1:

@@ -57,14 +57,14 @@ def _new_variant(space: Workspace, model: OnnxModel, key: str, made_from: str) -
     photos = dataset_in(space).in_split(Split.VALIDATION) if has_dataset(space) else ()
     photos = tuple(sorted(photos, key=lambda photo: photo.sha256)[:_PHOTOS])
     if not photos:
-        raise BadInput("there are no validation photos to compare its FP16 variant on", code="TP8023")
+        raise BadInput("there are no validation photos to compare the FP16 variant of int8.onnx on", code="TP8023")
     variant = with_fp16_remainder(model, out)
     with verified_photos(space, photos):
         notes = remainder_notes(model, variant, photos)
     if not notes.near:
         raise ConversionFailed(
-            f"with FP16 its scores change by {notes.mean_abs:.2g} on average, and {notes.same_answer:.1%} "
-            f"of {notes.photos} predictions stay the same",
+            f"with FP16 outside INT8, the scores change by {notes.mean_abs:.2g} on average, and "
+            f"{notes.same_answer:.1%} of {notes.photos} predictions stay the same",
             code="TP8024",
         )
     seal_card(card_of(out), key=key, files=[out], details=HalfDetails(made_from, notes))

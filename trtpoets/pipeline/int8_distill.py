@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MOST_PHOTOS = 1024
+MAX_PHOTOS = 1024
 """Maximum number of photos to train on; they are held in memory."""
 
 _MAX_VALIDATION = 1024
@@ -56,10 +56,10 @@ def int8_distiller(
 
     The result is kept if, on validation photos, the SQNR of the features is significantly higher (paired bootstrap of
     groups of copies, photo by photo), and the agreement with FP32 is not significantly lower. An operator that
-    distillation does not support is no error: the notes give it as the reason why nothing was distilled.
+    distillation does not support is not an error: the notes give it as the reason why nothing was distilled.
     """
     validation = sorted(dataset.in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_MAX_VALIDATION]
-    fitted = list(calibration)[:MOST_PHOTOS]
+    fitted = list(calibration)[:MAX_PHOTOS]
 
     def distil(version: Any, placement: Placement) -> tuple[Any, DistillNotes]:
         start = time.perf_counter()
@@ -91,7 +91,7 @@ def compared(
 ) -> DistillNotes:
     """Compare an INT8 network before and after distillation with FP32 on the same photos, and decide which to keep.
 
-    `groups` has the group of each photo, int (N,): copies of one photo are no independent evidence.
+    `groups` has the group of each photo, int (N,): copies of one photo are not independent evidence.
     """
     decibels = [
         np.array([sqnr_db(*rows) for rows in zip(reference.features, outputs.features, strict=True)])

@@ -89,8 +89,8 @@ def quantize(
     there is no int8.cpu.onnx, whose scales would be others.
 
     int8.cpu.onnx has the ranges of int8.onnx. Layers are kept in float in it only if it misses the target of INT8
-    otherwise. With `cpu_form` None it is written on a machine without a GPU, as that is the INT8 that runs there; a
-    network that has no such form is no error then.
+    otherwise. With `cpu_form` None it is written on a machine without a GPU, because that is the INT8 that runs there,
+    and it is not an error if the network has no such form.
 
     With `distill`, weights, biases and scales of int8.onnx are trained on the calibration photos, without labels, until
     its features come close to those of FP32; the result is kept if validation photos prove an improvement. This takes

@@ -90,7 +90,7 @@ def _card(space: Workspace, precision: Precision) -> str:
 
 
 def _notes(card: Details, source: str, kind: type[_T], **more: object) -> _T | None:
-    """Return the notes on an ONNX file of a narrow precision, with the configuration that it was made with."""
+    """Return the notes on an ONNX file of a reduced precision, with the configuration that it was made with."""
     if not card or "notes" not in card:
         return None
     notes = {**card["notes"], **{name: card.get(name) for name in ("calibration", "config")}, **more}

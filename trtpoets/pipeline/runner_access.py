@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from trtpoets.device.runners.base import Runner
-
-_log = logging.getLogger(__name__)
 
 
 def require_trusted_classifier(artefacts: Sequence[Runnable]) -> None:

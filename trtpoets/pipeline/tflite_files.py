@@ -43,16 +43,16 @@ _log = logging.getLogger(__name__)
 _VERSION = 4
 """Increase it when the same classifier and photos may give another TFLite file."""
 
-_CALIBRATION = 64
-"""Number of calibration photos, or the number of labels if that is larger. With 256 photos the scores of
+_MIN_CALIBRATION_PHOTOS = 64
+"""Number of calibration photos; the number of labels if that is larger. With 256 photos the scores of
 EfficientNet-Lite0 and MobileNetV2 on 240 flower photos were no closer to FP32, and the converter took twice as long."""
 
-_FRAGILE = 0.25
-"""A tolerance above this is reported: the scores then differ too much between builds of the interpreter."""
+_MAX_TOLERANCE = 0.25
+"""The largest tolerance of golden scores without a warning. It is larger if builds of the interpreter differ much."""
 
 
 def tflite_wanted(precisions: Sequence[Precision]) -> tuple[Precision, ...]:
-    """Return the requested precisions, by default all that TFLite supports. Raises BadInput for another one."""
+    """Return the requested precisions, by default all that TFLite supports. Raises BadInput for any other precision."""
     for precision in precisions:
         if precision not in PRECISIONS:
             raise BadInput(
@@ -68,36 +68,38 @@ def tflite_parts(
 ) -> tuple[BundleInputs, tuple[TfliteModel, ...], tuple[str, ...]]:
     """Return the inputs of a TFLite bundle, its TFLite files, and warnings.
 
-    The inputs have no ONNX files, and golden scores from the TFLite interpreter. INT8 comes first if it meets the INT8
-    target on validation photos, and last otherwise. Raises what `tflite_from_classifier` raises, and ConversionFailed
-    if the golden scores of fp32.tflite differ from those of fp32.onnx.
+    `parts` are the inputs of a bundle with ONNX files; in the returned inputs the golden scores are those of the TFLite
+    interpreter, and there are no ONNX files and engines. INT8 comes first if it meets its target on validation photos,
+    and last otherwise. Raises what `tflite_from_classifier` raises, and ConversionFailed if the golden scores of
+    fp32.tflite differ from those of fp32.onnx.
     """
     models = tflite_models(space, wanted, progress)
     golden = golden_of(models, golden_in(space, onnx_models_in(space)))
-    missed, doubts = _judgement(space) if Precision.INT8 in wanted else ("", ())
+    missed, undecided = _int8_target(space) if Precision.INT8 in wanted else ("", ())
     order = [precision for precision in (Precision.INT8, Precision.FP32) if precision in wanted]
     if missed:
         order.reverse()
-    shipped = replace(
+    inputs = replace(
         parts,
         models=(),
         engines=(),
         golden=replace(golden, expected={precision.value: golden.expected[precision.value] for precision in wanted}),
         order=tuple(order),
     )
-    warnings = (f"int8.tflite misses its target and comes last: {missed}",) if missed else doubts
-    narrow = shipped.golden.expected.get(Precision.INT8.value)
-    if narrow is not None and narrow.tolerance > _FRAGILE:
-        warnings += (f"the scores of int8.tflite vary between builds of the interpreter: {narrow.reason}",)
-    return shipped, tuple(model for model in models if model.precision in wanted), warnings
+    warnings = (f"int8.tflite misses its target and comes last: {missed}",) if missed else undecided
+    int8_scores = inputs.golden.expected.get(Precision.INT8.value)
+    if int8_scores is not None and int8_scores.tolerance > _MAX_TOLERANCE:
+        warnings += (f"the scores of int8.tflite vary between builds of the interpreter: {int8_scores.reason}",)
+    return inputs, tuple(model for model in models if model.precision in wanted), warnings
 
 
 def tflite_models(
     space: Workspace, precisions: Sequence[Precision], progress: Progress = silent
 ) -> tuple[TfliteModel, ...]:
-    """Return fp32.tflite, with which INT8 is compared, and int8.tflite if it is among `precisions`.
+    """Return fp32.tflite, with which INT8 is compared, and int8.tflite if `precisions` contains INT8.
 
     Files that are not up to date are written to engines/<name>/. The caller must hold the lock of the workspace.
+    Raises BadInput for a classifier that was adopted from a file of another framework than TensorFlow.
     """
     classifier = classifier_in(space)
     original = classifier.spec.original
@@ -114,14 +116,14 @@ def tflite_models(
 
 
 def golden_of(models: Sequence[TfliteModel], onnx: Golden) -> Golden:
-    """Return the golden photos with TFLite scores.
+    """Return the golden photos of `onnx` with the scores of the TFLite files.
 
-    The tolerance is derived from the difference between the XNNPACK kernels and the built-in kernels, as other builds
-    of the interpreter may use either. Raises ConversionFailed if FP32 scores differ from those of fp32.onnx.
+    The tolerance is derived from the difference between the XNNPACK kernels and TFLite's own kernels, because other
+    builds of the interpreter may use either. Raises ConversionFailed if FP32 scores differ from those of fp32.onnx.
     """
-    runners = {model.precision: open_runner(model) for model in models}
-    plain = {model.precision: TfliteRunner(model, own_kernels=True) for model in models}
-    golden = golden_from_runners(onnx.photos, runners, plain)
+    xnnpack = {model.precision: open_runner(model) for model in models}
+    own_kernels = {model.precision: TfliteRunner(model, own_kernels=True) for model in models}
+    golden = golden_from_runners(onnx.photos, xnnpack, own_kernels)
     verdict = check_scores_against(onnx, Precision.FP32, golden.expected[Precision.FP32.value].scores)
     if not verdict.passed:
         raise ConversionFailed(
@@ -134,6 +136,7 @@ def golden_of(models: Sequence[TfliteModel], onnx: Golden) -> Golden:
 
 
 def _fp32(space: Workspace, classifier: Classifier, progress: Progress) -> TfliteModel:
+    """Return fp32.tflite, written if it is not up to date."""
     out, made_from = space.tflite(Precision.FP32), classifier_identity(space)
     key = hash_of([_VERSION, made_from, Precision.FP32])
     if open_card(card_of(out), key, own=True) is None:
@@ -146,8 +149,9 @@ def _fp32(space: Workspace, classifier: Classifier, progress: Progress) -> Tflit
 
 
 def _int8(space: Workspace, classifier: Classifier, fp32: TfliteModel, progress: Progress) -> TfliteModel:
+    """Return int8.tflite, written and evaluated on validation photos if it is not up to date."""
     out, made_from = space.tflite(Precision.INT8), classifier_identity(space)
-    config = CalibrationConfig(photos=max(_CALIBRATION, len(classifier.spec.labels)))
+    config = CalibrationConfig(photos=max(_MIN_CALIBRATION_PHOTOS, len(classifier.spec.labels)))
     dataset = dataset_in(space)
     photos = calibration_photos(dataset.photos, config)
     validation = dataset.in_split(Split.VALIDATION)
@@ -166,12 +170,15 @@ def _int8(space: Workspace, classifier: Classifier, fp32: TfliteModel, progress:
 
 
 def _sources(space: Workspace) -> tuple[OnnxModel, OnnxModel | None, Ranges | None]:
-    """Return fp32.onnx, int8.onnx and its ranges; None for the last two if quantize has not written them."""
+    """Return fp32.onnx, int8.onnx and its ranges.
+
+    int8.onnx and the ranges are None if quantize has not written them for the present classifier.
+    """
     fp32 = onnx_in(space, Precision.FP32)
     try:
         ranges = int8_ranges(space)
         return fp32, onnx_in(space, Precision.INT8) if ranges else None, ranges
-    except MissingArtefact:  # made from another classifier
+    except MissingArtefact:  # they belong to another classifier
         return fp32, None, None
 
 
@@ -193,8 +200,9 @@ def _quantised(
     return tflite_from_classifier(classifier, Precision.INT8, photos[0], out, progress), None
 
 
-def _judgement(space: Workspace) -> tuple[str, tuple[str, ...]]:
-    """Return by how much INT8 misses its target ("" if it does not), and what is undecided for lack of photos."""
+def _int8_target(space: Workspace) -> tuple[str, tuple[str, ...]]:
+    """Return how INT8 misses its target ("" if it meets it), and warnings if too few photos leave it undecided."""
+
     details = open_details(card_of(space.tflite(Precision.INT8)), TfliteInt8Details)
     if details is None or details.judged.gate is None:
         return "", ("there are no validation photos to evaluate int8.tflite on",)

@@ -62,7 +62,7 @@ _drawn: ContextVar[bool] = ContextVar("drawn", default=True)
 
 @contextmanager
 def without_plots() -> Iterator[None]:
-    """Inside, `svg` draws nothing and returns "": for documents that show the texts of a report without its plots."""
+    """Within the context, `svg` draws nothing and returns "": for documents with the texts of a report only."""
     token = _drawn.set(False)
     try:
         yield

@@ -215,7 +215,7 @@ class Int8Summary:
 
 @dataclass(frozen=True)
 class Quantisation:
-    """The notes of the files with a narrow precision; None where there is no such file. `int8_cpu` is int8.cpu.onnx."""
+    """The notes of the files with a reduced precision; None where there is no file. `int8_cpu` is int8.cpu.onnx."""
 
     fp16: Fp16Summary | None = field(default=None, metadata=OPTIONAL)
     int8: Int8Summary | None = field(default=None, metadata=OPTIONAL)

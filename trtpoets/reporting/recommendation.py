@@ -39,7 +39,7 @@ _DROP = 0.5
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits; None is no limit. `max_drop` is in percentage points, `max_p99` in ms, with 99 % confidence.
+    """The limits; None means no limit. `max_drop` is in percentage points, `max_p99` in ms, with 99 % confidence.
 
     Without `max_drop`, half a point may be lost, and INT8 is left out if `quantize` advises against it. `batches` are
     the batch sizes to choose from; empty means all that were measured.

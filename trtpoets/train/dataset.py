@@ -28,12 +28,13 @@ __all__ = ["Dataset", "DatasetConfig", "LeftOut", "dataset_from_folder", "datase
 
 _log = logging.getLogger(__name__)
 
-_LOGGED = 5
+_MAX_NAMED = 5
+"""The largest number of files or reasons that a message names."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file in a class folder that is not used, the reason, and a remedy."""
+    """A labelled file that is not used, the reason, and a remedy."""
 
     path: Path
     reason: str
@@ -42,12 +43,12 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled photos with their splits. `labels` are the sorted names of the class folders.
+    """Labelled photos with their splits. `labels` are the sorted names of the classes.
 
     `duplicates` are groups of files with equal bytes and label: all are used, in the same split. `contradictions` are
-    groups of files with equal bytes under several labels: none is used. `layout` describes how the folder was read.
-    `splits_given` is true if the folder or its CSV defines the split of each photo; such splits are not changed.
-    `families` are groups of sha256s of near-copies, which are in one split unless splits are given.
+    groups of files with equal bytes and different labels: none is used. `layout` describes how the folder was read.
+    `splits_given` is true if the folder or its label file states the splits; such splits are not changed. `families`
+    are groups of near-copies, as sha256s; each is in one split unless splits are given.
     """
 
     folder: Path
@@ -75,12 +76,12 @@ class Dataset:
 
     @property
     def white(self) -> int:
-        """The 16-bit value of white: the highest that a training photo suggests, 65535 if all have 8 bits."""
+        """The 16-bit value that becomes 255: the largest `levels` of a training photo; 65535 if all have 8 bits."""
         return max((photo.levels for photo in self.in_split(Split.TRAIN)), default=0) or FULL_WHITE
 
     @cached_property
     def hash(self) -> str:
-        """sha256 of labels, contents and splits; it does not depend on the location of the photos."""
+        """The sha256 of the labels, and of the content, label and split of each photo; paths do not change it."""
         rows = sorted([photo.sha256, photo.label, photo.split.value] for photo in self.photos)
         return hash_of([list(self.labels), rows])
 
@@ -205,52 +206,57 @@ def dataset_from_folder(
     config: DatasetConfig = DatasetConfig(),  # noqa: B008 - frozen
     progress: Progress = silent,
     *,
-    few: bool = False,
+    ranked: bool = False,
 ) -> Dataset:
     """Read a folder of labelled photos: decode every photo once to check it, hash it, and assign a split.
 
     Labels come from class folders or a label file; splits given by the folder are kept. A file that cannot be used is
-    left out with a warning, or is an error with `strict`. `few` assigns splits by `ranked_splits`, for photos of a
-    classifier that is not trained on them. Raises BadInput if the folder, its names or its photos do not form a
-    dataset.
+    left out with a warning, or is an error with `strict`. `ranked` assigns splits by `ranked_splits`, which works with
+    fewer photos, for a classifier that is not trained on them. Raises BadInput if the folder, its names or its photos
+    do not form a dataset.
     """
     check_config(config)
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as the user wrote them
     labelled = labelled_files(folder, config)
     checked = checked_files(labelled.files, progress)
-    broken = [LeftOut(file.path, file.reason, file.remedy) for file in checked if file.reason]
-    usable = [file for file in checked if not file.reason]
-    contradictions = _groups(usable, lambda files: len({file.label for file in files}) > 1)
-    contradicted = {path for group in contradictions for path in group}
-    reason = "is also there under another label"
-    left_out = [*broken, *(LeftOut(path, reason, "keep it under one label") for path in sorted(contradicted))]
+    usable, left_out, contradictions = _usable(checked)
     _report(left_out, config, folder)
-    usable = [file for file in usable if file.path not in contradicted]
     labels = _labels(usable, checked, left_out, folder)
     positions = positions_of([(file.path.name, file.sha256) for file in usable])
     try:
-        splits = _splits(usable, labels, positions, config, few)
+        splits = _splits(usable, labels, positions, config, ranked)
     except BadInput as error:
         lacking = [label for label in labels if repr(label) in error.message]
         raise BadInput(error.message + _reasons(lacking, checked, left_out), hint=error.hint, code="TP2012") from None
-    photos = tuple(
-        Photo(file.path, file.label, split, file.sha256, file.levels)
-        for file, split in zip(usable, splits, strict=True)
-    )
-    duplicates = _groups(usable, lambda files: len(files) > 1)
     dataset = Dataset(
-        folder,
-        labels,
-        photos,
-        tuple(left_out),
-        duplicates,
-        contradictions,
-        config,
-        labelled.layout,
-        _has_splits(usable),
+        folder=folder,
+        labels=labels,
+        photos=tuple(
+            Photo(file.path, file.label, split, file.sha256, file.levels)
+            for file, split in zip(usable, splits, strict=True)
+        ),
+        left_out=tuple(left_out),
+        duplicates=_groups(usable, lambda files: len(files) > 1),
+        contradictions=contradictions,
+        config=config,
+        layout=labelled.layout,
+        splits_given=_has_splits(usable),
     )
     _report_white(dataset)
     return dataset
+
+
+def _usable(
+    checked: Sequence[CheckedFile],
+) -> tuple[list[CheckedFile], list[LeftOut], tuple[tuple[Path, ...], ...]]:
+    """Return the files to use, those that are left out, and the groups of equal files with different labels."""
+    broken = [LeftOut(file.path, file.reason, file.remedy) for file in checked if file.reason]
+    intact = [file for file in checked if not file.reason]
+    contradictions = _groups(intact, lambda files: len({file.label for file in files}) > 1)
+    contradicted = {path for group in contradictions for path in group}
+    reason, remedy = "has an identical copy under another label", "keep it under one label"
+    left_out = [*broken, *(LeftOut(path, reason, remedy) for path in sorted(contradicted))]
+    return [file for file in intact if file.path not in contradicted], left_out, contradictions
 
 
 def _has_splits(files: Sequence[CheckedFile]) -> bool:
@@ -262,12 +268,12 @@ def _splits(
     labels: Sequence[str],
     positions: Sequence[float],
     config: DatasetConfig,
-    few: bool,
+    ranked: bool,
 ) -> list[Split]:
     """Return the split of each file. Raises BadInput for classes that lack photos."""
     if _has_splits(files):
         return splits_with_given(files, positions, config)
-    if few:
+    if ranked:
         return ranked_splits([file.label for file in files], positions, config)
     return checked_splits([file.label for file in files], positions, labels, config)
 
@@ -275,7 +281,7 @@ def _splits(
 def _groups(
     files: Iterable[CheckedFile], wanted: Callable[[Sequence[CheckedFile]], bool]
 ) -> tuple[tuple[Path, ...], ...]:
-    """Return the paths of files with equal bytes, for those groups for which `wanted` returns true."""
+    """Return the groups of files with equal bytes for which `wanted` returns true, as paths."""
     same: dict[str, list[CheckedFile]] = defaultdict(list)
     for file in files:
         same[file.sha256].append(file)
@@ -285,6 +291,7 @@ def _groups(
 def _labels(
     usable: Sequence[CheckedFile], checked: Sequence[CheckedFile], left_out: Sequence[LeftOut], folder: Path
 ) -> tuple[str, ...]:
+    """Return the sorted labels. Raises BadInput for a class without a usable photo, and for fewer than two classes."""
     labels = tuple(sorted({file.label for file in usable}))
     unused = sorted({file.label for file in checked} - set(labels))
     if not labels:
@@ -321,10 +328,10 @@ def _reasons(labels: Sequence[str], checked: Sequence[CheckedFile], left_out: Se
     shown = sorted(groups.items(), key=lambda group: -len(group[1]))
     lines = [
         f"{paths[0].name}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''} {reason} ({remedy})"
-        for (reason, remedy), paths in shown[:_LOGGED]
+        for (reason, remedy), paths in shown[:_MAX_NAMED]
     ]
-    if len(shown) > _LOGGED:
-        lines.append(f"and {sum(len(paths) for _, paths in shown[_LOGGED:])} more files")
+    if len(shown) > _MAX_NAMED:
+        lines.append(f"and {sum(len(paths) for _, paths in shown[_MAX_NAMED:])} more files")
     return f". Left out: {'; '.join(lines)}"
 
 
@@ -345,9 +352,9 @@ def _report(left_out: Sequence[LeftOut], config: DatasetConfig, folder: Path) ->
     """Log a warning about files that are left out; raise BadInput instead with `config.strict`."""
     if not left_out:
         return
-    lines = [f"{os.path.relpath(file.path, folder)} {file.reason}" for file in left_out[:_LOGGED]]
-    if len(left_out) > _LOGGED:
-        lines.append(f"and {len(left_out) - _LOGGED} more")
+    lines = [f"{os.path.relpath(file.path, folder)} {file.reason}" for file in left_out[:_MAX_NAMED]]
+    if len(left_out) > _MAX_NAMED:
+        lines.append(f"and {len(left_out) - _MAX_NAMED} more")
     files = "1 file" if len(left_out) == 1 else f"{len(left_out)} files"
     if config.strict:
         raise BadInput(

@@ -42,7 +42,7 @@ _EVALUATED = 32
 
 @dataclass(frozen=True, eq=False)
 class LabelledPhotos:
-    """Photos to train on, photos that choose the step, and the index of each photo's label, int32 (N,)."""
+    """Photos to train on, photos to select the step with, and the index of each photo's label, int32 (N,)."""
 
     train: Sequence[Photo]
     train_labels: np.ndarray

@@ -160,7 +160,7 @@ def step_sizes(values: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def mixed_precision(wanted: bool) -> Iterator[None]:
-    """Inside, TensorFlow compiles graphs for a GPU in mixed precision, if `wanted`. Weights stay float32."""
+    """Within the context, graphs for a GPU are compiled in mixed precision if `wanted`; weights stay float32."""
     if not wanted:
         yield
         return

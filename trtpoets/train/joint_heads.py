@@ -1,8 +1,8 @@
 """Trains several heads at once on the same features, each on photos of its own, as cross-fitting needs.
 
 The recipe is that of `head.head_from_bottlenecks`: softmax regression on standardised features, mini-batches, the same
-optimizers and penalties, and the step with the lowest cross-entropy on the photos that choose the step. All heads see
-the same batches; each ignores the photos that it is not trained on, so that one matrix product serves all of them: ten
+optimizers and penalties, and of all steps the one with the lowest cross-entropy on other photos. All heads see the
+same batches; each ignores the photos that it is not trained on, so that one matrix product serves all of them: ten
 heads take about the time of one. numpy is enough for that, so TensorFlow is not started.
 """
 
@@ -41,8 +41,8 @@ def heads_from_parts(
 ) -> tuple[Head | None, ...]:
     """Train a head for each part, on features, float32 (N, D), and labels, int (N,) from 0 to `classes` - 1.
 
-    A part holds the indices of the photos that its head is trained on, and of those that choose its step. Each class
-    needs a photo among the former. None stands for a head whose training diverged. The batches contain on average
+    A part has the indices of the photos that its head is trained on, and of those with which its step is selected. Each
+    class needs a training photo. None stands for a head whose training diverged. The batches contain on average
     `config.batch_size` photos of each head. The same inputs give the same heads on the same machine. `what` is the name
     of the progress.
     """

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _GROUP_MARK = "_nohash_"
 
-_LEAST = 3
+_MIN_PER_CLASS = 3
 """Minimum number of photos of a class: one for training, one for validation, one for test."""
 
 _log = logging.getLogger(__name__)
@@ -205,11 +205,14 @@ def _lacking_message(lacking: Sequence[str], positions: Mapping[str, Sequence[fl
 
 def _remedy(positions: Mapping[str, Sequence[float]], split: Split, config: DatasetConfig) -> str:
     if split is Split.TRAIN:
-        return f"add photos; a class needs at least {_LEAST}: one for training, one for validation, one for test"
+        return (
+            f"add photos; a class needs at least {_MIN_PER_CLASS}: one for training, one for validation, one for test"
+        )
     percent = config.test_percent if split is Split.TEST else config.validation_percent
     missed = 1 - 0.95 ** (1 / len(positions))
-    enough = max(_LEAST, math.ceil(math.log(missed) / math.log(1 - percent / 100)))
-    advice = f"add photos: a class needs at least {_LEAST}; with {enough} in each, no class lacks one in 19 of 20 cases"
+    enough = max(_MIN_PER_CLASS, math.ceil(math.log(missed) / math.log(1 - percent / 100)))
+    least = f"add photos: a class needs at least {_MIN_PER_CLASS}"
+    advice = f"{least}; with {enough} in each, every class gets one in 19 of 20 cases"
     percent_needed = _least_percent(positions, split, config)
     return f"{advice}, or use --{split.value}-percent {percent_needed}" if percent_needed else advice
 

@@ -1,4 +1,4 @@
-"""ONNX files that are no classifiers, or that TensorRT cannot read, are refused by naming what they are."""
+"""ONNX files that are not classifiers, or that TensorRT cannot read, are refused by naming what they are."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ REFUSED: list[tuple[Build, str]] = [
     (linear_convolution, "is quantised with QLinearConv, which TensorRT cannot read"),
     (linear_gemm, "is quantised with QGemm, which TensorRT cannot read"),
     (wrong_axis, "the Softmax is computed along another axis"),
-    (one_number, "returns one number that is no probability"),
+    (one_number, "returns one number that is not a probability"),
     (not_a_number, "returns no numbers"),
     (double, "computes in float64, and ONNX Runtime can't run it"),
 ]

@@ -10,12 +10,12 @@ import pytest
 from tests.adoption.tensorflow.reading import classifier, read
 from trtpoets.core.errors import BadArtefact
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 
 def test_a_network_that_mixes_the_photos_of_a_batch_is_refused(tmp_path: Path) -> None:
     definition = classifier(lambda v1, x: x - v1.reduce_mean(x, 0, keepdims=True))
-    with pytest.raises(BadArtefact, match="for 3 photos together") as caught:
+    with pytest.raises(BadArtefact, match="for a batch of 3 photos than for each photo alone") as caught:
         read(definition, tmp_path)
     assert caught.value.code == "TP9133"

@@ -16,7 +16,7 @@ from trtpoets.adoption.tensorflow.wrapping import classifier_from_tensorflow
 from trtpoets.convert.onnx_export import onnx_from_classifier
 from trtpoets.core.optional import onnxruntime, tensorflow
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 

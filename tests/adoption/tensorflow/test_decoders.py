@@ -19,7 +19,7 @@ from trtpoets.core.optional import tensorflow
 from trtpoets.core.original import Channels
 from trtpoets.core.types import Resize
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 Decode = Callable[[Any, Any], Any]
@@ -128,7 +128,7 @@ def corner(tf: Any, photo: Any) -> Any:
 @pytest.mark.parametrize(
     ("decode", "code", "words"),
     [
-        (standardised, "TP9148", "no linear function of red, green and blue"),
+        (standardised, "TP9148", "not a linear function of red, green and blue"),
         (cropped_on_both_sides, "TP9149", "50% of the width and 50% of the height"),
         (corner, "TP9149", "trtpoets stretches whole photos, crops the middle"),
     ],

@@ -21,7 +21,7 @@ from trtpoets.adoption.tensorflow.graph import (
     pruned,
 )
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 

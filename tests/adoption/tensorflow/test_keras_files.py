@@ -21,7 +21,7 @@ from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.optional import onnxruntime, tensorflow
 from trtpoets.core.original import Answers, Channels, Format
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 h5py = pytest.importorskip("h5py")
 

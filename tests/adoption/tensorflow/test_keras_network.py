@@ -16,7 +16,7 @@ from trtpoets.adoption.tensorflow.keras_network import graph_of_model
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.optional import tensorflow
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.adoption.tensorflow.reading import classifier, read
 from trtpoets.adoption.contract import RAW, SIGNED, UNIT, Pixels
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)

@@ -16,7 +16,7 @@ from trtpoets.adoption.tensorflow.network import TensorFlowNetwork
 from trtpoets.adoption.tensorflow.reader import read_tensorflow
 from trtpoets.core.original import Answers
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 _TEACHABLE_MACHINE = f"""

@@ -12,7 +12,7 @@ import pytest
 
 from trtpoets.adoption.tensorflow.legacy_keras_child import _answer
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 

@@ -16,7 +16,7 @@ from trtpoets.adoption.tensorflow.wrapping import classifier_from_tensorflow
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.original import Answers, Channels, scores_from_output, values_from_photos
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 

@@ -1,4 +1,4 @@
-"""A loaded network runs any number of photos, also with a fixed batch."""
+"""A loaded TensorFlow network runs any number of photos, even if its batch is fixed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.adoption.tensorflow.networks import SIDE, retrain_graph
 from tests.adoption.tensorflow.reading import read
 from trtpoets.adoption.tensorflow.network import TensorFlowNetwork
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 
@@ -25,11 +25,11 @@ def test_a_fixed_batch_is_filled(tmp_path: Path) -> None:
         sizes.append(len(values))
         return values.mean(axis=(1, 2))
 
-    model = replace(loaded.model, input=replace(loaded.model.input, batch=4))
+    fixed = replace(loaded.model, input=replace(loaded.model.input, batch=4))
     values = np.random.default_rng(0).random((6, SIDE, SIDE, 3)).astype(np.float32)
-    with TensorFlowNetwork(replace(loaded, model=model, run=run)) as network:
+    with TensorFlowNetwork(replace(loaded, model=fixed, run=run)) as network:
         np.testing.assert_allclose(network.infer(values), values.mean(axis=(1, 2)), rtol=1e-6)
     assert sizes == [4, 4]
-    free = replace(loaded.model, input=replace(loaded.model.input, batch=0))
-    TensorFlowNetwork(replace(loaded, model=free, run=run)).infer(values)
+    dynamic = replace(loaded.model, input=replace(loaded.model.input, batch=0))
+    TensorFlowNetwork(replace(loaded, model=dynamic, run=run)).infer(values)
     assert sizes == [4, 4, 6]

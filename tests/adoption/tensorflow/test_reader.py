@@ -11,7 +11,7 @@ from tests.adoption.tensorflow.networks import retrain_graph
 from trtpoets.adoption.tensorflow.reader import read_tensorflow
 from trtpoets.core.errors import BadArtefact
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 

@@ -18,7 +18,7 @@ from trtpoets.convert.onnx_export import onnx_from_classifier
 from trtpoets.core.optional import onnxruntime
 from trtpoets.core.original import Channels, scores_from_output, values_from_photos
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 SHARED = next((up / "shared" for up in Path(__file__).parents if (up / "shared" / "models").is_dir()), None)

@@ -22,7 +22,7 @@ from trtpoets.core.optional import onnxruntime, tensorflow
 from trtpoets.core.original import Answers, Format, scores_from_output, values_from_photos
 from trtpoets.core.types import Resize
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 

@@ -18,7 +18,7 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.original import Answers, Channels
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 

@@ -44,7 +44,7 @@ def test_shapes_that_inference_does_not_find_are_measured() -> None:
 
 
 def clip_view(*bounds: str) -> tuple[GraphView, onnx.NodeProto]:
-    """A Clip with these inputs after the first; "low" is -1, "high" 6, and "computed" is no constant."""
+    """A Clip with these inputs after the first; "low" is -1, "high" 6, and "computed" is not a constant."""
     nodes = [
         helper.make_node("Identity", ["x"], ["computed"], name="identity"),
         helper.make_node("Clip", ["x", *bounds], ["y"], name="clip"),

@@ -59,7 +59,7 @@ def test_onnx_files_of_other_programs(tmp_path: Path) -> None:
     assert [input_.name for input_ in facts.inputs] == ["x", "y"]
     assert facts.inputs[0].shape == (None, 4) and facts.operators["com.example.Frob"] == 1
     assert facts.opsets == {"ai.onnx": 17, "com.example": 2}
-    assert facts.work == {"fp32": WorkFacts(2, 20)}, "weights alone in INT8 are no INT8 arithmetic"
+    assert facts.work == {"fp32": WorkFacts(2, 20)}, "INT8 weights alone are not INT8 arithmetic"
     assert (facts.sizes_unknown, facts.parameters) == (1, 20)
     assert facts.spec is None and facts.precision is None
 

@@ -11,11 +11,11 @@ import pytest
 
 from tests.support.quantised_networks import minmax
 from trtpoets.convert.int8 import int8_evaluator
+from trtpoets.convert.int8.accuracy_target import PairedAnswers
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
-from trtpoets.convert.int8.promise import PairedAnswers
 from trtpoets.convert.int8.quantize_int8 import chosen_ranges
 from trtpoets.core.types import OnnxModel, Photo
 
@@ -26,7 +26,7 @@ def test_other_photos_are_run_only_where_they_can_change_the_judgement(
 ) -> None:
     evaluator = Int8Evaluator(model, dozen_photos, dozen_photos, Int8Config(round_weights=False))
     version, _ = Int8GraphBuilder(onnx.load(model.path), minmax(model, dozen_photos)).build()
-    assert evaluator.is_promise_kept(version) in (True, False)  # computes the scores of FP32
+    assert evaluator.is_target_met(version) in (True, False)  # computes the scores of FP32
     run: list[Any] = []
 
     def with_others(proto: Any, scores: np.ndarray) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_other_photos_are_run_only_where_they_can_change_the_judgement(
 
     monkeypatch.setattr(evaluator, "_with_others", with_others)
     monkeypatch.setattr(int8_evaluator, "answers_from_scores", lambda *_: PairedAnswers(12, different))
-    assert evaluator.is_promise_kept(version) is (different == 0)
+    assert evaluator.is_target_met(version) is (different == 0)
     assert len(run) == runs
 
 

@@ -123,5 +123,5 @@ def test_unsuitable_graphs() -> None:
         placement_from_onnx(model)
     model = residual_network()
     model.graph.node[0].name = "stem"
-    with pytest.raises(BadArtefact, match="have no name or share one"):
+    with pytest.raises(BadArtefact, match="have no name, or the same name"):
         placement_from_onnx(model)

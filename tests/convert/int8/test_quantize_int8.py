@@ -69,7 +69,7 @@ def test_a_distilled_network_is_written_if_it_is_kept(
     np.testing.assert_array_equal(biases[0], expected[0])
 
 
-def test_the_promise_is_judged_on_the_distilled_network_first(
+def test_the_accuracy_target_is_judged_on_the_distilled_network_first(
     model: OnnxModel, dozen_photos: list[Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluator = Int8Evaluator(model, dozen_photos, dozen_photos, Int8Config(round_weights=False, target_db=99.0))
@@ -77,11 +77,11 @@ def test_the_promise_is_judged_on_the_distilled_network_first(
     other, _ = Int8GraphBuilder(onnx.load(model.path), ranges).build()
     judged: list[bool] = []
 
-    def is_promise_kept(evaluator: Int8Evaluator, version: object) -> bool:
+    def is_target_met(evaluator: Int8Evaluator, version: object) -> bool:
         judged.append(version is other)
         return len(judged) > kept_after
 
-    monkeypatch.setattr(Int8Evaluator, "is_promise_kept", is_promise_kept)
+    monkeypatch.setattr(Int8Evaluator, "is_target_met", is_target_met)
     kept_after, distiller = 0, Distiller(other)
     int8_from_onnx(evaluator, ranges, tmp_path / "int8.onnx", distiller=distiller)
     assert judged == [True] and len(distiller.networks) == 1

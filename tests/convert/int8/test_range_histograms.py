@@ -71,7 +71,7 @@ def test_worst_layers_are_int8_layers_with_the_clipping_limit_of_the_file(model:
         "gone": 1.0,
     }
     result = worst_layers(quantised, ranges.histograms, decibels)
-    # `expand` and `head` are in float, `top` lost nothing, and `gone` is no layer of this graph.
+    # `expand` and `head` are in float, `top` lost nothing, and `gone` is not a layer of this graph.
     assert [(worst_layer.layer, worst_layer.db, worst_layer.tensor) for worst_layer in result] == [
         ("project", 20.0, "depthwise_relu:0"),
         ("back", 25.0, "expand_relu:0"),

@@ -12,9 +12,9 @@ from onnx import numpy_helper
 
 from tests.support.quantised_networks import minmax
 from tests.support.small_networks import Network, saved
+from trtpoets.convert.int8.accuracy_target import PairedAnswers
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
-from trtpoets.convert.int8.promise import PairedAnswers
 from trtpoets.convert.int8.quantize_int8 import Int8Notes, int8_from_onnx
 from trtpoets.convert.int8.sensitivity import SensitivitySearch
 from trtpoets.core.progress import silent
@@ -75,17 +75,17 @@ def test_estimated_gains_point_to_the_layers_with_the_largest_gains(dozen_photos
 
 
 REACHED = Int8Config(target_db=0.0, target_agreement=0.0)
-"""Targets that are reached at once, so that only the promise asks for more."""
+"""Targets that are reached at once, so that only the accuracy target requires more."""
 
 
 def searched(
-    model: OnnxModel, photos: list[Photo], out: Path, config: Int8Config, promise: Callable[[int], bool]
+    model: OnnxModel, photos: list[Photo], out: Path, config: Int8Config, is_met: Callable[[int], bool]
 ) -> Int8Notes:
-    """Quantise with a promise that is kept or not by the number of layers that the search has kept in FP32."""
+    """Quantise with an accuracy target that is met or not by the number of layers that the search has kept in FP32."""
     evaluator = Int8Evaluator(model, photos, (), config)
     asked = iter(range(100))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluator, "is_promise_kept", lambda version: promise(next(asked)))
+        patch.setattr(evaluator, "is_target_met", lambda version: is_met(next(asked)))
         return int8_from_onnx(evaluator, minmax(model, photos), out / "int8.onnx")[1]
 
 
@@ -107,7 +107,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
     return saved(proto, tmp_path_factory.mktemp("deep") / "fp32.onnx")
 
 
-def test_the_promise_takes_precedence_over_the_usual_share(
+def test_the_accuracy_target_takes_precedence_over_the_usual_share(
     deep: OnnxModel, dozen_photos: list[Photo], tmp_path: Path
 ) -> None:
     notes = searched(deep, dozen_photos, tmp_path, REACHED, lambda layers: layers >= 1)
@@ -123,7 +123,7 @@ def test_the_promise_takes_precedence_over_the_usual_share(
     assert notes.final.features_db > notes.frontier[0].fidelity.features_db + 3
 
 
-def test_a_promise_that_is_kept_changes_nothing(deep: OnnxModel, dozen_photos: list[Photo], tmp_path: Path) -> None:
+def test_a_target_that_is_met_changes_nothing(deep: OnnxModel, dozen_photos: list[Photo], tmp_path: Path) -> None:
     notes = searched(deep, dozen_photos, tmp_path, REACHED, lambda layers: True)
     assert notes.steps == () and len(notes.frontier) == 1
 
@@ -141,7 +141,7 @@ def test_a_share_that_the_user_sets_takes_precedence(
 
 
 def judged(model: OnnxModel, photos: list[Photo], out: Path, judge: Callable[[Any], PairedAnswers | None]) -> Int8Notes:
-    """Quantise with a promise that `judge` decides."""
+    """Quantise with an accuracy target that `judge` decides about."""
     evaluator = Int8Evaluator(model, photos, (), REACHED)
     return int8_from_onnx(evaluator, minmax(model, photos), out / "int8.onnx", judge=judge)[1]
 
@@ -180,6 +180,6 @@ def test_where_a_file_cannot_be_judged_the_validation_photos_decide(
     deep: OnnxModel, dozen_photos: list[Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(Int8Evaluator, "is_promise_kept", lambda evaluator, version: bool(asked.append(True)) or True)
+    monkeypatch.setattr(Int8Evaluator, "is_target_met", lambda evaluator, version: bool(asked.append(True)) or True)
     assert judged(deep, dozen_photos, tmp_path, lambda version: None).steps == ()
     assert asked == [True]

@@ -48,10 +48,10 @@ def copied(engine: Engine, folder: Path) -> Path:
     return path
 
 
-# Files that a bundle's manifest vouches for
+# Files that a bundle's manifest lists
 
 
-def test_a_device_without_onnx_builds_what_is_vouched_for(
+def test_a_device_without_onnx_builds_files_of_a_manifest(
     child: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     child("ok")
@@ -63,10 +63,10 @@ def test_a_device_without_onnx_builds_what_is_vouched_for(
     with pytest.raises(MissingDependency, match="reading ONNX files needs onnx"):
         engine_from_onnx(model, TENSORRT, out)
     sha256 = hashlib.sha256(model.path.read_bytes()).hexdigest()
-    engine = engine_from_onnx(model, TENSORRT, out, vouched_sha256=sha256)
+    engine = engine_from_onnx(model, TENSORRT, out, manifest_sha256=sha256)
     assert (engine.card.calibration_hash, engine.card.onnx_sha256) == ("c" * 64, sha256)
     with pytest.raises(BadArtefact, match="differs from the bundle's manifest"):
-        engine_from_onnx(model, TENSORRT, out, vouched_sha256="0" * 64)
+        engine_from_onnx(model, TENSORRT, out, manifest_sha256="0" * 64)
 
 
 # Real builds
@@ -226,10 +226,10 @@ def test_loading_needs_the_engine_and_its_card(built: Engine, tmp_path: Path) ->
     card_of(path).unlink()
     with pytest.raises(MissingArtefact) as caught:
         load_engine(path)
-    assert caught.value.message == f"{card_of(path)} is not there"
+    assert caught.value.message == f"{card_of(path)} does not exist"
     assert caught.value.hint.startswith("build it again on this machine: trtpoets build tiny --force --engines /")
     path.unlink()
-    with pytest.raises(MissingArtefact, match=r"fp32\.rtx\.engine is not there"):
+    with pytest.raises(MissingArtefact, match=r"fp32\.rtx\.engine does not exist"):
         load_engine(path)
 
 

@@ -26,7 +26,7 @@ RESULTS = {"create_runtime_config": "IRuntimeConfig", "create_runtime_cache": "I
 
 
 class Seen:
-    """An object of the fake runtime as a version shows it: members that are not listed are not there."""
+    """An object of the fake runtime as a version shows it: members that are not listed do not exist."""
 
     def __init__(self, thing: Any, kind: str, version: str) -> None:
         for name, value in (("_thing", thing), ("_kind", kind), ("_version", version)):

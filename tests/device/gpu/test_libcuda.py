@@ -1,4 +1,4 @@
-"""What the driver says of itself and of its GPUs."""
+"""Properties of the driver and of its GPUs."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_decoders_write_into_slots(gpu: FakeGpu, tmp_path: Path, monkeypatch: py
             (tmp_path / "photos" / "05.jpg").write_bytes(b"no photo")
             config, source = ClassifyConfig(batch=4), source_of(str(tmp_path / "photos"))
             count = classify(runner, [source], config, lambda line: lines.append(to_json(line)), threading.Event())
-            assert (count.answered, count.failed) == (11, 1)
+            assert (count.classified, count.failed) == (11, 1)
             meter = Meter(runner, pixels, 4, paths)
             assert len(meter._end_to_end()) > 0 and meter.fault == ""
         assert not copied

@@ -83,7 +83,7 @@ def refuse_a_shape(gpu: FakeGpu, tmp_path: Path, photos: np.ndarray, again: int)
         gpu.journal.clear()
         for count in (2, 4):
             assert np.allclose(runner.infer(photos[:count]), expected_scores(photos[:count]))
-        assert f"shape {again}" in gpu.journal, "nobody knows what the refused call has left"
+        assert f"shape {again}" in gpu.journal, "after a refused call the shape is unknown"
 
 
 @pytest.mark.parametrize("call", ["cuCtxPushCurrent_v2", "cuGraphLaunch", "cuStreamSynchronize"])

@@ -92,7 +92,7 @@ def test_what_else_is_different() -> None:
     assert ("power_mode", "7W") in found_now
     assert ("GPU 0: power_limit_w", 350.0) in found_now
     assert ("how rtx-fp16 waits for the GPU", "auto") in found_now
-    assert len(found_now) == 7, "clocks and heat of the moment are no difference"
+    assert len(found_now) == 7, "the present clocks and temperatures are not compared"
     assert comparison["missing"] == ["onnxruntime-fp32 at batch 1"]
     assert compared(before, before)["conditions"] == []
 

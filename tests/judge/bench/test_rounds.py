@@ -111,9 +111,11 @@ def test_ratios_of_few_rounds() -> None:
     for item in (ratio_of_rounds([4.0] * 5, [2.0] * 5), ratio_of_runs([4.0] * 5, [2.0] * 5)):
         assert item == (pytest.approx(2.0), pytest.approx((2.0, 2.0)), False)
     for first, second in (([1.0], [1.0, 2.0]), ([], [])):
-        with pytest.raises(BadInput, match=r"must be paired, not \d and \d|need a round, not \d and \d"):
+        with pytest.raises(
+            BadInput, match=r"the same number of rounds, not \d and \d|at least one round, but have \d and \d"
+        ):
             ratio_of_rounds(first, second)
-    with pytest.raises(BadInput, match="not 0 and 1"):
+    with pytest.raises(BadInput, match="have 0 and 1"):
         ratio_of_runs([], [1.0])
 
 

@@ -33,7 +33,7 @@ def test_a_gpu_in_a_round(driver: Driver) -> None:
 
 
 def test_a_jetson_in_a_round(tmp_path: Path) -> None:
-    """The fan's state is no throttling, nor is that of the power mode's limit on the clock."""
+    """The state of the fan and the power mode's limit on the clock do not count as throttling."""
     thermal, hwmon = "sys/class/thermal/cooling_device", "sys/class/hwmon/hwmon3"
     states = {"pwm-fan": "3", "gpu-throttle-alert": "0", "devfreq-17000000.gpu": "18", "cpu-throttle-alert": "0"}
     files = {f"{thermal}{place}/type": f"{name}\n" for place, name in enumerate(states)}

@@ -43,7 +43,7 @@ def test_stopping_in_the_middle_of_a_folder(photos: Path) -> None:
 
     with FakeRunner(tiny_spec()) as runner:
         count = classify(runner, [source_of(str(photos))] * 2, ClassifyConfig(), tell, stop)
-    assert (len(lines), count.answered) == (1, 1)
+    assert (len(lines), count.classified) == (1, 1)
 
 
 @pytest.mark.parametrize("change", [{"top": 0}, {"batch": 0}, {"frames": -1}, {"threshold": 2.0}, {"patience": 0.0}])
@@ -94,11 +94,11 @@ def test_the_program(python: str, built: Path, tmp_path: Path, photos: Path) -> 
     assert len(lines) == 7
     assert sum("error" in line for line in lines) == 2
     assert {line["runner"] for line in lines if "runner" in line} == {"tensorrt-int8"}
-    assert result.stderr.endswith("5 answered, 2 could not be\n")
+    assert result.stderr.endswith("5 classified, 2 could not be\n")
     good = board.run(bundle, "classify", str(photos / "0.jpg"))
-    assert (good.returncode, good.stderr) == (0, "1 answered\n")
+    assert (good.returncode, good.stderr) == (0, "1 classified\n")
     assert board.run(bundle, "classify", "no-such-thing").returncode == 1
-    # A reader that goes away is no accident worth a traceback.
+    # A closed pipe ends the program without a traceback.
     gone = subprocess.Popen(
         [bundle / "classify", *[str(photos)] * 40], env=board.variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -158,7 +158,7 @@ def test_a_signal_ends_it_cleanly(built: Path, tmp_path: Path, ends: signal.Sign
         assert running.wait(30) == code
         assert all(json.loads(line) for line in rest.splitlines())
         content = running.stderr.read()
-        assert " answered" in content  # the frame under way was answered, and the engine freed
+        assert " classified" in content  # the current frame was classified, and the engine freed
         assert ("finished results are kept" in content) == bool(code)
         assert "Traceback" not in content
 

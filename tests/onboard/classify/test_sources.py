@@ -21,7 +21,7 @@ def test_a_folder_with_things_that_are_no_photos(photos: Path) -> None:
     assert names == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg", "b/deep.png", "b/notes.txt"]
     assert [name for name, line in zip(names, lines, strict=True) if "error" in line] == ["2.jpg", "b/notes.txt"]
     assert "is not a photo that can be read" in lines[2]["error"]
-    assert (count.answered, count.failed) == (5, 2)
+    assert (count.classified, count.failed) == (5, 2)
     first = lines[0]
     assert (first["runner"], len(first["labels"]), len(first["scores"])) == ("fake", 2, 2)
     assert first["scores"] == sorted(first["scores"], reverse=True)
@@ -39,7 +39,7 @@ def test_a_pipe_in_a_folder_is_not_waited_for(photos: Path) -> None:
     assert [line["error"].split(" can't")[0] for line in lines if "gone.jpg" in line["photo"]] == [
         str(photos / "gone.jpg")
     ]
-    assert (count.answered, count.failed) == (5, 4)
+    assert (count.classified, count.failed) == (5, 4)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")

@@ -21,7 +21,7 @@ from trtpoets.onboard.classify.sources import Kind, Source, source_of
 def test_a_camera_that_is_faster_than_the_engine_loses_frames(opencv: Any) -> None:
     opencv([frames(200)], pace=0.002)
     lines, count = answered(CAMERA, runner=FakeRunner(tiny_spec(), delay_seconds=0.02), frames=5)
-    assert (len(lines), count.answered) == (5, 5)
+    assert (len(lines), count.classified) == (5, 5)
     numbers = [line["frame"] for line in lines]
     assert numbers == sorted(set(numbers))
     assert numbers[-1] > 10

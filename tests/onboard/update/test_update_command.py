@@ -136,7 +136,7 @@ def test_a_release_whose_service_is_not_well_is_undone(
 def test_a_health_check_that_hangs_is_a_failure(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(update_module, "_LEAST_SECONDS", 0.2)
+    monkeypatch.setattr(update_module, "_MIN_SECONDS", 0.2)
     with caplog.at_level(logging.WARNING), pytest.raises(GateFailed, match="failed its health check"):
         update(small_bundle(tmp_path / "new", "new"), root, Options(health="sleep 60; true", health_seconds=0))
     assert "sleep 60; true took longer than 0.2 s" in caplog.text

@@ -52,8 +52,8 @@ def test_the_section_says_what_each_number_estimates() -> None:
         assert "divided into 10 folds" in text
     (sentence,) = [sentence.text for sentence in report.verdict if sentence.text.startswith("On all")]
     assert sentence.startswith(
-        "On all 400 photos in 200 independent groups outside calibration, each answered by a head trained without it, "
-        "int8.onnx answers like FP32 on 99.0 % ("
+        "On all 400 photos in 200 independent groups outside calibration, each classified by a head trained without "
+        "it, int8.onnx gives the same answer as FP32 for 99.0 % ("
     )
 
 

@@ -21,8 +21,8 @@ from trtpoets.core.optional import onnxruntime
 
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 
-_MOST = 1000
-"""Most If nodes that are replaced; exporters write a few, nested ones included."""
+_MAX_BRANCHES = 1000
+"""The largest number of If nodes that are replaced, nested ones included; exporters write only a few."""
 
 _BATCHES = (1, 3)
 _SIDES = (224, 192, 299, 64)
@@ -45,7 +45,7 @@ def take_branches(model: Any) -> Mapping[str, str]:
     replaced, by the node's name: of If nodes, and of other control flow, which is never replaced.
     """
     reasons: dict[str, str] = {}
-    for count in range(_MOST):
+    for count in range(_MAX_BRANCHES):
         node = next((node for node in model.graph.node if _is_if(node) and node_name(node) not in reasons), None)
         if node is None:
             break

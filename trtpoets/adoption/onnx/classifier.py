@@ -1,4 +1,4 @@
-"""Reads an ONNX classifier of another program: its input, its scores, and what tells how it expects photos."""
+"""Reads an ONNX classifier of another program: its input, its scores, and clues to its preprocessing."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.core.onnx_file import metadata_of
 from trtpoets.core.original import Format
 
-_MOST_NODES = 2000
+_MAX_NODES = 2000
+"""The largest number of nodes whose names are read to recognise the producer."""
 
 
 def read_onnx_classifier(path: Path) -> ForeignModel:
     """Read an ONNX file with one image input and one output of class scores.
 
-    The graph is run on three random images, to learn the shape and the range of its output.
-    Raises BadArtefact, saying what the file is, if it is not such a classifier or contains what TensorRT cannot read;
-    MissingArtefact if the file or its external data is missing; MissingDependency, StorageFailed.
+    The graph is run on three random images to find the shape and the range of its output.
+    Raises BadArtefact, with what the file is instead, if it is not such a classifier or has operators that TensorRT
+    cannot read; MissingArtefact if the file or its external data is missing; MissingDependency, StorageFailed.
     """
     opened = open_onnx(path)
     metadata = metadata_of(opened.model)
@@ -53,7 +54,7 @@ def read_onnx_classifier(path: Path) -> ForeignModel:
 
 
 def needed_nodes_of_outputs(view: GraphView) -> list[Any]:
-    """Return the nodes that compute what the outputs are made of, without those that make labels of the scores."""
+    """Return the nodes that compute the outputs, without those that turn scores into labels."""
     nodes: dict[int, Any] = {}
     for value in view.graph.output:
         tensor, _ = before_labels(view, value)
@@ -63,9 +64,10 @@ def needed_nodes_of_outputs(view: GraphView) -> list[Any]:
 
 
 def removed_quantisation(view: GraphView, name: str, outputs: list[str]) -> frozenset[str]:
-    """Return the outputs of the Q/DQ nodes at the ends of a graph, which are not in the wrapped network.
+    """Return the outputs of the Q/DQ nodes at the ends of a graph; these nodes are removed when it is wrapped.
 
-    They are the DequantizeLinear of an integer input, and the QuantizeLinear that makes an integer output.
+    They are the DequantizeLinear nodes that read the integer input `name`, and the QuantizeLinear nodes that compute
+    the integer `outputs`.
     """
     ends = {reader.node.output[0] for reader in view.readers.get(name, ()) if reader.node.op_type == "DequantizeLinear"}
     for output in outputs:
@@ -77,8 +79,11 @@ def removed_quantisation(view: GraphView, name: str, outputs: list[str]) -> froz
 
 
 def _clues(model: Any, metadata: dict[str, str], scores: ScoreOutput, image: ImageInput) -> Clues:
-    """Return what identifies the producer. Entries of `metadata` that begin with "onnx." are not in the file's own."""
-    own = {
+    """Return what identifies the producer of a file.
+
+    Keys of the clues' metadata that begin with "onnx." are added here; the others are those of the file's `metadata`.
+    """
+    graph_fields = {
         "onnx.graph": model.graph.name,
         "onnx.doc_string": model.doc_string or model.graph.doc_string,
         "onnx.domain": model.domain,
@@ -87,7 +92,7 @@ def _clues(model: Any, metadata: dict[str, str], scores: ScoreOutput, image: Ima
     }
     return Clues(
         writer=f"{model.producer_name} {model.producer_version}".strip(),
-        nodes=tuple(node.name or node.op_type for node in model.graph.node[:_MOST_NODES]),
-        metadata={**{key: text for key, text in own.items() if text}, **metadata},
+        nodes=tuple(node.name or node.op_type for node in model.graph.node[:_MAX_NODES]),
+        metadata={**{key: text for key, text in graph_fields.items() if text}, **metadata},
         files={"labels.txt": "\n".join(scores.labels)} if scores.labels else {},
     )

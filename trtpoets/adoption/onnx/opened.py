@@ -23,7 +23,7 @@ OPSETS = range(7, 24)
 """Opsets of the standard operators that can be read; ONNX Runtime supports them from 7 on."""
 
 _OLDEST_IR = 3
-_AGAIN = "export it again, or copy it again"
+_REDO_HINT = "export it again, or copy it again"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def open_onnx(path: Path) -> OpenedOnnx:
         raise
     except Exception as error:
         raise BadArtefact(
-            f"{path} is not a valid ONNX file: {first_line(error)}", hint=_AGAIN, code="TP9201"
+            f"{path} is not a valid ONNX file: {first_line(error)}", hint=_REDO_HINT, code="TP9201"
         ) from error
     return OpenedOnnx(path, model, loaded.sha256, control_flow)
 
@@ -111,7 +111,7 @@ def constants_as_initializers(model: Any) -> None:
     if len(inputs) != len(graph.input):
         del graph.input[:]
         graph.input.extend(inputs)
-    # Initializers that are no inputs are allowed from IR version 4 on.
+    # Initializers that are not inputs are allowed from IR version 4 on.
     model.ir_version = max(model.ir_version, 4)
 
 

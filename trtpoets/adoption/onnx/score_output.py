@@ -168,7 +168,7 @@ def _answers(path: Path, view: GraphView, tensor: str, values: np.ndarray, toler
     if size == 1 and end is not Answers.SIGMOID:
         if end is not None:
             raise BadArtefact(
-                f"{path} returns one number that is no probability: it does not end in a Sigmoid",
+                f"{path} returns one number that is not a probability: it does not end in a Sigmoid",
                 hint="export it with a Sigmoid at its end, or with one output for each class",
                 code="TP9241",
             )

@@ -39,7 +39,7 @@ def for_any_batch(
         else:
             problem = f"it returns {list(together.shape)} for {len(images)} photos"
     raise BadArtefact(
-        f"{source} does not return for {len(images)} photos together what it returns for each: {problem}",
+        f"{source} returns other results for a batch of {len(images)} photos than for each photo alone: {problem}",
         hint="export the network for inference, with a batch of any size (None)",
         code="TP9133",
     )

@@ -10,7 +10,7 @@ from trtpoets.adoption.tensorflow.execution import shapes_of
 from trtpoets.adoption.tensorflow.graph import Graph, Nodes, attribute, constant_value, data_inputs, final_node, pruned
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
-_MOST_CALLS = 5000
+_MAX_CALLS = 5000
 """Keras calls a function for each grouped convolution; nested calls of a hostile graph could go on."""
 
 
@@ -35,7 +35,7 @@ def _inline_calls(definition: Any) -> bool:
 
     functions = {function.signature.name: function for function in definition.library.function}
     aliases: dict[str, str] = {}
-    for _ in range(_MOST_CALLS):
+    for _ in range(_MAX_CALLS):
         call = next((node for node in definition.node if _function_of(node) in functions), None)
         if call is None:
             break

@@ -39,7 +39,7 @@ DECODERS = ("DecodeJpeg", "DecodeImage", "DecodePng", "DecodeBmp", "DecodeAndCro
 
 EXPORT_PIXELS = "export it with an input of pixels, float32 [None, height, width, 3]"
 
-_MOST_PLACES = 200
+_MAX_PLACES = 200
 """Tensors that are tried as the output of the decoder, the first after it first."""
 
 _LINEAR = 2e-3
@@ -146,7 +146,7 @@ class _Decoder:
         behind = _reachable(consumers, [self._input])
         order = [node.name for node in _sorted(self._nodes, needed) if node.name in behind - inside]
         places = []
-        for name in order[:_MOST_PLACES]:
+        for name in order[:_MAX_PLACES]:
             blocked = {key: [user for user in users if user.name != name] for key, users in consumers.items()}
             if node_of(output) not in _reachable(blocked, [self._input]) and self.dtype_of(name) in _NUMBERS:
                 places.append(name)
@@ -252,7 +252,7 @@ def _pixels_of(values: np.ndarray, source: str) -> Pixels:
             scale, offset = ((float(a[n]), float(b[n]), float(c[n])) for a, b, c in [of_rgb] for n in (0, 1))
             return _named(Pixels(scale, _without_noise(offset, span), channels))
     raise BadArtefact(
-        f"{source} takes encoded photos, and its decoder gives values that are no linear function of red, green and "
+        f"{source} takes encoded photos, and its decoder gives values that are not a linear function of red, green and "
         f"blue: for {len(_COLOURS)} uniform photos they deviate by {min(deviations):.1%} of their range. It may "
         "normalise each photo by its own pixels, change colours, or crop at random",
         hint=EXPORT_PIXELS,
@@ -328,7 +328,7 @@ def _share(line: np.ndarray) -> float:
 
 
 def _geometry(down: float, across: float, rows: int, columns: int, height: int, width: int) -> Geometry | None:
-    """Return the geometry that covers these shares of a photo; None if it is no usual one."""
+    """Return the geometry that covers these shares of a photo; None if it is not a usual one."""
 
     def near(first: float, second: float) -> bool:
         return abs(first - second) < _NEARLY * max(1.0, second)
@@ -363,7 +363,7 @@ def _require_same_scores(
     if not worst <= _SAME:
         raise BadArtefact(
             f"{source} takes encoded photos, and its scores differ by {worst:.1%} if their pixels are given instead: "
-            f"the network behind {place} uses more of the photos than these",
+            f"the network after {place} uses other data of the photos than these pixels",
             hint=EXPORT_PIXELS,
             code="TP9106",
         )

@@ -26,7 +26,7 @@ _IGNORED = (
     *("ImageSummary", "Const", "Placeholder", "PlaceholderWithDefault", "VarHandleOp", "ReadVariableOp", "ArgMax"),
     *("TopKV2", "InTopK", "Mean", "Equal", "VariableV2", "IsVariableInitialized", "AssignVariableOp", "Cast"),
 )
-"""Operators whose results are no output of a classifier: those for training, and decisions made of the scores."""
+"""Operators whose results are not the output of a classifier: those for training, and decisions made of the scores."""
 
 
 def graph_of_file(path: Path) -> Any:

@@ -30,7 +30,7 @@ from trtpoets.core.original import Evidence, Source
 _STRING, _FLOAT, _BOOL = 7, 1, 10
 """TensorFlow's numbers of types (types.proto)."""
 
-_MOST_CONSTANTS = 4 << 30
+_MAX_CONSTANTS = 4 << 30
 """Largest size in bytes of all constants, counted as float32."""
 
 _LOOPS = ("While", "StatelessWhile", "Enter", "RefEnter", "LoopCond", "NextIteration", "For", "TensorArrayV3")
@@ -92,7 +92,7 @@ def _require_small_constants(definition: Any, source: str) -> None:
     for node in definition.node:
         if node.op == "Const":
             total += 4 * math.prod(max(0, dim.size) for dim in attribute(node, "value").tensor.tensor_shape.dim)
-    if total > _MOST_CONSTANTS:
+    if total > _MAX_CONSTANTS:
         raise BadArtefact(
             f"the weights in {source} have {total / 1e9:,.1f} GB; TensorFlow's graphs contain at most 2 GB",
             hint="export the network to ONNX with external data",

@@ -29,12 +29,12 @@ def ends_in_softmax(graph: Graph) -> bool:
 def answers_of(graph: Graph, outputs: np.ndarray, source: str) -> Answers:
     """Return what the rows of the output are, by the last operator, or else by `outputs`, those for random images.
 
-    Raises BadArtefact for a single value that is no probability, and for the highest scores in their order.
+    Raises BadArtefact for a single value that is not a probability, and for the highest scores in their order.
     """
     if graph.final.op in _SORTING:
         raise BadArtefact(
             f"{source} returns the highest scores first ({graph.final.op} {graph.final.name}), so it is not known "
-            "which score is whose",
+            "which class each score belongs to",
             hint="export the network with the scores of all classes in their order",
             code="TP9150",
         )

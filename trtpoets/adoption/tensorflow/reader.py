@@ -47,8 +47,8 @@ _SIDE_TO_TRY = 224
 """Height and width of the random images for a network that takes any size."""
 
 _TYPES = ("float32", "float16", "uint8", "int8", "int32", "float64")
-_MOST_NODES = 2000
-_MOST_TEXT = 1 << 20
+_MAX_NODES = 2000
+_MAX_TEXT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def read_tensorflow(path: Path, format_: Format | None = None, *, allow_code: bo
     NotReadable, StorageFailed.
     """
     if not path.exists():
-        raise MissingArtefact(f"{path} is not there", hint="give the path of the network", code="TP9134")
+        raise MissingArtefact(f"{path} does not exist", hint="give the path of the network", code="TP9134")
     with storage_errors(path, "read"):
         format_ = format_ or format_of(path)
         if format_ is None:
@@ -128,7 +128,7 @@ def _other(path: Path) -> BadArtefact:
 def _keras(path: Path, allow_code: bool) -> _Network:
     network = network_of_file(path, allow_code)
     version = network.metadata.get("keras_version", "")
-    clues = Clues(f"keras {version}".strip(), network.layers[:_MOST_NODES], dict(network.metadata))
+    clues = Clues(f"keras {version}".strip(), network.layers[:_MAX_NODES], dict(network.metadata))
     return _Network(network.definition, network.tensor, network.input, network.output, network.run, clues)
 
 
@@ -153,16 +153,16 @@ _READERS = {Format.KERAS: _keras, Format.SAVED_MODEL: _saved_model, Format.GRAPH
 
 def _names(definition: Any) -> tuple[str, ...]:
     """Return the names of the nodes that compute something, and of the inputs."""
-    return tuple(node.name for node in definition.node if node.op not in ("Const", "NoOp"))[:_MOST_NODES]
+    return tuple(node.name for node in definition.node if node.op not in ("Const", "NoOp"))[:_MAX_NODES]
 
 
 def _texts(folder: Path) -> dict[str, str]:
     """Return the small text files among the assets of a SavedModel, by name."""
     files = [file for part in ("assets", "assets.extra") for file in sorted((folder / part).glob("*"))][:100]
     return {
-        file.name: read_bytes(file, _MOST_TEXT).decode("utf-8", "replace")
+        file.name: read_bytes(file, _MAX_TEXT).decode("utf-8", "replace")
         for file in files
-        if file.suffix in (".txt", ".json", ".csv") and file.is_file() and file.stat().st_size <= _MOST_TEXT
+        if file.suffix in (".txt", ".json", ".csv") and file.is_file() and file.stat().st_size <= _MAX_TEXT
     }
 
 

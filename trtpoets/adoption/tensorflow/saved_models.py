@@ -24,7 +24,7 @@ _FLOATS = (1, 2, 14, 19)
 _STRING = 7
 """TensorFlow's numbers of types (types.proto)."""
 
-_MOST_VARIABLES = 2 << 30
+_MAX_VARIABLES = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _meta_graph(folder: Path, allow_code: bool) -> Any:
     if not allow_code:
         require_harmless_meta_graph(chosen[0], str(folder))
     size = sum(file.stat().st_size for file in folder.glob("variables/*") if file.is_file())
-    if size > _MOST_VARIABLES:
+    if size > _MAX_VARIABLES:
         raise BadArtefact(
             f"the variables of {folder} have {size / 1e9:.1f} GB; TensorFlow's graphs contain at most 2 GB",
             hint="export the network to ONNX with external data",

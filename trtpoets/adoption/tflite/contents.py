@@ -21,7 +21,7 @@ from trtpoets.core.tflite_file import IDENTIFIER
 _LARGEST_FILE = 1 << 20
 """Largest appended file in bytes whose text is read."""
 
-_MOST_FILES = 100
+_MAX_FILES = 100
 
 GIVE_SOURCE = "give the file from which it was converted, such as a Keras file, a SavedModel or an ONNX file"
 """The hint of errors about networks whose TFLite file cannot be adopted, although another file of them may be."""
@@ -207,7 +207,7 @@ def _contents(path: Path, content: bytes, schema: Any) -> TfliteContents:
 
 
 def _check_numbers(graph: Any) -> None:
-    """Raise ValueError if an operator or the graph refers to a tensor that is not there."""
+    """Raise ValueError if an operator or the graph refers to a tensor that does not exist."""
     count = len(graph.tensors)
     for numbers in (graph.inputs, graph.outputs, *(each.outputs for each in graph.operators)):
         if any(not 0 <= number < count for number in _numbers(numbers)):
@@ -262,7 +262,7 @@ def _appended_files(content: bytes) -> dict[str, str]:
     files: dict[str, str] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for entry in archive.infolist()[:_MOST_FILES]:
+            for entry in archive.infolist()[:_MAX_FILES]:
                 if entry.file_size <= _LARGEST_FILE and not entry.is_dir():
                     files[entry.filename] = archive.read(entry).decode("utf-8", "replace")
     except _ZIP_DAMAGE:

@@ -15,9 +15,9 @@ from trtpoets.adoption.tflite.contents import TfliteContents
 from trtpoets.convert.tflite_metadata import METADATA_NAME
 from trtpoets.core.optional import needs
 
-_MOST_NODES = 2_000
+_MAX_NODES = 2_000
 _LONGEST_TEXT = 4_096
-_MOST_TABLES = 100
+_MAX_TABLES = 100
 
 _NORMALIZATION = 1
 """Normalization options in the union ProcessUnitOptions."""
@@ -49,7 +49,7 @@ def clues_of(contents: TfliteContents) -> Clues:
             text = data.rstrip(b"\0").decode("utf-8", "replace")
             if text and text.isprintable() and len(text) <= _LONGEST_TEXT:
                 metadata[name] = text
-    return Clues(contents.description, tuple(nodes[:_MOST_NODES]), metadata, contents.files)
+    return Clues(contents.description, tuple(nodes[:_MAX_NODES]), metadata, contents.files)
 
 
 def _standard(data: bytes) -> dict[str, str]:
@@ -131,7 +131,7 @@ class _Table:
         if not offset:
             return []
         start, count = self._table.Vector(offset), self._table.VectorLen(offset)
-        return [self._at(self._table.Indirect(start + 4 * number)) for number in range(min(count, _MOST_TABLES))]
+        return [self._at(self._table.Indirect(start + 4 * number)) for number in range(min(count, _MAX_TABLES))]
 
     def _at(self, place: int) -> _Table:
         return _Table(type(self._table)(self._table.Bytes, place))

@@ -147,7 +147,7 @@ def sibling_pixels(model: ForeignModel) -> FixedPixels | None:
     `net_int8.tflite`, and an input scale that reveals the range of the pixels. None unless all siblings agree.
     """
     meanings = {}
-    for path in sorted(model.path.resolve().parent.glob("*.tflite"))[:_MOST_SIBLINGS]:
+    for path in sorted(model.path.resolve().parent.glob("*.tflite"))[:_MAX_SIBLINGS]:
         if path.name == model.path.name or not _similar(path.stem, model.path.stem):
             continue
         meaning = _pixels_of_sibling(path, model)
@@ -161,7 +161,7 @@ def sibling_pixels(model: ForeignModel) -> FixedPixels | None:
     return FixedPixels(pixels, Evidence("pixels", Source.SIBLING, text))
 
 
-_MOST_SIBLINGS = 200
+_MAX_SIBLINGS = 200
 
 
 def _pixels_of_sibling(path: Path, model: ForeignModel) -> tuple[Pixels, str] | None:

@@ -19,7 +19,7 @@ from trtpoets.core.onnx_load import check_part_count
 from trtpoets.core.optional import needs
 from trtpoets.core.reading import read_bytes
 
-_MOST = 10
+_MAX_LINES = 10
 """Number of complaints that are kept per check."""
 
 
@@ -71,7 +71,7 @@ def _complaints(model: Any) -> list[str]:
         try:
             check()
         except Exception as error:  # noqa: BLE001 - the checks raise several types of errors; each is a complaint
-            complaints += _lines(error)[:_MOST]
+            complaints += _lines(error)[:_MAX_LINES]
     return complaints
 
 

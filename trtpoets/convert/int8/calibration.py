@@ -135,7 +135,7 @@ _NO_IDENTITY = ("histograms", "trials")
 """Fields of Ranges that are for reports only, and not part of the hash."""
 
 
-FEWEST, MOST = 32, 256
+MIN_PHOTOS, MAX_PHOTOS = 32, 256
 """The limits of the default number of calibration photos."""
 
 _PART = 4
@@ -147,7 +147,7 @@ def default_photos(training: int, labels: int) -> int:
 
     It is at least one for each label, up to 256.
     """
-    return min(MOST, max(FEWEST, labels, training // _PART))
+    return min(MAX_PHOTOS, max(MIN_PHOTOS, labels, training // _PART))
 
 
 def with_number(config: CalibrationConfig, photos: Sequence[Photo]) -> CalibrationConfig:
@@ -170,7 +170,7 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
         if photo.split is Split.TRAIN:
             pool.setdefault(photo.label, {}).setdefault(photo.sha256, photo)
     available = sum(map(len, pool.values()))
-    wanted = with_number(config, photos).photos or MOST
+    wanted = with_number(config, photos).photos or MAX_PHOTOS
     if not available:
         raise BadInput(
             f"none of the {len(photos)} photos is in the training split, so INT8 cannot be calibrated",

@@ -27,7 +27,7 @@ ONE_COLOUR = 1.0
 FLAT = 2.0
 """A single photo counts as one colour below this standard deviation. Dark photos may be below it: warn only."""
 
-_MOST_FLAT = 0.5
+_MAX_FLAT = 0.5
 """A warning is logged if more than this share of the photos are one colour."""
 
 _ENOUGH_PHOTOS = 16
@@ -117,7 +117,7 @@ class CalibrationChecks:
                 hint="train with real photos, or use FP16: trtpoets quantize NAME --precision fp16",
                 code="TP3020",
             )
-        if self.flat > _MOST_FLAT * count:
+        if self.flat > _MAX_FLAT * count:
             _log.log(
                 level,
                 "%d of %d calibration photos are a single plain colour: ranges may be too narrow for other photos",

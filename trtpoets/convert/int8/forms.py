@@ -1,4 +1,4 @@
-"""The forms of INT8: what becomes an integer, by which grid, and what the file looks like."""
+"""Defines the forms of INT8: which tensors become integers, their quantisation grid, and the form of the file."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ _Place = Callable[[GraphView, Mapping[str, str], Collection[str]], Placement]
 class Arithmetic:
     """The arithmetic of a form of INT8.
 
-    `activations` is the grid of computed tensors. `place` places the Q/DQ pairs in a graph that `prepared` changed;
-    its arguments are those of `cpu_placement_in`. `prepared` and `lowered` are those of cpu_form.py. `by_source` means
-    that the first tensor of a group with one scale determines it; otherwise all do.
+    `activations` is the grid of computed tensors. `prepared` returns the FP32 graph, rewritten if the form needs it;
+    `place` places the Q/DQ pairs in that graph and has the arguments of `cpu_placement_in`; `lowered` returns the
+    corrected Q/DQ graph, with integer constants if the form has them. The tensors of a group have a common scale: with
+    `by_source` it is that of the first tensor, otherwise it covers the ranges of all.
     """
 
     form: Int8Form
@@ -47,22 +48,25 @@ class Arithmetic:
         return self.prepared(model)
 
     def searched(self, placement: Placement) -> tuple[str, ...]:
-        """Return the tensors of a placement whose ranges are chosen; others have the scale of one of these."""
+        """Return the tensors of a placement whose ranges are searched; the others have the scale of one of these."""
         others = {name for group in placement.same_scale for name in group[1:]} if self.by_source else set()
         return tuple(name for name in placement.tensors if name not in others)
 
     def spans(self, placement: Placement, tensors: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-        """Return the range that each tensor of a placement represents; equal within each group with one scale."""
-        span = {name: tensors[name] for name in placement.tensors}
+        """Return the range that each tensor represents in INT8, from the ranges measured for `tensors`.
+
+        Tensors of a group with a common scale get the same range.
+        """
+        spans = {name: tensors[name] for name in placement.tensors}
         for group in placement.same_scale:
-            members = [name for name in group if name in span]
+            members = [name for name in group if name in spans]
             sources = members[:1] if self.by_source else members
-            widest = min(span[name][0] for name in sources), max(span[name][1] for name in sources)
-            span.update((name, widest) for name in members)
-        return span
+            common = min(spans[name][0] for name in sources), max(spans[name][1] for name in sources)
+            spans.update((name, common) for name in members)
+        return spans
 
 
-def _as_is(model: Any) -> Any:
+def _unchanged(model: Any) -> Any:
     return model
 
 
@@ -70,8 +74,8 @@ TENSORRT = Arithmetic(
     Int8Form.TENSORRT,
     SYMMETRIC,
     lambda view, keep, without: placement_in(view, keep),
-    _as_is,
-    _as_is,
+    _unchanged,
+    _unchanged,
     by_source=False,
 )
 """int8.onnx: symmetric Q/DQ pairs where TensorRT fuses."""
@@ -81,9 +85,10 @@ CPU = Arithmetic(Int8Form.CPU, UNSIGNED, cpu_placement_in, cpu_form.prepared, cp
 
 
 def _tflite_placement(view: GraphView, keep: Mapping[str, str], without: Collection[str]) -> Placement:
+    """Return the placement of the CPU form with 8-bit weights. The arguments are those of `cpu_placement_in`."""
     placement = cpu_placement_in(view, keep, without)
     return replace(placement, weights=tuple(replace(weight, levels=LEVELS) for weight in placement.weights))
 
 
-TFLITE = Arithmetic(Int8Form.TENSORRT, UNSIGNED, _tflite_placement, _as_is, _as_is, by_source=True)
-"""What TFLite computes: the integers of CPUs, but weights of 8 bits. GPTQ rounds for it; it has no ONNX file."""
+TFLITE = Arithmetic(Int8Form.TENSORRT, UNSIGNED, _tflite_placement, _unchanged, _unchanged, by_source=True)
+"""The arithmetic of int8.tflite: that of CPU, but with 8-bit weights. GPTQ rounds for it; no ONNX file has it."""

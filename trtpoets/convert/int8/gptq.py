@@ -3,7 +3,8 @@
 Weights are rounded column by column. The error of each is compensated by the weights of the same output channel that
 are not rounded yet, as far as their inputs correlate. Source: Frantar, Ashkboos, Hoefler, Alistarh, "GPTQ: Accurate
 Post-Training Quantization for Generative Pre-trained Transformers" (ICLR 2023), which builds on LeCun's optimal brain
-surgeon. Inputs are centred on their mean, because bias correction removes what an error does to the mean.
+surgeon. Inputs are centred on their mean, because the bias of a layer is corrected for the effect of its errors on the
+mean output.
 
 The target is the layer's own FP32 weights applied to its INT8 input. Fitting the weights to the output of the FP32
 network, to compensate the error of the input too, is much worse (MobileNetV2: 5 dB instead of 18): least squares shrink
@@ -25,19 +26,22 @@ from trtpoets.convert.int8.segments import LiveTensors, SegmentRunner, split_mod
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME
 
-_ROWS = 16384
-_NUMBERS = 1 << 24
-"""At most 16384 positions of a layer's input are sampled, and at most 2^24 numbers in total."""
+_MAX_POSITIONS = 16384
+"""The largest number of positions of a layer's input that are sampled."""
 
-_WIDEST = 2304
-"""Channels with more weights than 256 x 3 x 3 are rounded to the nearest: GPTQ costs the cube of their number, and the
-errors of so many weights average out."""
+_MAX_NUMBERS = 1 << 24
+"""The largest count of numbers in the sample of a layer's input."""
+
+_MAX_DEPTH = 2304
+"""The largest number of weights per output channel, 256 x 3 x 3, for which GPTQ is used. Its time grows with the cube
+of this number. More weights are rounded to the nearest value; their errors average out."""
 
 _DAMPING = 0.01
 """Fraction of the mean square input that is added to the diagonal, as in the paper, because there are few photos."""
 
 _BLOCK = 64
-"""Errors are passed on immediately within a block of columns, and to the columns after the block at its end."""
+"""The number of columns in a block. The error of a column is compensated immediately by the later columns of its block,
+and at the end of the block by all columns after it."""
 
 
 @dataclass(frozen=True)
@@ -58,27 +62,13 @@ def gptq_weights(
 ) -> dict[str, np.ndarray]:
     """Return the rounded weights of the INT8 layers of a ModelProto, by name: multiples of the scale, float32.
 
-    `photos` are uint8 (N, H, W, 3). Layers are processed in graph order, each on the output of the rounded layers
-    before it. Transposed convolutions, very wide layers and MatMuls without bias are omitted, which rounds them to the
-    nearest.
+    `photos` are uint8 (N, H, W, 3). Layers are processed in graph order; the input of each is computed by the rounded
+    layers before it. The result lacks transposed convolutions, layers with more than 2304 weights per channel, and
+    MatMuls without bias: their weights are to be rounded to the nearest value.
     """
-    channels = {weight.node: weight.tensor for weight in placement.weights}
-    levels = {weight.node: weight.levels for weight in placement.weights}
-    original = GraphView(quantised)
-    zeros = {
-        weight.node: np.zeros(original.array(weight.tensor).shape[weight.axis], np.float32)
-        for weight in placement.weights
-    }
-    model = with_shifted_biases(
-        quantised, {node.name: zeros[node.name] for node in original.nodes if _is_supported(original, node, channels)}
-    )
+    model = _with_biases(quantised, placement)
     view = GraphView(model)
-    layers: dict[str, list[_Layer]] = {}
-    for node in view.nodes:
-        if _is_supported(view, node, channels):
-            layers.setdefault(view.producer[node.input[0]].name, []).append(
-                _Layer(node, node.input[0], channels[node.name], levels[node.name])
-            )
+    layers = _layers_by_producer(view, placement)
     segments = split_model(model, [node.name for node in view.nodes if node.name in layers], (OUTPUT_NAME,))
     runner, live = SegmentRunner(), LiveTensors({INPUT_NAME: photos})
     rounded: dict[str, np.ndarray] = {}
@@ -91,11 +81,37 @@ def gptq_weights(
     return rounded
 
 
+def _with_biases(quantised: Any, placement: Placement) -> Any:
+    """Return a copy of a ModelProto in which each supported layer has a bias of its own, which rounding can change."""
+    view = GraphView(quantised)
+    tensors = {weight.node: weight.tensor for weight in placement.weights}
+    zeros = {
+        weight.node: np.zeros(view.array(weight.tensor).shape[weight.axis], np.float32) for weight in placement.weights
+    }
+    return with_shifted_biases(
+        quantised, {node.name: zeros[node.name] for node in view.nodes if _is_supported(view, node, tensors)}
+    )
+
+
+def _layers_by_producer(view: GraphView, placement: Placement) -> dict[str, list[_Layer]]:
+    """Return the supported layers in graph order, by the name of the node that computes their input."""
+    weights = {weight.node: weight for weight in placement.weights}
+    tensors = {name: weight.tensor for name, weight in weights.items()}
+    layers: dict[str, list[_Layer]] = {}
+    for node in view.nodes:
+        if _is_supported(view, node, tensors):
+            layers.setdefault(view.producer[node.input[0]].name, []).append(
+                _Layer(node, node.input[0], tensors[node.name], weights[node.name].levels)
+            )
+    return layers
+
+
 def gptq(weights: np.ndarray, products: np.ndarray, scales: np.ndarray, levels: int = LEVELS) -> np.ndarray:
     """Round float64 weights (G, R, D) to multiples, -levels to levels, of `scales` (G, R).
 
-    G is the number of groups, R the output channels of each and D the weights of a channel. `products` (G, D, D) are
-    the sums of products of the inputs: they determine how well one weight can compensate another.
+    G is the number of groups, R the number of output channels in a group and D the number of weights of a channel.
+    `products` (G, D, D) are the sums of products of the inputs, which determine how well one weight can compensate
+    the error of another.
     """
     groups, _, depth = weights.shape
     squares = np.einsum("gdd->gd", products)
@@ -124,11 +140,14 @@ def gptq(weights: np.ndarray, products: np.ndarray, scales: np.ndarray, levels: 
 
 
 def _is_supported(view: GraphView, node: Any, weights: Mapping[str, str]) -> bool:
-    """Return whether a node is an INT8 layer with its own weights and bias that is not too wide."""
+    """Return whether a node is an INT8 layer that GPTQ can round: with a bias, and weights that no other node reads.
+
+    `weights` are the names of the weights of all INT8 layers, by node.
+    """
     if node.op_type == "ConvTranspose" or node.name not in weights or not has_bias(node, view):
         return False
     depth = _rows(node, view.array(weights[node.name])).shape[-1]
-    return len(view.readers[node.input[1]]) == 1 and depth <= _WIDEST
+    return len(view.readers[node.input[1]]) == 1 and depth <= _MAX_DEPTH
 
 
 def _rows(node: Any, weights: np.ndarray) -> np.ndarray:
@@ -140,7 +159,10 @@ def _rows(node: Any, weights: np.ndarray) -> np.ndarray:
 
 
 def _round_layer(view: GraphView, layer: _Layer, data: np.ndarray) -> np.ndarray:
-    """Round the weights of one layer. Writes them to the view's constants, with a bias that preserves the means."""
+    """Return the rounded weights of one layer, float32, from its input `data`.
+
+    The weights are also written to the constants of `view`, with a bias that preserves the mean output.
+    """
     from onnx import numpy_helper
 
     exact = view.array(layer.weights)
@@ -170,7 +192,7 @@ def _moments(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _inputs(node: Any, data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a sample of the inputs of a layer with weights of this shape: (G, N, D), D numbers for each output."""
+    """Return a sample (G, N, D) of the inputs of a layer with weights of this shape: D numbers for one output."""
     if node.op_type in MATMULS:
         rows = data.reshape(-1, data.shape[-1])
         return np.asarray(rows[_sample(len(rows), data.shape[-1])][None])
@@ -179,14 +201,14 @@ def _inputs(node: Any, data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     photos, _, high, wide = windows.shape[:4]
     depth = int(np.prod(shape[1:]))
     chosen = _sample(photos * high * wide, depth * groups)
-    photo, place = np.divmod(chosen, high * wide)
-    row, column = np.divmod(place, wide)
+    photo, position = np.divmod(chosen, high * wide)
+    row, column = np.divmod(position, wide)
     return np.asarray(windows[photo, :, row, column].reshape(len(chosen), groups, depth).transpose(1, 0, 2))
 
 
 def _sample(count: int, width: int) -> np.ndarray:
     """Return the indices, ascending, of at most 16384 of `count` positions with `width` numbers each."""
-    most = min(count, _ROWS, max(1, _NUMBERS // width))
+    most = min(count, _MAX_POSITIONS, max(1, _MAX_NUMBERS // width))
     return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
 
 
@@ -202,7 +224,7 @@ def _windows(node: Any, data: np.ndarray, kernel: tuple[int, ...]) -> np.ndarray
 
 
 def _padding(node: Any, sizes: Sequence[int], spans: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the number of zeros before and after the map, for height and width."""
+    """Return the numbers of zeros (before, after) that a convolution adds to its input, for height and width."""
     kind = attribute(node, "auto_pad", b"NOTSET").decode()
     if not kind.startswith("SAME"):
         pads = attribute(node, "pads", [0, 0, 0, 0])
@@ -210,6 +232,7 @@ def _padding(node: Any, sizes: Sequence[int], spans: Sequence[int], strides: Seq
     padding = []
     for size, span, stride in zip(sizes, spans, strides, strict=True):
         total = max((-(-size // stride) - 1) * stride + span - size, 0)
-        less = total // 2
-        padding.append((less, total - less) if kind == "SAME_UPPER" else (total - less, less))
+        half = total // 2
+        padding.append((half, total - half) if kind == "SAME_UPPER" else (total - half, half))
+
     return padding

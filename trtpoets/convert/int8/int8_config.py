@@ -15,8 +15,8 @@ class Int8Config:
     measured on `judged_photos` validation photos. If the SQNR of the features is below `target_db`, or the agreement
     below `target_agreement`, the most sensitive layers are kept in FP32: as few as reach both targets, at most
     `max_float_layers` (None: no limit), and only while `int8_share` of all multiply-adds stays INT8; where less can be
-    INT8 at all, `int8_share` of those. With None, 95 % stay INT8 unless the promise of promise.py needs more layers in
-    FP32; it takes precedence. The sensitivity analysis uses the first `search_photos` validation photos.
+    INT8 at all, `int8_share` of those. With None, 95 % stay INT8 unless the target of accuracy_target.py needs more
+    layers in FP32; it takes precedence. The sensitivity analysis uses the first `search_photos` validation photos.
     """
 
     correct_bias: bool = True

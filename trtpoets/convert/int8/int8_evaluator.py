@@ -11,6 +11,7 @@ import numpy as np
 
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.graph.naming import finished
+from trtpoets.convert.int8.accuracy_target import PairedAnswers, answers_from_scores, is_met
 from trtpoets.convert.int8.bias_correction import Fp32Reference, bias_shifts, reference_from_onnx
 from trtpoets.convert.int8.calibration import Ranges
 from trtpoets.convert.int8.fidelity import NetworkOutputs, fidelity_from_outputs, outputs_from_onnx
@@ -19,7 +20,6 @@ from trtpoets.convert.int8.gptq import gptq_weights
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.placement import Placement
-from trtpoets.convert.int8.promise import PairedAnswers, answers_from_scores, is_kept
 from trtpoets.convert.int8.qdq import dequantized
 from trtpoets.convert.int8.segments import SegmentRunner
 from trtpoets.convert.precision import kept_fp32
@@ -38,7 +38,7 @@ FEW = 32
 """This many validation photos choose the methods that are compared on all."""
 
 _PROMISE_PHOTOS = 256
-"""At most this many validation photos decide whether the promise is kept while layers are searched."""
+"""At most this many validation photos decide whether the accuracy target is met while layers are searched."""
 
 
 class Int8Evaluator:
@@ -154,16 +154,16 @@ class Int8Evaluator:
         batches = photo_batches(photos, self.model.spec.preprocess, _BATCH)
         return outputs_from_onnx(proto, self._features_in(proto), batches)
 
-    def is_promise_kept(self, version: Any) -> bool:
-        """Return whether the file of an INT8 version keeps the promise (promise.py) on at most 256 photos."""
+    def is_target_met(self, version: Any) -> bool:
+        """Return whether the file of an INT8 version meets the target of accuracy_target.py on at most 256 photos."""
         self.fidelity(version)  # runs the judged photos, unless they have been run
         scores, labels = self._outputs[_hash_of_model(version)].scores, self.model.spec.labels
         truth = [photo.label for photo in (*self._judged, *self._also_judged)]
         judged = answers_from_scores(self._fp32_scores[: len(scores)], scores, labels, truth[: len(scores)])
-        if not is_kept(PairedAnswers(len(truth), judged.different)):
+        if not is_met(PairedAnswers(len(truth), judged.different)):
             return False  # even if all other photos agree, which then need not be run
         scores = self._with_others(self.as_file(version), scores)
-        return is_kept(answers_from_scores(self._fp32_scores, scores, labels, truth))
+        return is_met(answers_from_scores(self._fp32_scores, scores, labels, truth))
 
     def bias_shifts(self, builder: Int8GraphBuilder, version: Any, placement: Placement) -> dict[str, np.ndarray]:
         """Return the bias shift of each layer of an INT8 version, float32 (channels,). Results are cached."""

@@ -152,7 +152,7 @@ def check_unquantised(model: Any) -> None:
     names = [node.name for node in model.graph.node]
     if "" in names or len(set(names)) < len(names):
         raise BadArtefact(
-            "nodes of the network have no name or share one",
+            "nodes of the network have no name, or the same name",
             hint="export it again: trtpoets export NAME",
             code="TP3031",
         )
@@ -174,7 +174,7 @@ def _reasons(view: GraphView) -> dict[str, str]:
         elif view.is_pointwise_map(node.input[0]):
             reasons[node.name] = "its input has one value per channel: a matrix-vector product for each photo"
         elif not _fits_tensor_cores(view, node, first):
-            reasons[node.name] = "it has too few channels, or a number that is no multiple of 8"
+            reasons[node.name] = "it has too few channels, or a number that is not a multiple of 8"
         first = False
     return reasons
 
@@ -197,7 +197,7 @@ def _reason_of_product(view: GraphView, node: Any) -> str:
     if rows < MANY_ROWS:
         return f"a product of only {rows} rows for each photo"
     if len(shape) != 2 or min(shape) < MANY_ROWS or any(size % 8 for size in shape):
-        return "it has too few channels, or a number that is no multiple of 8"
+        return "it has too few channels, or a number that is not a multiple of 8"
     if attribute(node, "transA", 0) or attribute(node, "alpha", 1.0) != 1.0:
         return "it transposes or scales its input"
     return ""

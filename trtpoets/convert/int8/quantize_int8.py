@@ -18,13 +18,13 @@ import numpy as np
 
 from trtpoets.convert.graph.graph_view import CONVOLUTIONS
 from trtpoets.convert.graph.naming import finished
+from trtpoets.convert.int8.accuracy_target import PairedAnswers, excess, is_met
 from trtpoets.convert.int8.bias_correction import layer_sqnr, with_shifted_biases
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, calibration_from_photos
 from trtpoets.convert.int8.forms import TENSORRT
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.placement import Placement
-from trtpoets.convert.int8.promise import PairedAnswers, excess, is_kept
 from trtpoets.convert.int8.range_search import search_ranges
 from trtpoets.convert.int8.sensitivity import SearchLimits, SensitivitySearch
 from trtpoets.convert.onnx_export import metadata_of_spec
@@ -157,10 +157,10 @@ def int8_from_onnx(
 ) -> tuple[OnnxModel, Int8Notes]:
     """Write the INT8 file of an FP32 one: Q/DQ pairs with scales from `ranges`, corrected according to the config.
 
-    `judge` decides whether the promise of promise.py is kept; without it, the validation photos of the evaluator do.
+    `judge` decides whether the target of accuracy_target.py is met; without it, the evaluator's validation photos do.
 
     With a `distiller` the network is distilled, after 95 % or `int8_share` of the multiply-adds were left in INT8; more
-    layers are kept in FP32, and the network is distilled again, only if the promise is not kept then.
+    layers are kept in FP32, and the network is distilled again, only if the target is not met then.
 
     Raises BadArtefact if the ranges belong to another file or are not finite, BadPhoto, ConversionFailed,
     StorageFailed.
@@ -176,17 +176,17 @@ def int8_from_onnx(
         version = _build(evaluator, builder, keep, shifts=start.shifts)
         return version.fidelity
 
-    distillation, promise = _Distillation(evaluator, distiller), _Promise(evaluator, judge)
+    distillation, target = _Distillation(evaluator, distiller), _AccuracyTarget(evaluator, judge)
 
-    def is_promise_kept() -> bool:
+    def is_target_met() -> bool:
         # Only the first network is distilled here: later ones differ by a layer, and training takes minutes.
-        return promise.is_kept(version if distillation.notes else distillation.of(version))
+        return target.is_met(version if distillation.notes else distillation.of(version))
 
     limits = SearchLimits(config.target_db, config.target_agreement, config.int8_share, config.max_float_layers)
     search = SensitivitySearch(builder, evaluator.reference, evaluator.search_photos, start.shifts)
     frontier = [_point(search, builder, version, 0)]
     kept_layers: list[KeptLayer] = []
-    for kept in search.kept_layers(start.fidelity, limits, evaluate, is_promise_kept, progress):
+    for kept in search.kept_layers(start.fidelity, limits, evaluate, is_target_met, progress):
         kept_layers.append(kept)
         frontier.append(_point(search, builder, version, len(kept_layers)))
     searched, version = version, distillation.of(version)
@@ -252,8 +252,8 @@ class _Distillation:
         return self._result
 
 
-class _Promise:
-    """Decides whether INT8 versions keep the promise, each closer to FP32 than the one before.
+class _AccuracyTarget:
+    """Decides whether INT8 versions meet the accuracy target, each closer to FP32 than the one before.
 
     A judgement on all photos takes seconds. After one that fails, the next version is judged when its SQNR has risen by
     what the excess of different answers asks for.
@@ -265,9 +265,9 @@ class _Promise:
         self._left = _JUDGEMENTS
         self._needed_db = -math.inf
 
-    def is_kept(self, version: _Int8Version) -> bool:
+    def is_met(self, version: _Int8Version) -> bool:
         if self._judge is None:
-            return self._evaluator.is_promise_kept(version.proto)
+            return self._evaluator.is_target_met(version.proto)
         if version.fidelity.features_db < self._needed_db:
             return False
         if self._left == 0:
@@ -276,9 +276,9 @@ class _Promise:
         answers = self._judge(self._evaluator.as_file(version.proto))
         if answers is None:
             self._judge = None
-            return self._evaluator.is_promise_kept(version.proto)
+            return self._evaluator.is_target_met(version.proto)
         self._needed_db = version.fidelity.features_db + 20 * math.log10(excess(answers))
-        return is_kept(answers)
+        return is_met(answers)
 
 
 _Stages = tuple[Fidelity, Fidelity, Fidelity]

@@ -46,7 +46,7 @@ _WORSE = 2
 _DISTINCT = 1.03
 """A threshold that is wider than another by less than this factor is not tried: its scale differs by 0.3 dB at most."""
 
-_LEAST_GAIN_DB = 0.2
+_MIN_GAIN_DB = 0.2
 """Least gain for which a tensor is equalised: a smaller gain may be due to chance."""
 
 
@@ -99,7 +99,7 @@ def search_ranges(
                 top, channel_factors = factors[tensor]
                 both_sides = (0.0 if low >= 0 else -np.inf, np.inf)
                 scaled = search.best(number, live, tensor, both_sides, [top], channel_factors)
-                if scaled.db >= plain.db + _LEAST_GAIN_DB:
+                if scaled.db >= plain.db + _MIN_GAIN_DB:
                     equalised[tensor] = Equalised(scaled.limit, tuple(channel_factors.tolist()))
     by_features = replace(candidates[0], method=Method.FEATURES, tensors=tensors)
     if not equalised:

@@ -3,8 +3,8 @@
 A layer's sensitivity is the gain in SQNR of the features, averaged over the photos, when that layer alone returns to
 FP32. The network runs in segments, so that the layers before it are not run again.
 
-The search first keeps nearly all multiply-adds in INT8. If the promise (promise.py) is not kept then, it goes on beyond
-that share, and divides each gain by the time that the layer costs in FP16 (layer_costs.py).
+The search first keeps nearly all multiply-adds in INT8. If the target of accuracy_target.py is not met then, it goes on
+beyond that share, and divides each gain by the time that the layer costs in FP16 (layer_costs.py).
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ _CHANCE = 0.05
 _LAYER_COST = 0.01
 """Cost of a layer in FP32 besides its own work, as a share of all work: it splits a chain of INT8 layers."""
 
-_LEAST_TIME = 0.005
+_MIN_TIME = 0.005
 """Least cost in time of a layer in FP32, as a share of the time of FP16: the estimate is no more precise."""
 
 USUAL_SHARE = 0.95
-"""The share of the multiply-adds that stays INT8 while the promise is kept."""
+"""The share of the multiply-adds that stays INT8 while the accuracy target is met."""
 
-LEAST_SHARE = 0.8
+MIN_SHARE = 0.8
 """The share of the multiply-adds below which FP16 is advised anyway, so that the search ends there."""
 
 
@@ -60,8 +60,8 @@ LEAST_SHARE = 0.8
 class SearchLimits:
     """Targets and limits of the search. Shares and agreement are 0..1. Gains below `least_gain_db` are ignored.
 
-    The multiply-adds in INT8 stay at least `least_share`; None stands for USUAL_SHARE, and for LEAST_SHARE where the
-    promise needs it.
+    The multiply-adds in INT8 stay at least `least_share`; None stands for USUAL_SHARE, and for MIN_SHARE where the
+    accuracy target needs it.
     """
 
     target_db: float
@@ -105,12 +105,12 @@ class SensitivitySearch:
         start: Fidelity,
         limits: SearchLimits,
         evaluate: Callable[[Mapping[str, str]], Fidelity],
-        is_promise_kept: Callable[[], bool],
+        is_target_met: Callable[[], bool],
         progress: Progress = silent,
     ) -> Iterator[KeptLayer]:
         """Yield layers to keep in FP32, the best first, until the targets or limits are reached.
 
-        `evaluate` returns the fidelity of the corrected network with the given layers in FP32; `is_promise_kept` judges
+        `evaluate` returns the fidelity of the corrected network with the given layers in FP32; `is_target_met` judges
         the network that was evaluated last, at first that of `start`.
         """
         keep: dict[str, str] = {}
@@ -120,7 +120,7 @@ class SensitivitySearch:
             latest.append(evaluate(keep))
             yield KeptLayer(layer, gain, self._share(keep), latest[-1])
         if limits.least_share is None:
-            for layer, gain in self._steps(keep, LEAST_SHARE, limits, is_promise_kept, self._worth_by_time, progress):
+            for layer, gain in self._steps(keep, MIN_SHARE, limits, is_target_met, self._worth_by_time, progress):
                 yield KeptLayer(layer, gain, self._share(keep), evaluate(keep))
 
     def _steps(
@@ -196,7 +196,7 @@ class SensitivitySearch:
         without = self.relative_time(keep)
 
         def worth(layer: str, gain_db: float) -> float:
-            return gain_db / max(self.relative_time({**keep, layer: "tried"}) - without, _LEAST_TIME)
+            return gain_db / max(self.relative_time({**keep, layer: "tried"}) - without, _MIN_TIME)
 
         return worth
 

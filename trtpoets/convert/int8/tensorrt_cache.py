@@ -79,7 +79,9 @@ def cache_from_ranges(
     write_text(out, text_of_cache(cache))
     if read_cache(out).scales != cache.scales:
         raise BadArtefact(
-            f"{out} does not contain what was written to it", hint="write it to another disk", code="TP3033"
+            f"{out} was written, but has another content when it is read",
+            hint="write it to another disk",
+            code="TP3033",
         )
     return cache
 

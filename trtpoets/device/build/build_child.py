@@ -156,10 +156,10 @@ def _build(order: Order, answers: AnswerSender, cancelled: threading.Event) -> B
 def _check(path: Path, wanted: BuildOrder) -> str | None:
     """Check the ONNX file before TensorRT's parser sees it; returns its calibration hash.
 
-    A vouched file is listed in a bundle's manifest and was checked when the bundle was made; `_build` compares its
-    hash. A device has no ONNX checker.
+    With `in_manifest`, the file is listed in the manifest of a bundle and was checked when the bundle was made, because
+    a device has no ONNX checker; `_build` compares its hash.
     """
-    found = read_verified_onnx(path) if wanted.vouched else read_onnx(path)
+    found = read_verified_onnx(path) if wanted.in_manifest else read_onnx(path)
     expected, request = ModelSpec.from_json(wanted.spec, "the order"), wanted.request
     if found.precision is not request.precision or found.spec != expected:
         raise BadArtefact(
@@ -181,7 +181,7 @@ def build_order(
     *,
     onnx: Path,
     onnx_sha256: str,
-    vouched: bool,
+    in_manifest: bool,
     spec: ModelSpec,
     flavour: Flavour,
     request: BuildRequest,
@@ -192,7 +192,7 @@ def build_order(
     wanted = BuildOrder(
         onnx_path=os.fsencode(onnx).hex(),
         onnx_sha256=onnx_sha256,
-        vouched=vouched,
+        in_manifest=in_manifest,
         spec=spec.to_json(),
         request=request,
         timing_cache=timing_cache.hex(),

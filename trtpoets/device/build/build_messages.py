@@ -17,7 +17,7 @@ class BuildOrder:
 
     onnx_path: str
     onnx_sha256: str
-    vouched: bool
+    in_manifest: bool
     spec: str
     request: BuildRequest
     timing_cache: str

@@ -11,10 +11,12 @@ class Phases:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._open: dict[str, tuple[str | None, int, int]] = {}
+        """Parent, number of steps and number of finished steps of each phase that has not ended."""
         self._best = 0.0
+        """The largest fraction so far."""
 
     def start(self, name: str, parent: str | None, steps: int) -> None:
-        """Start a phase."""
+        """Start a phase of `steps` steps; `parent` is the phase that contains it, None for the outermost."""
         with self._lock:
             self._open[name] = (parent if parent != name else None, max(steps, 1), 0)
 
@@ -26,7 +28,7 @@ class Phases:
                 self._open[name] = (parent, steps, min(done, steps))
 
     def finish(self, name: str) -> None:
-        """End a phase; the end of the last one completes the build."""
+        """End a phase. When no phase is left, the build is complete."""
         with self._lock:
             self._open.pop(name, None)
             if not self._open:
@@ -34,14 +36,16 @@ class Phases:
 
     @property
     def fraction(self) -> float:
-        """The finished fraction of the build, 0 to 1. A phase counts as one step of its parent."""
+        """The finished fraction of the build, 0 to 1. A phase inside another one counts as one step of it."""
         with self._lock:
             roots = [name for name, (parent, _, _) in self._open.items() if parent not in self._open]
             if roots:
-                self._best = max(self._best, self._of(roots[0]))
+                self._best = max(self._best, self._fraction_of(roots[0]))
             return self._best
 
-    def _of(self, name: str) -> float:
+    def _fraction_of(self, name: str) -> float:
+        """The finished fraction of an open phase, with that of its most advanced child."""
         _, steps, done = self._open[name]
-        inside = max((self._of(child) for child, (parent, _, _) in self._open.items() if parent == name), default=0.0)
-        return min((done + inside) / steps, 1.0)
+        children = [child for child, (parent, _, _) in self._open.items() if parent == name]
+        current_step = max(map(self._fraction_of, children), default=0.0)
+        return min((done + current_step) / steps, 1.0)

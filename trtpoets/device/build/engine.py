@@ -40,12 +40,12 @@ def engine_from_onnx(
     out: Path,
     progress: Progress = silent,
     *,
-    vouched_sha256: str = "",
+    manifest_sha256: str = "",
     command: str = "",
 ) -> Engine:
     """Build an engine at `out` atomically in a child process, and write its card.
 
-    The `onnx` package checks the ONNX file first, unless its sha256 is `vouched_sha256` from a bundle's manifest.
+    The `onnx` package checks the ONNX file first, unless its sha256 is `manifest_sha256` from a bundle's manifest.
     `command` is recorded in the card.
 
     Raises BadInput for an unsupported config, BadArtefact for an invalid ONNX file, MissingDependency, BuildFailed with
@@ -55,7 +55,7 @@ def engine_from_onnx(
     require_buildable(model, config)
     key = engine_key(model, config)
     onnx_sha256 = sha256_of_onnx(model.path)
-    if vouched_sha256 not in ("", onnx_sha256):
+    if manifest_sha256 not in ("", onnx_sha256):
         raise BadArtefact(
             f"the sha256 of {model.path} differs from the bundle's manifest",
             hint="copy the bundle again",
@@ -70,7 +70,7 @@ def engine_from_onnx(
             build_order(
                 onnx=model.path,
                 onnx_sha256=onnx_sha256,
-                vouched=bool(vouched_sha256),
+                in_manifest=bool(manifest_sha256),
                 spec=model.spec,
                 flavour=config.flavour,
                 request=request,
@@ -110,7 +110,7 @@ def engine_key(model: OnnxModel, config: EngineConfig) -> str:
     It is a hash of the ONNX file, the config, the library's version, the platform and, for TensorRT, the GPU.
     """
     if not model.path.is_file():
-        raise MissingArtefact(f"{model.path} is not there", hint="make it: trtpoets quantize NAME", code="TP4011")
+        raise MissingArtefact(f"{model.path} does not exist", hint="make it: trtpoets quantize NAME", code="TP4011")
     options = asdict(config)
     del options["timeout_seconds"]
     gpu = gpu_of(config.flavour)
@@ -142,7 +142,7 @@ def load_engine(path: Path) -> Engine:
     card = card_of(path)
     for file in (path, card):
         if not file.is_file():
-            raise MissingArtefact(f"{file} is not there", hint=build_command(path), code="TP4012")
+            raise MissingArtefact(f"{file} does not exist", hint=build_command(path), code="TP4012")
     details = open_card(card)
     if details is None:
         raise BadArtefact(

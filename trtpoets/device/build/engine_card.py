@@ -57,7 +57,7 @@ def card_from_details(details: Mapping[str, Any], path: Path) -> EngineCard:
 
 
 def _check_values(card: EngineCard) -> None:
-    """Raise ValueError for values that no card has: a seal is no proof of that."""
+    """Raise ValueError for values that cannot be in a card; a valid seal does not prove that they are possible."""
     check_preprocess(card.spec.preprocess)
     for target in card.targets:
         if not _TARGET.fullmatch(target):

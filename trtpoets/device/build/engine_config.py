@@ -23,7 +23,7 @@ from trtpoets.device.gpu import libcuda
 from trtpoets.device.gpu.libcuda import Gpu
 from trtpoets.device.tensorrt_api import TensorRt
 
-LEAST_WORKSPACE_MIB = 16
+MIN_WORKSPACE_MIB = 16
 """Smallest workspace: with 4 MiB, TensorRT finds no tactics even for small networks, and some with 8 MiB."""
 
 _LEVELS = range(6)
@@ -137,9 +137,9 @@ def _bad_numbers(config: EngineConfig, library: TensorRt) -> Iterator[TrtPoetsEr
             hint="give minimum:optimum:maximum, for example --batch 1:8:32",
             code="TP4022",
         )
-    if config.workspace_mib < LEAST_WORKSPACE_MIB:
+    if config.workspace_mib < MIN_WORKSPACE_MIB:
         yield BadInput(
-            f"the workspace must be at least {LEAST_WORKSPACE_MIB} MiB, not {config.workspace_mib}",
+            f"the workspace must be at least {MIN_WORKSPACE_MIB} MiB, not {config.workspace_mib}",
             hint="for example: --workspace 1024",
             code="TP4023",
         )

@@ -49,7 +49,7 @@ def _board(jetson: Jetson) -> Finding:
     pack = jetson.jetpack
     if pack is None:
         found = f"{jetson.model}, L4T {jetson.l4t or 'unknown'}: a JetPack that is not in our table"
-        return Finding("Jetson", State.DOUBTFUL, found, "", "update trtpoets: a later version may know it")
+        return Finding("Jetson", State.DOUBTFUL, found, "", "update trtpoets: a later version may support it")
     found = f"{jetson.model}, L4T {jetson.l4t}: JetPack {pack.version} (TensorRT {pack.tensorrt}, CUDA {pack.cuda})"
     return Finding("Jetson", State.READY, found, "running engines")
 

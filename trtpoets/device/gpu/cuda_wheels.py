@@ -14,7 +14,7 @@ _DRIVERS = {13: 580, 12: 525}
 cuda-toolkit-release-notes, "CUDA Toolkit and Minimum Required Driver Version for CUDA Minor Version Compatibility"). So
 an R570 driver, which supports CUDA 12.8, can't run wheels for CUDA 13."""
 
-_LEAST_OF_13 = (7, 5)
+_MIN_CAPABILITY_OF_13 = (7, 5)
 """Lowest compute capability of CUDA 13: it has no code for Maxwell, Pascal and Volta (CUDA 13.0 release notes,
 "Deprecated Architectures"), although driver 580 supports them."""
 
@@ -35,7 +35,7 @@ def cuda_of_driver(cuda: str | None, driver: str | None) -> int | None:
 
 def wheels_for(major: int | None, gpus: Sequence[Gpu] = ()) -> int:
     """The CUDA version (12 or 13) of the wheels to install for a driver that supports CUDA `major`; 13 if unknown."""
-    if any(gpu.compute_capability < _LEAST_OF_13 for gpu in gpus):
+    if any(gpu.compute_capability < _MIN_CAPABILITY_OF_13 for gpu in gpus):
         return 12
     return 13 if major is None or major >= 13 else 12
 

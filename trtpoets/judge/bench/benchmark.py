@@ -24,7 +24,7 @@ from trtpoets.device.runners import Runnable, Way
 from trtpoets.judge.bench.bench_config import BASELINE, BenchConfig, Scenario
 from trtpoets.judge.bench.compare import BenchmarkComparison
 from trtpoets.judge.bench.conditions import Conditions, EnergyConditions, conditions
-from trtpoets.judge.bench.early_stop import TimeLimit, is_a_look, ratios_are_within
+from trtpoets.judge.bench.early_stop import TimeLimit, is_check_due, ratios_are_within
 from trtpoets.judge.bench.energy import find_sensor, idle_watts
 from trtpoets.judge.bench.loadgen import require_loadgen
 from trtpoets.judge.bench.measure import Measurement
@@ -210,7 +210,7 @@ class _EarlyEnds:
     def after(self, done: int, runners: Sequence[MeasuredRunner], batch: int) -> bool:
         """Return whether a batch size ends early, after `done` rounds."""
         rounds = self._config.rounds
-        if is_a_look(done, rounds) and self._accurate(runners, batch):
+        if is_check_due(done, rounds) and self._accurate(runners, batch):
             self.stopped[str(batch)] = done
             return True
         if done < rounds and self.limit.is_up(done, [runner.counts(batch) for runner in runners]):

@@ -17,7 +17,7 @@ from trtpoets.judge.bench.benchmark import Benchmark
 from trtpoets.judge.bench.compare import compared
 from trtpoets.judge.bench.measure import Measurement
 
-_LEAST, _MOST = 1e-9, 1e12
+_MIN_COMPARED, _MAX_COMPARED = 1e-9, 1e12
 """The range of times in ms and ratios that are compared."""
 
 
@@ -75,7 +75,7 @@ def _problem(row: Measurement) -> str:
     if row.batch < 1:
         return f"{where}: the batch size is below 1"
     for name, values in (("p50_ms", [row.p50_ms]), ("speedup", [row.speedup]), ("round_p50_ms", row.round_p50_ms)):
-        wrong = [value for value in values if value is not None and not _LEAST <= value <= _MOST]
+        wrong = [value for value in values if value is not None and not _MIN_COMPARED <= value <= _MAX_COMPARED]
         if wrong:
             return f"{where}: {name} is {wrong[0]}, and must be a number above 0"
     return ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple, Sequence, 
 from trtpoets.core.runner_id import RunnerId
 from trtpoets.core.serialization import FLAT
 from trtpoets.judge.bench.conditions import GpuState, JetsonConditions
-from trtpoets.judge.bench.rounds import LEAST_ROUNDS, ratio_of_runs
+from trtpoets.judge.bench.rounds import MIN_ROUNDS, ratio_of_runs
 
 if TYPE_CHECKING:
     from trtpoets.judge.bench.benchmark import Benchmark
@@ -107,7 +107,7 @@ def _pair(
         return _Pair(runner, batch, "", None, None, [], [])
     if baseline is not None and baseline != key[0]:
         ratios = [_ratios(row, rows.get((baseline, batch))) for row, rows in ((first, old), (second, new))]
-        if all(len(own) >= LEAST_ROUNDS for own in ratios):
+        if all(len(own) >= MIN_ROUNDS for own in ratios):
             return _Pair(runner, batch, "speedup", first.speedup, second.speedup, *ratios)
     speeds = [[1 / milliseconds for milliseconds in row.round_p50_ms] for row in (first, second)]
     return _Pair(runner, batch, "p50_ms", first.p50_ms, second.p50_ms, *speeds)

@@ -1,8 +1,8 @@
 """Decides when a benchmark has measured enough rounds: each runner's ratio to the baseline is accurate, or time is up.
 
-The intervals are looked at several times, so that one may be narrow by chance when the benchmark stops. Looks are
+The intervals are checked several times, so that one may be narrow by chance when the benchmark stops. Checks are
 therefore rare: after every second round, when both orders of the runners were measured equally often, and not before
-`_LEAST` rounds. `benchmarks/coverage_speed.py` measures how often the intervals of stopped benchmarks hold.
+`_FIRST_CHECK` rounds. `benchmarks/coverage_speed.py` measures how often the intervals of such benchmarks are correct.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Callable, Mapping, Sequence
 
 from trtpoets.core.shell_commands import command
 from trtpoets.judge.bench.bench_config import BenchConfig
-from trtpoets.judge.bench.rounds import LEAST_ROUNDS, ratio_of_rounds
+from trtpoets.judge.bench.rounds import MIN_ROUNDS, ratio_of_rounds
 from trtpoets.judge.statistics import least_count
 
-_LEAST = 10
-"""Rounds of a benchmark before the first look. A runner on a GPU took part in half of them."""
+_FIRST_CHECK = 10
+"""Rounds of a benchmark before the first check. A runner on a GPU took part in half of them."""
 
-_LONGER = 10
+_ADVISED_SECONDS = 10
 """The seconds per batch size that are advised where the time was up."""
 
 
-def is_a_look(rounds_done: int, rounds: int) -> bool:
-    """Return whether the intervals are looked at after `rounds_done` of `rounds` rounds."""
-    return _LEAST <= rounds_done < rounds and rounds_done % 2 == 0
+def is_check_due(rounds_done: int, rounds: int) -> bool:
+    """Return whether the intervals are checked after `rounds_done` of `rounds` rounds."""
+    return _FIRST_CHECK <= rounds_done < rounds and rounds_done % 2 == 0
 
 
 def ratios_are_within(share: float, baseline: Mapping[int, float], others: Sequence[Mapping[int, float]]) -> bool:
@@ -38,7 +38,7 @@ def ratios_are_within(share: float, baseline: Mapping[int, float], others: Seque
 
 def _is_within(share: float, baseline: Mapping[int, float], medians: Mapping[int, float]) -> bool:
     both = sorted(baseline.keys() & medians.keys())
-    if len(both) < LEAST_ROUNDS:
+    if len(both) < MIN_ROUNDS:
         return False
     first, second = ([of[number] for number in both] for of in (baseline, medians))
     if min(*first, *second) <= 0:  # a clock that stood still
@@ -75,7 +75,7 @@ class TimeLimit:
         """
         if not self._limited or rounds_done % 2 or self._clock() < self._until:
             return False
-        least = (LEAST_ROUNDS, least_count(50))
+        least = (MIN_ROUNDS, least_count(50))
         return all(rounds >= least[0] and inferences >= least[1] for rounds, inferences in filter(None, counts))
 
 
@@ -97,7 +97,7 @@ def time_up_text(timed_out: Mapping[str, int], config: BenchConfig, name: str) -
     before = f", before all ratios were within ±{100 * config.ratio_within:g} %" if config.ratio_within else ""
     return (
         f"The time of the benchmark, {config.wall_seconds:g} s, was up after {_rounds_text(timed_out)}{before}. "
-        f"To measure longer, run: {command('bench', name, '--seconds', _LONGER)}"
+        f"To measure longer, run: {command('bench', name, '--seconds', _ADVISED_SECONDS)}"
     )
 
 

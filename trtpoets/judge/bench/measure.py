@@ -16,7 +16,7 @@ from trtpoets.judge.bench.rounds import percentile_bound
 from trtpoets.judge.bench.slowdown_watch import GpuSummary, gpu_summary, throttling_problem
 from trtpoets.judge.statistics import coefficient_of_variation, least_count, percentile, supported_percentile
 
-_LEAST_WATCH = 0.5
+_MIN_WATCH = 0.5
 """Seconds below which the kernel's counters, in hundredths of a second, are too coarse to measure other processes."""
 
 
@@ -261,7 +261,7 @@ def _energy(rounds: Sequence[Round], details: RunDetails) -> float | None:
 
 def _share_of_others(rounds: Sequence[Round]) -> float | None:
     seconds = sum(round_.watched_seconds for round_ in rounds)
-    if seconds < _LEAST_WATCH:
+    if seconds < _MIN_WATCH:
         return None
     taken = 0.0
     for round_ in rounds:

@@ -47,7 +47,7 @@ _LONG = 0.1
 """Seconds of an inference from which a `hurried` meter omits the untimed ones, as caches are a small part of it, and
 the other clocks."""
 
-_WINDOWS, _ALIKE, _SETTLE_MOST = 3, 0.03, 10
+_WINDOWS, _ALIKE, _MAX_SETTLE = 3, 0.03, 10
 """The clock of a GPU that was idle while other runners were measured rises for tenths of a second (345 to 1,980 MHz on
 an H200). A window is this fraction of the time to settle; the GPU is steady when the medians of two consecutive windows
 differ by at most this share; the limit is a multiple of the time to settle."""
@@ -184,7 +184,7 @@ class Meter:
 
     def settle(self) -> bool:
         """Keep the GPU busy until its latency is steady. Returns False after the time limit; True without a GPU."""
-        window, limit = self._settle_seconds / _WINDOWS, _SETTLE_MOST * self._settle_seconds
+        window, limit = self._settle_seconds / _WINDOWS, _MAX_SETTLE * self._settle_seconds
         began, busy, before = time.monotonic(), 0.0, 0.0
         while window:
             spans = self._repeat(self._infer, window, 1, began + limit - time.monotonic())

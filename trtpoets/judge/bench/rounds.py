@@ -16,7 +16,7 @@ import numpy as np
 from trtpoets.core.errors import BadInput
 from trtpoets.judge.statistics import CONFIDENCE, PERCENTILE_CONFIDENCE, Interval, least_count
 
-LEAST_ROUNDS = 5
+MIN_ROUNDS = 5
 """With fewer rounds there is no interval."""
 
 _SLOW = 4
@@ -33,7 +33,7 @@ _MEDIAN = math.pi / 2
 """The ratio of the variance of a median to that of a mean, for independent normal values. Dependence makes it smaller,
 so this is its maximum."""
 
-_LEAST_KEPT, _MOST_KEPT = 0.45, 0.95
+_MIN_KEPT, _MAX_KEPT = 0.45, 0.95
 """Autocorrelations below the first are ignored; those above the second are limited to it."""
 
 _CLEARLY = 1.2
@@ -91,7 +91,7 @@ def ratio_of_rounds(
     """
     if len(first) != len(second) or not len(first):
         raise BadInput(
-            f"the rounds must be paired, not {len(first)} and {len(second)}",
+            f"both series must have the same number of rounds, not {len(first)} and {len(second)}",
             hint="give one value of each per round",
             code="TP5016",
         )
@@ -113,7 +113,7 @@ def ratio_of_runs(
     """
     if not len(first) or not len(second):
         raise BadInput(
-            f"both runs need a round, not {len(first)} and {len(second)}",
+            f"both runs need at least one round, but have {len(first)} and {len(second)}",
             hint="give at least one round of each",
             code="TP5017",
         )
@@ -146,7 +146,7 @@ def _level(values: np.ndarray) -> _Level:
     two waves against that of all faster ones.
     """
     n, middle = len(values), float(np.median(values))
-    if n < LEAST_ROUNDS:
+    if n < MIN_ROUNDS:
         return _Level(middle, 0.0, 0, False)
     count, beside = min(_SLOW, n - 2), values - values.mean()
     waves = math.sqrt(2 / n) * np.cos(math.pi / n * np.outer(np.arange(1, count + 1), np.arange(n) + 0.5))
@@ -168,8 +168,8 @@ def _by_neighbours(beside: np.ndarray) -> float:
     """
     n, square = len(beside), float((beside**2).sum())
     seen = float((beside[1:] * beside[:-1]).sum()) / square if square else 0.0
-    share = min((n * seen + 1) / (n - 4), _MOST_KEPT)  # corrects the bias of few values
-    if seen * math.sqrt(n) < _CLEARLY or share < _LEAST_KEPT:
+    share = min((n * seen + 1) / (n - 4), _MAX_KEPT)  # corrects the bias of few values
+    if seen * math.sqrt(n) < _CLEARLY or share < _MIN_KEPT:
         return 0.0
     more = (1 + share) / (1 - share)
     return square / (n - 1) / max(1 - (more - 1) / (n - 1), 0.2) * more
@@ -188,7 +188,7 @@ def percentile_bound(rounds: Sequence[Sequence[float] | np.ndarray], percent: fl
     """
     filled = [np.asarray(values, np.float64) for values in rounds if len(values)]
     count, total = sum(map(len, filled)), len(filled)
-    if total < LEAST_ROUNDS or min(float(np.min(values)) for values in filled) <= 0:
+    if total < MIN_ROUNDS or min(float(np.min(values)) for values in filled) <= 0:
         return Bound(None, 0)
     logs = [np.log(values) for values in filled]
     medians = np.array([np.median(values) for values in logs])
@@ -212,7 +212,7 @@ def percentile_bound(rounds: Sequence[Sequence[float] | np.ndarray], percent: fl
 def too_few(count: int, independent: int, what: str = "inference", percent: float = 99) -> str:
     """Return why a percentile has no bound."""
     if not independent:
-        return f"{count:,} {what}s in fewer than {LEAST_ROUNDS} rounds, or timed by an older version"
+        return f"{count:,} {what}s in fewer than {MIN_ROUNDS} rounds, or timed by an older version"
     return f"{count:,} {what}s count as {independent:,} independent ones, {least_count(percent):,} are needed"
 
 

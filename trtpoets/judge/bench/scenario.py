@@ -98,7 +98,7 @@ class Served:
     """The result of `serve`.
 
     `offered` photos arrived, the last after `arrived_seconds`; the last answer came after `seconds`. `latencies_ms` are
-    those of the photos that were answered. `taken_seconds` is the time that other processes used of each of our cores.
+    those of the classified photos. `taken_seconds` is the time that other processes used of each of our cores.
     """
 
     latencies_ms: list[float]

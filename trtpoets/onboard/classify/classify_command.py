@@ -92,9 +92,9 @@ class ClassifyConfig:
 
 @dataclass
 class Count:
-    """The number of answered photos and frames, of failed photos, and of dropped frames."""
+    """The number of classified photos and frames, of failed photos, and of dropped frames."""
 
-    answered: int = 0
+    classified: int = 0
     failed: int = 0
     dropped: int = 0
 
@@ -140,7 +140,7 @@ def _photos(
                     count.failed += 1
                     report(PhotoFailure(str(path), error.message))
                 else:
-                    count.answered += 1
+                    count.classified += 1
                     report(PhotoAnswer(str(path), runner.name, *_best(runner, next(scores), config)))
     finally:
         decoded.close()
@@ -184,7 +184,7 @@ def _frames(
             pixels_to_array(frame.pixels, runner.spec.preprocess, photos[0])
             scores = runner.infer(photos)[0]
             elapsed_ms = 1000 * (time.monotonic() - frame.read_at)
-            count.answered += 1
+            count.classified += 1
             best = _best(runner, scores, config)
             report(FrameAnswer(source.name, frame.number, frames.dropped, round(elapsed_ms, 3), runner.name, *best))
             if count_of_frames == config.frames:

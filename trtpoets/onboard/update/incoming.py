@@ -19,7 +19,7 @@ from trtpoets.core.reading import NotReadable, open_regular
 from trtpoets.onboard.installed_bundle import Bundle, bundle_here, open_bundle
 
 _BLOCK = 1 << 20
-_AGAIN = "copy the archive again, and compare its sha256 with the output of trtpoets bundle"
+_REDO_HINT = "copy the archive again, and compare its sha256 with the output of trtpoets bundle"
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def _unpacked(archive: Path, sha256: str | None, into: Path) -> Path:
                     top = _extract(tar, archive, into)
             except (tarfile.TarError, EOFError) as error:
                 raise BadArtefact(
-                    f"{archive} is not an archive of a bundle, or damaged: {error}", hint=_AGAIN, code="TP7039"
+                    f"{archive} is not an archive of a bundle, or damaged: {error}", hint=_REDO_HINT, code="TP7039"
                 ) from error
             finally:
                 zstd.kill()
@@ -93,7 +93,7 @@ def _require_hash(stream: IO[bytes], archive: Path, sha256: str) -> None:
         digest.update(block)
     if digest.hexdigest() != sha256.lower():
         raise BadArtefact(
-            f"{archive} has the sha256 {digest.hexdigest()}, but {sha256} was expected", hint=_AGAIN, code="TP7041"
+            f"{archive} has the sha256 {digest.hexdigest()}, but {sha256} was expected", hint=_REDO_HINT, code="TP7041"
         )
     os.lseek(stream.fileno(), 0, os.SEEK_SET)  # zstd reads from the descriptor
 
@@ -109,7 +109,7 @@ def _extract(tar: tarfile.TarFile, archive: Path, into: Path) -> Path:
             continue
         plain = entry.isreg() and inside and ".." not in parts and not entry.name.startswith("/")
         if not plain or first != (top,) or inside[0] == BUILT:
-            raise BadArtefact(f"{archive} contains {entry.name!r}, which no bundle has", hint=_AGAIN, code="TP7042")
+            raise BadArtefact(f"{archive} contains {entry.name!r}, which no bundle has", hint=_REDO_HINT, code="TP7042")
         path = into.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = tar.extractfile(entry)
@@ -119,5 +119,5 @@ def _extract(tar: tarfile.TarFile, archive: Path, into: Path) -> Path:
         with os.fdopen(handle, "wb") as out:
             shutil.copyfileobj(content, out, _BLOCK)
     if not top or not (into / top / MANIFEST).is_file():
-        raise BadArtefact(f"{archive} contains no bundle", hint=_AGAIN, code="TP7043")
+        raise BadArtefact(f"{archive} contains no bundle", hint=_REDO_HINT, code="TP7043")
     return into / top

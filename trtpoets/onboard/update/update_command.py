@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 _BETWEEN_SECONDS = 1.0
 """Seconds between two health checks of a starting service."""
 
-_LEAST_SECONDS = 5.0
+_MIN_SECONDS = 5.0
 """Shortest time limit of a health check."""
 
 _LIBC = ctypes.CDLL(None)
@@ -188,7 +188,7 @@ def _healthy(releases: Releases, options: Options) -> bool:
         if options.health is None:
             code = _answers(releases, "selftest")
         else:
-            code = _run(["/bin/sh", "-c", options.health], max(end - time.monotonic(), _LEAST_SECONDS))
+            code = _run(["/bin/sh", "-c", options.health], max(end - time.monotonic(), _MIN_SECONDS))
         if not code:
             return True
         if options.health is None or time.monotonic() >= end:  # repeating a self-test gives the same result

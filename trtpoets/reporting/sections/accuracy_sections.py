@@ -77,7 +77,8 @@ def accuracy_section(report: Report) -> Section | None:
     grouped = _GROUPS if report.test_groups < report.test_photos else ""
     return Section(
         note=f"Measured on {photos_in_groups(report.test_photos, report.test_groups)}, {_held_out(report)}. "
-        f"Agreement is the share of photos that a runner answers like {report.baseline_text}, right or wrong. "
+        f"Agreement is the share of photos for which a runner gives the same label as {report.baseline_text}, right or "
+        "wrong. "
         f"Ranges are 95 % intervals (Wilson's; Tango's for the change){grouped}.",
         columns=[("runner", TEXT), ("accuracy", NUMBER), ("agreement", NUMBER), ("change, points", NUMBER)],
         rows=rows,

@@ -72,11 +72,11 @@ def _estimates(result: AllPhotos) -> str:
     """Return what the numbers of this section estimate, in contrast to those of the test photos."""
     if not result.folds:
         return (
-            "The network as shipped answered each of them, as it was not trained on them here. Agreement and change "
+            "The network as shipped classified each of them, as it was not trained on them here. Agreement and change "
             "are relative to fp32.onnx."
         )
     return (
-        f"They were divided into {result.folds} folds, and each fold was answered by a head that was trained without "
+        f"They were divided into {result.folds} folds, and each fold was classified by a head that was trained without "
         "it. The accuracy estimates what heads trained in this way have on average, not what the shipped head has: "
         "that is what the test photos estimate. Agreement and change, relative to fp32.onnx under the same heads, "
         "estimate what the INT8 base costs."

@@ -30,7 +30,7 @@ def learning_curve_section(report: Report) -> Section | None:
         return Section(note=f"There is no learning curve: {shown(curve.skipped)}.")
     return Section(
         note=f"{gain_sentence(curve)} The heads of the folds were trained again on shares of their training photos. "
-        "They answered the same photos.",
+        "They classified the same photos.",
         columns=[("training photos", TEXT), ("accuracy", NUMBER), ("change, points", NUMBER)],
         rows=[
             *(

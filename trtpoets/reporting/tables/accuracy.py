@@ -53,7 +53,7 @@ def all_photos_parts(result: AllPhotos | None) -> list[Part]:
     """Return (title, columns, rows): FP32 and INT8 on all photos. Empty where nothing was measured on them."""
     if result is None or result.skipped:
         return []
-    how = f"cross-fitted in {result.folds} folds" if result.folds else "answered by the shipped network"
+    how = f"cross-fitted in {result.folds} folds" if result.folds else "classified by the shipped network"
     rows: list[tuple[Any, ...]] = [
         (
             "fp32.onnx",

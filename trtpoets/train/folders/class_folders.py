@@ -185,7 +185,7 @@ def _split_folders(
     if Split.TRAIN not in names and (len(names) > 1 or left):
         hint = f"add a folder named train with class folders inside; or {_as_classes(folder)}"
         raise BadInput(
-            f"{folder} has {some_names(sorted(part.name for part in parts))}, but no train with class folders",
+            f"{folder} has {some_names(sorted(part.name for part in parts))}, but no folder train with class folders",
             hint=hint,
             code="TP2026",
         )

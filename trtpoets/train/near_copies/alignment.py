@@ -34,7 +34,7 @@ _NOISE = 4.0
 _COARSE_ROUNDS, _FINE_ROUNDS = 4, 3
 """Numbers of least squares iterations at half and at full resolution."""
 
-_LEAST_COARSE_CORRELATION, _LEAST_COARSE_DETAIL = 0.6, 0.35
+_MIN_COARSE_CORRELATION, _MIN_COARSE_DETAIL = 0.6, 0.35
 """Pairs with a lower correlation and detail after the coarse iterations are not refined."""
 
 
@@ -117,7 +117,7 @@ def align(
     one, other = _unit(sampled, shown), _unit(_reduced(second), shown)
     detail, _ = _detail_and_shared(one, other, (_reduced(patterns[0]), _reduced(patterns[1])), shown, position)
     result = Alignment(*(np.zeros(len(first), dtype=np.float32) for _ in Alignment._fields))
-    live = np.flatnonzero((alike >= _LEAST_COARSE_CORRELATION) & (detail >= _LEAST_COARSE_DETAIL))
+    live = np.flatnonzero((alike >= _MIN_COARSE_CORRELATION) & (detail >= _MIN_COARSE_DETAIL))
     if not len(live):
         return result
     position, _ = _refined(first[live], second[live], (position[0][live], position[1][live]), _FINE_ROUNDS)

@@ -31,7 +31,7 @@ _NEIGHBOURS = 8
 _SIMILAR_TO_MANY = 0.8
 """A photo looks like many others if its last neighbour is at least this similar."""
 
-_LEAST_BITS = 44
+_MIN_BITS = 44
 """Least number of equal bits, of 64, in the hashes of possible copies."""
 
 _SEARCHED = 6000
@@ -40,7 +40,7 @@ _SEARCHED = 6000
 PHOTOS_PER_TASK = 64
 """Number of photos whose windows are searched in one task of a thread."""
 
-_MOST_THREADS = 8
+_MAX_THREADS = 8
 """Limit on threads; each needs about 25 MB for a block of similarities and its sorting."""
 
 _log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def candidate_pairs(features: np.ndarray, hashes: np.ndarray, normalised: Normal
         neighbours, same = nearest(
             np.ascontiguousarray(bits[:, 0]), np.ascontiguousarray(bits[:, way]), _NEIGHBOURS // 2
         )
-        pairs.append(_pairs(neighbours, same >= 2 * _LEAST_BITS / 64 - 1))
+        pairs.append(_pairs(neighbours, same >= 2 * _MIN_BITS / 64 - 1))
     similar = np.flatnonzero(values[:, -1] >= _SIMILAR_TO_MANY)
     if _NEIGHBOURS < len(similar) <= _SEARCHED:
         pairs.append(similar[_pairs(*_neighbours_by_windows(normalised, similar))])
@@ -120,8 +120,8 @@ def _neighbours_by_windows(normalised: NormalisedThumbnails, photos: np.ndarray)
 
 
 def in_threads(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Return the results of `function` for all items, computed by one thread per core, at most `_MOST_THREADS`."""
-    threads = min(usable_cores(), _MOST_THREADS)
+    """Return the results of `function` for all items, computed by one thread per core, at most `_MAX_THREADS`."""
+    threads = min(usable_cores(), _MAX_THREADS)
     return list(map_ahead(function, items, threads, 2 * threads))
 
 

@@ -55,7 +55,7 @@ _IDENTICAL = 0.03
 """Thumbnails with a smaller difference are equal, whatever they share with others."""
 
 _OVERLAP = 0.5
-_MOST_DETAIL = 0.98
+_MAX_DETAIL = 0.98
 _STEPS = (0.8, 0.88, 0.93, 0.96, 0.98)
 """Thresholds of detail by which a family that is too large is split, one after the other."""
 
@@ -176,7 +176,7 @@ def _detail_of_random_pairs(normalised: NormalisedThumbnails, pairs: np.ndarray)
     scores = compare_pairs(normalised, sample)
     detail = np.where(scores.alike >= _NAMED_ALIKE, scores.detail, 0)
     all_details = np.concatenate([detail, np.zeros(len(sample) - len(detail))])
-    return min(_MOST_DETAIL, float(np.quantile(all_details, 0.98)) + 0.1)
+    return min(_MAX_DETAIL, float(np.quantile(all_details, 0.98)) + 0.1)
 
 
 def _coarse_alignment(

@@ -1,6 +1,7 @@
 """Finds possible copies by file names: tools and cameras add a suffix or number to the name of a copy.
 
-A name alone is no proof: two photos with the same stem are candidates that need less visual evidence than others.
+A name alone does not prove anything: two photos with the same stem are candidates that need less visual evidence than
+others.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from trtpoets.convert.int8.fidelity import features_of, sqnr_db
 from trtpoets.convert.int8.placement import Placement, placement_from_onnx
 from trtpoets.core.errors import ConversionFailed
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 COARSE = 40.0

@@ -9,7 +9,7 @@ import pytest
 
 from trtpoets.core.optional import tensorflow
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 from trtpoets.convert.int8.distill.fake_quantisation import fake_quantised

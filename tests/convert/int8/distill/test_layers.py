@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.single_operators import Case, assert_equal_in_onnx_runtime
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 

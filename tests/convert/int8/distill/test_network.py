@@ -18,7 +18,7 @@ from trtpoets.convert.int8.placement import placement_from_onnx
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.optional import tensorflow
 
-if find_spec("tensorflow") is None:  # importing it takes seconds of each worker of the tests
+if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
 BATCH = np.random.default_rng(5).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)

@@ -21,7 +21,7 @@ from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.progress import Progress, silent
 
-_LEAST_DB = 60.0
+_MIN_DB = 60.0
 """Least SQNR of TensorFlow's features of FP32, compared with those of ONNX Runtime: they differ in the last bits."""
 
 _COMPARED = 4
@@ -57,7 +57,7 @@ def require_differentiable(fp32: Any, feature_name: str, photos: np.ndarray, fea
     network = DifferentiableNetwork(fp32, feature_name, {})
     own = np.asarray(network.run(tensorflow().constant(photos[:_COMPARED])))
     db = sqnr_db(features[:_COMPARED], own)
-    if db < _LEAST_DB:
+    if db < _MIN_DB:
         raise ConversionFailed(
             f"TensorFlow computes other features than ONNX Runtime (SQNR {db:.0f} dB), so the network cannot be "
             "distilled",

@@ -18,7 +18,7 @@ from trtpoets.core.progress import Progress, silent
 _HELD_OUT = 8
 """One of so many photos is held out: the steps end, and a state is chosen, by these."""
 
-_MOST_HELD_OUT = 64
+_MAX_HELD_OUT = 64
 
 _EVERY = 25
 """Steps between two evaluations of the held-out photos."""
@@ -82,7 +82,7 @@ def trained(
     held-out photos is returned. The same photos, seed and machine give the same result on a CPU.
     """
     tf = tensorflow()
-    held_out = min(max(len(photos) // _HELD_OUT, 1), _MOST_HELD_OUT)
+    held_out = min(max(len(photos) // _HELD_OUT, 1), _MAX_HELD_OUT)
     fitted = len(photos) - held_out
     variables = list(parameters.variables.values())
     optimizer = tf.keras.optimizers.Adam(learning_rate=config.learning_rate, beta_2=0.99)

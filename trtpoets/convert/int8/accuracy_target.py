@@ -1,4 +1,4 @@
-"""What quantize promises of INT8: it gives FP32's answers, and hardly an answer that is right is lost."""
+"""The accuracy target of INT8: it gives the same answers as FP32, and loses hardly any right answer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from trtpoets.core.labels import label_indices
 from trtpoets.core.proportions import wilson_bounds
 
-LEAST_AGREEMENT = 0.98
+MIN_AGREEMENT = 0.98
 """At least this share of the photos has the same first label as in FP32."""
 
-MOST_LOST = 0.005
+MAX_LOST = 0.005
 """At most this share of the labelled photos is lost: right in FP32 and wrong in INT8, less those that are gained."""
 
 _Z = 1.959964
@@ -50,38 +50,38 @@ def can_tell(photos: int) -> bool:
     return _is_shown(photos, 0)
 
 
-def is_kept(answers: PairedAnswers) -> bool:
-    """Return whether the promise is kept on these photos.
+def is_met(answers: PairedAnswers) -> bool:
+    """Return whether the accuracy target is met on these photos.
 
     The lower bound of the agreement counts where the photos are enough to show it (from 189), the measured agreement
-    otherwise. The loss counts where one photo is no more than the promised loss (from 200).
+    otherwise. The loss counts where one photo is no more than the allowed loss (from 200).
     """
-    if answers.labelled * MOST_LOST >= 1 and answers.lost > MOST_LOST * answers.labelled:
+    if answers.labelled * MAX_LOST >= 1 and answers.lost > MAX_LOST * answers.labelled:
         return False
     if can_tell(answers.photos):
         return _is_shown(answers.photos, answers.different)
-    return answers.different <= (1 - LEAST_AGREEMENT) * answers.photos
+    return answers.different <= (1 - MIN_AGREEMENT) * answers.photos
 
 
 def excess(answers: PairedAnswers) -> float:
-    """Return the share of different answers, or of lost ones, relative to what the promise allows; 1 if it is kept.
+    """Return the share of different answers, or of lost ones, relative to what the target allows; 1 if it is met.
 
     Where noise changes few answers, their number is proportional to its amplitude, so this is the factor by which the
     amplitude is too large.
     """
-    if is_kept(answers):
+    if is_met(answers):
         return 1.0
     beyond = answers.different / max(_most_different(answers.photos), 1)
-    if answers.labelled * MOST_LOST >= 1:
-        beyond = max(beyond, answers.lost / (MOST_LOST * answers.labelled))
+    if answers.labelled * MAX_LOST >= 1:
+        beyond = max(beyond, answers.lost / (MAX_LOST * answers.labelled))
     return max(beyond, 1.0)
 
 
 def _most_different(photos: int) -> int:
     """Return how many photos may have another answer."""
-    return next((count - 1 for count in range(1, photos + 1) if not is_kept(PairedAnswers(photos, count))), photos)
+    return next((count - 1 for count in range(1, photos + 1) if not is_met(PairedAnswers(photos, count))), photos)
 
 
 def _is_shown(photos: int, different: int) -> bool:
     """Return whether the lower bound of the agreement is high enough."""
-    return wilson_bounds(photos - different, photos, _Z)[0] >= LEAST_AGREEMENT
+    return wilson_bounds(photos - different, photos, _Z)[0] >= MIN_AGREEMENT

@@ -1,9 +1,9 @@
-"""What is promised of INT8, and when photos show it."""
+"""The accuracy target of INT8, and when photos show that it is met."""
 
 import numpy as np
 import pytest
 
-from trtpoets.convert.int8.promise import PairedAnswers, answers_from_scores, can_tell, excess, is_kept
+from trtpoets.convert.int8.accuracy_target import PairedAnswers, answers_from_scores, can_tell, excess, is_met
 
 
 @pytest.mark.parametrize(("photos", "tells"), [(0, False), (188, False), (189, True), (1000, True)])
@@ -24,14 +24,14 @@ def test_the_number_of_photos_that_can_tell(photos: int, tells: bool) -> None:
     ],
 )
 def test_the_lower_bound_of_the_agreement(photos: int, different: int, kept: bool) -> None:
-    assert is_kept(PairedAnswers(photos, different)) is kept
+    assert is_met(PairedAnswers(photos, different)) is kept
 
 
 @pytest.mark.parametrize(
     ("labelled", "lost", "kept"), [(200, 1, True), (200, 2, False), (199, 5, True), (400, -9, True)]
 )
 def test_the_loss_of_accuracy(labelled: int, lost: int, kept: bool) -> None:
-    assert is_kept(PairedAnswers(1000, 0, labelled, lost)) is kept
+    assert is_met(PairedAnswers(1000, 0, labelled, lost)) is kept
 
 
 def test_answers_are_counted_from_scores() -> None:
@@ -55,4 +55,4 @@ def test_answers_are_counted_from_scores() -> None:
 )
 def test_the_excess_is_relative_to_what_is_allowed(answers: PairedAnswers, factor: float) -> None:
     assert excess(answers) == pytest.approx(factor)
-    assert (excess(answers) == 1.0) == is_kept(answers)
+    assert (excess(answers) == 1.0) == is_met(answers)
