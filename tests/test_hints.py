@@ -45,7 +45,7 @@ def parsed(words: list[str]) -> dict[str, Any]:
 
 
 def hints() -> dict[str, Callable[[], Any]]:
-    """Calls that fail for a run that is not there."""
+    """Calls that fail for a run that does not exist."""
     many: dict[str, Callable[[], Any]] = {
         name: partial(getattr(trtpoets, name), NAME, engines=FOLDER)
         for name in ("export", "quantize", "build", "evaluate", "bench", "recommend", "report", "plan_build")

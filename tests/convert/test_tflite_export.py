@@ -269,7 +269,7 @@ def test_a_tensorflow_without_the_converter(
 
 
 def test_a_missing_file_and_one_from_elsewhere(tmp_path: Path, models: dict[Precision, TfliteModel]) -> None:
-    with pytest.raises(MissingArtefact, match="is not there") as missing:
+    with pytest.raises(MissingArtefact, match="does not exist") as missing:
         read_tflite(tmp_path / "none.tflite")
     assert missing.value.hint == "make it: trtpoets bundle NAME --for tflite"
     with pytest.raises(BadArtefact, match="can't be read: Is a directory"):

@@ -108,7 +108,7 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
 def test_json_is_read_or_refused_with_a_reason(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"ü": [1, 2.5, None], "name\udcff": "not UTF-8"})
     assert read_json(tmp_path / "a.json") == {"ü": [1, 2.5, None], "name\udcff": "not UTF-8"}
-    with pytest.raises(MissingArtefact, match="is not there"):
+    with pytest.raises(MissingArtefact, match="does not exist"):
         read_json(tmp_path / "b.json")
     (tmp_path / "b.json").write_text('{"a": ')
     with pytest.raises(BadArtefact, match="is not JSON"):

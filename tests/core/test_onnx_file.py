@@ -43,7 +43,7 @@ def test_the_files_that_crash_the_parser_are_refused() -> None:
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "none.onnx", tmp_path):
-        with pytest.raises(MissingArtefact, match="is not there") as caught:
+        with pytest.raises(MissingArtefact, match="does not exist") as caught:
             check_onnx(path)
         assert "trtpoets export NAME" in caught.value.hint
 

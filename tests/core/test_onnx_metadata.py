@@ -36,7 +36,7 @@ def test_other_domains_do_not_count_as_operator_sets(tmp_path: Path) -> None:
 
 def test_files_that_are_no_onnx_files(tmp_path: Path) -> None:
     path = tmp_path / "fp32.onnx"
-    with pytest.raises(MissingArtefact, match="is not there"):
+    with pytest.raises(MissingArtefact, match="does not exist"):
         read_header(path)
     path.write_bytes(b"not a protobuf")
     with pytest.raises(BadArtefact, match="is not a valid ONNX file"):

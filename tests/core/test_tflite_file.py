@@ -75,7 +75,7 @@ def test_a_text_that_would_take_too_much_memory_is_refused(model: TfliteModel, m
 
 
 def test_files_that_are_not_there_or_of_another_kind(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefact, match="is not there"):
+    with pytest.raises(MissingArtefact, match="does not exist"):
         read_tflite(tmp_path / "none.tflite")
     with pytest.raises(BadArtefact, match="can't be read: Is a directory"):
         read_tflite(tmp_path)

@@ -154,7 +154,7 @@ class FakeGpu:
 
     def at(self, address: int, size: int) -> np.ndarray:
         """The bytes at an address of GPU memory."""
-        self.rule(address in self.memory, "memory of the GPU that is not there")
+        self.rule(address in self.memory, "memory of the GPU that does not exist")
         self.rule(size <= self.memory[address].size, "beyond the end of the GPU's memory")
         return self.memory[address][:size]
 

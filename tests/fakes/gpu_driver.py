@@ -82,7 +82,7 @@ class FakeDriver:
 
     def cuCtxPushCurrent_v2(self, context: ctypes.c_void_p) -> int:
         primary = self.gpu.primary
-        self.gpu.rule(context.value == primary.number and primary.alive, "a context that is not there is pushed")
+        self.gpu.rule(context.value == primary.number and primary.alive, "a context that does not exist is pushed")
         self.gpu.stacks.driver.append(primary)
         self.gpu.journal.append("push driver")
         return 0

@@ -114,7 +114,7 @@ static void add(list *to, job one) {
 }
 static int submit(void *stream, job one) {
   object *queue = known(stream, STREAM);
-  if (!queue) return wrong(INVALID_HANDLE, "work on a stream that is not there, or on the default one");
+  if (!queue) return wrong(INVALID_HANDLE, "work on a stream that does not exist, or on the default one");
   if (queue->capturing) {
     if (!capturing()) return wrong(CAPTURE_UNSUPPORTED, "work of another thread in a capture");
     if (one.what == RECORD) return wrong(INVALID_VALUE, "an event in a graph has no time");
@@ -285,7 +285,7 @@ int cuStreamCreate(object **stream, unsigned flags) {
 int cuStreamDestroy_v2(object *stream) { return drop(known(stream, STREAM), "cuStreamDestroy"); }
 int cuStreamSynchronize(object *stream) {
   CURRENT("cuStreamSynchronize");
-  if (!known(stream, STREAM)) return wrong(INVALID_HANDLE, "waiting for a stream that is not there");
+  if (!known(stream, STREAM)) return wrong(INVALID_HANDLE, "waiting for a stream that does not exist");
   if (stream->capturing || capturing()) return wrong(CAPTURE_UNSUPPORTED, "waiting for a stream during a capture");
   return finish(stream);
 }
@@ -316,7 +316,7 @@ int cuGraphDestroy(object *graph) { return drop(known(graph, GRAPH), "cuGraphDes
 int cuGraphExecDestroy(object *executable) { return drop(known(executable, EXECUTABLE), "cuGraphExecDestroy"); }
 int cuGraphLaunch(object *executable, object *stream) {
   CURRENT("cuGraphLaunch");
-  if (!known(executable, EXECUTABLE)) return wrong(INVALID_HANDLE, "a graph that is not there is launched");
+  if (!known(executable, EXECUTABLE)) return wrong(INVALID_HANDLE, "a graph that does not exist is launched");
   for (size_t i = 0; i < executable->captured.count; i++) {
     job one = executable->captured.jobs[i];
     one.graph = executable;

@@ -464,7 +464,7 @@ def _late_problem(network: Any, config: Any, workspace: int | None, cores: int, 
         return "Unable to load library: libnvinfer_lean.so.1: cannot open shared object file"
     if config.default_device_type.name == "DLA":
         if not 0 <= config.DLA_core < cores:
-            return f"DLA core {config.DLA_core} is not there"
+            return f"DLA core {config.DLA_core} does not exist"
         if "GPU_FALLBACK" not in flags:
             return "softmax cannot run on DLA, and GPU fallback is not enabled"
     return ""

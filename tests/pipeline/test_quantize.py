@@ -321,7 +321,7 @@ def test_an_onnx_file_from_elsewhere(space: Workspace, user: User, monkeypatch: 
         refused(result, f"{name} was not written by trtpoets: its metadata does not contain the preprocessing", "adopt")
     Path("empty.onnx").touch()
     refused(user.types("build", "empty.onnx"), "empty.onnx is not a valid ONNX file: it is empty", "create it again")
-    refused(user.types("build", "gone.onnx"), "gone.onnx is not there", "trtpoets export NAME")
+    refused(user.types("build", "gone.onnx"), "gone.onnx does not exist", "trtpoets export NAME")
     for command in ("quantize", "export", "evaluate", "bench", "report"):
         result = user.types(command, "./foreign.onnx")
         refused(result, "./foreign.onnx is an ONNX file, but the name of a run was", "trtpoets build FILE.onnx")

@@ -90,7 +90,7 @@ class TfliteGraph:
         return len(self.graph.tensors) - 1
 
     def code(self, kind: str) -> int:
-        """Return the index of an operator kind in the file; it is added if it is not there."""
+        """Return the index of an operator kind in the file; it is added if it is missing."""
         builtin = getattr(self.schema.BuiltinOperator, kind)
         for index, code in enumerate(self.model.operatorCodes):
             if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:

@@ -202,7 +202,7 @@ def read_json(path: Path, most: int = LARGEST_JSON) -> Any:
         return json.loads(text, parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError as error:
         raise MissingArtefact(
-            f"{path} is not there", hint="run the earlier stages: trtpoets run PHOTOS --name NAME", code="TP1012"
+            f"{path} does not exist", hint="run the earlier stages: trtpoets run PHOTOS --name NAME", code="TP1012"
         ) from error
     except OSError as error:
         with storage_errors(path, "read"):

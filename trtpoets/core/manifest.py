@@ -16,6 +16,7 @@ from typing import Iterator, Mapping, Sequence
 
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import read_json, sha256_of_file, write_json
+from trtpoets.core.reading import read_errors
 from trtpoets.core.serialization import parsed, to_json
 from trtpoets.core.signatures import SUFFIX
 from trtpoets.core.types import Precision
@@ -141,10 +142,8 @@ def check_manifest(folder: Path) -> Manifest:
             raise BadArtefact(
                 f"{folder / path} is not a regular file, which the manifest lists", hint=_AGAIN, code="TP1031"
             )
-        try:
+        with read_errors(BadArtefact, folder / path, hint=_AGAIN, code="TP1032"):
             changed = sha256_of_file(folder / path) != sha256
-        except OSError as error:
-            raise BadArtefact(f"{folder / path} can't be read: {error.strerror}", hint=_AGAIN, code="TP1032") from error
         if changed:
             raise BadArtefact(
                 f"{folder / path} was changed or damaged: its sha256 differs from the manifest",

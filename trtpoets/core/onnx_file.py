@@ -52,7 +52,7 @@ def check_onnx(path: Path) -> Any:
         import onnx
     if not path.is_file():
         raise MissingArtefact(
-            f"{path} is not there", hint="make it: trtpoets export NAME, then trtpoets quantize NAME", code="TP1037"
+            f"{path} does not exist", hint="make it: trtpoets export NAME, then trtpoets quantize NAME", code="TP1037"
         )
     require_kind(path, "onnx", expected="a valid ONNX file")
     try:

@@ -40,7 +40,7 @@ def read_header(path: Path) -> OnnxHeader:
     """Read the header of an ONNX file. Raises MissingArtefact, or BadArtefact if it is not an ONNX file."""
     if not path.is_file():
         raise MissingArtefact(
-            f"{path} is not there", hint="make it: trtpoets export NAME, then trtpoets quantize NAME", code="TP1048"
+            f"{path} does not exist", hint="make it: trtpoets export NAME, then trtpoets quantize NAME", code="TP1048"
         )
     require_kind(path, "onnx", "empty", expected="a valid ONNX file")
     metadata: dict[str, str] = {}

@@ -19,7 +19,7 @@ from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file
 from trtpoets.core.own_files import write_own
-from trtpoets.core.reading import read_bytes
+from trtpoets.core.reading import NotReadable, read_bytes, read_errors
 from trtpoets.core.serialization import parsed, to_json
 from trtpoets.core.types import ModelSpec, Precision, TfliteModel
 
@@ -96,18 +96,22 @@ def network_in(path: Path) -> bytes:
     return _read(path)[0]
 
 
+def tflite_bytes(path: Path, if_missing: str = "check the path: ls") -> bytes:
+    """The bytes of a file that should be a TFLite network, whose content is not checked.
+
+    Raises MissingArtefact with the hint `if_missing`, or BadArtefact.
+    """
+    missing = MissingArtefact(f"{path} does not exist", hint=if_missing, code="TP1089")
+    with read_errors(BadArtefact, path, hint="check that it is a readable file", code="TP1090", missing=missing):
+        try:
+            return read_bytes(path)
+        except NotReadable as error:
+            raise BadArtefact(error.message, hint=error.hint, code="TP1960") from error
+
+
 def _read(path: Path) -> tuple[bytes, Facts, str, str]:
-    """The network, and what FACTS_FILE, SPEC_FILE and LABELS_FILE say."""
-    try:
-        content = read_bytes(path)
-    except FileNotFoundError as error:
-        raise MissingArtefact(
-            f"{path} is not there", hint="make it: trtpoets bundle NAME --for tflite", code="TP1089"
-        ) from error
-    except OSError as error:
-        raise BadArtefact(
-            f"{path} can't be read: {error.strerror}", hint="check that it is a readable file", code="TP1090"
-        ) from error
+    """The network, and the content of FACTS_FILE, SPEC_FILE and LABELS_FILE."""
+    content = tflite_bytes(path, "make it: trtpoets bundle NAME --for tflite")
     if content[4:8] != IDENTIFIER:
         require_kind(path, expected="a TFLite file")
         raise BadArtefact(f"{path} is not a TFLite file: it has no TFL3 identifier", hint=_AGAIN, code="TP1091")

@@ -82,9 +82,6 @@ def onnx_in(space: Workspace, precision: Precision, form: Int8Form = Int8Form.TE
     if model is None:
         classifier_in(space)
         model = lineage.missing(precision, form)
-        if model.path != space.onnx(Precision.FP32) and not has_dataset(space):
-            # `quantize` would ask for photos; an engine in FP32 needs none.
-            model = replace(model, remedy=without_photos(space))
     raise MissingArtefact(f"{model.path} {model.why}", hint=model.remedy, code="TP8027")
 
 
@@ -169,9 +166,12 @@ class _Lineage:
 
     def missing(self, precision: Precision, form: Int8Form = Int8Form.TENSORRT) -> Stale:
         """Return the description of a missing ONNX file, with the first command that is needed to create it."""
-        first = precision is Precision.FP32 or not isinstance(self.onnx(Precision.FP32), OnnxModel)
-        options = ["--cpu-form"] if form is Int8Form.CPU and not first else []
-        remedy = self._space.command("export" if first else "quantize", *options)
+        if precision is not Precision.FP32 and not has_dataset(self._space):
+            remedy = without_photos(self._space)
+        elif precision is Precision.FP32 or not isinstance(self.onnx(Precision.FP32), OnnxModel):
+            remedy = self._space.command("export")
+        else:
+            remedy = self._space.command("quantize", *(["--cpu-form"] if form is Int8Form.CPU else []))
         return Stale(self._space.onnx(precision, form), "does not exist, or is incomplete", remedy)
 
     def tflite(self, precision: Precision) -> TfliteModel | Stale | None:

@@ -13,7 +13,7 @@ from trtpoets.core.files import atomic_folder
 from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.model_json import MODEL_JSON, write_model_json
 from trtpoets.core.optional import tensorflow
-from trtpoets.core.reading import read_text
+from trtpoets.core.reading import read_errors, read_text
 from trtpoets.core.storage import error_in_text
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec
 from trtpoets.train.networks import Network
@@ -109,12 +109,8 @@ def load_classifier(folder: Path) -> Classifier:
     trained = () if (folder / "original").is_dir() else (KERAS_FILE, "saved_model/saved_model.pb")
     for name in (MODEL_JSON, *trained):
         _require_file(folder / name)
-    try:
+    with read_errors(BadArtefact, path, hint="check its permissions", code="TP2009"):
         text = read_text(path, errors="surrogateescape")
-    except OSError as error:
-        raise BadArtefact(
-            f"{path} cannot be read: {error.strerror}", hint="check its permissions", code="TP2009"
-        ) from error
     classifier = Classifier(folder, ModelSpec.from_json(text, str(path)))
     original = classifier.spec.original
     if original is None:

@@ -223,10 +223,10 @@ def test_loading_needs_the_engine_and_its_card(built: Engine, tmp_path: Path) ->
     card_of(path).unlink()
     with pytest.raises(MissingArtefact) as caught:
         load_engine(path)
-    assert caught.value.message == f"{card_of(path)} is not there"
+    assert caught.value.message == f"{card_of(path)} does not exist"
     assert caught.value.hint.startswith("build it again on this machine: trtpoets build tiny --force --engines /")
     path.unlink()
-    with pytest.raises(MissingArtefact, match=r"fp32\.rtx\.engine is not there"):
+    with pytest.raises(MissingArtefact, match=r"fp32\.rtx\.engine does not exist"):
         load_engine(path)
 
 

@@ -253,7 +253,7 @@ def test_an_engine_without_a_card_is_not_loaded(tmp_path: Path, monkeypatch: pyt
         trtpoets.label(str(path), [photo])
     assert caught.value.message == (
         f"engines are executable code, and there is no proof that you built {path} on this machine: "
-        f"{card_of(path)} is not there"
+        f"{card_of(path)} does not exist"
     )
     assert caught.value.hint == (f"show what it is: trtpoets inspect {path}; if you trust its author, add --trust")
     assert "new engine" not in gpu.journal

@@ -51,7 +51,7 @@ def test_an_engine_whose_card_vouches_needs_no_trust(tmp_path: Path) -> None:
 
 def test_what_a_trusted_engine_must_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeGpu(tiny_spec()).install(monkeypatch)
-    with pytest.raises(MissingArtefact, match="is not there"):
+    with pytest.raises(MissingArtefact, match="does not exist"):
         engine_from_file(tmp_path / "none.plan", trust=True)
     with pytest.raises(BadInput, match="must begin with its precision") as named:
         engine_from_file(foreign(tmp_path, "mine.plan"), trust=True)

@@ -14,7 +14,7 @@ from trtpoets.device.runners import Way, open_runner
 
 def test_a_classifier_without_its_keras_file(tmp_path: Path) -> None:
     runner = open_runner(Classifier(tmp_path, tiny_spec()), way=Way.KERAS)
-    with pytest.raises(MissingArtefact, match=r"classifier\.keras is not there"), runner:
+    with pytest.raises(MissingArtefact, match=r"classifier\.keras does not exist"), runner:
         pass
     (tmp_path / "classifier.keras").write_bytes(b"not a model")
     with pytest.raises(BadArtefact, match="Keras can't load"), runner:

@@ -92,7 +92,7 @@ def test_nothing_is_written_to_stderr(int8: TfliteModel, capfd: pytest.CaptureFi
 
 def test_a_file_that_is_gone_or_damaged(int8: TfliteModel, tmp_path: Path) -> None:
     gone = TfliteModel(tmp_path / "gone.tflite", int8.precision, int8.spec)
-    with pytest.raises(MissingArtefact, match="is not there"), open_runner(gone):
+    with pytest.raises(MissingArtefact, match="does not exist"), open_runner(gone):
         pass
     content = bytearray(int8.path.read_bytes())
     content[1000] ^= 1

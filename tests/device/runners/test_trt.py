@@ -155,7 +155,7 @@ def test_an_engine_that_changed_since_it_was_opened(gpu: FakeGpu, tmp_path: Path
     with pytest.raises(BadArtefact, match="is not the engine that its card describes"), runner:
         pass
     engine.path.unlink()
-    with pytest.raises(MissingArtefact, match="is not there"), runner:
+    with pytest.raises(MissingArtefact, match="does not exist"), runner:
         pass
     assert gpu.journal == [], "nothing of an unknown engine may reach the GPU"
 

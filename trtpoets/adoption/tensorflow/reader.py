@@ -88,7 +88,7 @@ def read_tensorflow(path: Path, format_: Format | None = None, *, allow_code: bo
     NotReadable, StorageFailed.
     """
     if not path.exists():
-        raise MissingArtefact(f"{path} is not there", hint="give the path of the network", code="TP9134")
+        raise MissingArtefact(f"{path} does not exist", hint="give the path of the network", code="TP9134")
     with storage_errors(path, "read"):
         format_ = format_ or format_of(path)
         if format_ is None:

@@ -110,7 +110,7 @@ def engine_key(model: OnnxModel, config: EngineConfig) -> str:
     It is a hash of the ONNX file, the config, the library's version, the platform and, for TensorRT, the GPU.
     """
     if not model.path.is_file():
-        raise MissingArtefact(f"{model.path} is not there", hint="make it: trtpoets quantize NAME", code="TP4011")
+        raise MissingArtefact(f"{model.path} does not exist", hint="make it: trtpoets quantize NAME", code="TP4011")
     options = asdict(config)
     del options["timeout_seconds"]
     gpu = gpu_of(config.flavour)
@@ -142,7 +142,7 @@ def load_engine(path: Path) -> Engine:
     card = card_of(path)
     for file in (path, card):
         if not file.is_file():
-            raise MissingArtefact(f"{file} is not there", hint=build_command(path), code="TP4012")
+            raise MissingArtefact(f"{file} does not exist", hint=build_command(path), code="TP4012")
     details = open_card(card)
     if details is None:
         raise BadArtefact(

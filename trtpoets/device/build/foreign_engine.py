@@ -34,7 +34,7 @@ def engine_from_file(path: Path, *, trust: bool = False) -> Engine:
     Raises MissingArtefact, BadArtefact (also for an engine that needs `trust`), BadInput.
     """
     if not path.is_file():
-        raise MissingArtefact(f"{path} is not there", hint="build it: trtpoets build NAME", code="TP4041")
+        raise MissingArtefact(f"{path} does not exist", hint="build it: trtpoets build NAME", code="TP4041")
     require_kind(path, "engine", expected="a TensorRT engine")
     try:
         engine = load_engine(path)

@@ -48,7 +48,7 @@ class PlanHeader:
 def read_plan_header(engine: Path) -> PlanHeader:
     """Read an engine's header. Raises MissingArtefact, or BadArtefact with the reason if it is not a valid engine."""
     if not engine.is_file():
-        raise MissingArtefact(f"{engine} is not there", hint="build it: trtpoets build NAME", code="TP4046")
+        raise MissingArtefact(f"{engine} does not exist", hint="build it: trtpoets build NAME", code="TP4046")
     size = engine.stat().st_size
     with open_regular(engine) as stream:
         header = stream.read(_HEADER)

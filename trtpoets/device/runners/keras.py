@@ -37,7 +37,7 @@ class KerasRunner(Synchronous):
         """Load the model. Raises MissingDependency, MissingArtefact or BadArtefact."""
         if not self._path.is_file():
             raise MissingArtefact(
-                f"{self._path} is not there", hint="train it: trtpoets retrain PHOTOS --name NAME", code="TP4081"
+                f"{self._path} does not exist", hint="train it: trtpoets retrain PHOTOS --name NAME", code="TP4081"
             )
         require_trusted(self._classifier.folder, self._classifier.foreign)
         tf = tensorflow()

@@ -193,7 +193,7 @@ def _finite(scores: np.ndarray) -> bool:
 
 def _read_plan(path: Path, card: EngineCard) -> bytes:
     if not path.is_file():
-        raise MissingArtefact(f"{path} is not there", hint=build_command(path), code="TP4094")
+        raise MissingArtefact(f"{path} does not exist", hint=build_command(path), code="TP4094")
     plan = read_bytes(path)
     if hashlib.sha256(plan).hexdigest() != card.engine_sha256:
         raise BadArtefact(
