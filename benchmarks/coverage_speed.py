@@ -24,7 +24,7 @@ from multiprocessing import get_context
 import numpy as np
 
 from trtpoets.judge.bench.compare import compared
-from trtpoets.judge.bench.early_stop import is_a_look, ratios_are_within
+from trtpoets.judge.bench.early_stop import is_checked_after, ratios_are_within
 from trtpoets.judge.bench.rounds import percentile_bound, ratio_of_rounds, ratio_of_runs
 from trtpoets.judge.statistics import CONFIDENCE, PERCENTILE_CONFIDENCE
 
@@ -106,7 +106,7 @@ def of_stopped(made: Rounds) -> Callable[[np.random.Generator], tuple[bool | Non
     def trial(rng: np.random.Generator) -> tuple[bool | None, float]:
         base, own = np.exp(made(rng)), np.ones(ROUNDS)
         rounds = ROUNDS
-        for done in filter(lambda done: is_a_look(done, ROUNDS), range(1, ROUNDS)):
+        for done in filter(lambda done: is_checked_after(done, ROUNDS), range(1, ROUNDS)):
             first, second = (dict(enumerate(values[:done])) for values in (base, own))
             if ratios_are_within(0.05, first, [second]):
                 rounds = done

@@ -271,10 +271,10 @@ def timing_cache(inputs: QuestionInputs) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         old.unlink()
-    vouched = network.bundle.manifest.files[network.model(precision).path.name] if network.bundle else ""
+    verified = network.bundle.manifest.files[network.model(precision).path.name] if network.bundle else ""
     out, seconds = folder / f"{precision.value}.tensorrt.engine", []
     for _ in range(2):
-        engine = engine_from_onnx(network.model(precision), config_of(Flavour.TENSORRT), out, vouched_sha256=vouched)
+        engine = engine_from_onnx(network.model(precision), config_of(Flavour.TENSORRT), out, verified_sha256=verified)
         seconds.append(engine.card.build_seconds)
     cache = [path.stat().st_size for path in folder.glob("*.timing-cache")]
     return {
@@ -317,7 +317,7 @@ def builder_memory(inputs: QuestionInputs) -> dict[str, Any]:
     network = networks(inputs)[0]
     precision = Precision.INT8 if Precision.INT8 in network.models else next(iter(network.models))
     model = network.model(precision)
-    vouched = network.bundle.manifest.files[model.path.name] if network.bundle else ""
+    verified = network.bundle.manifest.files[model.path.name] if network.bundle else ""
     out = inputs.work / network.name / f"memory.{flavour.value}.engine"
     out.parent.mkdir(parents=True, exist_ok=True)
     peak: dict[str, int] = {}
@@ -333,7 +333,7 @@ def builder_memory(inputs: QuestionInputs) -> dict[str, Any]:
     thread = threading.Thread(target=record_peak, daemon=True)
     thread.start()
     try:
-        engine_from_onnx(model, config_of(flavour), out, vouched_sha256=vouched)
+        engine_from_onnx(model, config_of(flavour), out, verified_sha256=verified)
     finally:
         ended.set()
         thread.join()

@@ -130,5 +130,5 @@ def built(
     model = network.model(precision)
     out = inputs.work / network.name / f"{name or precision.value}.{config.flavour.value}.engine"
     out.parent.mkdir(parents=True, exist_ok=True)
-    vouched = network.bundle.manifest.files[model.path.name] if network.bundle else ""
-    return current_engine(model, config, out) or engine_from_onnx(model, config, out, vouched_sha256=vouched)
+    verified = network.bundle.manifest.files[model.path.name] if network.bundle else ""
+    return current_engine(model, config, out) or engine_from_onnx(model, config, out, verified_sha256=verified)

@@ -317,7 +317,7 @@ def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(
     code = call_main(monkeypatch, *command, "--min-agreement", "1")
     passed = capsys.readouterr()
     assert (code, passed.err) == (0, "")
-    assert "at least 1 % answered alike" in passed.out
+    assert "at least 1 % of the answers equal" in passed.out
     # The same scores with another judgement: INT8 agrees with nothing.
     card = json.loads(space.evaluation.read_text())
     for evaluation in card["details"]["evaluations"]:

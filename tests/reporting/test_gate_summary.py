@@ -19,7 +19,7 @@ def gate(max_drop: float | None = None, min_agreement: float | None = None, per_
 def test_a_gate_that_is_passed_names_its_limits_and_runners() -> None:
     text = gate_sentence(gate(max_drop=60.0, min_agreement=40.0))
     assert text == (
-        "The gate (at most 60 points lost, at least 40 % answered alike) is passed by onnxruntime-fp16 and "
+        "The gate (at most 60 points lost, at least 40 % of the answers equal) is passed by onnxruntime-fp16 and "
         "onnxruntime-int8."
     )
     assert gate_limits(gate(max_drop=0.5)) == "at most 0.5 points lost"
@@ -42,7 +42,9 @@ def test_there_is_a_row_for_each_limit_of_each_runner() -> None:
     section = gate_section(gate(max_drop=60.0, min_agreement=40.0))
     assert section is not None
     assert [row.mark for row in section.rows] == ["best"] * 4
-    assert section.note.startswith("At most 60 points lost, at least 40 % answered alike, compared with the baseline")
+    assert section.note.startswith(
+        "At most 60 points lost, at least 40 % of the answers equal, compared with the baseline"
+    )
 
 
 def test_classes_with_losses_are_named() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.types import Int8Form, Precision
-from trtpoets.judge.gate import NARROW, GateConfig, GateOutcome, RunnerGate, gate_from_evaluations
+from trtpoets.judge.gate import REDUCED, GateConfig, GateOutcome, RunnerGate, gate_from_evaluations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ def why_not_cpu_form(advised_against: str, evaluation: Evaluations | None) -> st
 
 _CPU_FORM = RunnerId(Library.ONNXRUNTIME, Precision.INT8, form=Int8Form.CPU)
 
-_FILES = {RunnerId(Library.ONNXRUNTIME, each).name: each for each in NARROW}
+_FILES = {RunnerId(Library.ONNXRUNTIME, each).name: each for each in REDUCED}
 """The precisions by the name of the runner that shows what their files answer."""
 
 

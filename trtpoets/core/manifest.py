@@ -187,8 +187,8 @@ def _document_of(manifest: Manifest) -> object:
     """manifest.json: what was not asked for is left out, and the files come last."""
     value = to_json(manifest)
     files = value.pop("files")
-    told = {word: item for word, item in value.items() if item or word not in _UNLESS_ASKED}
-    return {"format": FORMAT, **told, "files": dict(sorted(files.items()))}
+    written = {word: item for word, item in value.items() if item or word not in _UNLESS_ASKED}
+    return {"format": FORMAT, **written, "files": dict(sorted(files.items()))}
 
 
 def _check_values(manifest: Manifest) -> None:

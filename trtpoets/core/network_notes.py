@@ -94,7 +94,7 @@ class FrontierPoint:
 
 @dataclass(frozen=True)
 class DistillNotes:
-    """Whether the distilled INT8 network was kept, why, and both networks beside FP32, on validation photos.
+    """Whether the distilled INT8 network was kept, why, and both networks compared with FP32 on validation photos.
 
     `steps` and `photos` are those of the training; 0 steps if none brought held-out photos closer to FP32.
     `features_db` and `agreement` (0..1) are before and after; the first is the mean of the photos' SQNR in dB, and

@@ -22,10 +22,11 @@ from trtpoets.core.shell_commands import quote
 from trtpoets.core.storage import storage_errors
 
 PART = ".part-"
-"""Part of the name of each temporary file and folder, which begins with a dot."""
+"""Part of the name of each temporary file and folder; the name begins with a dot."""
 
 _TEMPORARY_NAME = re.compile(r"\..*\.part-(?:[a-z0-9_]{8}(?:\.old)?|old(?:-\d+)?|\d+)", re.DOTALL)
-"""Names that killed writers leave: those of tempfile, with a process number, and of folders moved aside."""
+"""Names of temporary files of processes that were killed: as `tempfile` makes them, with a process number, or of a
+previous folder that was renamed before its replacement."""
 
 
 def open_own(path: Path, flags: int, mode: int = 0o666, *, folder: int | None = None) -> int:
@@ -49,7 +50,7 @@ def open_own(path: Path, flags: int, mode: int = 0o666, *, folder: int | None = 
             raise _is_link(path) from error
         if error.errno in (errno.ENXIO, errno.EISDIR) and not path.is_file():
             raise _not_regular(path) from error
-        with storage_errors(path, "open"):
+        with storage_errors(path, "open"):  # converts the error that is raised again
             raise
     try:
         with storage_errors(path, "open"):
@@ -63,6 +64,7 @@ def open_own(path: Path, flags: int, mode: int = 0o666, *, folder: int | None = 
 
 
 def _check(path: Path, status: os.stat_result, writes: bool, folder: int | None) -> None:
+    """Raise StorageFailed unless an open file is regular and, to be written, of this user and without other links."""
     if not stat.S_ISREG(status.st_mode):
         raise _not_regular(path)
     if not writes:
@@ -96,7 +98,7 @@ def _is_link(path: Path) -> StorageFailed:
 def _not_regular(path: Path) -> StorageFailed:
     return StorageFailed(
         f"{path} is not a regular file and is left unchanged",
-        hint=f"move it away: ls -ld {quote(path)}",
+        hint=f"see what it is, and move it away: ls -ld {quote(path)}",
         code="TP1054",
     )
 
@@ -113,7 +115,7 @@ def open_folder(path: Path) -> int:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR) and path.is_symlink():
             raise _is_link(path) from error
-        with storage_errors(path, "open"):
+        with storage_errors(path, "open"):  # converts the error that is raised again
             raise
 
 
@@ -154,16 +156,17 @@ def write_all(handle: int, content: bytes) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder and its content as far as possible. A symbolic link is not followed and stays."""
+    """Delete a folder and as much of its content as possible. A symbolic link is not followed and not deleted."""
     with suppress(OSError):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep_parts(folder: Path, name: str = "") -> None:
-    """Delete temporary files that killed writers left in `folder`, for `name` or for all names. Hold its lock.
+    """Delete the temporary files in `folder` of processes that were killed, for the file `name` or for all files.
 
-    Deletes only entries that have the name of a temporary file of trtpoets and belong to this user. Links are removed
-    and not followed; if `folder` itself is a link, nothing is done. What can't be deleted stays.
+    The caller must hold the lock of the folder. Only entries that have the name of a temporary file of trtpoets and
+    belong to this user or to the owner of the folder are deleted. Links are deleted and not followed; if `folder`
+    itself is a link, nothing is deleted. Entries that can't be deleted stay, without an error.
     """
     prefix = f".{name[:60]}{PART}" if name else "."
     try:
@@ -181,6 +184,7 @@ def sweep_parts(folder: Path, name: str = "") -> None:
 
 
 def _sweep(path: Path, folder: int) -> None:
+    """Delete one entry of the open folder `folder`. Raises OSError."""
     status = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
     if status.st_uid not in (os.geteuid(), os.fstat(folder).st_uid):
         return

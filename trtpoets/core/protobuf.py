@@ -1,4 +1,4 @@
-"""Reads protobuf messages field by field without the protobuf library and a schema, which a device does not have."""
+"""Reads protobuf messages field by field, without the protobuf library and without a schema: a device has neither."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5
 """Protobuf's wire types: how a field is stored."""
 
 Value = Union[int, memoryview]
+
+_LARGE_VALUE = 1 << 16
+"""Bytes from which a value is searched for fields of a nested message."""
+
+_MAX_DEPTH = 100
+"""The deepest nested message whose fields are counted."""
+
+_NO_NUMBER = "it has a field without a number"
+
+
+class TooManyFields(ValueError):
+    """A message with so many fields that parsing it would need far more memory than its size."""
 
 
 def fields(content: memoryview) -> Iterator[tuple[int, Value]]:
@@ -28,16 +40,19 @@ def fields(content: memoryview) -> Iterator[tuple[int, Value]]:
         else:
             raise ValueError(f"field {number} has the unknown wire type {kind}")
         value = content[at : at + size]
-        if len(value) < size or not number:
+        if not number:
+            raise ValueError(_NO_NUMBER)
+        if len(value) < size:
             raise ValueError("it ends in the middle of a field")
         at += size
         yield number, value
 
 
 def check_field_count(content: memoryview, most: int = 5_000_000) -> None:
-    """Raise ValueError if a message has more than `most` fields: a parser needs about 100 bytes of memory for each.
+    """Raise TooManyFields if a message has more than `most` fields: a parser needs about 100 bytes of memory for each.
 
-    Fields of nested messages are counted only in large values; small ones can't contain many fields.
+    Nested messages are counted only if they are large; small ones can't contain many fields. Raises ValueError if
+    `content` is not a message.
     """
     _count_fields(content, most, 0)
 
@@ -45,7 +60,7 @@ def check_field_count(content: memoryview, most: int = 5_000_000) -> None:
 def _count_fields(content: memoryview, most: int, count: int, depth: int = 0) -> int:
     for number, value in fields(content):
         if not number:
-            raise ValueError("it has a field without a number")
+            raise ValueError(_NO_NUMBER)
         count += 1
         if count > most:
             raise TooManyFields(f"it has more than {most:,} fields")
@@ -54,17 +69,9 @@ def _count_fields(content: memoryview, most: int, count: int, depth: int = 0) ->
                 count = _count_fields(value, most, count, depth + 1)
             except TooManyFields:
                 raise
-            except ValueError:  # numbers or text
+            except ValueError:  # the value is not a message: numbers or text
                 continue
     return count
-
-
-class TooManyFields(ValueError):
-    """A message with so many fields that parsing it would need far more memory than its size."""
-
-
-_LARGE_VALUE = 1 << 16
-_MAX_DEPTH = 100
 
 
 def varint(content: memoryview, at: int) -> tuple[int, int]:

@@ -185,7 +185,7 @@ def card_of(path: Path) -> Path:
 
 
 def seal_card(card: Path, *, key: str, files: Iterable[Path], details: object) -> None:
-    """Write a card that vouches for `files` (files or folders beside the card), made from `key`.
+    """Write a card that describes `files` (files or folders beside the card), made from `key`.
 
     `details` is a dataclass or any JSON; readers get its JSON back from `open_card`. Raises StorageFailed,
     and BadArtefact where the user's key can't be used.
@@ -241,7 +241,7 @@ def read_card(path: Path) -> Card:
     return Card(str(value["key"]), files, details, why_foreign(value, tag))
 
 
-def vouches_for(card: Card, file: Path) -> bool:
+def is_unchanged(card: Card, file: Path) -> bool:
     """Whether a file or folder exists and has the sha256 that the card lists."""
     return file.exists() and _content(file) == card.files.get(file.name)
 
@@ -257,7 +257,7 @@ def open_card(card: Path, key: str | None = None, *, own: bool = False) -> Mappi
     found = read_card(card)
     if (key is not None and found.key != key) or (own and found.foreign):
         return None
-    if not all(vouches_for(found, card.parent / name) for name in found.files):
+    if not all(is_unchanged(found, card.parent / name) for name in found.files):
         return None
     return found.details
 

@@ -1,4 +1,4 @@
-"""The accuracy gate: compares the accuracy of narrow precisions with TensorFlow: passed, failed, or cannot tell.
+"""The accuracy gate: limits on the accuracy that reduced precisions lose, which pass, fail, or are undecided.
 
 Each limit is compared with the 95 % interval of the measured value, in which copies of photos count as groups. A limit
 is passed where the whole interval is within it, and failed where the whole interval is beyond it. Otherwise the result
@@ -28,16 +28,16 @@ from trtpoets.judge.all_photos import AllPhotos, FileOnAllPhotos
 from trtpoets.judge.evaluation import Evaluation
 from trtpoets.judge.sample_size import photos_for_agreement, photos_for_drop, photos_for_share
 
-NARROW = (Precision.FP16, Precision.INT8)
-"""The narrow precisions, whose runners are checked unless others are named."""
+REDUCED = (Precision.FP16, Precision.INT8)
+"""The reduced precisions, whose runners are checked unless others are named."""
 
 
 @dataclass(frozen=True)
 class GateConfig:
     """The limits; None is no limit. `max_drop` is in percentage points of accuracy, `min_agreement` in percent.
 
-    `runners` are the names of the runners to check; () means every runner of a narrow precision. With `allow_undecided`
-    `require_passed` raises nothing for "cannot tell".
+    `runners` are the names of the runners to check; () means all runners of a reduced precision. With
+    `allow_undecided`, `require_passed` does not raise an error for an undecided limit.
     """
 
     max_drop: float | None = None
@@ -123,11 +123,11 @@ def gate_from_evaluations(
 ) -> Gate:
     """Check evaluations, TensorFlow's first, against the limits of `config`. `all_photos` are the same run's.
 
-    Raises BadInput when a runner that `config` names was not evaluated, or none of a narrow precision was.
+    Raises BadInput when a runner that `config` names was not evaluated, or none of a reduced precision was.
     """
     compared = {evaluation.runner.name: evaluation for evaluation in evaluations if evaluation.comparison}
-    narrow = (name for name, evaluation in compared.items() if evaluation.runner.precision in NARROW)
-    runners = config.runners or tuple(narrow)
+    reduced = (name for name, evaluation in compared.items() if evaluation.runner.precision in REDUCED)
+    runners = config.runners or tuple(reduced)
     if not runners:
         raise BadInput("no FP16 or INT8 runner was evaluated", hint="trtpoets quantize NAME", code="TP5039")
     unknown = [name for name in runners if name not in compared]

@@ -105,7 +105,7 @@ def _path(bundle: Bundle, precision: Precision, config: EngineConfig) -> Path:
 
 
 def _ready(bundle: Bundle, config: EngineConfig, asked: BuildOptions) -> BundleEngine | None:
-    """What an earlier build that was told the same has left, if it still is what it was."""
+    """The engine of an earlier build with the same options, if it is unchanged; else None."""
     try:
         record = read_record(bundle)
         if record.asked != asked:
@@ -124,9 +124,9 @@ def _attempt(
     precision, path = model.precision, _path(bundle, model.precision, config)
     verdict = None
     try:
-        vouched = bundle.manifest.files[onnx_name(precision)]
+        verified = bundle.manifest.files[onnx_name(precision)]
         engine = None if force else current_engine(model, config, path)
-        engine = engine or engine_from_onnx(model, config, path, progress, vouched_sha256=vouched)
+        engine = engine or engine_from_onnx(model, config, path, progress, verified_sha256=verified)
         verdict = verdict_of(engine, bundle.folder / "golden")
     except _NEXT as error:
         problem, hint = error.message, error.hint

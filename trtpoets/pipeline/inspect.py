@@ -19,7 +19,7 @@ from trtpoets.core.reading import read_bytes, read_errors, read_start, read_text
 from trtpoets.core.shell_commands import command
 from trtpoets.core.tflite_file import FACTS_FILE, read_tflite
 from trtpoets.core.types import EngineCard, Int8Form, ModelSpec, TfliteModel
-from trtpoets.core.workspace import card_of, open_details, read_card, vouches_for
+from trtpoets.core.workspace import card_of, is_unchanged, open_details, read_card
 from trtpoets.device.build.engine_card import card_from_details
 from trtpoets.device.build.plan_header import SUFFIXES, PlanHeader, read_plan_header
 from trtpoets.pipeline.inspect_foreign import OtherFacts, facts_of_other
@@ -157,7 +157,7 @@ def _engine(path: Path) -> EngineFacts:
         return EngineFacts(header, None, "it has no card", NO_HMAC)
     try:
         contents = read_card(card)
-        if not vouches_for(contents, path):
+        if not is_unchanged(contents, path):
             return EngineFacts(
                 header, None, f"it does not match its card {card.name}: the file was changed", OTHER_HMAC
             )
@@ -193,7 +193,7 @@ def _card(path: Path) -> CardFacts:
     states = {}
     for name in card.files:
         file = path.parent / name
-        states[name] = "missing" if not file.exists() else "intact" if vouches_for(card, file) else "changed"
+        states[name] = "missing" if not file.exists() else "intact" if is_unchanged(card, file) else "changed"
     return CardFacts(card.key, states, card.details, card.foreign)
 
 

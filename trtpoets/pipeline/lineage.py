@@ -17,7 +17,7 @@ from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.onnx_file import read_onnx
 from trtpoets.core.tflite_file import read_tflite
 from trtpoets.core.types import Int8Form, ModelSpec, OnnxModel, Precision, Skipped, TfliteModel
-from trtpoets.core.workspace import Card, Workspace, card_of, read_card, vouches_for
+from trtpoets.core.workspace import Card, Workspace, card_of, is_unchanged, read_card
 from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, dataset_in, has_dataset
 from trtpoets.pipeline.photos import photos_command
 
@@ -145,7 +145,7 @@ class _Lineage:
         if card is None:
             return None
         remedy = self.missing(precision, form).remedy
-        if not vouches_for(card, path):
+        if not is_unchanged(card, path):
             return Stale(path, "was changed after it was created, or is damaged", remedy)
         made_from: str | None
         if precision is Precision.FP32:
@@ -181,7 +181,7 @@ class _Lineage:
         if card is None:
             return None
         remedy = self._space.command("bundle", "--for", "tflite")
-        if not vouches_for(card, path):
+        if not is_unchanged(card, path):
             return Stale(path, "was changed after it was created, or is damaged", remedy)
         why = ""
         if card.details.get("classifier") != self._identity:
@@ -201,17 +201,17 @@ class _Lineage:
         """Return the engines in the order of `in_order`. Engine files without a card are ignored."""
         from trtpoets.device.build.engine import in_order, load_engine
 
-        whole, damaged = [], []
+        intact, damaged = [], []
         for path in sorted(self._space.folder.glob("*.engine")):
             if card_of(path).is_file():
                 try:
-                    whole.append(load_engine(path))
+                    intact.append(load_engine(path))
                 except BadArtefact as error:
                     why = error.message.removeprefix(f"{path} ")
                     damaged.append(Stale(path, why, self._space.command("build")))
         if self._trust:
-            whole = [replace(engine, foreign="") for engine in whole]
-        return (*(self._stale(engine) or engine for engine in in_order(whole)), *damaged)
+            intact = [replace(engine, foreign="") for engine in intact]
+        return (*(self._stale(engine) or engine for engine in in_order(intact)), *damaged)
 
     def _stale(self, engine: Engine) -> Stale | None:
         precision = engine.card.precision
@@ -233,7 +233,7 @@ class _Lineage:
         """Return the sha256 of the FP16 variant of int8.onnx; None if there is none that is up to date."""
         path = self._space.half_remainder
         card = _card_at(path) if precision is Precision.INT8 else None
-        if card is None or card.details.get("made_from") != self._sha256[precision] or not vouches_for(card, path):
+        if card is None or card.details.get("made_from") != self._sha256[precision] or not is_unchanged(card, path):
             return None
         return card.files[path.name]
 

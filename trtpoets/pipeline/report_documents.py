@@ -90,7 +90,7 @@ def _card(space: Workspace, precision: Precision) -> str:
 
 
 def _notes(card: Details, source: str, kind: type[_T], **more: object) -> _T | None:
-    """Return the notes on an ONNX file of a narrow precision, with the configuration that it was made with."""
+    """Return the notes on an ONNX file of a reduced precision, with the configuration that it was made with."""
     if not card or "notes" not in card:
         return None
     notes = {**card["notes"], **{name: card.get(name) for name in ("calibration", "config")}, **more}
@@ -119,11 +119,11 @@ def _commands(
 ) -> dict[str, tuple[str, ...]]:
     """Return the recorded commands by stage, without duplicates. Older versions recorded none."""
     trained_on = open_card(space.dataset) or {}
-    narrow = [card for precision, card in cards.items() if precision is not Precision.FP32]
+    reduced = [card for precision, card in cards.items() if precision is not Precision.FP32]
     recorded = {
         "retrain": _recorded([trained_on if "command" in trained_on else open_card(card_of(space.classifier))]),
         "export": _recorded([cards.get(Precision.FP32)]),
-        "quantize": _recorded(narrow),
+        "quantize": _recorded(reduced),
         "build": (engine.card.command for engine in built),
         **{
             stage: _recorded([open_card(path)])

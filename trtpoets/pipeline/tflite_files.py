@@ -86,9 +86,9 @@ def tflite_parts(
         order=tuple(order),
     )
     warnings = (f"int8.tflite misses its target and comes last: {missed}",) if missed else doubts
-    narrow = shipped.golden.expected.get(Precision.INT8.value)
-    if narrow is not None and narrow.tolerance > _FRAGILE:
-        warnings += (f"the scores of int8.tflite vary between builds of the interpreter: {narrow.reason}",)
+    int8 = shipped.golden.expected.get(Precision.INT8.value)
+    if int8 is not None and int8.tolerance > _FRAGILE:
+        warnings += (f"the scores of int8.tflite vary between builds of the interpreter: {int8.reason}",)
     return shipped, tuple(model for model in models if model.precision in wanted), warnings
 
 

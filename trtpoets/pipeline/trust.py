@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact
-from trtpoets.core.workspace import Workspace, adopt_card, card_of, read_card, vouches_for
+from trtpoets.core.workspace import Workspace, adopt_card, card_of, is_unchanged, read_card
 from trtpoets.pipeline.artefacts import ENGINES, writing
 
 _RUN_CODE = ("*.engine", "*.tflite")
@@ -28,7 +28,7 @@ def trust(name: str, *, engines: Path | str = ENGINES) -> tuple[Path, ...]:
                 f"{space.folder} contains no files to trust", hint=space.command("retrain", "PHOTOS"), code="TP8044"
             )
         for path, card in cards.items():
-            if set(card.files) != {path.name} or not vouches_for(card, path):
+            if set(card.files) != {path.name} or not is_unchanged(card, path):
                 raise BadArtefact(
                     f"{path} does not match its card: it was changed or damaged",
                     hint=space.command("retrain", "PHOTOS") if path == space.classifier else space.command("build"),

@@ -114,7 +114,7 @@ class KeyFigure:
 
 
 def _tiles(report: Report) -> list[KeyFigure]:
-    """The key figures: accuracy, agreement of the narrow precisions, and the largest speed-up."""
+    """The key figures: accuracy, agreement of the reduced precisions, and the largest speed-up."""
     tiles = []
     runner = main_runner(report)
     if runner is not None:

@@ -1,4 +1,4 @@
-"""The verdict of a report in sentences: accuracy, the cost of narrow precisions, the fastest runner, the engines.
+"""The verdict of a report in sentences: accuracy, the cost of reduced precisions, the fastest runner, the engines.
 
 Sentences contain numbers of the report with their intervals; there is none about what was not measured.
 """
@@ -128,22 +128,21 @@ def _precision(report: Report, runner: str) -> str:
     interval_text = interval(*report.intervals[runner].agreement or UNKNOWN)
     if runner_named(report, runner).form is Int8Form.CPU:
         precision = f"{precision} for CPUs ({runner_named(report, runner).onnx_file})"
-    alike = f"{precision} answers like {report.baseline_text} on {percent(agreed / photos)} ({interval_text})"
+    agreement = f"{precision} answers like {report.baseline_text} on {percent(agreed / photos)} ({interval_text})"
     if agreed == photos:
-        alike = f"{precision} gives the same answer as {report.baseline_text} for each of {many(photos, 'photo')}"
-        alike += f" (95 % interval of the agreement {interval_text})"
+        agreement = f"{precision} gives the same answer as {report.baseline_text} for each of {many(photos, 'photo')}"
+        agreement += f" (95 % interval of the agreement {interval_text})"
     change = compared.accuracy_change
     if change is None:
-        return f"{alike}."
+        return f"{agreement}."
     interval_text = point_interval(compared.change_low, compared.change_high)
     lost, won = compared.only_reference, compared.only_runner
     chance = "significant" if compared.p_value < _SIGNIFICANT else "not significant"
     lost_and_won = f"{many(lost, 'right answer')} lost, {won} won"
     if lost == won:
-        return (
-            f"{alike}; its accuracy is the same on these photos ({lost_and_won}; 95 % interval {interval_text} points)."
-        )
-    changed = f"{alike}; its accuracy changes by {points(change)} points ({interval_text}"
+        changes = f"{lost_and_won}; 95 % interval {interval_text} points"
+        return f"{agreement}; its accuracy is the same on these photos ({changes})."
+    changed = f"{agreement}; its accuracy changes by {points(change)} points ({interval_text}"
     return f"{changed}; {lost_and_won}: {chance}, p = {compared.p_value:.2g})."
 
 

@@ -48,7 +48,7 @@ def copied(engine: Engine, folder: Path) -> Path:
     return path
 
 
-# Files that a bundle's manifest vouches for
+# Files that a bundle's manifest lists
 
 
 def test_a_device_without_onnx_builds_what_is_vouched_for(
@@ -63,10 +63,10 @@ def test_a_device_without_onnx_builds_what_is_vouched_for(
     with pytest.raises(MissingDependency, match="reading ONNX files needs onnx"):
         engine_from_onnx(model, TENSORRT, out)
     sha256 = hashlib.sha256(model.path.read_bytes()).hexdigest()
-    engine = engine_from_onnx(model, TENSORRT, out, vouched_sha256=sha256)
+    engine = engine_from_onnx(model, TENSORRT, out, verified_sha256=sha256)
     assert (engine.card.calibration_hash, engine.card.onnx_sha256) == ("c" * 64, sha256)
     with pytest.raises(BadArtefact, match="differs from the bundle's manifest"):
-        engine_from_onnx(model, TENSORRT, out, vouched_sha256="0" * 64)
+        engine_from_onnx(model, TENSORRT, out, verified_sha256="0" * 64)
 
 
 # Real builds

@@ -17,7 +17,7 @@ from trtpoets.core.types import Photo
 from trtpoets.judge.bench import benchmark
 from trtpoets.judge.bench.bench_config import BenchConfig
 from trtpoets.judge.bench.benchmark import Benchmark
-from trtpoets.judge.bench.early_stop import TimeLimit, is_a_look, ratios_are_within, stopped_text, time_up_text
+from trtpoets.judge.bench.early_stop import TimeLimit, is_checked_after, ratios_are_within, stopped_text, time_up_text
 
 
 def medians(rounds: int, spread: float, seed: int, level: float = 1e6) -> dict[int, float]:
@@ -59,7 +59,7 @@ def test_rounds_are_paired_by_their_number() -> None:
 
 
 def test_looks_are_rare_and_never_after_the_last_round() -> None:
-    assert [done for done in range(1, 21) if is_a_look(done, 20)] == [10, 12, 14, 16, 18]
+    assert [done for done in range(1, 21) if is_checked_after(done, 20)] == [10, 12, 14, 16, 18]
 
 
 def test_the_sentence() -> None:

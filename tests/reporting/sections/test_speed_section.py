@@ -62,7 +62,7 @@ def test_clocks_intervals_and_spreads_are_shown_where_they_were_measured() -> No
     assert "onnxruntime-fp16 median 4.00 ms, p90 4.40, p99 4.90" in labels
 
 
-def test_many_batch_sizes_are_a_click_away() -> None:
+def test_other_batch_sizes_are_collapsed() -> None:
     content = documents()
     names = ("tensorflow", "onnxruntime-fp32", "rtx-fp16", "tflite-int8")
     rows = [measurement(name, batch, 1.0 * batch) for batch in (1, 2, 4, 8, 16) for name in names]

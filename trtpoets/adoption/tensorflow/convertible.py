@@ -11,7 +11,7 @@ from trtpoets.adoption.tensorflow.graph import Graph, Nodes, attribute, constant
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _MOST_CALLS = 5000
-"""Keras calls a function for each grouped convolution; nested calls of a hostile graph could go on."""
+"""Keras calls a function for each grouped convolution; nested calls of a malicious graph could go on."""
 
 
 def convertible(graph: Graph) -> Graph:

@@ -40,12 +40,12 @@ def engine_from_onnx(
     out: Path,
     progress: Progress = silent,
     *,
-    vouched_sha256: str = "",
+    verified_sha256: str = "",
     command: str = "",
 ) -> Engine:
     """Build an engine at `out` atomically in a child process, and write its card.
 
-    The `onnx` package checks the ONNX file first, unless its sha256 is `vouched_sha256` from a bundle's manifest.
+    The `onnx` package checks the ONNX file first, unless its sha256 is `verified_sha256` from a bundle's manifest.
     `command` is recorded in the card.
 
     Raises BadInput for an unsupported config, BadArtefact for an invalid ONNX file, MissingDependency, BuildFailed with
@@ -55,7 +55,7 @@ def engine_from_onnx(
     require_buildable(model, config)
     key = engine_key(model, config)
     onnx_sha256 = sha256_of_onnx(model.path)
-    if vouched_sha256 not in ("", onnx_sha256):
+    if verified_sha256 not in ("", onnx_sha256):
         raise BadArtefact(
             f"the sha256 of {model.path} differs from the bundle's manifest",
             hint="copy the bundle again",
@@ -70,7 +70,7 @@ def engine_from_onnx(
             build_order(
                 onnx=model.path,
                 onnx_sha256=onnx_sha256,
-                vouched=bool(vouched_sha256),
+                verified=bool(verified_sha256),
                 spec=model.spec,
                 flavour=config.flavour,
                 request=request,

@@ -22,7 +22,7 @@ _LONGER = 10
 """The seconds per batch size that are advised where the time was up."""
 
 
-def is_a_look(rounds_done: int, rounds: int) -> bool:
+def is_checked_after(rounds_done: int, rounds: int) -> bool:
     """Return whether the intervals are looked at after `rounds_done` of `rounds` rounds."""
     return _LEAST <= rounds_done < rounds and rounds_done % 2 == 0
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trtpoets.reporting.model import BenchmarkSummary, Report
 
 _ROWS = 16
-"""In a table of more rows, only the smallest batch size is shown; the others are folded away."""
+"""In a table of more rows, only the smallest batch size is shown; the others are collapsed."""
 
 _QDQ = RunnerId(Library.ONNXRUNTIME, Precision.INT8)
 """The runner of int8.onnx on a CPU."""

@@ -98,7 +98,7 @@ def _outcomes(outcomes: Sequence[ScenarioOutcome]) -> Part:
     first = outcomes[0]
     what = {"p90_ms": "90th percentile, ms", "p99_ms": "99th percentile, ms", "photos_per_s": "photos/s"}
     title = f"MLPerf's {first.scenario} scenario: {what[first.metric]}"
-    return title, ["runner", "batch>", "ours>", "", *(["LoadGen>"] if with_loadgen else []), "why"], rows
+    return title, ["runner", "batch>", "trtpoets>", "", *(["LoadGen>"] if with_loadgen else []), "why"], rows
 
 
 def _value(value: float | None) -> str:
