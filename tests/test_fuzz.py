@@ -194,7 +194,7 @@ def test_damaged_cards(built: Engine, tmp_path: Path, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_sealed_cards_with_invalid_content(built: Engine, tmp_path: Path, seed: int) -> None:
-    """Whoever seals a card can write anything into it."""
+    """A card with a valid seal may have any content."""
     rng = random.Random(seed)
     path, whole = copy_of(built, tmp_path), read_json(card_of(built.path))
     library, loaded = load_tensorrt(Flavour.RTX), 0

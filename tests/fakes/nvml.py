@@ -23,7 +23,7 @@ OURS = "0000:3B:00.0"
 class Driver:
     """As much of nvidia-ml-py as is asked for: two GPUs, and what was set of the one that CUDA uses.
 
-    Whoever asks for a GPU by its index, or about the other one, fails.
+    A query by the index of a GPU, or about the other GPU, fails.
     """
 
     class NVMLError(Exception):

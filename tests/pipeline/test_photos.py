@@ -59,7 +59,7 @@ def recoloured(photo: Photo) -> None:
 
 
 def test_decoded_bytes_are_the_hashed_bytes(photos: list[Photo], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is opened once: whoever replaces it between two openings changes nothing."""
+    """The file is opened once, so that replacing it between hashing and decoding has no effect."""
     expected = photo_to_array(photos[0].path, PREPROCESS)
     contents = iter([photos[0].path.read_bytes(), photos[1].path.read_bytes()])
     monkeypatch.setattr(images, "read_photo", lambda path: next(contents))

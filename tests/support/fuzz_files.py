@@ -399,7 +399,7 @@ def _outcome(path: Path) -> str:
         inspect(path)
     except TrtPoetsError:
         pass
-    except Exception:  # noqa: BLE001 - told to whoever asked
+    except Exception:  # noqa: BLE001 - reported to the parent
         return f"BUG in inspect {traceback.format_exc()}"
     try:
         model = read_onnx(path)
@@ -411,7 +411,7 @@ def _outcome(path: Path) -> str:
         if not error.message or "\n" in error.message:
             return f"BUG {error.message!r} is no sentence"
         return " ".join([*outcomes, type(error).__name__])
-    except Exception:  # noqa: BLE001 - told to whoever asked
+    except Exception:  # noqa: BLE001 - reported to the parent
         return f"BUG {traceback.format_exc()}"
     return "built"
 

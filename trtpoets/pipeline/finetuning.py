@@ -1,4 +1,4 @@
-"""Fine-tunes the backbone of a run, and ships the result only if it beats the frozen network by more than chance.
+"""Fine-tunes the backbone of a run, and ships it only if it is better than the frozen one by more than chance.
 
 Validation photos choose the step and decide. So that the same photos do not do both, they are divided into two halves
 of whole groups: each half is answered at the step that is best on the other one. `auto` chooses the number of layers

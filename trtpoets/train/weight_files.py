@@ -193,8 +193,8 @@ def _load_keras(h5: bytes, path: Path, graph: BackboneGraph) -> None:
 def _require_layer_names(h5: bytes, model: keras.Model) -> None:
     """Raise ValueError unless the file contains the layer names of `model`.
 
-    Keras matches layers by order only, and its own MobileNetV2 has the same order and shapes as ours, but different
-    padding.
+    Keras matches layers by order only. Its own MobileNetV2 has the same order and shapes as that of trtpoets, but
+    different padding.
     """
     expected = {layer.name for layer in model.layers if layer.weights}
     names = _layer_names(h5)

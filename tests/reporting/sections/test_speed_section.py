@@ -1,4 +1,4 @@
-"""The section about speed."""
+"""Tests the section about speed."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ def test_a_benchmark_that_ended_early_says_why() -> None:
     content["benchmark"] |= {"timed_out": {"8": 6}}
     section = speed_section(report_of(content))
     assert section is not None
-    stopped, time_up = (note for note in section.notes if note.startswith("The "))
+    stopped, timed_out = (note for note in section.notes if note.startswith("The "))
     assert stopped == (
         "The benchmark stopped after 10 rounds at batch 1: ratios within ±5 %; trtpoets bench insects measures all "
         "rounds."
     )
-    assert time_up == (
+    assert timed_out == (
         "The time of the benchmark, 20 s, was up after 6 rounds at batch 8, before all ratios were within ±5 %. To "
         "measure longer, run: trtpoets bench insects --seconds 10"
     )
