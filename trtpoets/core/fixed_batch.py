@@ -24,10 +24,10 @@ def fixed_batch_of(session: Any) -> int:
 
 
 class FixedBatchSession:
-    """A session that takes any number of photos for a network with the fixed number `batch`.
+    """A session that takes any number of photos, for a network that takes exactly `batch` photos.
 
-    Photos run in groups of `batch`; the last group is filled with copies of its last photo, whose rows are dropped.
-    Everything but `run` is that of the session.
+    The network is run for each `batch` photos. The last group is filled with copies of its last photo, whose rows are
+    removed from the result. Attributes other than `run` are those of the session.
     """
 
     def __init__(self, session: Any, batch: int) -> None:
@@ -38,7 +38,10 @@ class FixedBatchSession:
         return getattr(self._session, name)
 
     def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, np.ndarray], options: Any = None) -> list[Any]:
-        """Run the network. Rows of an output belong to the photos in order. Raises RunFailed if they cannot."""
+        """Run the network and return its outputs, whose rows are in the order of the photos.
+
+        Raises RunFailed if an output does not have the same number of rows for each photo.
+        """
         photos = inputs[INPUT_NAME]
         if len(photos) == self.batch:
             results: list[Any] = self._session.run(outputs, {INPUT_NAME: photos}, options)
@@ -49,10 +52,11 @@ class FixedBatchSession:
         ]
         if any(np.ndim(result) == 0 for result in groups[0]) and len(groups) > 1:
             raise RunFailed(
-                f"a network for {self.batch} photos gives one number for all of them, which {len(photos)} photos lack",
+                f"the network returns a single number for each batch of {self.batch} photos, but {len(photos)} photos "
+                "were given",
                 code="TP1956",
             )
-        return [pieces[0] if len(pieces) == 1 else np.concatenate(pieces) for pieces in zip(*groups)]
+        return [results[0] if len(results) == 1 else np.concatenate(results) for results in zip(*groups)]
 
     def _group(self, outputs: Sequence[str] | None, photos: np.ndarray, options: Any) -> list[Any]:
         count = len(photos)
@@ -66,14 +70,14 @@ class FixedBatchSession:
             return result
         if len(result) % self.batch:
             raise RunFailed(
-                f"a network for {self.batch} photos gives {len(result)} rows, which can't be divided among them",
+                f"the network returns {len(result)} rows for {self.batch} photos, which is not a multiple",
                 code="TP1957",
             )
         return result[: len(result) // self.batch * count]
 
 
 def whole_groups(photos: np.ndarray, batch: int) -> np.ndarray:
-    """Photos, uint8 (N, H, W, 3), as a number of whole groups: the first ones, or repeated where there are too few.
+    """The first N photos, uint8 (N, H, W, 3), N being the largest multiple of `batch`; repeated if there are too few.
 
     `batch` is the number of photos that a network takes; 0 returns the photos unchanged.
     """

@@ -126,7 +126,7 @@ def test_a_benchmark_whose_time_is_up_measures_what_an_interval_needs(
 
 def test_the_share_must_be_possible() -> None:
     for share in (-0.1, 1.0):
-        with pytest.raises(BadInput, match="a ratio can be known to a share"):
+        with pytest.raises(BadInput, match="ratio_within must be at least 0 and below 1"):
             BenchConfig(ratio_within=share)
 
 

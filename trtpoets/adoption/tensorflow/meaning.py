@@ -34,7 +34,7 @@ def answers_of(graph: Graph, outputs: np.ndarray, source: str) -> Answers:
     if graph.final.op in _SORTING:
         raise BadArtefact(
             f"{source} returns the highest scores first ({graph.final.op} {graph.final.name}), so it is not known "
-            "which score is whose",
+            "which score belongs to which class",
             hint="export the network with the scores of all classes in their order",
             code="TP9150",
         )

@@ -122,7 +122,7 @@ class BenchConfig:
             )
         if not 0 <= self.ratio_within < 1:
             raise BadInput(
-                f"a ratio can be known to a share of 0 to below 1, not {self.ratio_within:g}",
+                f"ratio_within must be at least 0 and below 1, not {self.ratio_within:g}",
                 hint="0.05 stops at ±5 %, 0 measures all rounds",
                 code="TP5180",
             )
