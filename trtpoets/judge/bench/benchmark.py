@@ -117,15 +117,8 @@ def benchmark_from_artefacts(
     _require_input(artefacts, photos, config)
     chosen = [photos[i] for i in np.linspace(0, len(photos) - 1, min(config.photos, len(photos))).round().astype(int)]
     before = conditions()
-    bus_id = before.gpu_pci_bus_id
-    energy = _energy_when_idle(bus_id)
-    idle = energy.idle_watts if energy else None
-    runners = [
-        MeasuredRunner(artefact, way, config, idle, bus_id)
-        for index, artefact in enumerate(artefacts)
-        for way in (ways or {}).get(index, (Way.PLAIN,))
-    ]
-    _require_different([runner.name for runner in runners])
+    energy = _energy_when_idle(before.gpu_pci_bus_id)
+    runners = _runners(artefacts, ways or {}, config, energy, before.gpu_pci_bus_id)
     outcomes: list[ScenarioOutcome] = []
     watch = CpuWatch()
     with ExitStack() as stack:
@@ -133,8 +126,7 @@ def benchmark_from_artefacts(
             stack.callback(runner.end)
         ends = _EarlyEnds(config, baseline)
         incomplete = _measure(runners, chosen, prepared, config, progress, ends)
-        waits = {runner.name: runner.waits for runner in runners if runner.waits}
-        before = replace(before, energy=energy, gpu_wait=waits)
+        gpu_wait = {runner.name: runner.waits for runner in runners if runner.waits}
         rows = _all_compared(runners, baseline, config, chosen, _spec(artefacts[0]).labels)
         if config.scenario and not incomplete:
             incomplete = _run_scenario(runners, rows, config, logs, outcomes, progress)
@@ -143,7 +135,7 @@ def benchmark_from_artefacts(
         tuple(failure for runner in runners for failure in runner.failures),
         config,
         len(chosen),
-        before,
+        replace(before, energy=energy, gpu_wait=gpu_wait),
         incomplete,
         tuple(outcomes),
         _throttling(runners, config, watch),
@@ -165,6 +157,24 @@ def _require_input(artefacts: Sequence[Runnable], photos: Sequence[Photo], confi
         )
     if config.loadgen:
         require_loadgen()
+
+
+def _runners(
+    artefacts: Sequence[Runnable],
+    ways: Mapping[int, Sequence[Way]],
+    config: BenchConfig,
+    energy: EnergyConditions | None,
+    bus_id: str | None,
+) -> list[MeasuredRunner]:
+    """Return the runners of all artefacts, not yet loaded. Raises BadInput if two have the same name."""
+    idle_watts = energy.idle_watts if energy else None
+    runners = [
+        MeasuredRunner(artefact, way, config, idle_watts, bus_id)
+        for index, artefact in enumerate(artefacts)
+        for way in ways.get(index, (Way.PLAIN,))
+    ]
+    _require_different([runner.name for runner in runners])
+    return runners
 
 
 def _require_different(names: Sequence[str]) -> None:
@@ -247,44 +257,70 @@ def _measure(
 
     Returns where it was interrupted; an empty string if it was not.
     """
-    steps = len(runners) + len(config.batches) * config.rounds
-    done, where = 0, "while runners were loaded"
-
-    def show_progress() -> None:
-        progress("benchmark", PARTS * done // steps, PARTS)
-
+    position = _Position(progress, len(runners) + len(config.batches) * config.rounds)
     try:
-        if config.wall_seconds:  # loading all runners at the same time is faster
-            for runner in runners:
-                runner.load(_CHILD, photos, prepared)
-        for runner in runners:
-            show_progress()
-            if not config.wall_seconds:
-                runner.load(_CHILD, photos, prepared)
-            runner.wait_loaded()
-            done += 1
+        _load(runners, photos, prepared, config, position)
         for batch in config.batches:
-            where = f"before the first round at batch {batch}"
-            ends.limit.begin_batch()
-            for runner in runners:
-                runner.warm_up(batch)
-            for number in range(config.rounds):
-                where = f"at batch {batch}, in round {number + 1} of {config.rounds}"
-                show_progress()
-                for runner in runners if number % 2 == 0 else reversed(runners):
-                    runner.round(batch, number)
-                done += 1
-                if ends.after(number + 1, runners, batch):
-                    done += config.rounds - number - 1
-                    break
-            for runner in runners:
-                runner.finish(batch, stopped=ends.ended(batch))
-        show_progress()
+            _measure_batch(runners, batch, config, position, ends)
+        position.show()
     except KeyboardInterrupt:
         for runner in runners:
             runner.finish_interrupted()
-        return where
+        return position.where
     return ""
+
+
+class _Position:
+    """How far a measurement is: `where`, in words, for the message of an interruption, and the finished steps."""
+
+    def __init__(self, progress: Progress, steps: int) -> None:
+        self.where = "while runners were loaded"
+        self.done = 0
+        self._progress, self._steps = progress, steps
+
+    def show(self) -> None:
+        """Report the progress."""
+        self._progress("benchmark", PARTS * self.done // self._steps, PARTS)
+
+
+def _load(
+    runners: Sequence[MeasuredRunner],
+    photos: Sequence[Photo],
+    prepared: bool,
+    config: BenchConfig,
+    position: _Position,
+) -> None:
+    """Load all runners: one after the other, or with a time limit, at the same time."""
+    if config.wall_seconds:
+        for runner in runners:
+            runner.load(_CHILD, photos, prepared)
+    for runner in runners:
+        position.show()
+        if not config.wall_seconds:
+            runner.load(_CHILD, photos, prepared)
+        runner.wait_loaded()
+        position.done += 1
+
+
+def _measure_batch(
+    runners: Sequence[MeasuredRunner], batch: int, config: BenchConfig, position: _Position, ends: _EarlyEnds
+) -> None:
+    """Measure all runners at a batch size, until its last round or an early end."""
+    position.where = f"before the first round at batch {batch}"
+    ends.limit.begin_batch()
+    for runner in runners:
+        runner.warm_up(batch)
+    for number in range(config.rounds):
+        position.where = f"at batch {batch}, in round {number + 1} of {config.rounds}"
+        position.show()
+        for runner in runners if number % 2 == 0 else reversed(runners):
+            runner.round(batch, number)
+        position.done += 1
+        if ends.after(number + 1, runners, batch):
+            position.done += config.rounds - number - 1
+            break
+    for runner in runners:
+        runner.finish(batch, stopped=ends.ended(batch))
 
 
 def _run_scenario(
