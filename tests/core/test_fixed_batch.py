@@ -47,9 +47,9 @@ def test_outputs_that_cannot_be_divided_are_an_error() -> None:
     session = FixedBatchSession(Session(), 4)
     assert session.run(["odd"], {"photos": photos(4)})[0].shape == (3,)
     assert session.run(["largest"], {"photos": photos(2)})[0] == photos(2).max()
-    with pytest.raises(RunFailed, match="gives 3 rows"):
+    with pytest.raises(RunFailed, match="returns 3 rows for 4 photos"):
         session.run(["odd"], {"photos": photos(3)})
-    with pytest.raises(RunFailed, match="one number for all of them"):
+    with pytest.raises(RunFailed, match="a single number for each batch of 4 photos"):
         session.run(["largest"], {"photos": photos(5)})
     assert session.get_providers() == ["here"]
 

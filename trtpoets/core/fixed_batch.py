@@ -70,7 +70,7 @@ class FixedBatchSession:
             return result
         if len(result) % self.batch:
             raise RunFailed(
-                f"the network returns {len(result)} rows for {self.batch} photos, which is not a multiple",
+                f"the network returns {len(result)} rows for {self.batch} photos, not the same number for each photo",
                 code="TP1957",
             )
         return result[: len(result) // self.batch * count]
