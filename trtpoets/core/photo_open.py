@@ -155,8 +155,9 @@ def _openers() -> tuple[Opener, ...]:
     return tuple((name, *Image.OPEN[name]) for name in names)
 
 
-def _check_pixels(count: int, source: str, most: int = MAX_PIXELS, where: str = "") -> None:
-    """Raise BadPhoto for more than `most` pixels; `where` says in the message which photos the limit is for."""
+def _check_pixels(count: int, source: str, most: int | None = None, where: str = "") -> None:
+    """Raise BadPhoto for more than `most` pixels, by default MAX_PIXELS; `where` names the photos with this limit."""
+    most = MAX_PIXELS if most is None else most
     if count > most:
         raise BadPhoto(
             f"{source} has {count / 1e6:.0f} megapixels, but at most {most // 10**6} are allowed{where}",

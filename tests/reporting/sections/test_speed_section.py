@@ -115,8 +115,8 @@ def test_a_benchmark_that_ended_early_says_why() -> None:
         "rounds."
     )
     assert timed_out == (
-        "The time of the benchmark, 20 s, was up after 6 rounds at batch 8, before all ratios were within ±5 %. To "
-        "measure longer, run: trtpoets bench insects --seconds 10"
+        "The time limit of the benchmark, 20 s, was reached after 6 rounds at batch 8, before all ratios were "
+        "within ±5 %. To measure longer, run: trtpoets bench insects --seconds 10"
     )
 
 

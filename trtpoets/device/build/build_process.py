@@ -121,7 +121,7 @@ def _follow(answers: Iterator[Answer], kind: type[_Result], what: str, progress:
                 raise _error_of(answer.error)
             elif built is None and answer.bug is not None:
                 raise RuntimeError(f"{what} met a bug of trtpoets:\n{answer.bug}")
-    except BuildFailed:  # the time is up, or the child hangs
+    except BuildFailed:  # the time limit was reached, or the child hangs
         if built is None:
             raise
     if built is not None:

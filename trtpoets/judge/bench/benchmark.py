@@ -225,7 +225,7 @@ class _EarlyEnds:
         if is_checked_after(done, rounds) and self._accurate(runners, batch):
             self.stopped[str(batch)] = done
             return True
-        if done < rounds and self.limit.is_up(done, [runner.counts(batch) for runner in runners]):
+        if done < rounds and self.limit.is_reached(done, [runner.counts(batch) for runner in runners]):
             self.timed_out[str(batch)] = done
             return True
         return False

@@ -175,14 +175,14 @@ def _benchmark(benchmark: Benchmark) -> list[Any]:
 
 def _stopped(benchmark: Benchmark | BenchmarkSummary, name: str = "NAME") -> list[str]:
     """Return the sentences that say why a benchmark ended before its last round."""
-    from trtpoets.judge.bench.early_stop import stopped_text, time_up_text
+    from trtpoets.judge.bench.early_stop import stopped_text, timed_out_text
 
     config = benchmark.config
     if not config:
         return []
     stopped = stopped_text(benchmark.stopped or {}, config.ratio_within)
-    time_up = time_up_text(benchmark.timed_out or {}, config, name)
-    return [*([f"The benchmark {stopped}."] if stopped else []), *([time_up] if time_up else [])]
+    timed_out = timed_out_text(benchmark.timed_out or {}, config, name)
+    return [*([f"The benchmark {stopped}."] if stopped else []), *([timed_out] if timed_out else [])]
 
 
 def _invalid(rows: Sequence[Measurement]) -> list[str]:
