@@ -263,7 +263,7 @@ def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(StorageFailed, match=r"x\.engine cannot be read: Permission denied"):
+    with pytest.raises(StorageFailed, match=r"x\.engine can't be read: Permission denied"):
         trtpoets.inspect(tmp_path / "x.engine")
 
 
