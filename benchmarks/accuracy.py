@@ -10,7 +10,6 @@ second run takes seconds. For comparison, the share of the most common class in 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import statistics
 import tempfile
 import time
@@ -29,6 +28,7 @@ from trtpoets.train.backbones import backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 from trtpoets.train.head import head_from_bottlenecks, head_scores
+from trtpoets.train.near_copies.grouping import positions_of_groups
 from trtpoets.train.networks import network_from_backbone
 from trtpoets.train.split import split_at
 
@@ -42,11 +42,11 @@ GOALS = {"flowers": 85.0}
 
 def random_split(photos: Sequence[Photo], seed: int) -> list[Photo]:
     """Return the photos with random splits; photos with equal bytes are in the same split."""
-
-    def position(photo: Photo) -> float:
-        return int(hashlib.sha256(f"{seed}:{photo.sha256}".encode()).hexdigest()[:12], 16) / 16**12 * 100
-
-    return [replace(photo, split=split_at(position(photo), DatasetConfig())) for photo in photos]
+    positions = positions_of_groups(np.arange(len(photos)), [photo.sha256 for photo in photos], f"{seed}:").tolist()
+    return [
+        replace(photo, split=split_at(position, DatasetConfig()))
+        for photo, position in zip(photos, positions, strict=True)
+    ]
 
 
 def accuracy(

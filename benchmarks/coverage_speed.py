@@ -185,7 +185,7 @@ def scenarios() -> list[Scenario]:
             made.append(Scenario(what, name, CONFIDENCE, claim, of(rounds), 4.0))  # type: ignore[arg-type]
 
         for share in (0.0, 0.3, 0.6, 0.8):
-            name = f"a round keeps {share:.0%} of the last" if share else "independent rounds"
+            name = f"correlation of rounds {share:.1f}" if share else "independent rounds"
             claim = "about" if share < 0.5 or (share < 0.7 and of is of_rounds) else "at least" if share < 0.7 else ""
             add(name, claim, lambda rng, share=share: NOISE * dependent(rng, between(share), ROUNDS))
         add("heavy tails (t, 3 degrees)", "at least", lambda rng: NOISE * rng.standard_t(3, ROUNDS))
@@ -196,12 +196,12 @@ def scenarios() -> list[Scenario]:
             add(name, claim, lambda rng, drift=drift: NOISE * rng.normal(size=ROUNDS) + drift)
         add("a random walk", "", lambda rng: np.cumsum(NOISE * rng.normal(size=ROUNDS)))
     for share in (0.0, 0.3, 0.6):
-        name = f"a round keeps {share:.0%} of the last" if share else "independent rounds"
+        name = f"correlation of rounds {share:.1f}" if share else "independent rounds"
         rounds = _dependent_rounds(share)
         claim = "at least" if share < 0.5 else ""
         made.append(Scenario("stopped early", name, CONFIDENCE, claim, of_stopped(rounds), 4.0))
     for share in (0.0, 0.5):
-        name = f"8 rows, a round keeps {share:.0%}" if share else "8 rows, independent rounds"
+        name = f"8 rows, correlation of rounds {share:.1f}" if share else "8 rows, independent rounds"
         made.append(Scenario("all ratios", name, CONFIDENCE, "at least", of_rows(share, False)))
         made.append(Scenario("no false alarm", name, CONFIDENCE, "at least", of_rows(share, True)))
     for name, claim, latencies, truth in _latencies():
@@ -251,9 +251,9 @@ def _latencies() -> list[tuple[str, str, Callable[[np.random.Generator, int], np
     return [
         ("independent", "at least", keeping(0.0), math.exp(0.1 * high)),
         ("exponential tails", "at least", lambda rng, count: 1 + rng.exponential(size=count), 1 + math.log(100)),
-        ("keeps 50 % of the last", "at least", keeping(0.5), math.exp(0.1 * high)),
-        ("keeps 90 % of the last", "at least", keeping(0.9), math.exp(0.1 * high)),
-        ("keeps 97 % of the last", "at least", keeping(0.97), math.exp(0.1 * high)),
+        ("correlation 0.5", "at least", keeping(0.5), math.exp(0.1 * high)),
+        ("correlation 0.9", "at least", keeping(0.9), math.exp(0.1 * high)),
+        ("correlation 0.97", "at least", keeping(0.97), math.exp(0.1 * high)),
         ("rounds at other levels", "at least", rounds, math.exp(high * math.hypot(0.03, 0.05))),
         ("a drift by 20 %", "at least", drifting, math.exp(0.098)),
         ("10 % in spells of 5", "at least", bursts(5, 0.1), in_spells(0.1)),

@@ -12,7 +12,6 @@ continues.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import time
@@ -35,7 +34,7 @@ from trtpoets.pipeline.near_copies import copies_together
 from trtpoets.train.backbones import backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
-from trtpoets.train.near_copies.grouping import groups_of
+from trtpoets.train.near_copies.grouping import groups_of, positions_of_groups
 from trtpoets.train.near_copies.thumbnails import ThumbnailCache
 from trtpoets.train.networks import network_from_backbone
 from trtpoets.train.split import split_at
@@ -49,15 +48,11 @@ GOAL = 2.0
 def split_by(dataset: Dataset, config: DatasetConfig, seed: int) -> Dataset:
     """Return the dataset with a random split, in which groups of near-copies stay together."""
     groups = np.asarray(groups_of(dataset.photos, dataset))
-    lowest: dict[int, str] = {}
-    for photo, group in zip(dataset.photos, groups.tolist(), strict=True):
-        lowest[group] = min(photo.sha256, lowest.get(group, photo.sha256))
-
-    def position(group: int) -> float:
-        return int(hashlib.sha256(f"{seed}:{lowest[group]}".encode()).hexdigest()[:12], 16) / 16**12 * 100
-
-    splits = [split_at(position(group), config) for group in groups.tolist()]
-    photos = [replace(photo, split=split) for photo, split in zip(dataset.photos, splits, strict=True)]
+    positions = positions_of_groups(groups, [photo.sha256 for photo in dataset.photos], f"{seed}:").tolist()
+    photos = [
+        replace(photo, split=split_at(position, config))
+        for photo, position in zip(dataset.photos, positions, strict=True)
+    ]
     return replace(dataset, photos=tuple(photos))
 
 

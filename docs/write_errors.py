@@ -2,8 +2,8 @@
 
     python docs/write_errors.py
 
-An error is a call of a class of `trtpoets/core/errors.py` with a literal `code`. tests/core/test_errors.py checks that
-each call has one, that no two share one, and that the page is up to date.
+An error is a call of a class of `trtpoets/core/errors.py`, or of `read_errors`, with a literal `code`.
+tests/core/test_errors.py checks that each call has one, that no two share one, and that the page is up to date.
 """
 
 from __future__ import annotations
@@ -66,12 +66,17 @@ def errors() -> tuple[Error, ...]:
         if "templates" in path.parts or path.name == "errors.py":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in classes:
-                codes = [word.value for word in node.keywords if word.arg == "code"]
-                code = codes[0].value if codes and isinstance(codes[0], ast.Constant) else ""
-                message = node.args[0] if node.args else ast.Constant("")
-                place = f"{path.relative_to(ROOT).as_posix()}:{node.lineno}"
-                found.append(Error(str(code), node.func.id, _text(message), place))
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+                continue
+            if node.func.id in classes:
+                kind, message = node.func.id, _text(node.args[0]) if node.args else ""
+            elif node.func.id == "read_errors":
+                kind, message = ast.unparse(node.args[0]), "… can't be read: …"
+            else:
+                continue
+            codes = [word.value for word in node.keywords if word.arg == "code"]
+            code = codes[0].value if codes and isinstance(codes[0], ast.Constant) else ""
+            found.append(Error(str(code), kind, message, f"{path.relative_to(ROOT).as_posix()}:{node.lineno}"))
     return tuple(sorted(found))
 
 

@@ -37,3 +37,9 @@ def test_words() -> None:
     assert formatting.targets(["sm87", "sm80+", "sm777"]) == "Orin (sm87), Ampere and later (sm80+) and sm777"
     assert [formatting.tiny(x) for x in (3.4e-7, 0.0)] == ["3.4\u00a0×\u00a010⁻⁷", "0"]
     assert formatting.shown("a\udcff.jpg") == r"a\xff.jpg"
+
+
+def test_only_the_first_names_of_a_list_are_shown() -> None:
+    assert formatting.first_names(["ant", "b\ne"], 2) == "ant, b\\ne"
+    assert formatting.first_names([str(number) for number in range(2000)], 1) == "0 and 1,999 more"
+    assert formatting.first_names([], 3) == ""

@@ -8,13 +8,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import trtpoets
 from tests.support.sources import nodes_of
+from trtpoets.core import optional
 from trtpoets.core.errors import MissingDependency
-from trtpoets.core.optional import needs, tensorflow
+from trtpoets.core.optional import needs, tensorflow, tensorflow_gpus
 
 
 def test_a_missing_package_names_the_extra() -> None:
@@ -35,6 +37,13 @@ def test_missing_tensorflow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(MissingDependency, match="this step needs tensorflow"):
         tensorflow()
+
+
+@pytest.mark.parametrize("found", [[], ["gpu", "gpu"]])
+def test_the_gpus_that_tensorflow_finds(found: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SimpleNamespace(list_physical_devices=lambda kind: found if kind == "GPU" else ["cpu"])
+    monkeypatch.setattr(optional, "tensorflow", lambda: SimpleNamespace(config=config))
+    assert tensorflow_gpus() == len(found)
 
 
 def test_onnx_runtime_sends_no_telemetry(tmp_path: Path) -> None:

@@ -21,14 +21,14 @@ import trtpoets
 from tests.support.sources import nodes_of
 from tests.support.tiny import tiny_spec
 from trtpoets.convert.int8.tensorrt_cache import read_cache
-from trtpoets.core.errors import BadArtefact, BadInput, BadPhoto, TrtPoetsError
+from trtpoets.core.errors import BadArtefact, BadInput, BadPhoto, MissingArtefact, TrtPoetsError
 from trtpoets.core.file_kinds import FileKind, kind_of_file
 from trtpoets.core.files import read_json, sha256_of_file
 from trtpoets.core.images import photo_to_array
 from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx, open_session
 from trtpoets.core.onnx_load import load_self_contained
-from trtpoets.core.reading import NotReadable, open_regular, read_bytes, read_start
+from trtpoets.core.reading import NotReadable, open_regular, read_bytes, read_errors, read_start
 from trtpoets.core.tflite_file import read_tflite
 from trtpoets.core.types import ModelSpec
 from trtpoets.core.workspace import read_card
@@ -135,6 +135,22 @@ def test_a_photo_that_is_not_a_regular_file(fifo: Path, tmp_path: Path) -> None:
     (tmp_path / "folder.jpg").mkdir()
     with pytest.raises(BadPhoto, match="Is a directory"):
         photo_to_array(tmp_path / "folder.jpg", tiny_spec().preprocess)
+
+
+def test_a_file_that_cannot_be_read_is_an_error_of_the_given_class(tmp_path: Path) -> None:
+    folder, absent = tmp_path / "folder", tmp_path / "absent"
+    folder.mkdir()
+    missing = MissingArtefact("absent", hint="create it", code="TP0001")
+    for path, expected in ((folder, "Is a directory"), (absent, "No such file or directory")):
+        with pytest.raises(BadArtefact) as caught, read_errors(BadArtefact, path, hint="copy it again", code="TP0002"):
+            read_bytes(path)
+        assert caught.value.message == f"{path} can't be read: {expected}"
+        assert (caught.value.hint, caught.value.code) == ("copy it again", "TP0002")
+    with pytest.raises(MissingArtefact) as raised, read_errors(BadInput, absent, hint="", code="", missing=missing):
+        read_bytes(absent)
+    assert raised.value is missing
+    with pytest.raises(BadInput), read_errors(BadInput, folder, hint="", code="", missing=missing):
+        read_bytes(folder)
 
 
 def test_standard_input_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

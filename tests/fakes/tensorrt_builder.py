@@ -57,7 +57,7 @@ LAYERS = """{"Layers": [
 ], "Bindings": ["photos", "scores"]}"""
 
 log: dict[str, Any] = {}
-"""What the last build was told: "network" flags, builder "flags", "shapes", "workspace" and more."""
+"""The settings of the last build: "network" flags, builder "flags", "shapes", "workspace" and more."""
 
 
 def fake_library(version: str, behaviour: str = "ok", fast: bool = True, cores: int = 0) -> TensorRt:

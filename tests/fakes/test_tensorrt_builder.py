@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes.bindings import committed_listings
 from tests.fakes.tensorrt_builder import VERSIONS, fake_library
-from tests.fakes.tensorrt_builder import log as told
+from tests.fakes.tensorrt_builder import log as build_log
 from tests.support.tiny import tiny_graph
 from trtpoets.core.errors import BuildFailed
 from trtpoets.core.types import BatchRange, Flavour, Precision
@@ -43,8 +43,8 @@ def test_every_precision_in_every_era(version: str, precision: Precision) -> Non
     eight, ten = version.startswith("8."), version.startswith("10.")
     weak = eight or (ten and precision is Precision.INT8)
     flags = {Precision.FP32: None, Precision.FP16: ["FP16"], Precision.INT8: ["INT8", "FP16"]}[precision]
-    assert told.get("flags") == (flags if weak else None)
-    assert told["network"] == (0b11 if ten and not weak else 0b1)
+    assert build_log.get("flags") == (flags if weak else None)
+    assert build_log["network"] == (0b11 if ten and not weak else 0b1)
     types = {Precision.FP32: "FP32 alone", Precision.FP16: "FP16 allowed", Precision.INT8: "INT8 and FP16 allowed"}
     assert built.typing == (f"weakly typed, {types[precision]}" if weak else "strongly typed")
     assert bool(steps) is not eight, "8.x can't be watched"
@@ -52,7 +52,7 @@ def test_every_precision_in_every_era(version: str, precision: Precision) -> Non
     assert bool(layers.layers) is (version != "rtx")
     del built
     gc.collect()
-    assert "broken" not in told
+    assert "broken" not in build_log
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -16,8 +16,8 @@ from trtpoets.judge.train_benchmark import TrainBenchConfig, TrainBenchmark
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"learning_rates": ()}, "learning rates must be different, and at least one"),
-        ({"learning_rates": (0.1, 0.1)}, "learning rates must be different"),
+        ({"learning_rates": ()}, "at least one learning rate is needed"),
+        ({"learning_rates": (0.1, 0.1)}, "each only once"),
         ({"learning_rates": (0.1, 0.0)}, "must be finite and above 0, not 0"),
         ({"learning_rates": (float("inf"),)}, "must be finite and above 0, not inf"),
         ({"photos": 0}, "photos and rounds must be at least 1, not 0 and 3"),

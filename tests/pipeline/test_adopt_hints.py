@@ -16,10 +16,12 @@ from trtpoets.adoption.contract_options import contract_options
 from trtpoets.adoption.foreign import AGAIN
 from trtpoets.core.console import error_text
 from trtpoets.core.errors import TrtPoetsError
-from trtpoets.core.workspace import Workspace
+from trtpoets.core.types import Precision
+from trtpoets.core.workspace import Workspace, card_of, seal_card
 from trtpoets.pipeline.adopt import AdoptConfig, adopt
 from trtpoets.pipeline.adopt_hints import completed_hint
 from trtpoets.pipeline.build import build
+from trtpoets.pipeline.lineage import stale_in
 from trtpoets.pipeline.quantize import quantize
 
 
@@ -115,6 +117,7 @@ def test_the_one_file_of_a_folder_is_adopted_with_the_labels_beside_it(tmp_path:
 def test_a_run_without_photos_says_what_works_without_them(tmp_path: Path) -> None:
     config = AdoptConfig(contract=contract_options(preprocess="0-1", resize="stretch"))
     adopt(colour_classifier(tmp_path / "net.onnx"), "x", config=config, engines=tmp_path)
+    hints = set()
     for stage, code in ((build, "TP8027"), (quantize, "TP8032")):
         with pytest.raises(TrtPoetsError) as caught:
             stage("x", engines=tmp_path)
@@ -123,3 +126,10 @@ def test_a_run_without_photos_says_what_works_without_them(tmp_path: Path) -> No
         assert parsed(again_with_photos)["photos"] == Path("FOLDER")
         assert without[:4] == ["build", "x", "--precision", "fp32"]
         assert parsed(without)["engines"] == tmp_path
+        hints.add(caught.value.hint)
+    space = Workspace(tmp_path, "x")
+    path = space.onnx(Precision.INT8)
+    path.write_bytes(b"made from another fp32.onnx")
+    seal_card(card_of(path), key="k", files=[path], details={"made_from": "another"})
+    hints |= {stale.remedy for stale in stale_in(space)}
+    assert len(hints) == 1, "a stale file has the same hint as a missing one"

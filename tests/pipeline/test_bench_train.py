@@ -67,7 +67,7 @@ def test_bench_train_needs_a_trained_classifier(tmp_path: Path) -> None:
 def test_configuration() -> None:
     assert train_bench_config(None) == TrainBenchConfig()
     assert train_bench_config([0.1]).learning_rates == (0.1,)
-    with pytest.raises(BadInput, match="learning rates must be different"):
+    with pytest.raises(BadInput, match="each only once"):
         train_bench_config([0.1, 0.1])
     for rate in (-1.0, 0.0, float("nan"), float("inf")):
         with pytest.raises(BadInput, match="a learning rate must be finite and above 0"):

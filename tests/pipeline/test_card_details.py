@@ -29,7 +29,7 @@ from trtpoets.core.types import (
     Split,
     hash_of,
 )
-from trtpoets.device.build.build_messages import BuildResult, LookResult, Order
+from trtpoets.device.build.build_messages import BuildResult, Order, ProbeResult
 from trtpoets.device.build.engine_config import EngineConfig
 from trtpoets.judge.advice import Recommended
 from trtpoets.judge.bench.bench_config import BenchConfig
@@ -189,7 +189,7 @@ def test_cards_of_earlier_versions_are_read() -> None:
     "kind",
     [
         *DOCUMENTS.values(),
-        *(BuildRecord, Manifest, ModelSpec, Order, BuildResult, LookResult),
+        *(BuildRecord, Manifest, ModelSpec, Order, BuildResult, ProbeResult),
     ],
 )
 def test_the_types_of_all_fields_are_known_when_documents_are_read(kind: type) -> None:

@@ -1,4 +1,4 @@
-"""A run of a network whose batch cannot be made dynamic: every command works on batches of exactly that size."""
+"""Tests every command on a run of a network that only takes batches of one size."""
 
 from __future__ import annotations
 
@@ -24,13 +24,17 @@ from trtpoets.judge.bench.bench_config import BenchConfig
 from trtpoets.pipeline.adopt import AdoptConfig, adopt
 from trtpoets.pipeline.artefacts import classifier_in, dataset_in
 
+INT8 = {"onnxruntime-int8", "onnxruntime-int8-cpu"}
+"""The runners of both INT8 files."""
+
 STATED = AdoptConfig(contract=contract_options(preprocess="0-1", resize="stretch"))
 
 
 def fixed_classifier(path: Path, batch: int) -> Path:
-    """The classifier of colours for batches of exactly this size: the first photo of one, or the halves of more.
+    """Write a classifier of colours that only takes batches of this size, and return its path.
 
-    Its channels are repeated to 8 and taken back, so that one convolution can become INT8.
+    Its first nodes need the size: for one photo it selects the first of the batch, for more it joins the two halves.
+    Three convolutions widen the 3 channels to 8 and back, so that the middle one can be quantised to INT8.
     """
     model = onnx.load(colour_classifier(path, batch=batch))
     graph = model.graph
@@ -88,9 +92,6 @@ def test_every_precision_has_the_batch_and_the_scores_of_the_original(space: Wor
         with open_runner(read_onnx(path)) as runner:
             np.testing.assert_allclose(runner.infer(photos), expected, atol=tolerance)
             np.testing.assert_allclose(runner.infer(photos[:1]), expected[:1], atol=tolerance)
-
-
-INT8 = {"onnxruntime-int8", "onnxruntime-int8-cpu"}
 
 
 def test_evaluate_label_and_report(space: Workspace) -> None:

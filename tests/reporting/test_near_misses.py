@@ -20,7 +20,7 @@ def test_nothing_fits_and_the_nearest_says_what_it_lacks() -> None:
         require_recommended(recommendation, "my flowers")
     assert caught.value.exit_code == 3
     assert caught.value.message == (
-        "no runner fits; the nearest is onnxruntime-fp16 at batch 1: its p99 is 4.60 ms, 3 are allowed"
+        "no runner meets the limits; the nearest is onnxruntime-fp16 at batch 1: its p99 is 4.60 ms, 3 are allowed"
     )
     assert caught.value.hint == "trtpoets recommend 'my flowers' --max-drop 0.5 --max-p99 4.8"
     loosened = recommendation_from_report(measured(TENSORFLOW, FP16, INT8), Limits(max_drop=0.5, max_p99=4.8))

@@ -1,4 +1,4 @@
-"""Scenes, their copies and their thumbnails."""
+"""Makes random scenes, JPEG copies of them and their thumbnails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONFIG = DatasetConfig()
 
 
 def scene(seed: int, size: tuple[int, int] = (200, 150)) -> Image.Image:
-    """Structure at every scale, as photos have it."""
+    """Return a random picture with structure at every scale, as photos have."""
     rng = np.random.default_rng(seed)
     total = np.zeros((size[1], size[0], 3))
     for side, weight in ((4, 60), (9, 40), (20, 25), (45, 15)):
@@ -28,10 +28,12 @@ def scene(seed: int, size: tuple[int, int] = (200, 150)) -> Image.Image:
 
 
 def jpeg(image: Image.Image, quality: int) -> Image.Image:
+    """Return the image after it was compressed as JPEG."""
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=quality)
     return Image.open(io.BytesIO(stream.getvalue())).convert("RGB")
 
 
 def thumbnails_of(images: list[Image.Image]) -> np.ndarray:
+    """Return the thumbnails of images, each stretched to the input of a network first."""
     return np.stack([thumbnail_of(np.asarray(image.resize((224, 224)))) for image in images])

@@ -23,7 +23,7 @@ from trtpoets.core.files import atomic_folder
 from trtpoets.core.model_json import write_model_json
 from trtpoets.core.original import Format
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.reading import LARGEST_NETWORK_FILE, NotReadable
+from trtpoets.core.reading import LARGEST_NETWORK_FILE, NotReadable, read_errors
 from trtpoets.core.types import Classifier, ModelSpec, OnnxModel
 from trtpoets.device.originals import onnx_or_tflite_network
 
@@ -189,16 +189,12 @@ def brings_scales(classifier: Classifier) -> bool:
 def _kind(path: Path) -> FileKind:
     if path.is_dir():
         return kind_named("saved-model")
-    try:
-        kind, size = kind_of_file(path), path.stat().st_size
-    except FileNotFoundError as error:
-        raise MissingArtefact(f"{path} does not exist", hint="check the path", code="TP9502") from error
-    except NotReadable as error:
-        raise BadArtefact(error.message, hint=error.hint, code="TP9503") from error
-    except OSError as error:
-        raise BadArtefact(
-            f"{path} can't be read: {error.strerror}", hint="check its permissions", code="TP9504"
-        ) from error
+    missing = MissingArtefact(f"{path} does not exist", hint="check the path", code="TP9502")
+    with read_errors(BadArtefact, path, hint="check its permissions", code="TP9504", missing=missing):
+        try:
+            kind, size = kind_of_file(path), path.stat().st_size
+        except NotReadable as error:
+            raise BadArtefact(error.message, hint=error.hint, code="TP9503") from error
     if kind is None:
         limit = f", more than the {LARGEST_NETWORK_FILE:,} that are read" if size > LARGEST_NETWORK_FILE else ""
         raise BadArtefact(

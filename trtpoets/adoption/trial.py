@@ -129,14 +129,14 @@ class Trial:
         return share < 1 and _tail(row.count, row.photos, share) <= LEVEL
 
     def photos_needed(self, first: TrialRow, second: TrialRow) -> int | None:
-        """Return the number of photos that would show the first to be better, if the shares stay as they are.
+        """Return the number of photos that would prove the first to be better, if the shares of right answers hold.
 
-        None if they are equally good on these photos: then no number is known to suffice.
+        None if the first is not better on these photos.
         """
         photos = min(first.photos, second.photos)
-        ours, theirs = np.asarray(first.right[:photos], bool), np.asarray(second.right[:photos], bool)
-        lead = (int(ours.sum()) - int(theirs.sum())) / photos
-        changed = float((ours != theirs).mean())
+        right, other_right = np.asarray(first.right[:photos], bool), np.asarray(second.right[:photos], bool)
+        lead = (int(right.sum()) - int(other_right.sum())) / photos
+        changed = float((right != other_right).mean())
         if lead <= 0:
             return None
         level = 2 * (LEVEL - _EARLY_LEVEL) / max(1, self.rivals)

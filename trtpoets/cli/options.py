@@ -286,7 +286,7 @@ Int8Share = Annotated[
     typer.Option(
         min=0,
         max=1,
-        help="Minimum fraction of the multiply-adds that run in INT8. Default: 0.95, but less where an agreement of "
+        help="Minimum fraction of the multiply-adds that run in INT8. Default: 0.95, or less if an agreement of "
         "98 % with FP32 needs it.",
         rich_help_panel=_INT8,
     ),

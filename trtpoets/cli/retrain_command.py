@@ -22,7 +22,7 @@ Unfreeze = Annotated[
         "--unfreeze",
         metavar="N|all|auto",
         help="Train the last N layers of the backbone too, after the head; auto: short trials choose N. The result is "
-        "kept if it beats the frozen backbone on the validation photos by more than chance.",
+        "kept if it is better than the frozen backbone on the validation photos by more than chance.",
         rich_help_panel=_FINE_TUNING,
     ),
 ]

@@ -56,7 +56,7 @@ class FixedBatchSession:
                 f"result for {len(photos)} photos",
                 code="TP1956",
             )
-        return [pieces[0] if len(pieces) == 1 else np.concatenate(pieces) for pieces in zip(*groups)]
+        return [results[0] if len(results) == 1 else np.concatenate(results) for results in zip(*groups)]
 
     def _group(self, outputs: Sequence[str] | None, photos: np.ndarray, options: Any) -> list[Any]:
         """The outputs for at most `batch` photos."""

@@ -115,6 +115,12 @@ def _target(name: str) -> str:
     return f"{generation}{later} ({name})" if generation else name
 
 
+def first_names(names: Sequence[str], most: int) -> str:
+    """The first `most` names of files, labels or operators, escaped, and how many there are more."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(shown, names[:most])) + more
+
+
 def shown(text: Any, keep: str = "") -> str:
     """External text with characters that are not printable escaped: see `printable`."""
     return printable(text, keep)

@@ -23,7 +23,7 @@ from trtpoets.core.photo_depth import float_photo, is_wide, wide_photo
 from trtpoets.core.photo_memory import DECODING, FILES, bytes_before_opening, bytes_to_decode, require_decodable
 from trtpoets.core.photo_metadata import lighter_copies
 from trtpoets.core.photo_open import open_photo, shrink_jpeg, upright
-from trtpoets.core.reading import NotReadable, read_bytes
+from trtpoets.core.reading import NotReadable, read_bytes, read_errors
 from trtpoets.core.threads import map_ahead
 from trtpoets.core.types import FULL_WHITE, Photo, Preprocess, Resize
 
@@ -99,14 +99,11 @@ def _path_of(photo: Path | Photo) -> Path:
 
 def read_photo(path: Path) -> bytes:
     """The bytes of a photo file. Raises BadPhoto if it is not a regular file, can't be read or is too large."""
-    try:
-        return read_bytes(path, MAX_BYTES)
-    except NotReadable as error:
-        raise BadPhoto(error.message, hint=error.hint, code="TP1015") from error
-    except OSError as error:
-        raise BadPhoto(
-            f"{path} can't be read: {error.strerror}", hint="check that it exists and is readable", code="TP1016"
-        ) from error
+    with read_errors(BadPhoto, path, hint="check that it exists and is readable", code="TP1016"):
+        try:
+            return read_bytes(path, MAX_BYTES)
+        except NotReadable as error:
+            raise BadPhoto(error.message, hint=error.hint, code="TP1015") from error
 
 
 def bytes_to_array(content: bytes, preprocess: Preprocess, source: str, out: np.ndarray | None = None) -> np.ndarray:

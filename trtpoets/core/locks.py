@@ -24,16 +24,17 @@ _warned: set[Path] = set()
 
 @contextmanager
 def locked(path: Path, what: str, hint: str = "wait until it has finished, or choose another --name") -> Iterator[bool]:
-    """Hold the lock file at `path` inside the block. Raises Busy, with `hint`, immediately if another process holds it.
+    """Hold the lock file at `path` inside the block, and yield whether the disk supports locks.
 
-    The system releases the lock when the process ends for any reason. Yields False, after a warning, if the disk does
-    not support locks: files are replaced atomically and checked by their cards, so two processes at once waste work
-    but do not corrupt results. The caller must then not delete temporary files, which the other one may be writing.
+    `what` names in messages what the lock protects. The system releases the lock when the process ends for any reason.
+    If the disk does not support locks, a warning is logged. Files are replaced atomically and checked by their cards,
+    so two processes at once waste work but do not corrupt results; but the caller must not delete temporary files,
+    which another process may be writing.
 
-    Raises StorageFailed if the file can't be written or is not a lock of trtpoets.
+    Raises Busy, with `hint`, immediately if another process holds the lock, StorageFailed if the file can't be written
+    or is not a lock of trtpoets.
     """
-    handle = _open(path)
-    try:
+    with _opened(path) as handle:
         with storage_errors(path):
             try:
                 held = _take(handle, path, what, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,24 +46,28 @@ def locked(path: Path, what: str, hint: str = "wait until it has finished, or ch
             os.ftruncate(handle, 0)
             write_all(handle, str(os.getpid()).encode())
         yield held
-    finally:
-        with suppress(OSError):  # NFS writes the process number only now
-            os.close(handle)
 
 
 @contextmanager
 def waiting_for(path: Path, what: str) -> Iterator[None]:
-    """Wait for the lock file at `path` and hold it inside the block; no lock if the disk does not support them.
+    """Wait for the lock file at `path` and hold it inside the block. Raises StorageFailed.
 
-    Raises StorageFailed.
+    If the disk does not support locks, a warning with `what` is logged, and the block runs without a lock.
     """
-    handle = _open(path)
-    try:
+    with _opened(path) as handle:
         with storage_errors(path):
             _take(handle, path, what, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Yield a descriptor of a lock file; closing it releases the lock."""
+    handle = _open(path)
+    try:
+        yield handle
     finally:
-        with suppress(OSError):
+        with suppress(OSError):  # NFS writes the process number only when the file is closed
             os.close(handle)
 
 
@@ -82,6 +87,7 @@ def _open(path: Path) -> int:
 
 
 def _take(handle: int, path: Path, what: str, how: int) -> bool:
+    """Lock an open file; False, after a warning, if its disk does not support locks. Raises OSError."""
     try:
         fcntl.flock(handle, how)
     except OSError as error:

@@ -16,6 +16,7 @@ from typing import Iterator, Mapping, Sequence
 
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import read_json, sha256_of_file, write_json
+from trtpoets.core.reading import read_errors
 from trtpoets.core.serialization import parsed, to_json
 from trtpoets.core.signatures import SUFFIX
 from trtpoets.core.types import Precision
@@ -141,7 +142,7 @@ def check_manifest(folder: Path) -> Manifest:
             raise BadArtefact(
                 f"{folder / path} is not a regular file, which the manifest lists", hint=_REDO_HINT, code="TP1031"
             )
-        try:
+        with read_errors(BadArtefact, folder / path, hint=_AGAIN, code="TP1032"):
             changed = sha256_of_file(folder / path) != sha256
         except OSError as error:
             raise BadArtefact(
@@ -190,8 +191,8 @@ def _document_of(manifest: Manifest) -> object:
     """manifest.json: what was not asked for is left out, and the files come last."""
     value = to_json(manifest)
     files = value.pop("files")
-    told = {word: item for word, item in value.items() if item or word not in _UNLESS_ASKED}
-    return {"format": FORMAT, **told, "files": dict(sorted(files.items()))}
+    written = {word: item for word, item in value.items() if item or word not in _UNLESS_ASKED}
+    return {"format": FORMAT, **written, "files": dict(sorted(files.items()))}
 
 
 def _check_values(manifest: Manifest) -> None:

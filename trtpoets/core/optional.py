@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from contextlib import contextmanager, nullcontext
-from typing import Any, ContextManager, Iterable, Iterator
+from typing import Any, ContextManager, Iterable, Iterator, Sequence
 
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.keras_settings import keras_import, require_keras
@@ -59,12 +59,22 @@ def tensorflow() -> Any:
 
         require_keras(tf)
     tf.get_logger().setLevel("ERROR")
-    for gpu in tf.config.list_physical_devices("GPU"):
+    for gpu in _gpus(tf):
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:  # the calling program has initialised the GPU: its setting is kept
             break
     return tf
+
+
+def tensorflow_gpus() -> int:
+    """Return the number of GPUs that TensorFlow finds on this machine. Raises as `tensorflow` does."""
+    return len(_gpus(tensorflow()))
+
+
+def _gpus(tf: Any) -> Sequence[Any]:
+    gpus: Sequence[Any] = tf.config.list_physical_devices("GPU")
+    return gpus
 
 
 def onnxruntime() -> Any:

@@ -99,7 +99,7 @@ def _link_error(path: Path) -> StorageFailed:
 def _not_regular_error(path: Path) -> StorageFailed:
     return StorageFailed(
         f"{path} is not a regular file and is left unchanged",
-        hint=f"move it away: ls -ld {quote(path)}",
+        hint=f"see what it is, and move it away: ls -ld {quote(path)}",
         code="TP1054",
     )
 

@@ -106,17 +106,17 @@ def bytes_to_decode(image: ImageFile, content: bytes, wide: bool, stored: int) -
     opened at a smaller scale has fewer.
     """
     pixel_bytes = _STORED.get(image.mode, 4)
-    beside = _FORMATS.get(image.format or "", _OTHER_FORMATS)
+    bytes_per_pixel = _FORMATS.get(image.format or "", _OTHER_FORMATS)
     if image.format == "PPM":
-        beside = 0 if image.tile and image.tile[0][0] == "raw" else 24
+        bytes_per_pixel = 0 if image.tile and image.tile[0][0] == "raw" else 24
     if wide:
-        beside += 2 * pixel_bytes + 8
+        bytes_per_pixel += 2 * pixel_bytes + 8
     elif image.mode == "F":
-        beside += 24
+        bytes_per_pixel += 24
     else:
         transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-        beside += 2 * pixel_bytes + (0 if image.mode in ("RGB", "RGBA") else 4) + (5 if transparent else 0)
-    total = beside * max(image.width * image.height, pixels_before_opening(content))
+        bytes_per_pixel += 2 * pixel_bytes + (0 if image.mode in ("RGB", "RGBA") else 4) + (5 if transparent else 0)
+    total = bytes_per_pixel * max(image.width * image.height, pixels_before_opening(content))
     if image.format in ("JPEG", "MPO") and jpeg_has_many_scans(content):
         total += _MANY_SCANS * stored
     return total

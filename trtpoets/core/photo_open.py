@@ -50,15 +50,21 @@ _RAW_STARTS = (
     (b"FOVb", "Sigma"),
     (b"\0MRM", "Minolta"),
 )
+"""The first bytes of raw files that are not TIFF, and the maker of the camera."""
+
 _JXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 
 _ORIENTATION = 274
 """EXIF tag of the orientation."""
 
+_MAKE, _SUBFILE_TYPE, _SUB_IFDS, _DNG_VERSION = 271, 254, 330, 50706
+"""TIFF tags: the maker of the camera, the kind of the image (1: a smaller version), other images, the DNG version."""
+
 _TURNS: dict[int, Any] = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 """Value of Pillow's Transpose for each orientation; the same in all its versions."""
 
 Opener = Tuple[str, Callable[..., Any], Any]
+"""Pillow's name of a format, the function that opens it, and the one that checks the first bytes or None."""
 
 
 def open_photo(content: bytes, source: str) -> ImageFile:
@@ -72,11 +78,11 @@ def open_photo(content: bytes, source: str) -> ImageFile:
     _check_pixels(pixels_before_opening(content), source)
     reasons: list[str] = []
     for name, factory, accept in _openers():
-        verdict = accept(content[:16]) if accept else True
-        if not verdict:
+        accepted = accept(content[:16]) if accept else True
+        if not accepted:
             continue
-        if isinstance(verdict, str):  # the plugin exists, but a library that it needs is missing
-            reasons.append(verdict)
+        if isinstance(accepted, str):  # the plugin exists, but a library that it needs is missing
+            reasons.append(accepted)
             continue
         try:
             image: ImageFile = factory(io.BytesIO(content), "")
@@ -92,10 +98,10 @@ def open_photo(content: bytes, source: str) -> ImageFile:
 
 
 def shrink_jpeg(image: ImageFile, content: bytes, side: int, source: str) -> None:
-    """Set the scale (1 to 1/8) at which a JPEG is decoded: the smallest at which each side keeps `side` pixels.
+    """Set the scale at which a JPEG is decoded, 1 to 1/8: the smallest at which each side has at least `side` pixels.
 
-    If that is above the limit of pixels, the largest scale within the limit. Raises BadPhoto if there is none. Other
-    formats are not changed.
+    If the photo then has more pixels than the limit, the largest scale within the limit is used; BadPhoto is raised if
+    there is none. Photos of other formats are not changed.
     """
     if image.format not in ("JPEG", "MPO"):
         return
@@ -149,24 +155,26 @@ def _openers() -> tuple[Opener, ...]:
     return tuple((name, *Image.OPEN[name]) for name in names)
 
 
-def _check_pixels(count: int, source: str, most: int = 0, of: str = "") -> None:
-    most = most or MAX_PIXELS
+def _check_pixels(count: int, source: str, most: int | None = None, where: str = "") -> None:
+    """Raise BadPhoto for more than `most` pixels, by default MAX_PIXELS; `where` names the photos with this limit."""
+    most = MAX_PIXELS if most is None else most
     if count > most:
         raise BadPhoto(
-            f"{source} has {count / 1e6:.0f} megapixels, but at most {most // 10**6} are allowed{of}",
+            f"{source} has {count / 1e6:.0f} megapixels, but at most {most // 10**6} are allowed{where}",
             hint="make it smaller",
             code="TP1061",
         )
 
 
 def _check_raw(image: Image.Image, content: bytes, source: str) -> None:
-    """Raise BadPhoto for a camera's raw file: it looks like TIFF, and Pillow would decode its thumbnail."""
+    """Raise BadPhoto for a camera's raw file in TIFF format, of which Pillow would decode the thumbnail."""
     tags = getattr(image, "tag_v2", None)
     if tags is None or image.format != "TIFF":
         return
-    dng, smaller, others = tags.get(50706) is not None, tags.get(254, 0) == 1, tags.get(330) is not None
-    if dng or content[8:10] == b"CR" or (smaller and others):
-        maker = str(tags.get(271) or "").strip("\0 ")
+    is_dng, has_others = tags.get(_DNG_VERSION) is not None, tags.get(_SUB_IFDS) is not None
+    is_smaller = tags.get(_SUBFILE_TYPE, 0) == 1
+    if is_dng or content[8:10] == b"CR" or (is_smaller and has_others):
+        maker = str(tags.get(_MAKE) or "").strip("\0 ")
         raise _raw(source, maker)
 
 
@@ -179,7 +187,7 @@ def _raw(source: str, maker: str) -> BadPhoto:
 
 
 def _unreadable(content: bytes, source: str, reasons: list[str]) -> BadPhoto:
-    """The error for a file that no decoder accepted: its kind by the first bytes, and the decoders' messages."""
+    """The error for a file that no decoder accepted, with its kind by the first bytes, and the decoders' messages."""
     details = f": {'; '.join(reasons)}" if reasons else ""
     for start, maker in _RAW_STARTS:
         if content.startswith(start):
@@ -228,6 +236,7 @@ def _unreadable_container(content: bytes, source: str, details: str) -> BadPhoto
 
 
 def _excluded(content: bytes) -> str:
+    """Pillow's name of a format of EXCLUDED that accepts the first bytes; empty if there is none."""
     from PIL import Image
 
     for name in EXCLUDED:

@@ -20,8 +20,8 @@ def run_program(
 ) -> int:
     """Call `work` and return the exit code of the program; `report` is called with each TrtPoetsError.
 
-    `keeps_results` says whether the same command continues from the results of an interrupted one; the message of an
-    interruption states it.
+    `keeps_results` says whether a repeated command continues from the results of an interrupted one; the message after
+    an interruption says so.
 
     The exit code is the one that `work` returns or raises as SystemExit; 1 if standard output can't be written,
     BROKEN_PIPE if its reader has exited, 128 + the signal's number after SIGINT, SIGTERM or SIGHUP. An OSError of a
@@ -34,30 +34,8 @@ def run_program(
         code = _flushed(work)
     except BrokenPipeError:
         code = BROKEN_PIPE
-    except TrtPoetsError as error:
-        report(error)
-        code = error.exit_code
-    except KeyboardInterrupt:  # during an import, or while a result was printed
-        report(
-            Interrupted(
-                f"{interrupted()}; finished results are kept",
-                hint="run the same command again to continue",
-                code="TP1070",
-            )
-            if keeps_results
-            else Interrupted(interrupted(), hint="run the same command again", code="TP1071")
-        )
-        code = Interrupted.exit_code
-    except MemoryError:
-        failed = RunFailed(
-            "there is not enough memory",
-            hint="end other programs, or use a machine with more memory",
-            code="TP1958",
-        )
-        report(failed)
-        code = failed.exit_code
-    except OSError as error:
-        failure = _output_failure() or stray_failure(error)
+    except (TrtPoetsError, KeyboardInterrupt, MemoryError, OSError) as error:
+        failure = _failure(error, keeps_results)
         if failure is None:
             raise
         report(failure)
@@ -66,14 +44,33 @@ def run_program(
         _drop_broken_output()
     code = exit_code(code)
     if code == Interrupted.exit_code:
-        # Where KeyboardInterrupt came out of exec(), as dataclasses call it, Python ends itself by SIGINT, at its very
-        # end, instead of returning the exit code.
+        # If KeyboardInterrupt was raised inside exec(), which dataclasses call, Python would end with SIGINT instead of
+        # the exit code.
         atexit.register(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGINT})
     return code
 
 
+def _failure(error: BaseException, keeps_results: bool) -> TrtPoetsError | None:
+    """The error to report for an exception; None if the exception is a bug."""
+    if isinstance(error, TrtPoetsError):
+        return error
+    if isinstance(error, KeyboardInterrupt):  # during an import, or while a result was printed
+        if not keeps_results:
+            return Interrupted(interrupted(), hint="run the same command again", code="TP1071")
+        return Interrupted(
+            f"{interrupted()}; finished results are kept", hint="run the same command again to continue", code="TP1070"
+        )
+    if isinstance(error, MemoryError):
+        return RunFailed(
+            "there is not enough memory",
+            hint="end other programs, or use a machine with more memory",
+            code="TP1958",
+        )
+    return _output_failure() or (stray_failure(error) if isinstance(error, OSError) else None)
+
+
 def _flushed(work: Callable[[], int]) -> int:
-    """The exit code of `work`, after flushing its output. Raises as `work` and `writing_results` do."""
+    """Call `work`, flush its output and return its exit code. Raises as `work` and `writing_results` do."""
     try:
         code = work() or 0  # Typer returns None
     except SystemExit as ended:
@@ -99,7 +96,7 @@ def _output_failure() -> TrtPoetsError | None:
 
 
 def _drop_broken_output() -> None:
-    """Discard output that can't be written: Python would report it again at exit."""
+    """Discard output that can't be written, which Python would report again at exit."""
     try:
         _flush_output()
     except (TrtPoetsError, BrokenPipeError):

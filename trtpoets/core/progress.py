@@ -9,11 +9,11 @@ Progress = Callable[[str, int, int], None]
 
 
 class _Parts(int):
-    """The type of PARTS, which distinguishes it from a task with exactly as many photos."""
+    """The type of PARTS, so that PARTS differs from the total of a task with 1,000 units."""
 
 
 PARTS = _Parts(1000)
-"""Total of a task without countable units: progress is given in thousandths and shown in percent."""
+"""Total of a task without countable units: its progress is reported in thousandths and shown in percent."""
 
 
 def is_counted(total: int) -> bool:
@@ -22,4 +22,4 @@ def is_counted(total: int) -> bool:
 
 
 def silent(task: str, done: int, total: int) -> None:
-    """Show nothing."""
+    """Ignore the progress: the default callback."""

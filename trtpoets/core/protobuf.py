@@ -10,6 +10,18 @@ VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5
 Value = Union[int, memoryview]
 """The value of a field: a number for VARINT, bytes for the other wire types."""
 
+_LARGE_VALUE = 1 << 16
+"""Bytes from which a value is searched for fields of a nested message."""
+
+_MAX_DEPTH = 100
+"""The deepest nested message whose fields are counted."""
+
+_NO_NUMBER = "it has a field without a number"
+
+
+class TooManyFields(ValueError):
+    """A message with so many fields that parsing it would need far more memory than its size."""
+
 
 def fields(content: memoryview) -> Iterator[tuple[int, Value]]:
     """Yield number and value of each field of a message. Raises ValueError if `content` is not a message."""
@@ -36,7 +48,7 @@ def fields(content: memoryview) -> Iterator[tuple[int, Value]]:
 
 
 def check_field_count(content: memoryview, most: int = 5_000_000) -> None:
-    """Raise ValueError if a message has more than `most` fields: a parser needs about 100 bytes of memory for each.
+    """Raise TooManyFields if a message has more than `most` fields: a parser needs about 100 bytes of memory for each.
 
     Fields of nested messages are counted only in large values, because small values can't contain many fields.
     """
@@ -47,7 +59,7 @@ def _count_fields(content: memoryview, most: int, count: int, depth: int = 0) ->
     """`count` plus the number of fields in a message and its large values. Raises ValueError, TooManyFields."""
     for number, value in fields(content):
         if not number:
-            raise ValueError("it has a field without a number")
+            raise ValueError(_NO_NUMBER)
         count += 1
         if count > most:
             raise TooManyFields(f"it has more than {most:,} fields")

@@ -8,10 +8,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Iterator, cast
 
-from trtpoets.core.errors import BadInput
+from trtpoets.core.errors import BadInput, TrtPoetsError
 
 LARGEST_FILE = 16 << 30
 """Largest file in bytes that is hashed. Networks, engines and photos are much smaller."""
@@ -40,6 +41,22 @@ _KINDS = (
 
 class NotReadable(BadInput):
     """A path that is not a regular file, or a file that is larger than allowed for its kind."""
+
+
+@contextmanager
+def read_errors(
+    kind: type[TrtPoetsError], path: Path, *, hint: str, code: str, missing: TrtPoetsError | None = None
+) -> Iterator[None]:
+    """Turn an OSError of the block into an error of class `kind`: `path` can't be read, with the system's message.
+
+    If the file does not exist, `missing` is raised instead, if it is given.
+    """
+    try:
+        yield
+    except OSError as error:
+        if missing is not None and isinstance(error, FileNotFoundError):
+            raise missing from error
+        raise kind(f"{path} can't be read: {error.strerror}", hint=hint, code=code) from error
 
 
 def open_regular(path: Path) -> BinaryIO:

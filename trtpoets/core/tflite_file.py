@@ -19,7 +19,7 @@ from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import atomic_file
 from trtpoets.core.own_files import write_own
-from trtpoets.core.reading import read_bytes
+from trtpoets.core.reading import NotReadable, read_bytes, read_errors
 from trtpoets.core.serialization import parsed, to_json
 from trtpoets.core.types import ModelSpec, Precision, TfliteModel
 

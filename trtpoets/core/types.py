@@ -301,13 +301,13 @@ class EngineCard:
 class Engine:
     """A serialised engine; its card is the file `<path>.json`.
 
-    If the engine has no card, `vouched` is False and `card` was derived from the engine file, which does not contain
+    If the engine has no card, `has_card` is False and `card` was derived from the engine file, which does not contain
     the batch sizes. `foreign` is as in Classifier: an engine can run code when TensorRT loads it.
     """
 
     path: Path
     card: EngineCard
-    vouched: bool = True
+    has_card: bool = True
     foreign: str = ""
 
 

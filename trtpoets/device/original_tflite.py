@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed, first_line
+from trtpoets.core.errors import BadArtefact, RunFailed, first_line
 from trtpoets.core.images import usable_cores
 from trtpoets.core.optional import loaded_interpreter, native_stderr_to
 from trtpoets.core.original import OriginalInput, OriginalOutput, stored_values
-from trtpoets.core.reading import NotReadable, read_bytes
+from trtpoets.core.tflite_file import tflite_bytes
 from trtpoets.device.runners.base import not_entered
 from trtpoets.device.tflite_check import require_sound
 
@@ -38,17 +38,7 @@ class TfliteNetwork:
 
     def __enter__(self) -> TfliteNetwork:
         """Load the file. Raises MissingDependency, MissingArtefact, or BadArtefact if it can't be loaded."""
-        try:
-            content = read_bytes(self._path)
-        except NotReadable as error:
-            raise BadArtefact(error.message, hint=error.hint, code="TP4110") from error
-        except FileNotFoundError as error:
-            raise MissingArtefact(f"{self._path} does not exist", hint="check the path: ls", code="TP4111") from error
-        except OSError as error:
-            raise BadArtefact(
-                f"{self._path} can't be read: {error.strerror}", hint="check that it is a readable file", code="TP4112"
-            ) from error
-        self._interpreter = interpreter_of(self._path, content, self._threads)
+        self._interpreter = interpreter_of(self._path, tflite_bytes(self._path), self._threads)
         (input_details,) = self._interpreter.get_input_details()
         (output_details,) = self._interpreter.get_output_details()
         self._places = input_details["index"], output_details["index"]

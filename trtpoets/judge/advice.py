@@ -1,4 +1,4 @@
-"""The precision that quantize recommends: in the card of int8.onnx and in the report."""
+"""The types of the recommendation of `quantize`, which is in the card of int8.onnx and in the report."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Advice:
 
 @dataclass(frozen=True)
 class Recommended(Advice):
-    """Advice as far as `photos` photos tell, and the gate that it comes from.
+    """The advice that follows from `gate`, which compared INT8 with FP32 on `photos` photos.
 
-    They are the training and validation photos outside calibration, or validation photos only, where its checks have no
-    `file`.
+    These are the training and validation photos outside the calibration set; or, if the checks of the gate have no
+    `file`, validation photos only.
     """
 
     photos: int = 0
@@ -29,5 +29,5 @@ class Recommended(Advice):
 
     @property
     def missed(self) -> bool:
-        """Whether INT8 misses its target on these photos; False where they cannot tell."""
+        """Whether INT8 misses its target on these photos; False if the gate is undecided."""
         return self.gate is not None and any(missed(check) for check in self.gate.runners[0].checks)

@@ -196,8 +196,12 @@ def _file(item: ScoredFile, reference: np.ndarray, counted: np.ndarray, photos: 
     run = counted & item.measured
     chosen = run & ~item.calibration
     labelled = chosen & (photos.truth >= 0)
-    ours, theirs = item.scores.argmax(axis=1), reference.argmax(axis=1)
-    agrees, right, reference_right = ours == theirs, ours == photos.truth, theirs == photos.truth
+    answers, reference_answers = item.scores.argmax(axis=1), reference.argmax(axis=1)
+    agrees, right, reference_right = (
+        answers == reference_answers,
+        answers == photos.truth,
+        reference_answers == photos.truth,
+    )
     lost, won = reference_right & ~right & labelled, right & ~reference_right & labelled
     group_of, folds, total = photos.groups, photos.folds, int(labelled.sum())
     accuracy, low, high = _accuracy(right[labelled], group_of[labelled], folds)

@@ -125,9 +125,9 @@ def _design_effect(
     mean = (values.mean() * independent + weight * sum(pseudo)) / (independent + 2 * weight)
     added = weight * sum(value**2 for value in pseudo)
     square = ((values**2).mean() * independent + added) / (independent + 2 * weight)
-    alike = 1 - differing / float(pairs.sum()) / float(square - mean**2)
+    correlation = 1 - differing / float(pairs.sum()) / float(square - mean**2)
     effective_groups = float(pairs.sum()) ** 2 / float((pairs**2).sum())  # groups, weighted by their pairs
-    rho = 1 - (1 - min(max(alike, 0.0), 1.0)) * (1 - effective_groups**-2)
+    rho = 1 - (1 - min(max(correlation, 0.0), 1.0)) * (1 - effective_groups**-2)
     return 1 + rho * (count / independent - 1)
 
 

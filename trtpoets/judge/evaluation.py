@@ -310,15 +310,15 @@ def _comparison(
     labels: Sequence[str],
     group_of: np.ndarray,
 ) -> Comparison:
-    ours, theirs = scores.argmax(axis=1), reference.argmax(axis=1)
+    answers, reference_answers = scores.argmax(axis=1), reference.argmax(axis=1)
     has_label = truth >= 0
-    right, reference_right = (ours == truth)[has_label], (theirs == truth)[has_label]
+    right, reference_right = (answers == truth)[has_label], (reference_answers == truth)[has_label]
     only_reference = int((reference_right & ~right).sum())
     only_runner = int((right & ~reference_right).sum())
     labelled = int(has_label.sum())
     interval = difference_interval(reference_right, right, group_of[has_label]) if labelled else None
     return Comparison(
-        agreed=int((ours == theirs).sum()),
+        agreed=int((answers == reference_answers).sum()),
         only_reference=only_reference,
         only_runner=only_runner,
         accuracy_change=(only_runner - only_reference) / labelled if interval else None,
@@ -330,11 +330,11 @@ def _comparison(
             ChangedAnswer(
                 path=str(photos[i].path),
                 label=photos[i].label,
-                reference=labels[int(theirs[i])],
-                reference_score=float(reference[i, theirs[i]]),
-                predicted=labels[int(ours[i])],
-                score=float(scores[i, ours[i]]),
+                reference=labels[int(reference_answers[i])],
+                reference_score=float(reference[i, reference_answers[i]]),
+                predicted=labels[int(answers[i])],
+                score=float(scores[i, answers[i]]),
             )
-            for i in np.flatnonzero(ours != theirs)[:SAMPLES]
+            for i in np.flatnonzero(answers != reference_answers)[:SAMPLES]
         ),
     )

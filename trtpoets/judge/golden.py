@@ -18,7 +18,7 @@ import numpy as np
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, write_bytes, write_json
 from trtpoets.core.images import bytes_to_array, photo_to_array
-from trtpoets.core.reading import read_bytes
+from trtpoets.core.reading import read_bytes, read_errors
 from trtpoets.core.serialization import OPTIONAL, parsed, to_json
 from trtpoets.core.types import Int8Form, ModelSpec, Photo, Precision, Preprocess, check_side
 from trtpoets.device.runners.base import Runner
@@ -317,10 +317,8 @@ def _read_photo(folder: Path, entry: _PhotoRow, size: Preprocess) -> GoldenPhoto
     if Path(file).name != file:
         raise ValueError(f"{file!r} is not a file name")
     path = folder / file
-    try:
+    with read_errors(BadArtefact, path, hint=_COPY_AGAIN, code="TP5047"):
         content = read_bytes(path, size.height * size.width * 3 + 4 * size.height + _HEADER_BYTES)
-    except OSError as error:
-        raise BadArtefact(f"{path} can't be read: {error.strerror}", hint=_COPY_AGAIN, code="TP5047") from error
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise BadArtefact(
             f"{path} was changed or damaged: its sha256 is not that of {INDEX}", hint=_COPY_AGAIN, code="TP5048"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class HeadNotes:
-    """Whether the fitted head was kept, why, and both heads on the INT8 base beside FP32, on validation photos.
+    """Whether the fitted head was kept, why, and both heads on the INT8 base compared with FP32 on validation photos.
 
     `divergence` is the mean Kullback-Leibler divergence from FP32's scores, in nats; `change_low` and `change_high` are
     the 95 % interval of what the fitted head changes in it. Accuracy is None where no label is the classifier's.

@@ -1,4 +1,4 @@
-"""The number of independent photos that decides a limit of the gate, from the share of answers that change."""
+"""Computes how many independent photos decide a limit of the gate, from the share of answers that change."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import math
 from trtpoets.judge.statistics import CONFIDENCE, wilson_interval
 
 POWER = 0.8
-"""The probability that this number of photos decides."""
+"""The probability with which the computed number of photos is to decide."""
 
 _MAX_PHOTOS = 10**9
 """A larger number of photos is not reported."""
 
 
 def photos_for_share(limit: float) -> int | None:
-    """Return the fewest photos that show a share to be at most `limit`, if it is 0 in all of them (Wilson's interval).
+    """Return the fewest photos that prove a share to be at most `limit`, if none of them counts (Wilson's interval).
 
-    None for a limit of 0, which no number of photos can show.
+    None for a limit of 0, which no number of photos can prove.
     """
     if limit <= 0:
         return None
@@ -32,10 +32,10 @@ def photos_for_share(limit: float) -> int | None:
 def photos_for_drop(limit: float, changed: float, loss: float = 0.0, confidence: float = CONFIDENCE) -> int | None:
     """Return the number of photos that decides, with probability POWER, whether a loss of accuracy is at most `limit`.
 
-    `changed` is the share of photos that only one of the two classifiers gets right, `loss` the true loss: none, unless
-    given (Lachin, 1992, for McNemar's test, with a margin). At least as many as no changes at all would need: 6,280 for
-    a limit of 0.005 where 2 % change, 765 where none do. None where `loss` is at the limit. `confidence` is that of the
-    interval.
+    `changed` is the share of photos that only one of the two classifiers gets right, `loss` the true loss of accuracy,
+    `confidence` that of the interval. The formula is Lachin's (1992) for McNemar's test, with a margin. The result is
+    never smaller than for `changed` 0: a limit of 0.005 needs 6,280 photos if 2 % change, and 765 if none do. None if
+    `loss` is equal to the limit, or if more than a billion photos are needed.
     """
     least = photos_for_share(limit) if loss <= limit else 1
     if least is None or math.isclose(loss, limit, rel_tol=1e-9):
@@ -45,22 +45,26 @@ def photos_for_drop(limit: float, changed: float, loss: float = 0.0, confidence:
 
 
 def photos_for_agreement(limit: float, agreement: float) -> int | None:
-    """Return the number of photos that decides, with probability POWER, whether the share `limit` of answers agrees.
+    """Return the number of photos that decides, with probability POWER, whether the agreement is at least `limit`.
 
-    `agreement` is the true share. None where it is at the limit, or 1 is asked for: no number of photos can show that.
+    `agreement` is the true agreement. None if it is equal to the limit, or if the limit is 1, which no number of photos
+    can prove.
     """
     allowed, changed = 1 - limit, 1 - agreement
     least = photos_for_share(round(allowed, 12)) if changed <= allowed else 1
     if least is None or math.isclose(changed, allowed, rel_tol=1e-9):
         return None
-    sure, likely = _deviations(0.0), _deviations() - _deviations(0.0)
-    spread = sure * math.sqrt(allowed * (1 - allowed)) + likely * math.sqrt(changed * (1 - changed))
+    half_width, for_power = _deviations(0.0), _deviations() - _deviations(0.0)
+    spread = half_width * math.sqrt(allowed * (1 - allowed)) + for_power * math.sqrt(changed * (1 - changed))
     needed = (spread / (allowed - changed)) ** 2
     return max(least, math.ceil(needed)) if needed < _MAX_PHOTOS else None
 
 
 def _deviations(power: float = POWER, confidence: float = CONFIDENCE) -> float:
-    """Return the standard deviations from a limit to the true value: half of the interval, plus `power` if not 0."""
+    """Return the number of standard deviations that the true value must be away from a limit.
+
+    It is half the width of the interval, plus the quantile of `power`, unless that is 0.
+    """
     from statistics import NormalDist  # imports decimal and fractions, which nothing else needs
 
     normal = NormalDist()

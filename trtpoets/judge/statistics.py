@@ -15,7 +15,7 @@ CONFIDENCE = 0.95
 """The confidence of intervals, unless another one is given."""
 
 PERCENTILE_CONFIDENCE = 0.99
-"""The confidence that a reported percentile needs, as in MLPerf."""
+"""The confidence with which a percentile must be bounded to be reported, as in MLPerf."""
 
 
 class Interval(NamedTuple):
@@ -26,10 +26,10 @@ class Interval(NamedTuple):
 
 
 def wilson_interval(successes: float, n: float, confidence: float = CONFIDENCE) -> Interval:
-    """Return the interval of a proportion, which also holds for few observations, 0 % and 100 % (Wilson, 1927).
+    """Return Wilson's interval of a proportion (1927), which also holds for few observations, for 0 % and for 100 %.
 
-    Counts may be fractions: effective numbers (`judge.clustered`). Without observations the interval is (0, 1). Raises
-    BadInput unless 0 <= successes <= n.
+    Counts may be fractions, because effective numbers (`judge.clustered`) are. Without observations the interval is
+    (0, 1). Raises BadInput unless 0 <= successes <= n.
     """
     if not 0 <= successes <= n:
         raise BadInput(
@@ -46,12 +46,12 @@ def _deviations(confidence: float) -> float:
 
 
 def paired_shares(only_first: float, only_second: float, n: float, confidence: float = CONFIDENCE) -> Interval:
-    """Return the interval of the second's share of right answers minus the first's, over the same `n` photos.
+    """Return the interval of the accuracy of a second classifier minus that of a first one, on the same `n` photos.
 
-    `only_first` photos only the first gets right, `only_second` only the second. Also holds for few photos and
-    where the two never differ: n equal answers do not prove two classifiers equal (Tango, 1998, the score interval).
-    Without photos: (-1, 1). Counts may be fractions: effective numbers (`judge.clustered`). Raises BadInput unless the
-    counts fit into n.
+    `only_first` photos are answered right by the first classifier only, `only_second` by the second only. The score
+    interval (Tango, 1998) also holds for few photos, and is not empty if all answers are equal. Without photos it is
+    (-1, 1). Counts may be fractions, because effective numbers (`judge.clustered`) are. Raises BadInput if the counts
+    are negative or their sum is more than n.
     """
     if min(only_first, only_second) < 0 or only_first + only_second > n * (1 + 1e-9):
         raise BadInput(
@@ -63,19 +63,20 @@ def paired_shares(only_first: float, only_second: float, n: float, confidence: f
         return Interval(-1.0, 1.0)
     z = _deviations(confidence)
 
-    def beyond(change: float) -> float:
-        """Return how many standard deviations the measured change is above `change`, if that were the true one."""
+    def deviations(change: float) -> float:
+        """Return by how many standard deviations the measured change exceeds the true one, if that is `change`."""
         slope = (2 * n - only_second + only_first) * change - only_first - only_second
         spread = change * (1 - change)
         lost = (math.sqrt(max(slope * slope + 8 * n * only_first * spread, 0.0)) - slope) / (4 * n)
         variance = n * max(2 * lost + spread, 0.0)
         return (only_second - only_first - n * change) / math.sqrt(variance) if variance > 0 else math.inf
 
-    seen = (only_second - only_first) / n
-    return Interval(_where(lambda change: beyond(change) <= z, -1.0, seen), _where(lambda c: beyond(c) < -z, seen, 1.0))
+    measured = (only_second - only_first) / n
+    low = _threshold(lambda change: deviations(change) <= z, -1.0, measured)
+    return Interval(low, _threshold(lambda change: deviations(change) < -z, measured, 1.0))
 
 
-def _where(holds: Callable[[float], bool], low: float, high: float) -> float:
+def _threshold(holds: Callable[[float], bool], low: float, high: float) -> float:
     """Return the value between `low` and `high` from which a condition holds, by bisection."""
     for _ in range(60):
         middle = (low + high) / 2
@@ -84,11 +85,10 @@ def _where(holds: Callable[[float], bool], low: float, high: float) -> float:
 
 
 def mcnemar_exact(b: int, c: int) -> float:
-    """Return the p-value that two classifiers are equally good, from the photos that only one classifies correctly.
+    """Return the p-value of McNemar's test (1947) that two classifiers are equally accurate: exact and two-sided.
 
-    `b` photos only the first gets right, `c` only the second. Under the hypothesis each of the b + c is equally likely
-    to be either; the test is two-sided and exact (McNemar, 1947, in its binomial form). Raises BadInput for negative
-    counts.
+    `b` photos are answered right by the first classifier only, `c` by the second only. If the classifiers are equally
+    accurate, each of the b + c photos belongs to either with probability 1/2. Raises BadInput for negative counts.
     """
     if b < 0 or c < 0:
         raise BadInput(
@@ -111,10 +111,11 @@ def paired_difference(
 ) -> Interval:
     """Return the interval of mean(second) - mean(first) over the same photos, by a paired bootstrap of groups.
 
-    `first` and `second` are (N,) of 0/1 or of numbers; `groups` has the group of each photo, int (N,), None where each
-    is its own. Whole groups are redrawn (Efron, 1979; Field and Welsh, 2007). The percentiles are widened by the ratio
-    of the quantiles of Student's t, with one degree of freedom less than there are groups, and the normal distribution
-    (the expanded percentile interval; Hesterberg, 2015). Raises BadInput where the results are not paired, or empty.
+    `first` and `second` are the results of each photo, (N,); `groups` has the group of each photo, int (N,), or is None
+    if each photo is a group. Groups, not photos, are drawn with replacement (Efron, 1979; Field and Welsh, 2007). The
+    percentiles are widened by the ratio of the quantiles of Student's t, with one degree of freedom less than there are
+    groups, and of the normal distribution (the expanded percentile interval; Hesterberg, 2015). Raises BadInput if the
+    results have different shapes, or are empty.
     """
     if first.shape != second.shape or first.ndim != 1 or not len(first):
         raise BadInput(
@@ -122,19 +123,19 @@ def paired_difference(
             hint="give one result of each per photo",
             code="TP5052",
         )
-    place = np.arange(len(first)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    sums = np.bincount(place, weights=second.astype(np.float64) - first.astype(np.float64))
-    kinds, counts = np.unique(np.stack([sums, np.bincount(place)], axis=1), axis=0, return_counts=True)
+    group_of = np.arange(len(first)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sums = np.bincount(group_of, weights=second.astype(np.float64) - first.astype(np.float64))
+    kinds, counts = np.unique(np.stack([sums, np.bincount(group_of)], axis=1), axis=0, return_counts=True)
     redrawn = redrawn_means(kinds, counts, np.random.default_rng(seed), draws)
     low, high = np.quantile(redrawn[:, 0], _expanded(int(counts.sum()), confidence))
     return Interval(float(low), float(high))
 
 
 def redrawn_means(kinds: np.ndarray, counts: np.ndarray, random: np.random.Generator, draws: int) -> np.ndarray:
-    """Return means over photos for groups that are redrawn whole (the cluster bootstrap): float64 (draws, P).
+    """Return the means over photos for draws of groups with replacement (the cluster bootstrap): float64 (draws, P).
 
-    Each row of `kinds`, (K, P + 1), has the sums of P results over a group, and last its number of photos; `counts` is
-    the number of such groups.
+    Equal groups are one row of `kinds`, (K, P + 1): the sums of P results over the group, and its number of photos.
+    `counts`, (K,), is the number of such groups.
     """
     n = int(counts.sum())
     totals = random.multinomial(n, counts / n, size=draws) @ kinds
@@ -142,7 +143,7 @@ def redrawn_means(kinds: np.ndarray, counts: np.ndarray, random: np.random.Gener
 
 
 def _expanded(n: int, confidence: float) -> list[float]:
-    """Return the percentiles, as shares, of the expanded percentile interval of n observations."""
+    """Return the lower and upper percentile, 0..1, of the expanded percentile interval of n observations."""
     from statistics import NormalDist
 
     if n < 2:
@@ -151,17 +152,16 @@ def _expanded(n: int, confidence: float) -> list[float]:
     # Student's quantile, by the expansion of Cornish and Fisher: exact to 0.3 % from 4 degrees of freedom on.
     t = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
     t += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
-    beyond = NormalDist().cdf(-t * math.sqrt(n / freedom))
-    return [beyond, 1 - beyond]
+    lower = NormalDist().cdf(-t * math.sqrt(n / freedom))
+    return [lower, 1 - lower]
 
 
 @lru_cache(maxsize=None)
 def least_count(percent: float, confidence: float = PERCENTILE_CONFIDENCE) -> int:
     """Return the fewest observations that support a percentile: 11 for p50, 64 for p90, 662 for p99.
 
-    MLPerf's rule: with at least one observation beyond it, the percentile must be bounded with `confidence`, that is
-    the probability of at most one of n observations beyond it is at most 1 - confidence (MLPerf inference rules,
-    early stopping).
+    By MLPerf's rule (inference rules, early stopping), the probability that at most one of n observations is above the
+    percentile must be at most 1 - confidence. Raises BadInput unless 0 < percent < 100.
     """
     if not 0 < percent < 100:
         raise BadInput(
@@ -179,7 +179,7 @@ def least_count(percent: float, confidence: float = PERCENTILE_CONFIDENCE) -> in
 def percentile(ordered: Sequence[float] | np.ndarray, percent: float) -> float:
     """Return the nearest-rank percentile of sorted values, as trtexec does; the median is the mean of the middle two.
 
-    Does not check that there are enough values: see `supported_percentile`. Raises BadInput without values.
+    `supported_percentile` checks that there are enough values; this function does not. Raises BadInput without values.
     """
     n = len(ordered)
     if not n:
@@ -190,11 +190,11 @@ def percentile(ordered: Sequence[float] | np.ndarray, percent: float) -> float:
 
 
 def supported_percentile(ordered: Sequence[float] | np.ndarray, percent: float) -> float | None:
-    """Return the percentile, None for fewer than `least_count` observations."""
+    """Return the percentile of sorted values; None if there are fewer than `least_count`."""
     return percentile(ordered, percent) if len(ordered) >= least_count(percent) else None
 
 
 def coefficient_of_variation(values: np.ndarray) -> float:
-    """Return the standard deviation over the mean; 0 for fewer than two values."""
+    """Return the standard deviation divided by the mean; 0 for fewer than two values."""
     mean = float(np.mean(values)) if len(values) else 0.0
     return float(np.std(values)) / mean if mean > 0 else 0.0

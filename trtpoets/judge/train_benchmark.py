@@ -15,9 +15,9 @@ from trtpoets.judge.bench.conditions import Conditions
 class TrainBenchConfig:
     """Options of `bench --train`.
 
-    The head is trained once for each of `learning_rates`, all other options being those of the classifier. The
-    bottlenecks of `photos` photos are computed `rounds` times; the devices take turns, so that a machine that becomes
-    slower affects all of them alike.
+    The head is trained once for each of `learning_rates`, with the other options of the classifier. The bottlenecks of
+    `photos` photos are computed `rounds` times on each device, alternately, so that a machine that becomes slower
+    affects all devices equally.
     """
 
     learning_rates: tuple[float, ...] = (0.0001, 0.0003, 0.001, 0.01)
@@ -27,7 +27,7 @@ class TrainBenchConfig:
     def __post_init__(self) -> None:
         if not self.learning_rates or len(set(self.learning_rates)) != len(self.learning_rates):
             raise BadInput(
-                f"learning rates must be different, and at least one, not {list(self.learning_rates)}",
+                f"at least one learning rate is needed, each only once, not {list(self.learning_rates)}",
                 hint="give different ones: --learning-rate 0.001 --learning-rate 0.01",
                 code="TP5101",
             )
@@ -35,22 +35,22 @@ class TrainBenchConfig:
         if wrong:
             raise BadInput(
                 f"a learning rate must be finite and above 0, not {wrong[0]:g}",
-                hint="give finite ones above 0: --learning-rate 0.001",
+                hint="for example: --learning-rate 0.001",
                 code="TP5102",
             )
         if self.photos < 1 or self.rounds < 1:
             raise BadInput(
                 f"photos and rounds must be at least 1, not {self.photos} and {self.rounds}",
-                hint="give at least one of each",
+                hint="give larger numbers, such as photos=256 and rounds=3",
                 code="TP5103",
             )
 
 
 @dataclass(frozen=True)
 class BottleneckRate:
-    """Bottlenecks per second on one device, decoding included: the median of the rounds, the slowest and the fastest.
+    """Bottlenecks per second on one device, including decoding, and the library `by` which they were computed.
 
-    `by` is the library that computed them.
+    `photos_per_s` is the median of the rounds, `low` the slowest and `high` the fastest round.
     """
 
     device: str
@@ -72,9 +72,10 @@ class RateCurves:
 
 @dataclass(frozen=True)
 class HeadResult:
-    """One training of the head. `failed` is why it diverged; the other fields are then None.
+    """One training of the head.
 
-    Accuracy (0..1) and cross-entropy (nats) are those of the validation photos at the best step.
+    Accuracy (0..1) and cross-entropy (nats) are those of the validation photos at the best step. If the training
+    diverged, `failed` is the reason, and the fields after it are None.
     """
 
     device: str

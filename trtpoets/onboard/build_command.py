@@ -105,7 +105,7 @@ def _path(bundle: Bundle, precision: Precision, config: EngineConfig) -> Path:
 
 
 def _ready(bundle: Bundle, config: EngineConfig, asked: BuildOptions) -> BundleEngine | None:
-    """What an earlier build that was told the same has left, if it still is what it was."""
+    """The engine of an earlier build with the same options, if it is unchanged; else None."""
     try:
         record = read_record(bundle)
         if record.asked != asked:

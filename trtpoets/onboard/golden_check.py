@@ -51,7 +51,7 @@ def _answer(request: Mapping[str, str]) -> _Answer:
         with open_runner(engine) as runner:
             scores = runner.infer(golden.pixels)
         return _Answer(verdict=check_scores_against(golden, engine.card.precision, scores))
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is this engine's, and told
+    except Exception as error:  # noqa: BLE001 - any exception is a failure of this engine, which the parent reports
         return _Answer(failure=error_line(error))
 
 

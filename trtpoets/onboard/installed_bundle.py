@@ -120,9 +120,9 @@ def bundle_here() -> Bundle:
 
     Raises MissingArtefact, or BadArtefact that names the file.
     """
-    told = os.environ.get(FOLDER_VARIABLE)
+    named = os.environ.get(FOLDER_VARIABLE)
     # Links are resolved once: `current` may be switched while this program runs.
-    folder = user_path(told).resolve() if told else Path(trtpoets.__file__).resolve().parents[2]
+    folder = user_path(named).resolve() if named else Path(trtpoets.__file__).resolve().parents[2]
     if folder.parent.name == RELEASES:
         # One key per device: the users of updates and of the service may have no home folder or different ones.
         os.environ.setdefault(KEY_VARIABLE, str(folder.parent.parent / "key"))
@@ -153,7 +153,7 @@ def check_bundle_name(bundle: Bundle, name: str | None) -> None:
 
 
 def seal_record(bundle: Bundle, engine: str, attempts: Sequence[Attempt], asked: BuildOptions | None) -> None:
-    """Write down which engine of `built` is the one to run. `asked` is what the build was told."""
+    """Record which engine in the folder `built` is used. `asked` are the options of the build."""
     write_json(bundle.record, to_json(BuildRecord(bundle.identity, engine, asked, tuple(attempts))))
 
 

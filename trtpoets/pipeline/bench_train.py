@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import temporary_folder
-from trtpoets.core.optional import tensorflow
+from trtpoets.core.optional import tensorflow, tensorflow_gpus
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.serialization import to_json
 from trtpoets.core.training import HeadConfig
@@ -91,7 +91,7 @@ def _measured(
     progress: Progress,
 ) -> TrainBenchmark:
     """Return the result of `bench_train`; `before` are the conditions at its start."""
-    devices = [Device.CPU, *([Device.GPU] if tensorflow().config.list_physical_devices("GPU") else [])]
+    devices = [Device.CPU, *([Device.GPU] if tensorflow_gpus() else [])]
     extractors = _extractors(classifier_in(space).spec, weights, devices)
     no_gpu = Skipped("training on a GPU", "TensorFlow finds no GPU on this machine")
     return TrainBenchmark(

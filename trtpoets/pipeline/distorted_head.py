@@ -1,8 +1,9 @@
-"""Trains heads on distorted photos too: a few cached variants of the bottlenecks of each training photo.
+"""Chooses the distortions with which a head is trained, and computes the bottlenecks of distorted photos.
 
-`choose_distortions` tries distortions one by one. A head for each fold of the training and validation photos is trained
-with and without variants of its own training photos, and answers the undistorted photos of its fold. What improves the
-answers by more than chance is kept; test photos take no part.
+Each training photo has a few distorted variants, whose bottlenecks are cached. `choose_distortions` tries distortions
+one by one: for each fold of the training and validation photos, heads are trained with and without variants of their
+training photos, and answer the undistorted photos of the fold. A distortion that improves the answers by more than
+chance is kept. Test photos are not used.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ from trtpoets.train.joint_heads import heads_from_parts, scores_by_fold
 from trtpoets.train.near_copies.grouping import groups_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trtpoets.core.training import HeadConfig
     from trtpoets.train.bottlenecks import Extractor
     from trtpoets.train.dataset import Dataset
 
 VARIANTS = 4
-"""Distorted variants of each training photo, besides the photo itself."""
+"""Distorted variants of each training photo, in addition to the photo itself."""
 
 _TRIED_VARIANTS = 2
 """Variants in a trial of `choose_distortions`."""
@@ -69,10 +72,10 @@ def variants_of_features(
 def choose_distortions(
     dataset: Dataset, features: np.ndarray, extractor: Extractor, config: HeadConfig, progress: Progress = silent
 ) -> DistortedTraining:
-    """Try each of CANDIDATES, and return those together that improve a head by more than chance.
+    """Try each of CANDIDATES, and return the combination of those that improve a head by more than chance.
 
-    `features`, float32 (N, D), are those of all photos of the dataset. With several trials a p-value has to be smaller
-    by their number (Bonferroni).
+    `features`, float32 (N, D), are those of all photos of the dataset. The limit of a p-value is 0.05 divided by the
+    number of trials (Bonferroni).
     """
     rows = np.sort(np.concatenate([rows_in(dataset, split) for split in (Split.TRAIN, Split.VALIDATION)]))
     photos = [dataset.photos[row] for row in rows.tolist()]
@@ -80,25 +83,28 @@ def choose_distortions(
     folds = folds_of_photos(truth, groups, [photo.sha256 for photo in photos], CrossFitConfig())
     if folds is None:
         return DistortedTraining(Distortions(), 0, why="there are too few photos to tell whether distortions help")
-    own, counted = features[rows], folds.fold_of >= 0
-    plain = _right(own, None, truth, folds, config, progress)
+    undistorted, counted = features[rows], folds.fold_of >= 0
+    before = _right(undistorted, None, truth, folds, config, progress)
     trials = []
     for candidate in CANDIDATES:
         variants = variants_of_features(dataset, rows, extractor, candidate, _TRIED_VARIANTS, config.seed, progress)
-        right = _right(own, variants, truth, folds, config, progress)
-        trials.append(DistortionTrial(candidate, paired_result(plain[counted], right[counted], groups[counted])))
+        after = _right(undistorted, variants, truth, folds, config, progress)
+        trials.append(DistortionTrial(candidate, paired_result(before[counted], after[counted], groups[counted])))
     proven = [trial.distortions for trial in trials if trial.result.proves(0.05 / len(trials))]
-    chosen = _together(proven)
-    best = max(trials, key=lambda trial: trial.result.after)
-    change = 100 * (best.result.after - best.result.before)
-    counted_photos = many(best.result.photos, "training and validation photo")
-    why = (
-        f"of {len(trials)} kinds tried on {counted_photos}, the best is "
-        f"{best.distortions} with {change:+.1f} points (p = {best.result.p_value:.2g}); "
-        + (f"kept: {chosen}" if proven else "none is better by more than chance, so none is kept")
-    )
+    chosen = _combined(proven)
+    why = _why(trials, f"kept: {chosen}" if proven else "none is better by more than chance, so none is kept")
     _log.info("distortions: %s", why)
     return DistortedTraining(chosen, VARIANTS if proven else 0, tuple(trials), why)
+
+
+def _why(trials: Sequence[DistortionTrial], decision: str) -> str:
+    """Return the result of the best trial, and the decision."""
+    best = max(trials, key=lambda trial: trial.result.after)
+    change = 100 * (best.result.after - best.result.before)
+    return (
+        f"of {len(trials)} kinds tried on {many(best.result.photos, 'training and validation photo')}, the best is "
+        f"{best.distortions} with {change:+.1f} points (p = {best.result.p_value:.2g}); {decision}"
+    )
 
 
 def _right(
@@ -109,7 +115,10 @@ def _right(
     config: HeadConfig,
     progress: Progress,
 ) -> np.ndarray:
-    """Return the right answers of cross-fitted heads to undistorted photos, bool (n,)."""
+    """Return which undistorted photos the head of their fold answers right, bool (n,); none if a training diverged.
+
+    The heads are trained on the photos outside of the fold, and on their distorted `variants`, float32 (count, n, D).
+    """
     count, classes = len(features), int(truth.max()) + 1
     copies = 0 if variants is None else len(variants)
     rows = features if variants is None else np.concatenate([features, *variants])
@@ -117,15 +126,17 @@ def _right(
     for fold in range(folds.count):
         trained, chooses, _ = folds.rows(fold)
         parts.append((np.concatenate([trained + copy * count for copy in range(copies + 1)]), chooses))
-    heads = heads_from_parts(rows, np.tile(truth, copies + 1), parts, classes, config, progress, "distortions, tried")
+    heads = heads_from_parts(
+        rows, np.tile(truth, copies + 1), parts, classes, config, progress, "trials of distortions"
+    )
     if any(head is None for head in heads):
         return np.zeros(count, bool)
     trained_heads = [head for head in heads if head is not None]
     return np.asarray(scores_by_fold(trained_heads, features, folds.fold_of, classes).argmax(axis=1) == truth)
 
 
-def _together(kept: list[Distortions]) -> Distortions:
-    """Return the distortions with all that any of `kept` has."""
+def _combined(kept: list[Distortions]) -> Distortions:
+    """Return the combination of several distortions."""
     result = Distortions()
     for one in kept:
         result = replace(result, **{field.name: value for field in fields(one) if (value := getattr(one, field.name))})

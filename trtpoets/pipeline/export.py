@@ -38,7 +38,7 @@ _VERSION = 4
 _PARITY_PHOTOS = 64
 
 _ROUNDED_LIMIT = 1e-2
-"""Largest difference in a score for a network that rounds inside and returns floats; 4e-4 was measured."""
+"""Largest difference in a score of a network that computes with integers and returns floats; 4e-4 was measured."""
 
 
 def export(
@@ -80,9 +80,10 @@ def compared_export(
 ) -> tuple[OnnxModel, Compared]:
     """Write the FP32 ONNX file of a classifier and compare its scores with the classifier's on `photos`.
 
-    Raises ConversionFailed if they differ by more than 1e-4, or 0.02 if the adopted file computes in float16. The file
-    of an adopted integer network does not round: for it, a variant that rounds is compared, whose scores may differ by
-    one quantisation step of the original's output.
+    Raises ConversionFailed if they differ by more than 1e-4, or 0.02 if the adopted file computes in float16. The FP32
+    file of an adopted integer network computes without the network's rounding. A variant of it that rounds is compared
+    instead, whose scores may differ by one quantisation step of the original's output; the parity of the FP32 file is
+    recorded without a limit.
     """
     original = classifier.spec.original
     other_opset = ExportConfig.opset if config.opset != ExportConfig.opset else ExportConfig.opset - 2
@@ -96,16 +97,17 @@ def compared_export(
             return model, Compared(parity_of(classifier, model, photos, fp32.tolerance, hint))
         assert original is not None
         rounding = replace(model, path=fp32.rounding)
-        # A float output has no steps: what is left then is how often values inside the network round otherwise.
+        # A float output has no quantisation steps: scores differ only if values inside the network round differently.
         limit = (original.output.scale if original.output.dtype in ("uint8", "int8") else _ROUNDED_LIMIT) + LIMIT
         rounded = parity_of(classifier, rounding, photos, limit, hint)
         return model, Compared(parity_of(classifier, model, photos, math.inf), rounded)
 
 
 def _from_base(classifier: Classifier, out: Path, config: ExportConfig, progress: Progress) -> Fp32File | None:
-    """Write the same fp32.onnx as the export does, from the ONNX file of the base that training exported.
+    """Write fp32.onnx by adding the head to the ONNX file of the base that training exported.
 
-    None if that is not possible; an export of the whole network takes seconds longer.
+    The result is the same as that of an export of the network, which takes seconds longer. None if there is no such
+    file, or if the options or the classifier need an export.
     """
     spec = classifier.spec
     base = base_in_cache(spec) if config == ExportConfig() and spec.original is None else None
@@ -120,7 +122,7 @@ def _from_base(classifier: Classifier, out: Path, config: ExportConfig, progress
 
 
 def seal_export(space: Workspace, opset: int, compared: Compared) -> None:
-    """Write the card of fp32.onnx. Call it when the classifier of the run is the one that was exported."""
+    """Write the card of fp32.onnx. The classifier in `space` must be the one that was exported."""
     out = space.onnx(Precision.FP32)
     identity = classifier_identity(space)
     details = ExportDetails(opset, compared.parity, identity, export_command(space, opset), compared.rounded)

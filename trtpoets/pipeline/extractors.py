@@ -15,7 +15,7 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.images import usable_cores
 from trtpoets.core.onnx_file import check_onnx, open_session
-from trtpoets.core.optional import tensorflow
+from trtpoets.core.optional import tensorflow, tensorflow_gpus
 from trtpoets.core.own_files import require_no_link
 from trtpoets.core.paths import cache_root
 from trtpoets.core.progress import Progress, silent
@@ -135,7 +135,7 @@ def extractor_from_network(network: Network, device: Device) -> OnnxExtractor | 
     Raises BadInput for `Device.GPU` if TensorFlow finds no GPU.
     """
     key = extractor_key(network)
-    has_gpu = bool(tensorflow().config.list_physical_devices("GPU"))
+    has_gpu = tensorflow_gpus() > 0
     if device is Device.GPU and not has_gpu:
         raise BadInput(
             "TensorFlow finds no GPU on this machine", hint="use --device cpu, or run: trtpoets doctor", code="TP8016"

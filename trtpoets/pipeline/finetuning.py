@@ -17,7 +17,7 @@ import numpy as np
 
 from trtpoets.core.fine_tuning import AUTO, DepthTrial, FineTuning, PairedResult
 from trtpoets.core.formatting import percent
-from trtpoets.core.optional import tensorflow
+from trtpoets.core.optional import tensorflow_gpus
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import Split, hash_of
 from trtpoets.judge.paired import paired_result
@@ -29,7 +29,7 @@ from trtpoets.train.finetune import Course, LabelledPhotos, best_entry, fine_tun
 from trtpoets.train.finetune_checkpoint import Checkpoint
 from trtpoets.train.finetune_layers import layers_of, number_to_unfreeze, weights_hash
 from trtpoets.train.head import Head, head_from_bottlenecks, head_scores, weights_of_classes
-from trtpoets.train.near_copies.grouping import groups_of
+from trtpoets.train.near_copies.grouping import groups_of, positions_of_groups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,7 +123,7 @@ def fine_tune(
         validation=compared,
         test=paired_result(right[0], right[1], _groups(dataset, tested)) if len(tested) else None,
         trials=trials,
-        mixed_precision=bool(tensorflow().config.list_physical_devices("GPU")),
+        mixed_precision=tensorflow_gpus() > 0,
     )
     _log.info("fine-tuning of %d layers: %s", layers, details.why)
     if kept:
@@ -143,22 +143,13 @@ def answers_of_other_halves(course: Course, groups: np.ndarray, sha256: Sequence
 
     The photos of a group are in one half, which depends on their content only.
     """
-    first = _draws(groups, sha256) < 128
+    first = positions_of_groups(groups, sha256, "") < 50
     if first.all() or not first.any():
         return np.asarray(course.right[course.best])
     answers = np.zeros(len(groups), bool)
     for half in (first, ~first):
         answers[half] = course.right[best_entry(course.nats[:, ~half], course.first)][half]
     return answers
-
-
-def _draws(groups: np.ndarray, sha256: Sequence[str], prefix: str = "") -> np.ndarray:
-    """Return a number from 0 to 255 for each photo, the same in a group, which depends on the group's content only."""
-    lowest: dict[int, str] = {}
-    for group, digest in zip(groups.tolist(), sha256, strict=True):
-        lowest[group] = min(digest, lowest.get(group, digest))
-    drawn = {group: hashlib.sha256(f"{prefix}{first}".encode()).digest()[0] for group, first in lowest.items()}
-    return np.array([drawn[group] for group in groups.tolist()], dtype=np.int64)
 
 
 _TRIAL_DEPTHS = (0.25, 0.5, 1.0)
@@ -202,7 +193,8 @@ def _trials(
 def _held_out(dataset: Dataset, train: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return which training photos a trial holds out, bool (n,): whole groups, and no class loses all of its photos."""
     photos = [dataset.photos[row] for row in train.tolist()]
-    held = _draws(_groups(dataset, train), [photo.sha256 for photo in photos], "trial:") < 256 * _TRIAL_SHARE
+    sha256 = [photo.sha256 for photo in photos]
+    held = positions_of_groups(_groups(dataset, train), sha256, "trial:") < 100 * _TRIAL_SHARE
     for label in np.unique(labels[train]):
         if held[labels[train] == label].all():
             held &= labels[train] != label

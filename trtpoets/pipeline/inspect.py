@@ -15,7 +15,7 @@ from trtpoets.core.file_kinds import FileKind, kind_named, kind_of_file
 from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder, size_of_folder
 from trtpoets.core.model_json import MODEL_JSON
 from trtpoets.core.paths import user_path
-from trtpoets.core.reading import read_bytes, read_start, read_text
+from trtpoets.core.reading import read_bytes, read_errors, read_start, read_text
 from trtpoets.core.shell_commands import command
 from trtpoets.core.tflite_file import DESCRIPTION_FILE, read_tflite
 from trtpoets.core.types import EngineCard, Int8Form, ModelSpec, TfliteModel
@@ -86,15 +86,11 @@ def inspect(file: Path | str) -> Inspection:
         return _folder(path)
     if not path.exists():
         raise MissingArtefact(f"{path} does not exist", hint="trtpoets inspect FILE", code="TP8017")
-    try:
+    with read_errors(StorageFailed, path, hint="check the file and its disk", code="TP8018"):
         detected = kind_of_file(path)
         kind = _kind(path, detected)
         facts = _READERS[kind](path) if kind in _READERS else facts_of_other(path, kind_named(kind))
         return Inspection(path, kind, path.stat().st_size, sha256_of_file(path), facts)
-    except OSError as error:
-        raise StorageFailed(
-            f"{path} cannot be read: {error.strerror}", hint="check the file and its disk", code="TP8018"
-        ) from error
 
 
 def _folder(path: Path) -> Inspection:

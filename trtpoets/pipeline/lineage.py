@@ -82,9 +82,6 @@ def onnx_in(space: Workspace, precision: Precision, form: Int8Form = Int8Form.TE
     if model is None:
         classifier_in(space)
         model = lineage.missing(precision, form)
-        if model.path != space.onnx(Precision.FP32) and not has_dataset(space):
-            # `quantize` would ask for photos; an engine in FP32 needs none.
-            model = replace(model, remedy=without_photos(space))
     raise MissingArtefact(f"{model.path} {model.why}", hint=model.remedy, code="TP8027")
 
 
@@ -169,9 +166,12 @@ class _Lineage:
 
     def missing(self, precision: Precision, form: Int8Form = Int8Form.TENSORRT) -> Stale:
         """Return the description of a missing ONNX file, with the first command that is needed to create it."""
-        first = precision is Precision.FP32 or not isinstance(self.onnx(Precision.FP32), OnnxModel)
-        options = ["--cpu-form"] if form is Int8Form.CPU and not first else []
-        remedy = self._space.command("export" if first else "quantize", *options)
+        if precision is not Precision.FP32 and not has_dataset(self._space):
+            remedy = without_photos(self._space)
+        elif precision is Precision.FP32 or not isinstance(self.onnx(Precision.FP32), OnnxModel):
+            remedy = self._space.command("export")
+        else:
+            remedy = self._space.command("quantize", *(["--cpu-form"] if form is Int8Form.CPU else []))
         return Stale(self._space.onnx(precision, form), "does not exist, or is incomplete", remedy)
 
     def tflite(self, precision: Precision) -> TfliteModel | Stale | None:
@@ -201,17 +201,17 @@ class _Lineage:
         """Return the engines in the order of `in_order`. Engine files without a card are ignored."""
         from trtpoets.device.build.engine import in_order, load_engine
 
-        whole, damaged = [], []
+        intact, damaged = [], []
         for path in sorted(self._space.folder.glob("*.engine")):
             if card_of(path).is_file():
                 try:
-                    whole.append(load_engine(path))
+                    intact.append(load_engine(path))
                 except BadArtefact as error:
                     why = error.message.removeprefix(f"{path} ")
                     damaged.append(Stale(path, why, self._space.command("build")))
         if self._trust:
-            whole = [replace(engine, foreign="") for engine in whole]
-        return (*(self._stale(engine) or engine for engine in in_order(whole)), *damaged)
+            intact = [replace(engine, foreign="") for engine in intact]
+        return (*(self._stale(engine) or engine for engine in in_order(intact)), *damaged)
 
     def _stale(self, engine: Engine) -> Stale | None:
         precision = engine.card.precision

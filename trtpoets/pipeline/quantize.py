@@ -85,18 +85,18 @@ def quantize(
     Activation ranges are measured on training photos; validation photos decide between calibration methods. INT8 is
     compared with FP32 on validation photos, and a warning is logged if FP16 is recommended instead. `refit_head` refits
     the last layer of int8.onnx to its features and keeps it if validation confirms a gain. An adopted ONNX file with
-    symmetric Q/DQ pairs brings its own scales: int8.onnx has exactly these, without calibration and corrections, and
-    there is no int8.cpu.onnx, whose scales would be others.
+    symmetric Q/DQ pairs has scales of its own: int8.onnx gets exactly these, without calibration and corrections, and
+    int8.cpu.onnx is not written, because it would need other scales.
 
     int8.cpu.onnx has the ranges of int8.onnx. Layers are kept in float in it only if it misses the target of INT8
     otherwise. With `cpu_form` None it is written on a machine without a GPU, because that is the INT8 that runs there,
     and it is not an error if the network has no such form.
 
     With `distill`, weights, biases and scales of int8.onnx are trained on the calibration photos, without labels, until
-    its features come close to those of FP32; the result is kept if validation photos prove an improvement. This takes
-    minutes on a CPU, and needs TensorFlow. Scales that an adopted file brings are not trained.
+    its features are close to those of FP32; the result is kept if validation photos prove an improvement. This takes
+    minutes on a CPU, and needs TensorFlow. The scales of an adopted file are not trained.
 
-    Raises BadInput if the run has no photos, because calibration needs real ones.
+    Raises BadInput if the run has no photos, because calibration needs photos of the classes.
     """
     space = Workspace(Path(engines), name)
     calibration, int8 = calibration or CalibrationConfig(), int8 or Int8Config()

@@ -119,11 +119,11 @@ def _commands(
 ) -> dict[str, tuple[str, ...]]:
     """Return the recorded commands by stage, without duplicates. Older versions recorded none."""
     trained_on = open_card(space.dataset) or {}
-    narrow = [card for precision, card in cards.items() if precision is not Precision.FP32]
+    reduced = [card for precision, card in cards.items() if precision is not Precision.FP32]
     recorded = {
         "retrain": _recorded([trained_on if "command" in trained_on else open_card(card_of(space.classifier))]),
         "export": _recorded([cards.get(Precision.FP32)]),
-        "quantize": _recorded(narrow),
+        "quantize": _recorded(reduced),
         "build": (engine.card.command for engine in built),
         **{
             stage: _recorded([open_card(path)])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from trtpoets.judge.bench.measure import Measurement
     from trtpoets.reporting.recommendation import Candidate
 
-_ALIKE = 0.03
+_NEARLY = 0.03
 """Rates that differ by less than this share count as equal: two runs on a quiet machine differ as much."""
 
 
@@ -22,14 +22,14 @@ def best_of(fitting: Sequence[Candidate], rows: Mapping[tuple[str, int], Measure
 
     `rows` are measurements by runner and batch size."""
     top = max(fitting, key=lambda candidate: candidate.photos_per_s)
-    alike = [
+    nearly_fastest = [
         candidate
         for candidate in fitting
-        if candidate.photos_per_s >= (1 - _ALIKE) * top.photos_per_s
+        if candidate.photos_per_s >= (1 - _NEARLY) * top.photos_per_s
         or not _faster(top, candidate, rows, len(fitting) - 1)
     ]
     return min(
-        alike,
+        nearly_fastest,
         key=lambda candidate: (max(candidate.drop or 0.0, 0.0), candidate.batch, -candidate.photos_per_s),
     )
 

@@ -29,7 +29,7 @@ def gate_sentence(gate: Gate | None) -> str:
 
 
 def gate_limits(gate: Gate) -> str:
-    """Return the limits as text: "at most 0.5 points lost, at least 98 % alike"."""
+    """Return the limits as text: "at most 0.5 points lost, at least 98 % of the answers equal"."""
     config = gate.config
     limits = {"at most {:g} points lost": config.max_drop, "at least {:g} % with the same label": config.min_agreement}
     return ", ".join(text.format(limit) for text, limit in limits.items() if limit is not None)

@@ -1,7 +1,7 @@
-"""The content of report.json as types: what every page, table and sentence of a report is made from.
+"""The types of report.json, from which every page, table and sentence of a report is made.
 
-`Documents` holds what the stages of a run wrote; `report_from_documents` joins it to a `Report`. Fields with a default
-may be missing in files of earlier versions.
+`Documents` holds the documents that the stages of a run wrote; `report_from_documents` makes a `Report` of them. Fields
+with a default may be missing in files of earlier versions.
 """
 
 from __future__ import annotations
@@ -94,12 +94,12 @@ class Curves:
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """The training part of a report: TrainingDetails with the curves apart.
+    """The training part of a report: TrainingDetails, with the curves of each step in `curves`.
 
-    `steps` is the number of steps that were trained. `families` counts the families of near-copies, `together` is the
-    accuracy with each family in one split, `as_it_stands` that of the folder's photos without this, `without_copies`
-    that of the test photos without a near-copy in training. These three are of the head on the frozen backbone.
-    `curves` too; those of `fine_tuning` are its own.
+    `steps` is the number of steps that were trained. `families` counts the families of near-copies. `together` is the
+    accuracy if each family is in one split, `as_it_stands` the accuracy if families are not kept together, and
+    `without_copies` the accuracy on the test photos that have no near-copy in training. These three accuracies and
+    `curves` are of the head on the frozen backbone; `fine_tuning` has curves of its own.
     """
 
     config: HeadConfig
@@ -173,14 +173,16 @@ class Fp16Summary:
 
 @dataclass(frozen=True)
 class Int8Summary:
-    """How an INT8 file was made, and how it compares with FP32. `products` are MatMuls, `share` is of multiply-adds.
+    """How an INT8 file was made, and how it compares with FP32.
 
-    `size` is that of the file relative to fp32.onnx; `islands` are operators of the CPU form that ONNX Runtime computes
-    in float between INT8 layers.
+    `products` counts MatMuls, `share` is the share of the multiply-adds in INT8. `size` is the size of the file
+    relative to fp32.onnx; `islands` are the operators of the CPU form that ONNX Runtime computes in float between INT8
+    layers.
 
-    The states of the network: `plain`, `corrected` (biases), `together` (weights rounded together), `before_head` and
-    `final`, which is the file as written; None where it was not measured. `before_distillation` is that before the
-    network was distilled, None if it was not, or without effect.
+    The fidelity after each step, None where it was not measured: `plain` (rounded to the nearest integers), `corrected`
+    (biases), `together` (weights rounded together), `before_head` (the last layer not yet refitted) and `final` (the
+    file as written). `before_distillation` is the fidelity before the network was distilled; None if it was not
+    distilled or the distilled network was not kept.
     """
 
     convolutions: int = 0
@@ -228,7 +230,10 @@ class Quantisation:
 
 @dataclass(frozen=True)
 class EngineEntry:
-    """An engine of the run: its card, its runner and its file name. `bytes` and `seconds` are those of the build."""
+    """An engine of the run: its card, its runner and its file name.
+
+    `bytes` is the size of the engine, `seconds` the time of the build.
+    """
 
     runner: RunnerId = field(metadata=FLAT)
     flavour: str
@@ -262,7 +267,7 @@ class EngineEntry:
 
     @property
     def name(self) -> str:
-        """The file name; that of the runner where an earlier version did not record it."""
+        """The file name; the name of the runner if an earlier version did not record the file name."""
         return self.file or self.runner.name
 
 
@@ -275,7 +280,7 @@ class RunnerEntry:
 
 @dataclass(frozen=True)
 class Intervals:
-    """The 95 % intervals of a runner's accuracy and agreement, shares 0..1; None where one is not known."""
+    """The 95 % intervals of a runner's accuracy and agreement, shares 0..1; None for an unknown interval."""
 
     accuracy: tuple[float, float] | None = field(default=None, metadata=OPTIONAL)
     agreement: tuple[float, float] | None = field(default=None, metadata=OPTIONAL)
@@ -283,7 +288,10 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Samples:
-    """Photos for the gallery: mistakes and right answers of `runner`, and the answers that other runners change."""
+    """Photos for the gallery: mistakes and right answers of `runner`.
+
+    `changed` are the photos that other runners answer differently, by the name of the runner.
+    """
 
     runner: str | None = None
     mistakes: tuple[EvaluatedPhoto, ...] = ()
@@ -295,8 +303,8 @@ class Samples:
 class Accuracies:
     """The evaluations of a run by the name of the runner. `accuracy` and `agreement` are shares 0..1.
 
-    Samples are those of the first runner, the baseline; `changed` is about the others. `recall` and `recall_intervals`
-    have None for a label without photos.
+    The mistakes and right answers of `samples` are those of the first runner, the baseline. `recall` and
+    `recall_intervals` have None for a label without photos.
     """
 
     test_photos: int = 0
@@ -330,7 +338,10 @@ class BenchmarkSummary:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence of the verdict. `about` is ship, accuracy, precision, gate, recommended, speed or engines."""
+    """A sentence of the verdict.
+
+    `about` is its subject: "ship", "accuracy", "precision", "gate", "recommended", "speed" or "engines".
+    """
 
     about: str
     text: str
@@ -340,8 +351,8 @@ class Sentence:
 class Report(Accuracies):
     """The content of report.json, which `trtpoets.report` returns.
 
-    Times are in the unit of their name. `absent` are the stages that have not run. `commands` are the recorded commands
-    of each stage, `engines_folder` the folder of all runs where it is not the default one.
+    The unit of a time is in the name of its field. `absent` are the stages that have not run. `commands` are the
+    recorded commands of each stage, `engines_folder` the folder of all runs if it is not the default one.
     """
 
     version: int = VERSION

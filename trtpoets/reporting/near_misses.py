@@ -27,9 +27,9 @@ def ship_sentence(recommendation: Recommendation) -> str:
 
 
 def require_recommended(recommendation: Recommendation, name: str = "NAME", engines: Path = DEFAULT_ENGINES) -> None:
-    """Raise GateFailed if no runner fits; the message names the nearest, the hint limits that it meets.
+    """Raise GateFailed if no runner meets the limits, with the runner that misses them least and limits that it meets.
 
-    Raises MissingArtefact instead if a runner may fit, but too few inferences were timed for its p99.
+    Raises MissingArtefact if a runner may meet the limits, but too few inferences were timed for its p99.
     """
     if recommendation.chosen:
         return
@@ -55,7 +55,7 @@ def require_recommended(recommendation: Recommendation, name: str = "NAME", engi
         )
     nearest = rejected[0]
     raise GateFailed(
-        f"no runner fits; the nearest is {_named(nearest)}: {_texts(nearest)}",
+        f"no runner meets the limits; the nearest is {_named(nearest)}: {_texts(nearest)}",
         hint=_kept_limits(recommendation, nearest, run),
         code="TP6011",
     )

@@ -132,20 +132,19 @@ def _precision(report: Report, runner: str) -> str:
         f"{precision} gives the same answer as {report.baseline_text} for {percent(agreed / photos)} ({interval_text})"
     )
     if agreed == photos:
-        alike = f"{precision} gives the same answer as {report.baseline_text} for each of {many(photos, 'photo')}"
-        alike += f" (95 % interval of the agreement {interval_text})"
+        agreement = f"{precision} gives the same answer as {report.baseline_text} for each of {many(photos, 'photo')}"
+        agreement += f" (95 % interval of the agreement {interval_text})"
     change = compared.accuracy_change
     if change is None:
-        return f"{alike}."
+        return f"{agreement}."
     interval_text = point_interval(compared.change_low, compared.change_high)
     lost, won = compared.only_reference, compared.only_runner
     chance = "significant" if compared.p_value < _SIGNIFICANT else "not significant"
     lost_and_won = f"{many(lost, 'right answer')} lost, {won} won"
     if lost == won:
-        return (
-            f"{alike}; its accuracy is the same on these photos ({lost_and_won}; 95 % interval {interval_text} points)."
-        )
-    changed = f"{alike}; its accuracy changes by {points(change)} points ({interval_text}"
+        changes = f"{lost_and_won}; 95 % interval {interval_text} points"
+        return f"{agreement}; its accuracy is the same on these photos ({changes})."
+    changed = f"{agreement}; its accuracy changes by {points(change)} points ({interval_text}"
     return f"{changed}; {lost_and_won}: {chance}, p = {compared.p_value:.2g})."
 
 

@@ -13,7 +13,7 @@ from trtpoets.core.files import atomic_folder
 from trtpoets.core.keras_settings import keras_defaults
 from trtpoets.core.model_json import MODEL_JSON, write_model_json
 from trtpoets.core.optional import tensorflow
-from trtpoets.core.reading import read_text
+from trtpoets.core.reading import read_errors, read_text
 from trtpoets.core.storage import error_in_text
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Classifier, ModelSpec
 from trtpoets.train.networks import Network
@@ -34,7 +34,7 @@ _TRAIN = "train first: trtpoets run PHOTOS --name NAME, or trtpoets pretrained B
 def classifier_from_head(
     network: Network, head_weights: np.ndarray, head_bias: np.ndarray, spec: ModelSpec, folder: Path
 ) -> Classifier:
-    """Put a softmax head of weights (D, C) and bias (C,) on the backbone, and write the classifier to `folder`.
+    """Add a softmax head with weights (D, C) and bias (C,) to the backbone, and write the classifier to `folder`.
 
     The folder is written atomically. Raises BadInput if the head, the labels or the spec belong to another network.
     """
@@ -81,7 +81,7 @@ def imagenet_classifier(network: Network, spec_name: str, folder: Path) -> Class
 
 
 def head_of_classifier(classifier: Classifier) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the weights (D, C) and bias (C,) of the head, from the variables of the SavedModel.
+    """Return the weights (D, C) and bias (C,) of the head, which are read from the variables of the SavedModel.
 
     The graph of the SavedModel is not loaded. None if its variables are not those of a trained classifier.
     """
@@ -109,12 +109,8 @@ def load_classifier(folder: Path) -> Classifier:
     trained = () if (folder / "original").is_dir() else (KERAS_FILE, "saved_model/saved_model.pb")
     for name in (MODEL_JSON, *trained):
         _require_file(folder / name)
-    try:
+    with read_errors(BadArtefact, path, hint="check its permissions", code="TP2009"):
         text = read_text(path, errors="surrogateescape")
-    except OSError as error:
-        raise BadArtefact(
-            f"{path} cannot be read: {error.strerror}", hint="check its permissions", code="TP2009"
-        ) from error
     classifier = Classifier(folder, ModelSpec.from_json(text, str(path)))
     original = classifier.spec.original
     if original is None:
@@ -127,6 +123,7 @@ def load_classifier(folder: Path) -> Classifier:
 
 
 def _require_file(path: Path, hint: str = _TRAIN) -> None:
+    """Raise MissingArtefact, with `hint`, unless `path` is a file."""
     if not path.is_file():
         raise MissingArtefact(f"{path} does not exist", hint=hint, code="TP2008")
 
@@ -152,6 +149,7 @@ def _require_same_network(network: Network, spec: ModelSpec) -> None:
 
 
 def _with_head(network: Network, weights: np.ndarray, bias: np.ndarray) -> keras.Model:
+    """Return a Keras model of the backbone and a softmax head."""
     keras = tensorflow().keras
     head = keras.layers.Dense(bias.size, activation="softmax", kernel_initializer="zeros", name=OUTPUT_NAME)
     model = keras.Model(network.model.input, head(network.model.output), name="classifier")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtpoets.core.images import photo_to_array, usable_cores
-from trtpoets.core.optional import tensorflow
+from trtpoets.core.optional import tensorflow_gpus
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.threads import map_ahead
 from trtpoets.train.distortions import Variant
@@ -96,7 +96,6 @@ def fine_tuned_head(
     """
     every = layers_of(network)
     own = every[len(every) - unfrozen :]
-    mixed = bool(tensorflow().config.list_physical_devices("GPU"))
     loop = FineTuningLoop(
         network,
         own,
@@ -104,7 +103,7 @@ def fine_tuned_head(
         layer_rates=layer_rates(len(every), unfrozen, config.lowest_share),
         label_smoothing=config.label_smoothing,
         class_weights=class_weights,
-        mixed_precision=mixed,
+        mixed_precision=tensorflow_gpus() > 0,
     )
     training = _Training(loop, network, photos, config, checkpoint, progress, task)
     training.resume()

@@ -89,7 +89,7 @@ def positions_of(files: Sequence[tuple[str, str]], families: Iterable[Sequence[s
     for sha256 in {sha256 for family in families for sha256 in family}:
         family_members[union.root(sha256)].append(sha256)
     digest_of_root = {root: _digest_of_family(sha256s) for root, sha256s in family_members.items()} | digest_of_root
-    return [_position(digest_of_root.get(union.root(sha256), sha256)) for _, sha256 in files]
+    return [position_of_digest(digest_of_root.get(union.root(sha256), sha256)) for _, sha256 in files]
 
 
 def independent_groups(files: Sequence[tuple[str, str]], families: Iterable[Sequence[str]] = ()) -> list[int]:
@@ -248,7 +248,8 @@ def _digest_of_family(sha256s: Iterable[str]) -> str:
     return hashlib.sha256(b"family\0" + min(sha256s).encode()).hexdigest()
 
 
-def _position(digest: str) -> float:
+def position_of_digest(digest: str) -> float:
+    """Return the position, from 0 to below 100, that a hexadecimal digest stands for."""
     return int(digest[:12], 16) / 16**12 * 100
 
 

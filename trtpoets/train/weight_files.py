@@ -17,7 +17,7 @@ from trtpoets.core.errors import BadArtefact, BadInput, first_line
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.h5_limits import TOPS, h5_in_keras, largest_weights, require_small_arrays
-from trtpoets.core.reading import read_bytes
+from trtpoets.core.reading import read_bytes, read_errors
 from trtpoets.train.backbones import Backbone, KerasApplication
 from trtpoets.train.weights import HEAD_BIAS, HEAD_KERNEL, EmbeddedWeights, tensors_of_content
 
@@ -62,12 +62,8 @@ def load_weights(
             hint="save the weights with Keras: model.save_weights('NAME.weights.h5')",
             code="TP2082",
         )
-    try:
+    with read_errors(BadInput, path, hint="check its permissions", code="TP2083"):
         content = read_bytes(path, largest_weights(backbone.parameters + TOPS))
-    except OSError as error:
-        raise BadInput(
-            f"the weights {path} cannot be read: {error.strerror}", hint="check its permissions", code="TP2083"
-        ) from error
     return (*load_weights_from_bytes(path, content, backbone, makers), hashlib.sha256(content).hexdigest())
 
 
@@ -197,8 +193,8 @@ def _load_keras(h5: bytes, path: Path, graph: BackboneGraph) -> None:
 def _require_layer_names(h5: bytes, model: keras.Model) -> None:
     """Raise ValueError unless the file contains the layer names of `model`.
 
-    Keras matches layers by order only, and its own MobileNetV2 has the same order and shapes as ours, but different
-    padding.
+    Keras matches layers by order only. Its own MobileNetV2 has the same order and shapes as that of trtpoets, but
+    different padding.
     """
     expected = {layer.name for layer in model.layers if layer.weights}
     names = _layer_names(h5)

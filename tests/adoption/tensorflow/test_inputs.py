@@ -1,4 +1,4 @@
-"""The input with the photo is found among others."""
+"""Tests that the input with the photo is found if a network has other inputs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_inputs_of_training_get_their_values_at_inference(tmp_path: Path) -> Non
         v1.nn.softmax(v1.matmul(chosen, weights(6, 3)), name="prob")
 
     definition = graph(build)
-    gc.collect()  # the branches of a graph that is deleted must not be those of one that is read
+    gc.collect()  # TensorFlow keeps the branches of a graph as global functions; the reader must get them from the file
     model = read(definition, tmp_path).model
     assert (model.input.name, model.output.name) == ("x", "prob")
 

@@ -9,7 +9,7 @@ import pytest
 from trtpoets.core.errors import TrtPoetsError
 from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import Flavour
-from trtpoets.device.build.build_messages import Answer, Failure, LookResult, Order
+from trtpoets.device.build.build_messages import Answer, Failure, Order, ProbeResult
 from trtpoets.device.build.tensorrt_build import Machine
 
 
@@ -21,7 +21,7 @@ from trtpoets.device.build.tensorrt_build import Machine
         Answer(done={"seconds": 1.5}),
         Answer(error=Failure("BuildFailed", "no kernel", "use fp16", "TP4001")),
         Answer(bug="Traceback"),
-        LookResult(Machine(2, True, None), ("a note",)),
+        ProbeResult(Machine(2, True, None), ("a note",)),
     ],
     ids=lambda message: type(message).__name__,
 )

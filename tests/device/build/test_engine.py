@@ -321,10 +321,10 @@ def test_tensorrt_needs_a_gpu_too(child: Any, monkeypatch: pytest.MonkeyPatch) -
     assert flavour_available(Flavour.TENSORRT) is None and default_flavour() is Flavour.TENSORRT
 
     def none() -> tuple[Gpu, ...]:
-        raise BuildFailed("the NVIDIA driver sees no GPU")
+        raise BuildFailed("the NVIDIA driver finds no GPU")
 
     monkeypatch.setattr(libcuda, "gpus", none)
-    assert flavour_available(Flavour.TENSORRT) == "the NVIDIA driver sees no GPU"
+    assert flavour_available(Flavour.TENSORRT) == "the NVIDIA driver finds no GPU"
 
 
 def test_the_card_is_json_for_people(built: Engine) -> None:

@@ -22,7 +22,7 @@ def test_a_trusted_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     record_runtime(monkeypatch)
     path = foreign(tmp_path)
     engine = engine_from_file(path, trust=True)
-    assert (engine.vouched, engine.card.tensorrt_version, engine.card.targets) == (False, "10.3.0.26", ("sm86",))
+    assert (engine.has_card, engine.card.tensorrt_version, engine.card.targets) == (False, "10.3.0.26", ("sm86",))
     photos = tiny_photos(3)
     with open_runner(engine) as runner:
         assert runner.name == "tensorrt-fp16"
@@ -43,7 +43,7 @@ def test_trust_does_not_make_versions_alike(tmp_path: Path, monkeypatch: pytest.
 
 def test_an_engine_whose_card_vouches_needs_no_trust(tmp_path: Path) -> None:
     engine = paper_engine(tmp_path)
-    assert engine_from_file(engine.path) == engine and engine.vouched
+    assert engine_from_file(engine.path) == engine and engine.has_card
     engine.path.write_bytes(b"\x9c\x01\x02\x9dsomething else")
     with pytest.raises(BadArtefact, match=r"is not the engine that its card describes: .* changed or damaged"):
         engine_from_file(engine.path)

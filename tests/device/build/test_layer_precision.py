@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.fakes.tensorrt_builder import VERSIONS, fake_library
-from tests.fakes.tensorrt_builder import log as told
+from tests.fakes.tensorrt_builder import log as build_log
 from tests.support.named_network import named
 from tests.support.small_networks import residual_network
 from tests.support.tiny import tiny_onnx
@@ -58,7 +58,7 @@ def test_int8_keeps_in_fp32_what_its_file_names(version: str) -> None:
     """A Softmax, and a layer that overflows FP16; their neighbours and the layers before Q/DQ pairs are FP16."""
     kept = ("q/Softmax", "head")
     _, layers, messages = built(version, named(Precision.INT8, *kept), Precision.INT8)
-    assert told["flags"] == ["INT8", "FP16", "OBEY_PRECISION_CONSTRAINTS"]
+    assert build_log["flags"] == ["INT8", "FP16", "OBEY_PRECISION_CONSTRAINTS"]
     assert {name for name, kind in layers.layers.items() if kind == "fp32"} == set(kept)
     assert layers.layers["conv"] == "int8" and layers.layers["shifted/Add"] == "fp16"
     assert messages.doubts == []
@@ -90,19 +90,19 @@ def test_all_layers_of_a_node_are_kept(version: str) -> None:
 def test_a_quantised_layer_that_gives_large_numbers_stays_int8(version: str) -> None:
     """It accumulates integers: only its output is FP32."""
     _, layers, _ = built(version, named(Precision.INT8, "conv"), Precision.INT8)
-    assert layers.layers["conv"] == "int8" and "OBEY_PRECISION_CONSTRAINTS" in told["flags"]
+    assert layers.layers["conv"] == "int8" and "OBEY_PRECISION_CONSTRAINTS" in build_log["flags"]
 
 
 def test_a_layer_that_is_not_found_is_doubted() -> None:
     _, _, messages = built("10.3", named(Precision.INT8, "gone"), Precision.INT8)
     assert messages.doubts == ["TensorRT 10.3 has no layer for gone, which must stay in FP32 and may compute in FP16"]
-    assert told["flags"] == ["INT8", "FP16"], "constraints that nothing has are not asked for"
+    assert build_log["flags"] == ["INT8", "FP16"], "constraints that nothing has are not asked for"
 
 
 @pytest.mark.parametrize("version", FOR_TENSORRT)
 def test_fp32_sets_no_constraints(version: str) -> None:
     built(version, named(Precision.FP32), Precision.FP32)
-    assert told.get("flags") is None
+    assert build_log.get("flags") is None
 
 
 # The inspector
@@ -115,7 +115,7 @@ def test_the_inspector_goes_before_its_engine(version: str) -> None:
     assert layers.counts
     del result
     gc.collect()
-    assert "broken" not in told
+    assert "broken" not in build_log
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes.tensorrt_builder import fake_library
-from tests.fakes.tensorrt_builder import log as told
+from tests.fakes.tensorrt_builder import log as build_log
 from tests.support.build_requests import request
 from tests.support.tiny import tiny_graph
 from trtpoets.core.errors import (
@@ -65,9 +65,9 @@ def test_each_version_gets_its_own_flags(
     content = tiny_graph(precision).SerializeToString()
     built = build_engine(fake_library(version), content, small_request(precision), step, Messages())
     assert built.engine == b"engine of a fake"
-    assert told["network"] == network and told.get("flags") == flags
-    assert told["workspace"] == 1 << 28
-    assert told["shapes"] == ("photos", (1, 16, 16, 3), (2, 16, 16, 3), (4, 16, 16, 3))
+    assert build_log["network"] == network and build_log.get("flags") == flags
+    assert build_log["workspace"] == 1 << 28
+    assert build_log["shapes"] == ("photos", (1, 16, 16, 3), (2, 16, 16, 3), (4, 16, 16, 3))
     assert steps == ([] if version == "8.6" else [0.2, 0.4, 0.6, 0.8, 1.0])
 
 

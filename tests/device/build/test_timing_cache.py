@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.tensorrt_builder import TIMINGS, fake_library
-from tests.fakes.tensorrt_builder import log as told
+from tests.fakes.tensorrt_builder import log as build_log
 from tests.support.build_requests import RTX, TENSORRT, request
 from trtpoets.core.errors import BadArtefact, BuildFailed
 from trtpoets.core.files import read_json
@@ -87,7 +87,7 @@ def test_timings_that_tensorrt_refuses(child: Any, model: OnnxModel) -> None:
     messages = Messages()
     for content in (b"garbage", TIMINGS + b" of Another GPU"):
         built = build_engine(fake_library("10.3"), b"onnx", request(Precision.FP32), lambda _: True, messages, content)
-        assert told["timings"] == b"" and built.timing_cache == TIMINGS + b" measured"
+        assert build_log["timings"] == b"" and built.timing_cache == TIMINGS + b" measured"
     assert (
         messages.notes == ["the timing cache does not match this device and library: all kernels are timed again"] * 2
     )

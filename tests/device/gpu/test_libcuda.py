@@ -41,7 +41,7 @@ def test_a_driver_that_sees_no_gpu(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(RunFailed, match="cuDeviceGetCount failed: CUDA_ERROR_NO_DEVICE"):
         libcuda.gpus()
     monkeypatch.setattr(FakeDriver, "cuDeviceGetCount", lambda self, count: 0)
-    with pytest.raises(RunFailed, match="the NVIDIA driver sees no GPU"):
+    with pytest.raises(RunFailed, match="the NVIDIA driver finds no GPU"):
         libcuda.gpus()
 
 

@@ -72,13 +72,13 @@ def test_the_sentence() -> None:
 
 def test_the_sentence_about_the_time() -> None:
     config = BenchConfig(ratio_within=0.05, wall_seconds=20)
-    assert time_up_text({}, config, "demo") == ""
-    assert time_up_text({"1": 6, "8": 12}, config, "demo") == (
-        "The time of the benchmark, 20 s, was up after 6 rounds at batch 1, 12 rounds at batch 8, before all ratios "
-        "were within ±5 %. To measure longer, run: trtpoets bench demo --seconds 10"
+    assert timed_out_text({}, config, "demo") == ""
+    assert timed_out_text({"1": 6, "8": 12}, config, "demo") == (
+        "The time limit of the benchmark, 20 s, was reached after 6 rounds at batch 1, 12 rounds at batch 8, before "
+        "all ratios were within ±5 %. To measure longer, run: trtpoets bench demo --seconds 10"
     )
-    text = "The time of the benchmark, 0.5 s, was up after 6 rounds. To measure longer, run: "
-    assert time_up_text({"1": 6, "8": 6}, BenchConfig(wall_seconds=0.5), "demo").startswith(text)
+    text = "The time limit of the benchmark, 0.5 s, was reached after 6 rounds. To measure longer, run: "
+    assert timed_out_text({"1": 6, "8": 6}, BenchConfig(wall_seconds=0.5), "demo").startswith(text)
 
 
 def test_batch_sizes_share_the_time_that_is_left() -> None:
@@ -87,21 +87,21 @@ def test_batch_sizes_share_the_time_that_is_left() -> None:
     enough = [(6, 11), None]  # the second runner failed
     now[0] = 108.0  # loading took 8 s
     limit.begin_batch()
-    assert not limit.is_up(10, enough), "6 of the other 12 s belong to this batch size"
+    assert not limit.is_reached(10, enough), "6 of the other 12 s belong to this batch size"
     now[0] = 114.0
-    assert limit.is_up(10, enough)
-    assert not limit.is_up(11, enough), "the orders of the runners must be balanced"
-    assert not limit.is_up(10, [(4, 20)]), "no interval yet"
-    assert not limit.is_up(10, [(5, 11), (6, 10)]), "no median yet"
+    assert limit.is_reached(10, enough)
+    assert not limit.is_reached(11, enough), "the orders of the runners must be balanced"
+    assert not limit.is_reached(10, [(4, 20)]), "no interval yet"
+    assert not limit.is_reached(10, [(5, 11), (6, 10)]), "no median yet"
     limit.begin_batch()
     now[0] = 119.9
-    assert not limit.is_up(10, enough)
+    assert not limit.is_reached(10, enough)
     now[0] = 120.0
-    assert limit.is_up(10, enough)
+    assert limit.is_reached(10, enough)
     unlimited = TimeLimit(0.0, 1, lambda: now[0])
     unlimited.begin_batch()
     now[0] = 1e6
-    assert not unlimited.is_up(10, enough)
+    assert not unlimited.is_reached(10, enough)
 
 
 def test_the_time_must_be_possible() -> None:

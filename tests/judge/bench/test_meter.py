@@ -136,7 +136,7 @@ def test_noise_does_not_prolong_the_warm_up_and_a_trend_does() -> None:
     assert not _stable([100, 100, 100, 100, 100]), "two windows of three are needed"
 
 
-def test_a_hurried_meter_saves_untimed_inferences() -> None:
+def test_a_brief_meter_omits_untimed_inferences() -> None:
     class Counted(FakeRunner):
         inferences = 0
 
@@ -144,10 +144,10 @@ def test_a_hurried_meter_saves_untimed_inferences() -> None:
             self.inferences += 1
             return super().infer(photos)
 
-    for hurried, nanoseconds, settles in ((False, 200_000_000, True), (True, 200_000_000, False), (True, 100, True)):
+    for brief, nanoseconds, settles in ((False, 200_000_000, True), (True, 200_000_000, False), (True, 100, True)):
         runner = Counted(tiny_spec())
         with runner:
-            meter = Meter(runner, tiny_photos(2), 1, clock=Clock(nanoseconds), hurried=hurried)
+            meter = Meter(runner, tiny_photos(2), 1, clock=Clock(nanoseconds), brief=brief)
             meter.warm_up(0.0, 0.1)
             before = runner.inferences
             timed = len(meter.round(0.0, 3, 10.0).spans)

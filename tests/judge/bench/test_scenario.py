@@ -1,4 +1,4 @@
-"""MLPerf's scenarios with a clock of our own, and LoadGen itself, with runners that do well and that break."""
+"""MLPerf's scenarios with a simulated clock, and LoadGen itself, with runners that work and runners that fail."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def served(work_seconds: float, config: BenchConfig = SERVER) -> Served:
     time = Time()
 
     class Working(FakeRunner):
-        """Takes its time by the clock of the test, whatever the batch."""
+        """Takes `work_seconds` of the simulated clock for each batch, of any size."""
 
         def infer(self, photos: np.ndarray) -> np.ndarray:
             time.now += work_seconds
@@ -85,7 +85,7 @@ def served(work_seconds: float, config: BenchConfig = SERVER) -> Served:
 
 
 @pytest.mark.parametrize("rate", [100.0, 6000.0])
-def test_a_server_with_two_slots_submits_what_waits(rate: float) -> None:
+def test_a_server_with_two_slots_submits_the_waiting_photos(rate: float) -> None:
     time = Time()
     runner = Overlapping(time, 0.001)
     with runner:
@@ -114,13 +114,13 @@ def test_offline_work_keeps_all_slots_busy(tmp_path: Path, monkeypatch: pytest.M
         assert stream(plain, tiny_photos(6), 4, config).slots == 1
 
 
-def test_a_server_that_is_quick_enough() -> None:
+def test_a_server_that_is_fast_enough() -> None:
     result = served(0.001)
     assert result.offered == len(result.latencies_ms) == 662
     assert min(result.latencies_ms) >= 1.0
     bounded = replace(SERVER, max_p99_ms=20.0, timeout_seconds=60.0)
-    unsure = outcome_from_served(FAKE, result, bounded)
-    assert (unsure.valid, unsure.reason[:31]) == (False, "no bound of the 99th percentile")
+    too_short = outcome_from_served(FAKE, result, bounded)
+    assert (too_short.valid, too_short.reason[:31]) == (False, "no bound of the 99th percentile")
     result = served(0.001, bounded)
     assert result.offered == 3 * 662
     outcome = outcome_from_served(FAKE, result, bounded)
@@ -134,9 +134,9 @@ def test_a_server_that_is_quick_enough() -> None:
     assert (edge.valid, edge.reason[:25]) == (False, "the 99th percentile may b")
 
 
-def test_a_server_waits_in_line() -> None:
-    # A service of 8 ms, one photo at a time, 100 of them a second at random: a queue that is 80 % busy. By theory
-    # (M/D/1) the mean wait is 0.8 / (2 * 0.2) services, 16 ms, beside the 8 ms of the service itself.
+def test_the_mean_latency_of_a_server_is_that_of_queueing_theory() -> None:
+    # 100 photos a second arrive at random, and each takes 8 ms: the server is busy for 80 % of the time. In the queue
+    # M/D/1 the mean wait is 0.8 / (2 * 0.2) times the 8 ms, 16 ms; the mean latency is the wait and the 8 ms, 24 ms.
     config = replace(SERVER, batches=(1,), min_seconds=200.0)
     result = served(0.008, config)
     assert np.mean(result.latencies_ms) == pytest.approx(24, rel=0.15)
@@ -148,7 +148,7 @@ def test_a_server_beside_other_processes_is_invalid() -> None:
     outcome = outcome_from_served(FAKE, result, replace(SERVER, max_others=0.25))
     assert (outcome.valid, outcome.reason[:20]) == (False, "other processes used")
     assert outcome_from_served(FAKE, replace(result, taken_seconds=None), replace(SERVER, max_others=0.25)).valid
-    # The kernel's counters may make a little more of a core than there is of it.
+    # By the kernel's counters, other processes may use slightly more than 100 % of a core.
     assert outcome_from_served(FAKE, replace(result, taken_seconds=1.01 * result.seconds), SERVER).valid
 
 
@@ -162,14 +162,22 @@ def test_a_server_that_cant_keep_up() -> None:
     ("value", "clock", "why"),
     [
         (2.05, 2.05, ""),
-        (3.0, 2.9, "LoadGen's p90_ms is 3, ours 2: the machine was slower then: our own clock measured 2.9 in its"),
+        (
+            3.0,
+            2.9,
+            "LoadGen's p90_ms is 3, trtpoets' is 2: the machine was slower during LoadGen's run: trtpoets' clock",
+        ),
         (
             1.5,
             1.6,
-            "LoadGen's p90_ms is 1.5, ours 2: the machine was faster then: our own clock measured 1.6 in its run",
+            "LoadGen's p90_ms is 1.5, trtpoets' is 2: the machine was faster during LoadGen's run: trtpoets' clock",
         ),
-        (3.0, 2.1, "LoadGen's p90_ms is 3, ours 2: its own overhead: our own clock measured 2.1 for the same queries"),
-        (3.0, None, "LoadGen's p90_ms is 3, ours 2: other arrivals, at another time"),
+        (
+            3.0,
+            2.1,
+            "LoadGen's p90_ms is 3, trtpoets' is 2: LoadGen's overhead: trtpoets' clock measured 2.1 for the same",
+        ),
+        (3.0, None, "LoadGen's p90_ms is 3, trtpoets' is 2: other arrivals, at another time"),
     ],
 )
 def test_why_loadgen_differs(value: float, clock: float | None, why: str) -> None:
@@ -191,7 +199,8 @@ def test_a_benchmark_of_a_scenario(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     for outcome in got.outcomes:
         assert outcome.loadgen is not None
         assert outcome.loadgen.valid
-        # The same inferences by both clocks, LoadGen's around ours; its rank of a percentile may be one below.
+        # Both clocks time the same inferences. LoadGen's value includes its overhead, but its percentile may be one
+        # rank lower.
         assert outcome.loadgen.clock_value is not None
         assert outcome.loadgen.value > 0.9 * outcome.loadgen.clock_value
         assert (Path(outcome.loadgen.logs) / "mlperf_log_detail.txt").is_file()
@@ -199,7 +208,7 @@ def test_a_benchmark_of_a_scenario(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 @pytest.mark.parametrize("scenario", ["offline", pytest.param("server", marks=pytest.mark.slow)])
-def test_a_fast_wrong_runner_wins_no_scenario(
+def test_a_fast_runner_with_wrong_answers_is_invalid_in_a_scenario(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Photo], scenario: str
 ) -> None:
     config = replace(SERVER, target_qps=1500.0, batches=(4,), scenario=scenario)

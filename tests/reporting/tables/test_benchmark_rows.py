@@ -12,7 +12,7 @@ def test_outcomes_in_a_table() -> None:
     details = {"measurements": [], "outcomes": [{**outcome, "valid": True, "reason": "", "loadgen": None}]}
     ((title, columns, rows),) = parts_of(details)
     assert title == "MLPerf's offline scenario: photos/s"
-    assert (columns, rows) == (["runner", "batch>", "ours>", "", "why"], [("fake", 8, "1,234", "VALID", "")])
+    assert (columns, rows) == (["runner", "batch>", "trtpoets>", "", "why"], [("fake", 8, "1,234", "VALID", "")])
     details["outcomes"][0]["under_way"] = 2
     ((_, _, rows),) = parts_of(details)
     assert rows[0][4] == "2 batches in progress"

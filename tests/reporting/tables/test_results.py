@@ -49,7 +49,7 @@ def test_the_terminal_says_why_a_benchmark_ended_early(capsys: pytest.CaptureFix
     }
     text = " ".join(printed(capsys, "report", report_of(content)).split())
     assert "The benchmark stopped after 10 rounds at batch 1: ratios within ±5 %." in text
-    assert "was up after 6 rounds at batch 8, before all ratios were within ±5 %. To measure longer, run:" in text
+    assert "was reached after 6 rounds at batch 8, before all ratios were within ±5 %. To measure longer, run:" in text
 
 
 def test_markup_in_names_is_only_text(capsys: pytest.CaptureFixture[str]) -> None:

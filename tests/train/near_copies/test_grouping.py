@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support.near_copies import CONFIG
@@ -12,7 +13,7 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Photo, Split
 from trtpoets.train.dataset import Dataset, dataset_from_json
-from trtpoets.train.near_copies.grouping import across_splits, with_families
+from trtpoets.train.near_copies.grouping import across_splits, positions_of_groups, with_families
 from trtpoets.train.split import positions_of, split_at
 
 
@@ -55,6 +56,19 @@ def test_given_splits_are_kept_and_copies_across_them_known() -> None:
 def test_a_family_with_several_labels_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     with_families(dataset({"a": 100, "b": 100}), [(0, 100)])
     assert "several labels, for example /p/a/0.jpg and /p/b/0.jpg" in caplog.text
+
+
+def test_the_photos_of_a_group_have_one_position_that_depends_on_their_content() -> None:
+    digests = [hashlib.sha256(f"{number}".encode()).hexdigest() for number in range(2000)]
+    groups = np.arange(2000) // 2
+    positions = positions_of_groups(groups, digests, "draw:")
+    assert (positions[::2] == positions[1::2]).all()
+    assert positions.min() >= 0 and positions.max() < 100
+    assert abs((positions < 25).mean() - 0.25) < 0.05
+    order = np.random.default_rng(0).permutation(2000)
+    shuffled = positions_of_groups(7 * groups[order], [digests[place] for place in order.tolist()], "draw:")
+    assert (shuffled == positions[order]).all()
+    assert (positions_of_groups(groups, digests, "other:") != positions).all()
 
 
 def test_a_class_of_one_family_is_an_error_that_says_so() -> None:

@@ -172,7 +172,7 @@ class _Decoder:
         feed = np.array(contents, object) if self.takes_batches else contents[0]
         try:
             tensors = [f"{name}:0" for name in names]
-            options = tf.compat.v1.RunOptions(timeout_in_ms=_TIMEOUT_MS)  # a loop of a hostile graph may be endless
+            options = tf.compat.v1.RunOptions(timeout_in_ms=_TIMEOUT_MS)  # a loop of a malicious graph may be endless
             return list(self._session.run(tensors, {f"{self._input}:0": feed}, options=options))
         except (ValueError, TypeError, tf.errors.OpError) as error:
             raise self._failed(error) from error

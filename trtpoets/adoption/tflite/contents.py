@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from trtpoets.core.errors import BadArtefact, MissingArtefact, MissingDependency, TrtPoetsError, first_line
+from trtpoets.core.errors import BadArtefact, MissingDependency, TrtPoetsError, first_line
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.optional import tensorflow
-from trtpoets.core.reading import NotReadable, read_bytes
-from trtpoets.core.tflite_file import IDENTIFIER
+from trtpoets.core.tflite_file import IDENTIFIER, tflite_bytes
 
 _LARGEST_FILE = 1 << 20
 """Largest appended file in bytes whose text is read."""
@@ -137,16 +136,7 @@ def read_contents(path: Path) -> TfliteContents:
     Raises MissingArtefact if it does not exist, BadArtefact if it is another kind of file or damaged, and
     MissingDependency if neither ai-edge-litert nor TensorFlow is installed.
     """
-    try:
-        content = read_bytes(path)
-    except NotReadable as error:
-        raise BadArtefact(error.message, hint=error.hint, code="TP9300") from error
-    except FileNotFoundError as error:
-        raise MissingArtefact(f"{path} does not exist", hint="check the path: ls", code="TP9301") from error
-    except OSError as error:
-        raise BadArtefact(
-            f"{path} can't be read: {error.strerror}", hint="check that it is a readable file", code="TP9302"
-        ) from error
+    content = tflite_bytes(path)
     if content[4:8] != IDENTIFIER:
         require_kind(path, expected="a TFLite file")
         raise BadArtefact(f"{path} is not a TFLite file: it has no TFL3 identifier", hint=_DOWNLOAD, code="TP9303")

@@ -27,17 +27,18 @@ _STORED = ("float32", "uint8", "int8")
 _CONTROL_FLOW = ("IF", "WHILE", "CALL_ONCE", "STABLEHLO_WHILE", "STABLEHLO_CASE")
 
 _RANDOM_IMAGES = 4
-"""Random images, for each range of pixels, on which the meaning of the output is determined."""
+"""Random images for each range of pixel values; the network's scores for them show what its output means."""
 
 
 def read_tflite_classifier(path: Path) -> ForeignModel:
     """Read a TFLite file that classifies photos: float, or quantised with uint8 or int8 input and output.
 
-    The input is one photo or a fixed batch, NHWC or NCHW, with 1 or 3 channels. `answers` follow from the last
-    operator (SOFTMAX, LOGISTIC, LOG_SOFTMAX); after another one, the network runs on random images, and rows that sum
-    to 1 are probabilities, others logits. Files with weights of 8 bits and float activations are float files here.
+    The input is one photo or a fixed batch, NHWC or NCHW, with 1 or 3 channels. `answers`, the meaning of the output,
+    is determined by the last operator if this is SOFTMAX, LOGISTIC or LOG_SOFTMAX. Otherwise the network runs on random
+    images: rows that sum to 1 are probabilities, other rows logits. A file with 8-bit weights and float activations
+    counts as float.
 
-    Raises MissingArtefact; BadArtefact if the file is damaged or no such classifier, with what it is; and
+    Raises MissingArtefact; BadArtefact if the file is damaged, or with what it is if it is not such a classifier; and
     MissingDependency.
     """
     contents = read_contents(path)
@@ -69,7 +70,7 @@ def read_tflite_classifier(path: Path) -> ForeignModel:
 
 
 def _refuse_operators(contents: TfliteContents) -> None:
-    """Refuse custom operators, of which some say what the file is, and control flow."""
+    """Raise BadArtefact for control flow and custom operators; by some of these the message says what the file is."""
     path = contents.path
     custom = {operator.kind.partition(":")[2] for operator in contents.operators if operator.kind.startswith("CUSTOM:")}
     if "TFLite_Detection_PostProcess" in custom:
@@ -107,7 +108,7 @@ def _refuse_operators(contents: TfliteContents) -> None:
 
 
 def _refuse_tasks(contents: TfliteContents, clues: Clues) -> None:
-    """Refuse what the metadata declares to be another task than the classification of photos."""
+    """Raise BadArtefact if the metadata states another task than the classification of photos."""
     task = next((_ultralytics_task(text) for text in clues.files.values() if _ultralytics_task(text)), "")
     if task not in ("", "classify"):
         raise BadArtefact(
@@ -128,6 +129,7 @@ def _ultralytics_task(text: str) -> str:
 
 
 def _checked_input(contents: TfliteContents) -> tuple[Tensor, Layout]:
+    """The input of the network, and its layout. Raises BadArtefact unless it takes photos."""
     path = contents.path
     if len(contents.inputs) != 1:
         names = ", ".join(contents.tensors[index].name for index in contents.inputs)
@@ -162,6 +164,7 @@ def _checked_input(contents: TfliteContents) -> tuple[Tensor, Layout]:
 
 
 def _checked_output(contents: TfliteContents) -> tuple[Tensor, int]:
+    """The output of the network, and its number of classes. Raises BadArtefact unless it has scores of classes."""
     path = contents.path
     outputs = [contents.tensors[index] for index in contents.outputs]
     if len(outputs) != 1:
@@ -199,6 +202,7 @@ def _checked_output(contents: TfliteContents) -> tuple[Tensor, int]:
 
 
 def _check_type(path: Path, tensor: Tensor, side: str) -> None:
+    """Raise BadArtefact unless the `side`, input or output, has a supported type and at most one scale."""
     if tensor.dtype in _STORED:
         if tensor.quantisation is not None and tensor.quantisation.scale.size != 1:
             raise BadArtefact(
@@ -224,13 +228,13 @@ def _words(tensor: Tensor) -> str:
 
 
 def _scale(tensor: Tensor) -> tuple[float, int]:
-    """Scale and zero point; those of float and of integers without quantisation are 1 and 0."""
+    """Scale and zero point of a tensor: 1 and 0 for floats, and for integers without quantisation."""
     if tensor.quantisation is None or tensor.dtype == "float32":
         return 1.0, 0
     return tensor.quantisation.single
 
 
-_PASSED_ON = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "CAST", "EXPAND_DIMS")
+_NEUTRAL_OPERATORS = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "CAST", "EXPAND_DIMS")
 """Operators that do not change the meaning of scores."""
 
 
@@ -238,7 +242,7 @@ def _last_kind(contents: TfliteContents) -> str:
     """The operator that computes the scores."""
     operator = contents.producer_of(contents.outputs[0])
     for _ in range(len(contents.operators)):
-        if operator is None or operator.kind not in _PASSED_ON:
+        if operator is None or operator.kind not in _NEUTRAL_OPERATORS:
             break
         operator = contents.producer_of(operator.inputs[0])
     return operator.kind if operator else "none"
@@ -255,7 +259,7 @@ def _answers(contents: TfliteContents, interpreter: Any, size: int) -> Answers:
 
 
 def _answers_by_values(contents: TfliteContents, interpreter: Any, size: int) -> Answers:
-    """What the output means by its values for random images of several ranges."""
+    """The meaning of the output, determined from its values for random images with pixels of several ranges."""
     (input_,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
     scale, zero_point = _scale(contents.tensors[contents.outputs[0]])
     random = np.random.default_rng(0)

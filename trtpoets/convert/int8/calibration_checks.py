@@ -113,7 +113,7 @@ class CalibrationChecks:
             colour = "#" + "".join(f"{round(value):02x}" for value in mean)
             raise BadInput(
                 f"all {count} calibration photos are the same plain colour, {colour}: ranges measured on them would "
-                "suit no other photo",
+                "be wrong for other photos",
                 hint="train with real photos, or use FP16: trtpoets quantize NAME --precision fp16",
                 code="TP3020",
             )

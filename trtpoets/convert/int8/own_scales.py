@@ -100,9 +100,9 @@ def int8_with_own_scales(
     spec = evaluator.model.spec
     kept_nodes = evaluator.kept_fp32(quantised, progress)
     metadata = {**metadata_of_spec(spec, Precision.INT8), **marked_fp32(list(kept_nodes))}
-    view, narrow = GraphView(evaluator.proto), GraphView(quantised)
-    write_onnx(finished(quantised.graph, narrow.opset, metadata), out)
-    quantised_layers = {node.name for node in narrow.nodes if _is_int8(narrow, node)}
+    view, quantised_view = GraphView(evaluator.proto), GraphView(quantised)
+    write_onnx(finished(quantised.graph, quantised_view.opset, metadata), out)
+    quantised_layers = {node.name for node in quantised_view.nodes if _is_int8(quantised_view, node)}
     weighted = view.weighted()
     work = {node.name: multiply_adds(view, node) for node in weighted}
     total = sum(work.values()) + sum(multiply_adds(view, node) for node in view.products())
@@ -114,7 +114,7 @@ def int8_with_own_scales(
         convolutions_int8=len(convolutions.intersection(int8)),
         products=len(weighted) - len(convolutions),
         products_int8=len(set(int8) - convolutions),
-        pairs=sum(node.op_type == "QuantizeLinear" for node in narrow.nodes),
+        pairs=sum(node.op_type == "QuantizeLinear" for node in quantised_view.nodes),
         multiply_adds=total,
         share=sum(work[name] for name in int8) / total if total else 0.0,
         in_float={name: "it has no pairs in the file" for name in work if name not in quantised_layers},

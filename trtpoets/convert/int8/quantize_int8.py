@@ -66,7 +66,8 @@ class Int8Notes:
     layers rounded by GPTQ. `steps` are the layers kept in FP32 by the sensitivity analysis; `layers_db` is the SQNR in
     dB of each layer's output. `kept_fp32` maps each node that must not be converted to FP16 to the reason. `frontier`
     has a point for each number of layers that the search kept in FP32, from 0 on; the last is the written file.
-    `before_distillation` is the fidelity before the network was distilled, None if it was not, or without effect.
+    `before_distillation` is the fidelity before the network was distilled; None if it was not distilled, or if the
+    distilled network was not kept.
     """
 
     convolutions: int

@@ -1,7 +1,7 @@
 """Splits a network into segments, each ending with one layer, so that changing a layer does not rerun the others.
 
-Between two segments, all tensors that are still needed are in a dict of arrays. There they can be read, corrected, or
-passed to another version of the same network.
+Between two segments, a dict has the arrays of all tensors that later segments need. The caller can read and correct
+them, or pass them to another version of the same network.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ LiveTensors = dict[str, np.ndarray]
 class Segment:
     """Consecutive nodes of a graph. The last node is `end`, its output `tensor`; both are empty in the last segment.
 
-    `inputs` are computed tensors. `outputs` are needed by later segments or by the caller. `dead` are the tensors that
-    are not needed after this segment.
+    `inputs` are the tensors that the segment reads, except constants. `outputs` are the tensors that later segments or
+    the caller read. `dead` are the tensors that nothing reads after this segment.
     """
 
     end: str
@@ -53,7 +53,7 @@ class Segment:
         constants = dict.fromkeys(name for node in nodes for name in node.input if name in self.view.constants)
         graph = helper.make_graph(
             nodes,
-            "piece",
+            "segment",
             [info(name) for name in self.inputs],
             [info(name) for name in self.outputs],
             [*(self.view.constants[name] for name in constants), *computed],
@@ -100,10 +100,10 @@ class SegmentRunner:
 def without_weight_pairs(
     view: GraphView, nodes: Sequence[Any], outputs: Collection[str] = ()
 ) -> tuple[list[Any], list[Any]]:
-    """Return nodes without the symmetric Q/DQ pairs of constants, and the constants that these pairs give.
+    """Return the nodes except symmetric Q/DQ pairs of constants, and the constants that replace the pairs.
 
-    ONNX Runtime would compute such pairs in each run, and its fast convolutions need constant weights. Pairs of
-    `outputs` stay.
+    ONNX Runtime would compute such pairs in each run, and its fast convolutions need constant weights. Pairs whose
+    result is in `outputs` stay.
     """
     from onnx import numpy_helper
 
@@ -140,7 +140,7 @@ def with_constant_weights(model: Any) -> Any:
 
 
 def session_of(segment: Segment) -> Any:
-    """Open a session for a segment, in the form that suits many small sessions."""
+    """Open an ONNX Runtime session for a segment, with the settings for many small sessions."""
     nodes = ((node.op_type, tuple(node.input), tuple(node.output)) for node in segment.nodes)
     return open_session(segment.content, one_of_many=True, disabled=unwanted_optimizers_of(nodes))
 
@@ -157,20 +157,24 @@ def joined(segments: Sequence[Segment], wanted: str) -> Segment:
 
 
 def run_segment(session: Any, segment: Segment, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """Run a segment. Of a network with a fixed batch, each input consists of whole batches along its first axis."""
+    """Run a segment and return its outputs.
+
+    If the network has a fixed batch, the inputs must be a multiple of it along their first axis; the segment is run for
+    each batch.
+    """
     outputs = list(segment.outputs)
-    groups = _groups_in(segment, inputs)
-    if groups == 1:
+    batches = _batches_in(segment, inputs)
+    if batches == 1:
         return list(session.run(outputs, dict(inputs)))
-    pieces = [
-        session.run(outputs, {name: np.split(array, groups)[index] for name, array in inputs.items()})
-        for index in range(groups)
+    results = [
+        session.run(outputs, {name: np.split(array, batches)[index] for name, array in inputs.items()})
+        for index in range(batches)
     ]
-    return [np.concatenate(arrays) for arrays in zip(*pieces, strict=True)]
+    return [np.concatenate(arrays) for arrays in zip(*results, strict=True)]
 
 
-def _groups_in(segment: Segment, inputs: Mapping[str, np.ndarray]) -> int:
-    """Return how many batches the inputs of a segment consist of: 1 if the network takes any number of photos."""
+def _batches_in(segment: Segment, inputs: Mapping[str, np.ndarray]) -> int:
+    """Return the number of batches in the inputs of a segment: 1 if the network takes any number of photos."""
     if segment.view.batch is None:
         return 1
     for name, array in inputs.items():
@@ -191,10 +195,11 @@ def last_needed(view: GraphView, ends: Sequence[str]) -> dict[str, int]:
 def split_model(
     model: Any, ends: Sequence[str], wanted: Sequence[str], also: Mapping[str, int] | None = None
 ) -> list[Segment]:
-    """Split a ModelProto after each of the nodes `ends`, given in graph order; one segment more than there are ends.
+    """Split a ModelProto after each of the nodes `ends`, given in graph order, into one segment more than `ends`.
 
-    `wanted` are tensors that stay live to the end. `also` keeps tensors live until the segment with that index although
-    this network does not read them, so that another version of the network can continue from there.
+    The tensors `wanted` are outputs of their segment and are not dead after any. `also` maps tensors to the index of
+    the last segment before which they are kept although this network does not read them, so that another version of
+    the network can continue there.
     """
     view = GraphView(model)
     last = last_needed(view, ends)
@@ -206,31 +211,31 @@ def split_model(
     for name, number in last.items():
         if name not in view.constants:
             dead.setdefault(number, []).append(name)
-    segments = []
-    for number, nodes in enumerate(groups):
-        computed = [name for node in nodes for name in node.output if name]
-        end = number < len(ends)
-        segments.append(
-            Segment(
-                end=nodes[-1].name if end else "",
-                tensor=nodes[-1].output[0] if end else "",
-                inputs=tuple(
-                    dict.fromkeys(
-                        name
-                        for node in nodes
-                        for name in node.input
-                        if name and name not in view.constants and name not in computed
-                    )
-                ),
-                outputs=tuple(name for name in computed if last.get(name, -1) > number),
-                dead=tuple(dead.get(number, ())),
-                view=view,
-                nodes=tuple(nodes),
-                opsets=tuple(model.opset_import),
-                ir_version=model.ir_version,
-            )
+    return [
+        Segment(
+            end=nodes[-1].name if number < len(ends) else "",
+            tensor=nodes[-1].output[0] if number < len(ends) else "",
+            inputs=_inputs_of(nodes, view),
+            outputs=tuple(name for name in _outputs_of(nodes) if last.get(name, -1) > number),
+            dead=tuple(dead.get(number, ())),
+            view=view,
+            nodes=tuple(nodes),
+            opsets=tuple(model.opset_import),
+            ir_version=model.ir_version,
         )
-    return segments
+        for number, nodes in enumerate(groups)
+    ]
+
+
+def _inputs_of(nodes: Sequence[Any], view: GraphView) -> tuple[str, ...]:
+    """Return the tensors, without repetition, that nodes read and do not compute, except constants."""
+    computed = set(_outputs_of(nodes))
+    read = (name for node in nodes for name in node.input if name and name not in view.constants)
+    return tuple(dict.fromkeys(name for name in read if name not in computed))
+
+
+def _outputs_of(nodes: Sequence[Any]) -> list[str]:
+    return [name for node in nodes for name in node.output if name]
 
 
 def _groups(view: GraphView, ends: Sequence[str]) -> list[list[Any]]:

@@ -1,7 +1,7 @@
 """The child process that checks, parses and builds an ONNX file, so that a native crash does not end the parent.
 
-The protocol is that of `core/child_process.py`: the parent (`build_process.py`) sends one request, an Order, which is
-replied to with any number of Answers. SIGINT cancels at the builder's next step.
+The protocol is that of `core/child_process.py`: the parent (`build_process.py`) sends one Order, and the child replies
+with any number of Answers. SIGINT cancels the build at the builder's next step.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from trtpoets.core.signals import ignore_until_parent_ends
 from trtpoets.core.storage import stray_failure
 from trtpoets.core.system_files import available_memory
 from trtpoets.core.types import Flavour, ModelSpec
-from trtpoets.device.build.build_messages import Answer, BuildOrder, BuildResult, Failure, LookResult, Order
+from trtpoets.device.build.build_messages import Answer, BuildOrder, BuildResult, Failure, Order, ProbeResult
 from trtpoets.device.build.layer_inspector import inspect_engine
 from trtpoets.device.build.layer_types import unknown_layers
 from trtpoets.device.build.tensorrt_build import build_engine, failure, machine_of
@@ -41,7 +41,7 @@ _RESERVED = 512 << 20
 """Bytes that RLIMIT_DATA counts although they are not used: thread stacks, 8 MiB each."""
 
 _TICK_SECONDS = 0.05
-"""Shortest time between two progress answers: a builder may take thousands of steps a second."""
+"""Shortest time between two answers about progress, because a builder may report thousands of steps a second."""
 
 
 class AnswerSender:
@@ -60,11 +60,11 @@ class AnswerSender:
 
 
 def main() -> None:
-    """Execute the request on stdin."""
+    """Execute the Order on stdin, and send Answers to stdout."""
     faulthandler.enable()
     ignore_until_parent_ends()
     order = parsed(Order, json.loads(sys.stdin.readline()))
-    # A hostile file can't exhaust the machine's memory, only that of this process.
+    # With this limit, a malicious file can't use up the memory of the machine.
     limit_memory(order.memory_bytes)
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     cancelled = threading.Event()
@@ -74,13 +74,14 @@ def main() -> None:
 
 
 def _result(order: Order, answers: AnswerSender, cancelled: threading.Event) -> Answer:
+    """Execute an order. Returns the last answer: the result, or the error."""
     try:
         return Answer(done=to_json(_TASKS[order.task](order, answers, cancelled)))
     except TrtPoetsError as error:
-        return Answer(error=_as_answer(error))
+        return Answer(error=_as_failure(error))
     except OSError as error:
-        failure = stray_failure(error)
-        return Answer(bug=traceback.format_exc()) if failure is None else Answer(error=_as_answer(failure))
+        disk_error = stray_failure(error)
+        return Answer(bug=traceback.format_exc()) if disk_error is None else Answer(error=_as_failure(disk_error))
     except MemoryError:
         return Answer(
             error=Failure(
@@ -94,31 +95,29 @@ def _result(order: Order, answers: AnswerSender, cancelled: threading.Event) -> 
         return Answer(bug=traceback.format_exc())
 
 
-def _as_answer(error: TrtPoetsError) -> Failure:
+def _as_failure(error: TrtPoetsError) -> Failure:
     return Failure(type(error).__name__, error.message, error.hint, error.code)
 
 
 def _end_with_parent() -> None:
+    """End this process when the parent closes stdin, which it does when it ends."""
     # os.read does not use Python's buffer, whose lock would abort the process at shutdown.
     while os.read(0, 4096):
         pass
     os._exit(1)
 
 
-def _probe(order: Order, answers: AnswerSender, cancelled: threading.Event) -> LookResult:
-    """What the library finds on this machine."""
-    return LookResult(machine_of(load_tensorrt(order.flavour), Messages()))
+def _probe(order: Order, answers: AnswerSender, cancelled: threading.Event) -> ProbeResult:
+    """Return what the library supports on this machine."""
+    return ProbeResult(machine_of(load_tensorrt(order.flavour), Messages()))
 
 
 def _build(order: Order, answers: AnswerSender, cancelled: threading.Event) -> BuildResult:
+    """Build an engine, write it to the path in the order, and return its properties."""
     wanted = order.build
     assert wanted is not None
-    path = Path(os.fsdecode(bytes.fromhex(wanted.onnx_path)))
     request = wanted.request
-    calibration = _check(path, wanted)
-    network = load_self_contained(path)  # TensorRT's parser would look for external data in the current directory
-    if network.sha256 != wanted.onnx_sha256:
-        raise BadArtefact(f"{path} was modified before the build started", hint="build again", code="TP4001")
+    network, calibration = _checked_network(wanted)
     library = load_tensorrt(order.flavour)
     messages = Messages()
 
@@ -129,7 +128,7 @@ def _build(order: Order, answers: AnswerSender, cancelled: threading.Event) -> B
     timings = bytes.fromhex(wanted.timing_cache)
     begun = time.perf_counter()
     try:
-        built = build_engine(library, network.content, request, step, messages, timings)
+        built = build_engine(library, network, request, step, messages, timings)
     except MemoryError as error:
         raise failure(library, request, "out of memory") from error
     if cancelled.is_set():
@@ -147,14 +146,13 @@ def _build(order: Order, answers: AnswerSender, cancelled: threading.Event) -> B
         doubts=tuple(messages.doubts),
         warnings=tuple(messages.warnings[:50]),
     )
-    answers.send(
-        Answer(built=to_json(done))
-    )  # the engine is whole now, whatever asking for its layers does to this process
+    # The engine is complete. It is reported now, because inspecting its layers may crash this process.
+    answers.send(Answer(built=to_json(done)))
     return replace(done, layers=inspect_engine(library, built.engine, request, built.logger))
 
 
-def _check(path: Path, wanted: BuildOrder) -> str | None:
-    """Check the ONNX file before TensorRT's parser sees it; returns its calibration hash.
+def _checked_network(wanted: BuildOrder) -> tuple[bytes, str | None]:
+    """Check the ONNX file before TensorRT parses it, and return its content and its calibration hash.
 
     With `in_manifest`, the file is listed in the manifest of a bundle and was checked when the bundle was made, because
     a device has no ONNX checker; `_build` compares its hash.
@@ -168,10 +166,14 @@ def _check(path: Path, wanted: BuildOrder) -> str | None:
             hint="export it again: trtpoets export NAME --force",
             code="TP4003",
         )
-    return read_header(path).metadata.get(CALIBRATION_KEY)
+    calibration = read_header(path).metadata.get(CALIBRATION_KEY)
+    network = load_self_contained(path)  # TensorRT's parser would look for external data in the current directory
+    if network.sha256 != wanted.onnx_sha256:
+        raise BadArtefact(f"{path} was modified before the build started", hint="build again", code="TP4001")
+    return network.content, calibration
 
 
-_TASKS: Mapping[str, Callable[[Order, AnswerSender, threading.Event], BuildResult | LookResult]] = {
+_TASKS: Mapping[str, Callable[[Order, AnswerSender, threading.Event], BuildResult | ProbeResult]] = {
     "build": _build,
     "probe": _probe,
 }
@@ -188,7 +190,7 @@ def build_order(
     timing_cache: bytes,
     out: Path,
 ) -> Order:
-    """The order to build. Paths travel as hex: they need not be text."""
+    """Return the order to build an engine. Paths are sent as hex, because they need not be valid UTF-8."""
     wanted = BuildOrder(
         onnx_path=os.fsencode(onnx).hex(),
         onnx_sha256=onnx_sha256,
@@ -202,7 +204,7 @@ def build_order(
 
 
 def probe_order(flavour: Flavour) -> Order:
-    """The order to start a library and report what it supports on this machine."""
+    """Return the order to load a library and report what it supports on this machine."""
     return _order("probe", flavour)
 
 

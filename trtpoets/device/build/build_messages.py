@@ -13,7 +13,10 @@ from trtpoets.device.build.tensorrt_config import BuildRequest
 
 @dataclass(frozen=True)
 class BuildOrder:
-    """What is to be built, from which file. Paths and the timing cache are hex: paths need not be text."""
+    """What to build, and from which file. Paths, which need not be valid UTF-8, and the timing cache are hex.
+
+    `verified` says that the file is listed in a bundle's manifest, so that it was checked when the bundle was made.
+    """
 
     onnx_path: str
     onnx_sha256: str
@@ -45,8 +48,8 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class LookResult:
-    """What a library finds on this machine."""
+class ProbeResult:
+    """What a library supports on this machine."""
 
     machine: Machine
     notes: tuple[str, ...] = ()
@@ -55,7 +58,7 @@ class LookResult:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What is known of an engine when it is built. `timing_cache` is hex; None where the library has none."""
+    """The properties of an engine that was built. `timing_cache` is hex; None if the library has no timing cache."""
 
     seconds: float
     calibration: str | None

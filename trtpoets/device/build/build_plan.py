@@ -11,7 +11,7 @@ from trtpoets.core.onnx_graph import MIXED_OPSET
 from trtpoets.core.progress import silent
 from trtpoets.core.types import Flavour, OnnxModel, Precision
 from trtpoets.device.build.build_child import probe_order
-from trtpoets.device.build.build_messages import LookResult
+from trtpoets.device.build.build_messages import ProbeResult
 from trtpoets.device.build.build_process import run_build
 from trtpoets.device.build.engine import current_engine, gpu_of
 from trtpoets.device.build.engine_config import EngineConfig, network_problems, problems, request_of
@@ -82,7 +82,7 @@ def machine_here(flavour: Flavour) -> Machine | TrtPoetsError:
         load_tensorrt(flavour)
         result = run_build(
             probe_order(flavour),
-            LookResult,
+            ProbeResult,
             what=f"starting {flavour.value}",
             timeout_seconds=_PROBE_TIMEOUT_SECONDS,
             progress=silent,

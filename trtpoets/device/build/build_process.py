@@ -14,12 +14,12 @@ from trtpoets.core.child_process import Child, last_line, python_program, signal
 from trtpoets.core.errors import BuildFailed, TrtPoetsError
 from trtpoets.core.progress import PARTS, Progress
 from trtpoets.core.serialization import parsed, to_json
-from trtpoets.device.build.build_messages import Answer, BuildResult, Failure, LookResult, Order
+from trtpoets.device.build.build_messages import Answer, BuildResult, Failure, Order, ProbeResult
 from trtpoets.device.build.tensorrt_build import OUT_OF_MEMORY
 
 log = logging.getLogger(__name__)
 
-_Result = TypeVar("_Result", BuildResult, LookResult)
+_Result = TypeVar("_Result", BuildResult, ProbeResult)
 
 _GRACE_SECONDS = 5.0
 """Time for a cancelled child to exit: the builder checks for cancellation only between its steps."""
@@ -121,7 +121,7 @@ def _follow(answers: Iterator[Answer], kind: type[_Result], what: str, progress:
                 raise _error_of(answer.error)
             elif built is None and answer.bug is not None:
                 raise RuntimeError(f"{what} met a bug of trtpoets:\n{answer.bug}")
-    except BuildFailed:  # the time is up, or the child hangs
+    except BuildFailed:  # the time limit was reached, or the child hangs
         if built is None:
             raise
     if built is not None:

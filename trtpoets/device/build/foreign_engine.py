@@ -77,7 +77,7 @@ def _trusted(path: Path) -> Engine:
         build_seconds=0.0,
         spec=spec,
     )
-    return Engine(path, card, vouched=False)
+    return Engine(path, card, has_card=False)
 
 
 def _spec(path: Path) -> ModelSpec:

@@ -32,18 +32,18 @@ def try_to(name):
     if name == "onnxruntime":
         return {{"providers": optional.onnxruntime().get_available_providers()}}
     if name == "tensorflow":
-        return {{"gpus": len(optional.tensorflow().config.list_physical_devices("GPU"))}}
+        return {{"gpus": optional.tensorflow_gpus()}}
     __import__(name)
     return {{}}
 
 for name in {names!r}:
     try:
-        told = try_to(name)
+        result = try_to(name)
     except Exception as error:
         # The cause of MissingDependency is the package's own error.
         lines = str(error.__cause__ or error).splitlines() or [type(error).__name__]
-        told = {{"problem": lines[0]}}
-    print("\\n" + json.dumps([name, told]), flush=True)
+        result = {{"problem": lines[0]}}
+    print("\\n" + json.dumps([name, result]), flush=True)
 """
 
 
@@ -91,13 +91,13 @@ def try_imports(names: Iterable[str]) -> Imports:
         output, end = error.stdout or b"", f"took longer than {_SECONDS} s"
     except OSError as error:
         output, end = b"", f"can't start {sys.executable}: {error.strerror}"
-    told = dict(filter(None, map(_read, output.splitlines())))
-    problems = {name: tried.problem for name, tried in told.items() if tried.problem}
+    results = dict(filter(None, map(_read, output.splitlines())))
+    problems = {name: tried.problem for name, tried in results.items() if tried.problem}
     for name in wanted:
-        if name not in told:
+        if name not in results:
             problems[name] = f"the import {end}"
             break  # those after it were not tried
-    return Imports(problems, told.get("tensorflow", _Tried()).gpus, told.get("onnxruntime", _Tried()).providers)
+    return Imports(problems, results.get("tensorflow", _Tried()).gpus, results.get("onnxruntime", _Tried()).providers)
 
 
 def _end(code: int) -> str:

@@ -30,9 +30,9 @@ def old_jetpack(jetson: Jetson | None) -> str:
     """The hint for a JetPack whose TensorRT is older than 8.5."""
     if jetson is None:
         return "install TensorRT 8.5 or later"
-    told = ["--jetpack", jetson.jetpack.version] if jetson.jetpack else []
+    jetpack = ["--jetpack", jetson.jetpack.version] if jetson.jetpack else []
     # The bundle needs other ONNX files: this TensorRT does not support uint8 inputs.
-    bundle = f"on a PC, for trtexec: {command('bundle', 'NAME', '--for', 'jetson', *told)}"
+    bundle = f"on a PC, for trtexec: {command('bundle', 'NAME', '--for', 'jetson', *jetpack)}"
     if jetson.chip and jetson.chip.compute_capability < (7, 2):
         return bundle
     return f"flash JetPack 5.1 or later (TensorRT 8.5.2); until then, {bundle}"

@@ -21,9 +21,9 @@ _NVIDIA_ON_PCI = "0x10de"
 
 @dataclass(frozen=True)
 class PythonFacts:
-    """The running Python: `prefix` is its folder, `in_venv` says whether it is a virtual environment.
+    """The running Python. `prefix` is its folder, `in_venv` says whether it is a virtual environment.
 
-    `sees_system` says whether the system's packages can be imported.
+    `sees_system` says whether it can import the packages of the system's Python.
     """
 
     version: str
@@ -58,7 +58,7 @@ class System:
     """The facts about a machine. `memory_gib` is 0 if unknown; `governor` is that of the CPU.
 
     `toolkit` is the CUDA toolkit's version, `nvcc` the folder of its compiler. `nvidia_card` says whether an NVIDIA
-    device is on the PCI bus; `system_tensorrt` is the folder of the TensorRT that the system's own Python has.
+    device is on the PCI bus; `system_tensorrt` is the folder of the TensorRT package of the system's Python.
     """
 
     python: PythonFacts
@@ -77,7 +77,7 @@ class System:
 
 
 def system_at(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> System:
-    """Read the facts from the files below `root`, which may be a copy of another machine's. Raises nothing."""
+    """Read the facts from the files below `root`, which may be a copy of another machine's. Raises no errors."""
     toolkit, nvcc = _toolkit(root)
     return System(
         python=python_here(),
@@ -111,7 +111,7 @@ def _system_name(root: Path) -> str:
 
 def _cpu(root: Path) -> str:
     text = system_text(root / "proc/cpuinfo")
-    # x86 has "model name", some ARM kernels "Model" or "Hardware"; else the architecture is used.
+    # x86 kernels write "model name", some ARM kernels "Model" or "Hardware". Otherwise the architecture is used.
     for key in ("model name", "Model", "Hardware"):
         found = re.search(rf"^{key}\s*:\s*(.+)$", text, re.MULTILINE)
         if found:
@@ -128,8 +128,8 @@ def _toolkit(root: Path) -> tuple[str | None, str | None]:
     home = root / "usr/local/cuda"
     folder = "/usr/local/cuda/bin" if (home / "bin/nvcc").exists() else None
     try:
-        told = json.loads(system_text(home / "version.json"))
-        return str(told["cuda"]["version"]), folder
+        versions = json.loads(system_text(home / "version.json"))
+        return str(versions["cuda"]["version"]), folder
     except (ValueError, KeyError, TypeError):
         return None, folder
 
@@ -142,8 +142,8 @@ def _system_tensorrt(root: Path) -> str | None:
 def _jetson(root: Path, environment: Mapping[str, str]) -> Jetson | None:
     release = l4t_release(system_text(root / "etc/nv_tegra_release"))
     if release is None:  # containers for Jetsons have this variable instead of the file
-        told = re.match(r"r?(\d+)\.(\d+)(?:\.(\d+))?", environment.get("L4T_VERSION", "").lower())
-        release = tuple(int(number) for number in told.groups(default="0")) if told else None
+        match = re.match(r"r?(\d+)\.(\d+)(?:\.(\d+))?", environment.get("L4T_VERSION", "").lower())
+        release = tuple(int(number) for number in match.groups(default="0")) if match else None
     chip = chip_of(system_text(root / "proc/device-tree/compatible"))
     if release is None and chip is None:
         return None

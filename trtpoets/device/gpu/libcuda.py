@@ -109,7 +109,7 @@ def gpus() -> tuple[Gpu, ...]:
     check(driver, driver.cuDeviceGetCount(ctypes.byref(count)), "cuDeviceGetCount")
     if not count.value:
         raise RunFailed(
-            "the NVIDIA driver sees no GPU", hint="check nvidia-smi and CUDA_VISIBLE_DEVICES", code="TP4067"
+            "the NVIDIA driver finds no GPU", hint="check nvidia-smi and CUDA_VISIBLE_DEVICES", code="TP4067"
         )
     return tuple(_gpu(driver, index) for index in range(count.value))
 

@@ -41,7 +41,7 @@ class TrtResources:
         self.cuda = cuda
         self._library = library
         self._plan = plan
-        self._card, self._vouched = engine.card, engine.vouched
+        self._card, self._has_card = engine.card, engine.has_card
         self._cache = RuntimeCache(engine.path, library, cuda.gpu())
         self._options = options
         preprocess = engine.card.spec.preprocess
@@ -72,7 +72,7 @@ class TrtResources:
 
     def _set_up(self) -> None:
         session, card, options = self._session, self._card, self._options
-        if self._vouched and session.batch != card.batch:
+        if self._has_card and session.batch != card.batch:
             raise BadArtefact(
                 f"the engine has the batch range {session.batch}, but its card has {card.batch}",
                 hint="build it again",

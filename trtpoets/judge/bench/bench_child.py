@@ -137,8 +137,8 @@ def _serve(requests: IO[str], opener: Opener, send: Callable[..., None]) -> None
         settle = config.gpu_settle_seconds
 
         def meter(batch: int) -> Meter:
-            hurried = config.wall_seconds > 0
-            return Meter(runner, photos, batch, paths, None, joules, preprocess, watch, settle, hurried)
+            brief = config.wall_seconds > 0
+            return Meter(runner, photos, batch, paths, None, joules, preprocess, watch, settle, brief)
 
         meters: dict[int, Meter] = {}
         for line in requests:

@@ -27,9 +27,9 @@ class Scenario(Enum):
 class BenchConfig:
     """The configuration of a benchmark. Times are in seconds.
 
-    All runners are measured in turn in `rounds` rounds, so that a machine that becomes slower affects all of them
-    alike. All rounds of a batch size together take `min_seconds` of inference and `min_count` inferences, whichever is
-    later, but at most `max_seconds`. Within these limits, `aim_count` inferences are timed. A warm-up of at least
+    All runners are measured alternately in `rounds` rounds, so that a machine that becomes slower affects all of them
+    equally. All rounds of a batch size together take `min_seconds` of inference and `min_count` inferences, whichever
+    is later, but at most `max_seconds`. Within these limits, `aim_count` inferences are timed. A warm-up of at least
     `warmup_seconds` comes first; it ends when the latency is stable.
 
     A runner on a GPU is measured in `gpu_rounds` of the rounds, spread evenly, for at least `gpu_round_seconds` each.
@@ -38,16 +38,16 @@ class BenchConfig:
 
     `threads` is the number of cores that each runner is pinned to; 0 means all usable cores. `timeout_seconds` applies
     to one step: loading, warming up, or one round. At most `photos` photos are used, repeatedly. A measurement is not
-    valid where other processes use more than the share `max_others` of our cores.
+    valid if other processes use more than the share `max_others` of the cores of the measured process.
 
     With `ratio_within` above 0, a batch size ends before its last round when each runner's ratio to the baseline is
     known to that share (`early_stop.py`). 0 measures all rounds.
 
-    With `wall_seconds` above 0, the benchmark takes about that long, with the loading of its runners: these are loaded
-    side by side, which makes `load_seconds` longer, and each batch size ends after its share of the time, but not
-    before each runner has a median and an interval. Inferences of more than 0.1 s are then timed without an untimed one
-    before each round and without the end-to-end clock, which otherwise takes no more than its share of the time. 0 sets
-    no limit.
+    With `wall_seconds` above 0, the benchmark takes about that long, including the loading of its runners: they are
+    loaded at the same time, which makes `load_seconds` longer, and each batch size ends after its share of the time,
+    but not before each runner has a median and an interval. If an inference takes more than 0.1 s, the untimed
+    inferences before each round and the end-to-end clock are then omitted; otherwise that clock takes no more than its
+    share of the time. 0 sets no limit.
 
     `xla` adds TensorFlow compiled by XLA, `keras` adds Keras' `predict`, and `cpu` adds TensorFlow on the CPU on a
     machine where TensorFlow uses a GPU. `qdq_on_cpu` measures int8.onnx on a machine without a GPU, where ONNX Runtime

@@ -1,8 +1,9 @@
-"""Measures the speed of runners, each in its own process, and compares it with TensorFlow.
+"""Measures the speed of runners, each in its own process, and compares it with a baseline, by default TensorFlow.
 
-Each round measures all runners, in their order and in reverse order by turns, so that a drift of the machine affects
-all alike. Ratios are formed round by round (Kalibera and Jones, 2013, on why a ratio needs an interval). A runner that
-crashes, hangs or raises is listed with the reason instead of measurements; the others are not affected.
+Each round measures all runners, alternately in their order and in reverse order, so that a drift of the machine affects
+all of them equally. A ratio is computed for each round, and the rounds give its interval (Kalibera and Jones, 2013). A
+runner that crashes, hangs or raises an exception is listed with the reason instead of measurements; the others are not
+affected.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ DEFAULT = BenchConfig()
 _CHILD = python_program("trtpoets.judge.bench.bench_child")
 
 _WORST_DROP = 0.05
-"""A runner whose accuracy in the timed run is significantly lower than the baseline's by this share is not valid."""
+"""A runner is not valid if its accuracy in the timed run is lower than the baseline's by more than this share, and the
+loss is significant."""
 
 _SIGNIFICANT = 0.01
 """The p-value of the exact McNemar test below which a loss of accuracy is significant."""
@@ -64,12 +66,14 @@ class Benchmark:
     """The content of benchmark.json, which `trtpoets.bench` returns.
 
     All runners ran on the same photos, batch sizes and threads; `conditions` are those before the first of them.
-    `incomplete` says where it was interrupted; empty when it was not. `baseline` is the runner that the others are
-    compared with. `outcomes` are those of the scenario, if one was measured. `artefacts` is the SHA-256 of each file by
-    its name, `skipped` what could not run on this machine. `compared` is the comparison with an older benchmark, None
-    without one. `stopped` is the number of rounds of each batch size that ended early because the ratios were within
-    `config.ratio_within`, `timed_out` that of each that ended because `config.wall_seconds` were over; None if there
-    is none. Fields with a default may be missing in files of earlier versions.
+    `incomplete` says where the benchmark was interrupted, and is empty if it was not. `baseline` is the runner with
+    which the others are compared. `outcomes` are those of the scenario, if one was measured. `artefacts` is the SHA-256
+    of each file by its name, `skipped` what could not run on this machine. `compared` is the comparison with an older
+    benchmark, None without one.
+
+    `stopped` and `timed_out` map the batch sizes that ended early to their number of rounds, and are None if there are
+    none: `stopped` those whose ratios were within `config.ratio_within`, `timed_out` those whose share of
+    `config.wall_seconds` was used up. Fields with a default may be missing in files of earlier versions.
     """
 
     measurements: tuple[Measurement, ...]
@@ -100,16 +104,49 @@ def benchmark_from_artefacts(
     baseline: str = BASELINE,
     prepared: bool = False,
 ) -> Benchmark:
-    """Measure the runner of each artefact on `config.photos` of the photos, chosen evenly.
+    """Measure the runner of each artefact on `config.photos` of the photos, evenly distributed.
 
     `ways` maps the index of an artefact to the ways in which it is run; by default it is run in one way. `baseline` is
-    the name of the runner that the others are compared with; without it there are no ratios. `prepared` photos are
+    the name of the runner with which the others are compared; without it there are no ratios. `prepared` photos are
     cropped and resized already, and are only decoded. LoadGen's logs are written to a folder per runner below `logs`.
 
-    Raises BadInput where there is no photo or no artefact, or one runner is given twice; MissingDependency for LoadGen
-    where that is not installed. The failure of a runner is part of the result and not raised. After Ctrl-C the result
-    contains the measurements until then.
+    Raises BadInput if there is no photo or no artefact, or if a runner is given twice; MissingDependency if LoadGen is
+    needed and not installed. The failure of a runner is part of the result and not raised. After Ctrl-C the result
+    contains the measurements so far.
     """
+    _require_input(artefacts, photos, config)
+    chosen = [photos[i] for i in np.linspace(0, len(photos) - 1, min(config.photos, len(photos))).round().astype(int)]
+    before = conditions()
+    energy = _energy_when_idle(before.gpu_pci_bus_id)
+    runners = _runners(artefacts, ways or {}, config, energy, before.gpu_pci_bus_id)
+    outcomes: list[ScenarioOutcome] = []
+    watch = CpuWatch()
+    with ExitStack() as stack:
+        for runner in runners:
+            stack.callback(runner.end)
+        ends = _EarlyEnds(config, baseline)
+        incomplete = _measure(runners, chosen, prepared, config, progress, ends)
+        gpu_wait = {runner.name: runner.waits for runner in runners if runner.waits}
+        rows = _all_compared(runners, baseline, config, chosen, _spec(artefacts[0]).labels)
+        if config.scenario and not incomplete:
+            incomplete = _run_scenario(runners, rows, config, logs, outcomes, progress)
+    return Benchmark(
+        tuple(row for own in rows for row in own),
+        tuple(failure for runner in runners for failure in runner.failures),
+        config,
+        len(chosen),
+        replace(before, energy=energy, gpu_wait=gpu_wait),
+        incomplete,
+        tuple(outcomes),
+        _throttling(runners, config, watch),
+        baseline,
+        stopped=ends.stopped or None,
+        timed_out=ends.timed_out or None,
+    )
+
+
+def _require_input(artefacts: Sequence[Runnable], photos: Sequence[Photo], config: BenchConfig) -> None:
+    """Raise BadInput without photos or artefacts, MissingDependency if LoadGen is needed and not installed."""
     if not photos:
         raise BadInput("there are no photos to measure with", hint="hold some back: --test-percent 10", code="TP5007")
     if not artefacts:
@@ -120,53 +157,28 @@ def benchmark_from_artefacts(
         )
     if config.loadgen:
         require_loadgen()
-    chosen = [photos[i] for i in np.linspace(0, len(photos) - 1, min(config.photos, len(photos))).round().astype(int)]
-    before = conditions()
-    bus_id = before.gpu_pci_bus_id
-    energy = _energy_when_idle(bus_id)
-    idle = energy.idle_watts if energy else None
+
+
+def _runners(
+    artefacts: Sequence[Runnable],
+    ways: Mapping[int, Sequence[Way]],
+    config: BenchConfig,
+    energy: EnergyConditions | None,
+    bus_id: str | None,
+) -> list[MeasuredRunner]:
+    """Return the runners of all artefacts, not yet loaded. Raises BadInput if two have the same name."""
+    idle_watts = energy.idle_watts if energy else None
     runners = [
-        MeasuredRunner(artefact, way, config, idle, bus_id)
-        for place, artefact in enumerate(artefacts)
-        for way in (ways or {}).get(place, (Way.PLAIN,))
+        MeasuredRunner(artefact, way, config, idle_watts, bus_id)
+        for index, artefact in enumerate(artefacts)
+        for way in ways.get(index, (Way.PLAIN,))
     ]
     _require_different([runner.name for runner in runners])
-    truth = label_indices((photo.label for photo in chosen), _spec(artefacts[0]).labels)
-    copies = np.unique([photo.sha256 or str(photo.path) for photo in chosen], return_inverse=True)[1]
-    outcomes: list[ScenarioOutcome] = []
-    watch = CpuWatch()
-    with ExitStack() as stack:
-        for runner in runners:
-            stack.callback(runner.end)
-        ends = _EarlyEnds(config, baseline)
-        incomplete = _measure(runners, chosen, prepared, config, progress, ends)
-        waits = {runner.name: runner.waits for runner in runners if runner.waits}
-        before = replace(before, energy=energy, gpu_wait=waits)
-        base = next((runner for runner in runners if runner.name == baseline), None)
-        ratios = (len(runners) - 1) * len(config.batches)
-        by_runner = [
-            [_compared(runner, base, batch, truth, copies, ratios) for batch in config.batches] for runner in runners
-        ]
-        rows = [[row for row in own if row is not None] for own in by_runner]
-        if config.scenario and not incomplete:
-            incomplete = _run_scenario(runners, rows, config, logs, outcomes, progress)
-    return Benchmark(
-        tuple(row for own in rows for row in own),
-        tuple(failure for runner in runners for failure in runner.failures),
-        config,
-        len(chosen),
-        before,
-        incomplete,
-        tuple(outcomes),
-        _throttling(runners, config, watch),
-        baseline,
-        stopped=ends.stopped or None,
-        timed_out=ends.timed_out or None,
-    )
+    return runners
 
 
 def _require_different(names: Sequence[str]) -> None:
-    """Raise BadInput where two runners have the same name."""
+    """Raise BadInput if two runners have the same name."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise BadInput(f"more than one artefact is run as {twice[0]}", hint="give each artefact once", code="TP5009")
@@ -198,7 +210,7 @@ def _spec(artefact: Runnable) -> ModelSpec:
 class _EarlyEnds:
     """Decides after which round each batch size ends, and counts the rounds of those that ended early.
 
-    `stopped` and `timed_out` are those of `Benchmark`. The time limit counts from the construction on.
+    `stopped` and `timed_out` are as in `Benchmark`. The time limit begins at the construction.
     """
 
     def __init__(self, config: BenchConfig, baseline: str) -> None:
@@ -213,7 +225,7 @@ class _EarlyEnds:
         if is_check_due(done, rounds) and self._accurate(runners, batch):
             self.stopped[str(batch)] = done
             return True
-        if done < rounds and self.limit.is_up(done, [runner.counts(batch) for runner in runners]):
+        if done < rounds and self.limit.is_reached(done, [runner.counts(batch) for runner in runners]):
             self.timed_out[str(batch)] = done
             return True
         return False
@@ -223,7 +235,7 @@ class _EarlyEnds:
         return str(batch) in self.stopped or str(batch) in self.timed_out
 
     def _accurate(self, runners: Sequence[MeasuredRunner], batch: int) -> bool:
-        """Return whether the ratio of each runner that works at a batch size is known well enough to stop."""
+        """Return whether the ratio of each runner that works at a batch size is accurate enough to stop."""
         if not self._config.ratio_within:
             return False
         medians = {
@@ -241,43 +253,74 @@ def _measure(
     progress: Progress,
     ends: _EarlyEnds,
 ) -> str:
-    """Load all runners, then measure round by round at each batch size. Returns where it was interrupted, or ""."""
-    steps = len(runners) + len(config.batches) * config.rounds
-    done, where = 0, "while runners were loaded"
+    """Load all runners, then measure them round by round at each batch size.
 
-    def show_progress() -> None:
-        progress("benchmark", PARTS * done // steps, PARTS)
-
+    Returns where it was interrupted; an empty string if it was not.
+    """
+    position = _Position(progress, len(runners) + len(config.batches) * config.rounds)
     try:
-        together = len(runners) if config.wall_seconds else 1
-        for place, runner in enumerate(runners):
-            show_progress()
-            for starting in runners[place : place + together] if place % together == 0 else ():
-                starting.load(_CHILD, photos, prepared)
-            runner.wait_loaded()
-            done += 1
+        _load(runners, photos, prepared, config, position)
         for batch in config.batches:
-            where = f"before the first round at batch {batch}"
-            ends.limit.begin_batch()
-            for runner in runners:
-                runner.warm_up(batch)
-            for number in range(config.rounds):
-                where = f"at batch {batch}, in round {number + 1} of {config.rounds}"
-                show_progress()
-                for runner in runners if number % 2 == 0 else reversed(runners):
-                    runner.round(batch, number)
-                done += 1
-                if ends.after(number + 1, runners, batch):
-                    done += config.rounds - number - 1
-                    break
-            for runner in runners:
-                runner.finish(batch, stopped=ends.ended(batch))
-        show_progress()
+            _measure_batch(runners, batch, config, position, ends)
+        position.show()
     except KeyboardInterrupt:
         for runner in runners:
-            runner.finish_in_a_hurry()
-        return where
+            runner.finish_interrupted()
+        return position.where
     return ""
+
+
+class _Position:
+    """How far a measurement is: `where`, in words, for the message of an interruption, and the finished steps."""
+
+    def __init__(self, progress: Progress, steps: int) -> None:
+        self.where = "while runners were loaded"
+        self.done = 0
+        self._progress, self._steps = progress, steps
+
+    def show(self) -> None:
+        """Report the progress."""
+        self._progress("benchmark", PARTS * self.done // self._steps, PARTS)
+
+
+def _load(
+    runners: Sequence[MeasuredRunner],
+    photos: Sequence[Photo],
+    prepared: bool,
+    config: BenchConfig,
+    position: _Position,
+) -> None:
+    """Load all runners: one after the other, or with a time limit, at the same time."""
+    if config.wall_seconds:
+        for runner in runners:
+            runner.load(_CHILD, photos, prepared)
+    for runner in runners:
+        position.show()
+        if not config.wall_seconds:
+            runner.load(_CHILD, photos, prepared)
+        runner.wait_loaded()
+        position.done += 1
+
+
+def _measure_batch(
+    runners: Sequence[MeasuredRunner], batch: int, config: BenchConfig, position: _Position, ends: _EarlyEnds
+) -> None:
+    """Measure all runners at a batch size, until its last round or an early end."""
+    position.where = f"before the first round at batch {batch}"
+    ends.limit.begin_batch()
+    for runner in runners:
+        runner.warm_up(batch)
+    for number in range(config.rounds):
+        position.where = f"at batch {batch}, in round {number + 1} of {config.rounds}"
+        position.show()
+        for runner in runners if number % 2 == 0 else reversed(runners):
+            runner.round(batch, number)
+        position.done += 1
+        if ends.after(number + 1, runners, batch):
+            position.done += config.rounds - number - 1
+            break
+    for runner in runners:
+        runner.finish(batch, stopped=ends.ended(batch))
 
 
 def _run_scenario(
@@ -290,7 +333,7 @@ def _run_scenario(
 ) -> str:
     """Add the outcome of each runner with measurements to `outcomes`; `rows` are the measurements of each runner.
 
-    Returns where it was interrupted, or "".
+    Returns where it was interrupted; an empty string if it was not.
     """
     where = ""
     try:
@@ -308,6 +351,22 @@ def _run_scenario(
     return ""
 
 
+def _all_compared(
+    runners: Sequence[MeasuredRunner],
+    baseline: str,
+    config: BenchConfig,
+    photos: Sequence[Photo],
+    labels: Sequence[str],
+) -> list[list[Measurement]]:
+    """Return the measurements of each runner with their ratios to the baseline."""
+    truth = label_indices((photo.label for photo in photos), labels)
+    copies = np.unique([photo.sha256 or str(photo.path) for photo in photos], return_inverse=True)[1]
+    base = next((runner for runner in runners if runner.name == baseline), None)
+    ratios = (len(runners) - 1) * len(config.batches)
+    rows = [[_compared(runner, base, batch, truth, copies, ratios) for batch in config.batches] for runner in runners]
+    return [[row for row in own if row is not None] for own in rows]
+
+
 def _compared(
     runner: MeasuredRunner,
     base: MeasuredRunner | None,
@@ -318,7 +377,8 @@ def _compared(
 ) -> Measurement | None:
     """Return a measurement with its ratio to the baseline at the same batch size; not valid if its answers are wrong.
 
-    The intervals of all `ratios` ratios of the benchmark hold together with a confidence of 95 %.
+    None if there is no measurement. `truth` has the label index of each photo, `copies` is equal for equal photos. The
+    confidence of 95 % is that all `ratios` ratios of the benchmark are within their intervals.
     """
     measured = runner.measurement(batch, truth)
     base_measured = base.measurement(batch, truth) if base else None

@@ -156,9 +156,9 @@ def _mib(size: int | None) -> int | None:
 def _versions() -> dict[str, str]:
     versions = installed(PACKAGES)
     # A bundle contains the folders of the package without its metadata.
-    ours = getattr(sys.modules["trtpoets"], "__version__", None)
-    if ours:
-        versions["trtpoets"] = str(ours)
+    own_version = getattr(sys.modules["trtpoets"], "__version__", None)
+    if own_version:
+        versions["trtpoets"] = str(own_version)
     return versions
 
 

@@ -18,7 +18,7 @@ class CpuContention:
         self._busy, self._own = self._busy_seconds(), time.process_time()
 
     def other_seconds(self) -> float | None:
-        """Return the seconds that other processes used of each of our cores so far, on average; None if unknown.
+        """Return the seconds that other processes used so far, on average per core of `_cores`; None if unknown.
 
         The kernel counts in hundredths of a second, so single values are inexact and may be negative: add up many.
         """
@@ -28,7 +28,7 @@ class CpuContention:
         return (busy - self._busy - (time.process_time() - self._own)) / len(self._cores)
 
     def _busy_seconds(self) -> float | None:
-        """Return the busy seconds of our cores since the machine started, including time stolen by a hypervisor."""
+        """Return the busy seconds of `_cores` since the machine started, including time stolen by a hypervisor."""
         try:
             text = _STAT.read_text(encoding="ascii", errors="replace")
         except OSError:

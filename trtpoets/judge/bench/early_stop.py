@@ -1,4 +1,4 @@
-"""Decides when a benchmark has measured enough rounds: each runner's ratio to the baseline is accurate, or time is up.
+"""Decides when a benchmark has measured enough rounds: each ratio to the baseline is accurate, or the time is used up.
 
 The intervals are checked several times, so that one may be narrow by chance when the benchmark stops. Checks are
 therefore rare: after every second round, when both orders of the runners were measured equally often, and not before
@@ -28,10 +28,11 @@ def is_check_due(rounds_done: int, rounds: int) -> bool:
 
 
 def ratios_are_within(share: float, baseline: Mapping[int, float], others: Sequence[Mapping[int, float]]) -> bool:
-    """Return whether the ratio of each of `others` to the baseline is known to `share`, with 95 % confidence each.
+    """Return whether the interval of the ratio of each of `others` to the baseline is within `share` of the ratio.
 
     The arguments are the median latencies of the rounds, above 0, by the number of the round; a runner may have skipped
-    rounds. A ratio that drifts is not known, nor is one of fewer than five rounds. False without other runners.
+    rounds. The intervals have 95 % confidence each. False for a ratio that drifts or has fewer than five rounds, and
+    without other runners.
     """
     return bool(others) and all(_is_within(share, baseline, medians) for medians in others)
 
@@ -41,7 +42,7 @@ def _is_within(share: float, baseline: Mapping[int, float], medians: Mapping[int
     if len(both) < MIN_ROUNDS:
         return False
     first, second = ([of[number] for number in both] for of in (baseline, medians))
-    if min(*first, *second) <= 0:  # a clock that stood still
+    if min(*first, *second) <= 0:  # the clock did not advance
         return False
     ratio = ratio_of_rounds(first, second)
     if ratio.interval is None:
@@ -53,7 +54,7 @@ def _is_within(share: float, baseline: Mapping[int, float], medians: Mapping[int
 class TimeLimit:
     """Shares `seconds` of wall time, from the construction on, among the batch sizes of a benchmark; 0 sets no limit.
 
-    A batch size that ends earlier leaves its time to the next ones.
+    The time that a batch size does not use is shared among the next ones.
     """
 
     def __init__(self, seconds: float, batches: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -67,11 +68,11 @@ class TimeLimit:
         self._until = now + (self._end - now) / max(self._left, 1)
         self._left -= 1
 
-    def is_up(self, rounds_done: int, counts: Sequence[tuple[int, int] | None]) -> bool:
-        """Return whether the batch size ends after `rounds_done` rounds.
+    def is_reached(self, rounds_done: int, counts: Sequence[tuple[int, int] | None]) -> bool:
+        """Return whether the batch size ends after `rounds_done` rounds because its time is used up.
 
-        `counts` are the rounds and the inferences of each runner, None for one that measures no more. Each needs
-        enough for an interval and a median, and both orders of the runners are measured equally often.
+        `counts` are the rounds and the inferences of each runner, None for a runner that is not measured any more. The
+        others need enough for an interval and a median, and both orders of the runners must be measured equally often.
         """
         if not self._limited or rounds_done % 2 or self._clock() < self._until:
             return False
@@ -87,8 +88,8 @@ def stopped_text(stopped: Mapping[str, int], share: float) -> str:
     return f"stopped after {_rounds_text(stopped)}: ratios within ±{100 * share:g} %" if stopped else ""
 
 
-def time_up_text(timed_out: Mapping[str, int], config: BenchConfig, name: str) -> str:
-    """Return the sentences that say after how many rounds the time of a benchmark was up; "" if it was not.
+def timed_out_text(timed_out: Mapping[str, int], config: BenchConfig, name: str) -> str:
+    """Return the sentences that say after how many rounds the time limit was reached; "" if it was not.
 
     `timed_out` is the number of rounds by batch size, and `name` that of the run.
     """

@@ -142,7 +142,7 @@ class _QueryRunner:
             self._thread.join()
 
     def value(self, scenario: Scenario) -> float | None:
-        """Return the result of the scenario by our own clock; None for a server."""
+        """Return the result of the scenario by trtpoets' clock; None for a server."""
         if scenario is Scenario.SERVER or not self._spans:
             return None
         if scenario is Scenario.OFFLINE:

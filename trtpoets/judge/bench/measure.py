@@ -49,7 +49,7 @@ class DeviceClock(Clock):
 class Measurement:
     """The measurement of one runner at one batch size. A percentile that the count does not support is None.
 
-    Times without a clock in their name are those of the inference clock: photos in memory -> scores on the host.
+    Times without a clock in their name are those of the inference clock: from photos in memory to scores on the host.
     `count` inferences took `seconds` in total. They count as `independent_count` independent inferences. `p99_bound_ms`
     is the upper bound of the 99th percentile, with 99 % confidence; None with fewer than 662 independent inferences.
     `round_p50_ms` is the median of each round, `round_numbers` are the numbers of the rounds, from 0: a runner on a GPU
@@ -57,11 +57,11 @@ class Measurement:
     `gpu_state` the state of the GPU in all rounds; [] and None for a runner that uses no GPU. `quantiles_ms` are the
     0th, 5th ... 100th percentile, for plots. `first_ms` is the first inference at this batch size. `load_seconds` is
     the time to load the runner, with its imports. `cv` is the standard deviation over the mean. `peak_memory_mib` is
-    that of the whole process until now, with the photos. `accuracy` is that of the answers of the timed run; None where
-    the classifier does not have the labels of the photos. `others` is the share 0..1 of our cores that other processes
-    used; None where the timing was too short. `device` and `end_to_end` are the other two clocks; None where they did
-    not run. `joules_per_photo` is the energy beyond that of the idle machine; None without a sensor (the conditions
-    name the part of the machine that it covers). `valid` is False where the numbers must not be used, for `reason`;
+    that of the process so far, with the photos. `accuracy` is that of the answers of the timed run; None if the
+    classifier does not have the labels of the photos. `others` is the share 0..1 of the process's cores that other
+    processes used; None if the timing was too short. `device` and `end_to_end` are the other two clocks; None if they
+    did not run. `joules_per_photo` is the energy beyond that of the idle machine; None without a sensor (the conditions
+    name the part of the machine that it covers). `valid` is False if the numbers must not be used, for `reason`;
     `fault` describes wrong answers, or is empty.
 
     `speedup` is the ratio of TensorFlow's latency to that of this runner at the same batch size: the median over the

@@ -150,17 +150,18 @@ class MeasuredRunner:
             return None
         return len(batch_rounds.rounds), sum(len(round_.spans) for round_ in batch_rounds.rounds.values())
 
-    def finish(self, batch: int, *, hurry: bool = False, stopped: bool = False) -> None:
-        """Collect the answers of the timed rounds; with `hurry`, of those before an interruption.
+    def finish(self, batch: int, *, interrupted: bool = False, stopped: bool = False) -> None:
+        """Collect the answers of the timed rounds.
 
-        `stopped` says that the batch size ended before its last round, because the ratios were accurate or
-        the time was up.
+        With `interrupted`, the answers are those before an interruption, and the runner has little time to send them.
+        `stopped` says that the batch size ended before its last round, because the ratios were accurate or the time
+        limit was reached.
         """
         batch_rounds = self.batch_rounds.get(batch)
         if batch_rounds is None:
             return
         reply = (
-            self._ask({"finish": batch}, batch, _INTERRUPTED_SECONDS if hurry else None)
+            self._ask({"finish": batch}, batch, _INTERRUPTED_SECONDS if interrupted else None)
             if batch_rounds.rounds
             else None
         )
@@ -178,16 +179,16 @@ class MeasuredRunner:
                 peak_memory_mib=finished.peak_memory_mib,
                 gpu_memory_mib=gpu_memory,
                 idle_watts=self._idle_watts,
-                interrupted=hurry,
+                interrupted=interrupted,
                 stopped=stopped,
                 gpu=self._gpu,
             )
 
-    def finish_in_a_hurry(self) -> None:
+    def finish_interrupted(self) -> None:
         """Collect the answers of the batch sizes that an interruption left unfinished."""
         for batch, batch_rounds in list(self.batch_rounds.items()):
             if batch_rounds.finished is None:
-                self.finish(batch, hurry=True)
+                self.finish(batch, interrupted=True)
 
     def measurement(self, batch: int, truth: Sequence[int]) -> Measurement | None:
         """Return the measurement at a batch size; None if it was not finished."""

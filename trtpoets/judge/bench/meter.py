@@ -2,12 +2,13 @@
 
 Three separate clocks:
 
-- inference: photos in memory -> scores on the host, by the host's clock. Comparable with the host latency of `trtexec`;
-- device: copies in, computing, copies out, by the GPU's own clock (CUDA events), where there is one. Their sum is what
-  `trtexec` before TensorRT 11 calls latency; from 11 on its default is the computing alone;
-- end to end: photo files -> decoded, resized, batched -> scores.
+- inference: from photos in memory to scores on the host, by the host's clock. Comparable with the host latency of
+  `trtexec`;
+- device: copies in, computing, copies out, by the GPU's own clock (CUDA events), if the runner has one. Their sum is
+  the latency that `trtexec` reports before TensorRT 11; from 11 on, it reports the computing only, by default;
+- end to end: from photo files to scores, with decoding and resizing.
 
-None of them includes checking the answers or reading counters.
+No clock includes checking the answers or reading counters.
 """
 
 from __future__ import annotations
@@ -35,17 +36,18 @@ Clock = Callable[[], int]
 _T = TypeVar("_T")
 
 _WARMUP_COUNT = 3
-"""The fewest inferences of a warm-up: allocation and lazy compilation may take more than the first one."""
+"""The fewest inferences of a warm-up: allocation and lazy compilation may affect more than the first one."""
 
 _STABLE = 0.05
 """The warm-up ends when the medians of two consecutive windows differ by at most this share."""
 
 _SETTLE_COUNT, _SETTLE_LIMIT = 2, 0.05
-"""The fewest untimed inferences before each round, as another process used the caches; and their limit in seconds."""
+"""The fewest untimed inferences before each round, which fill the caches again that other processes have used, and the
+time limit of these inferences in seconds."""
 
 _LONG = 0.1
-"""Seconds of an inference from which a `hurried` meter omits the untimed ones, as caches are a small part of it, and
-the other clocks."""
+"""Seconds of an inference from which a brief meter omits the untimed inferences, because filling the caches takes a
+small part of the time, and the other clocks."""
 
 _WINDOWS, _ALIKE, _MAX_SETTLE = 3, 0.03, 10
 """The clock of a GPU that was idle while other runners were measured rises for tenths of a second (345 to 1,980 MHz on
@@ -53,7 +55,7 @@ an H200). A window is this fraction of the time to settle; the GPU is steady whe
 differ by at most this share; the limit is a multiple of the time to settle."""
 
 _SIDE_SHARE = 0.25
-"""The share of the inference time that each of the other clocks gets."""
+"""The time that each of the other clocks gets, as a share of the time of the inference clock."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,13 @@ class Warmup:
 
 @dataclass(frozen=True)
 class Round:
-    """The measured values of one round. Spans are nanoseconds, each of one batch.
+    """The measured values of one round. Each of `spans` and `end_to_end` is the time of one batch in nanoseconds.
 
-    `device` holds (h2d, compute, d2h, enqueue) in milliseconds for each batch that the device timed itself; `graph`
-    says whether those replayed a CUDA graph. `watched_seconds` is the duration of the round, `taken_seconds` the time
-    that other processes used of each of our cores, and `joules` the energy: None where it is not known.
-    `settle_seconds` is the duration of the untimed inferences before the round; `settled` is whether the GPU was steady
-    after them. `gpu` is the state of the GPU, None for a runner that uses none.
+    `device` holds (h2d, compute, d2h, enqueue) in milliseconds for each batch that was timed by the device clock;
+    `graph` says whether these batches ran as a CUDA graph. `watched_seconds` is the duration of the round.
+    `taken_seconds` is the time that other processes used of each core that this process may use, and `joules` the
+    energy; both are None if unknown. `settle_seconds` is the duration of the untimed inferences before the round;
+    `settled` is whether the GPU was steady after them. `gpu` is the state of the GPU, None for a runner that uses none.
     """
 
     spans: list[int]
@@ -94,7 +96,7 @@ class Finished:
     """The answers of all timed rounds of a batch size.
 
     `answers` are label indices, -1 for a photo that no round used; `fault` describes the first output that was not
-    valid scores. `peak_memory_mib` is the peak memory of the process until now.
+    valid scores. `peak_memory_mib` is the peak memory of the process so far.
     """
 
     answers: tuple[int, ...]
@@ -106,11 +108,13 @@ class Meter:
     """Times an entered runner on `photos`, uint8 (P, H, W, 3), in batches, repeatedly.
 
     `paths` are the files of the photos for the end-to-end clock, which does not run without them. They are decoded with
-    `preprocess`, by default that of the runner. `joules` returns the energy until now. `watch` is needed for a runner
-    on the GPU: its rounds begin when the GPU has been busy for `settle_seconds` and its latency is steady. A `hurried`
-    meter omits the untimed inferences before a round and the other clocks where an inference is long, and else gives
-    the other clocks no more than their share of the time. `answers` are the label indices of the timed rounds, -1 for a
-    photo that was not used yet; `fault` describes the first invalid output.
+    `preprocess`, by default the runner's. `joules` returns the energy used so far. `watch` is needed for a runner on
+    the GPU: its rounds begin when the GPU has been busy for `settle_seconds` and its latency is steady. `brief` saves
+    time: if an inference takes more than `_LONG` seconds, the untimed inferences before a round and the other clocks
+    are omitted; if it takes less, the other clocks get no more than their share of the time.
+
+    `answers` are the label indices of the timed rounds, -1 for a photo that was not used yet; `fault` describes the
+    first invalid output.
     """
 
     def __init__(
@@ -124,7 +128,7 @@ class Meter:
         preprocess: Preprocess | None = None,
         watch: GpuWatch | None = None,
         settle_seconds: float = 0.0,
-        hurried: bool = False,
+        brief: bool = False,
     ) -> None:
         rows = math.ceil(len(photos) / batch) * batch
         self._padded = photos if rows == len(photos) else np.resize(photos, (rows, *photos.shape[1:]))
@@ -136,7 +140,7 @@ class Meter:
         self._joules = joules
         self._watch = watch
         self._settle_seconds = settle_seconds if watch else 0.0
-        self._hurried, self._long = hurried, False
+        self._brief, self._timed_only = brief, False
         self._batches = rows // batch
         self._next = 0
         self._timed = 0.0
@@ -147,14 +151,14 @@ class Meter:
         self.fault = ""
 
     def warm_up(self, seconds: float, limit: float) -> Warmup:
-        """Run the first inference, then more for `seconds` and until they are stable, but no longer than `limit`."""
+        """Run inferences for `seconds`, and until their times are stable, but no longer than `limit` seconds."""
         with _no_collection():
             first = self._infer()
             spans = self._repeat(self._infer, seconds, _WARMUP_COUNT, limit)
             began = time.monotonic()
             while not _stable(spans) and time.monotonic() - began < limit:
                 spans += self._repeat(self._infer, seconds / 2, _WARMUP_COUNT, limit)
-        self._long = self._hurried and min(spans) > _LONG * 1e9
+        self._timed_only = self._brief and min(spans) > _LONG * 1e9
         self.answers[:] = -1
         self._next = 0
         return Warmup(first / 1e6, 1 + len(spans), (first + sum(spans)) / 1e9, _stable(spans))
@@ -167,7 +171,7 @@ class Meter:
             settle_seconds = time.monotonic() - began
             if self._watch:
                 self._watch.begin()
-            if not self._long:
+            if not self._timed_only:
                 self._repeat(self._infer, 0.0, _SETTLE_COUNT, _SETTLE_LIMIT)
             contention = CpuContention()
             before = self._joules() if self._joules else 0.0
@@ -186,19 +190,18 @@ class Meter:
         """Keep the GPU busy until its latency is steady. Returns False after the time limit; True without a GPU."""
         window, limit = self._settle_seconds / _WINDOWS, _MAX_SETTLE * self._settle_seconds
         began, busy, before = time.monotonic(), 0.0, 0.0
-        while window:
+        while True:
             spans = self._repeat(self._infer, window, 1, began + limit - time.monotonic())
             busy += sum(spans) / 1e9
             if not spans or busy > limit:
                 return False
             now = float(np.median(spans))
-            if busy >= self._settle_seconds and abs(now - before) <= _ALIKE * max(abs(now), abs(before)):
+            if busy >= self._settle_seconds and abs(now - before) <= _STEADY * max(abs(now), abs(before)):
                 return True
             before = now
-        return True
 
     def _under_load(self, watch: GpuWatch) -> GpuLoad:
-        """Return the state of the GPU while untimed inferences keep it busy: the query takes milliseconds."""
+        """Return the state of the GPU. Untimed inferences keep it busy during the query, which takes milliseconds."""
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(watch.end)
             while not future.done():
@@ -237,16 +240,17 @@ class Meter:
                 self.answers[np.arange(first, first + self._batch) % len(self.answers)] = best
 
     def _repeat(self, infer: Callable[[], int], seconds: float, count: int, limit: float) -> list[int]:
-        """Return the spans (ns) until both `seconds` and `count` are reached, or `limit` seconds have passed."""
+        """Call `infer` until both `seconds` and `count` are reached, or for `limit` seconds. Returns the spans (ns)."""
         spans: list[int] = []
         wanted, total = int(seconds * 1e9), 0
         deadline = time.monotonic() + limit
         while (total < wanted or len(spans) < count) and time.monotonic() < deadline:
             spans.append(infer())
-            total += max(spans[-1], 0)  # also ends where the clock goes backwards
+            total += max(spans[-1], 0)  # a clock that goes backwards must not prolong the loop
         return spans
 
     def _device(self) -> tuple[list[tuple[float, float, float, float]], bool | None]:
+        """Return `device` and `graph` of Round; empty and None for a runner without a device clock."""
         runner = self._runner
         if not isinstance(runner, TimedRunner):
             return [], None
@@ -260,7 +264,7 @@ class Meter:
         return rows, graph
 
     def _end_to_end(self) -> list[int]:
-        """Return the spans (ns) from photo files to scores, as `label` does it: a batch is decoded on all our cores."""
+        """Return the spans (ns) from photo files to scores. As in `label`, all cores decode the photos of a batch."""
         if not self._paths:
             return []
         spans: list[int] = []
@@ -280,13 +284,14 @@ class Meter:
         return spans
 
     def _while_due(self, clock: str) -> Iterator[None]:
-        """Iterate until another clock has had its share of the time; once per round until it has a median.
+        """Yield for each measurement that another clock may take in this round, until its share of the time is used.
 
-        A `hurried` meter does not wait for the median; where an inference is long, the share is too short for one.
+        In each round there is at least one until there are enough for a median. A brief meter does not wait for the
+        median, and takes none if an inference is long.
         """
-        if self._long:
+        if self._timed_only:
             return
-        due = not self._hurried and self._other_counts[clock] < least_count(50)
+        due = not self._brief and self._other_counts[clock] < least_count(50)
         while due or self._other_seconds[clock] < _SIDE_SHARE * self._timed:
             due = False
             began = time.monotonic()
@@ -296,10 +301,9 @@ class Meter:
 
 
 def _stable(spans: Sequence[int]) -> bool:
-    """Return whether the last two quarters of the spans agree.
+    """Return whether the last two quarters of the spans agree: so noise does not prolong the warm-up, but a trend does.
 
-    Their medians are nearly equal, or differ by no more than the spans of each quarter do: each median is between the
-    quartiles of the other quarter. Noise then does not prolong the warm-up, and a trend does.
+    They agree if their medians are nearly equal, or if each median is between the quartiles of the other quarter.
     """
     size = max(len(spans) // 4, _WARMUP_COUNT)
     if len(spans) < 2 * size:

@@ -148,21 +148,23 @@ def _level(values: np.ndarray) -> _Level:
     n, middle = len(values), float(np.median(values))
     if n < MIN_ROUNDS:
         return _Level(middle, 0.0, 0, False)
-    count, beside = min(_SLOW, n - 2), values - values.mean()
+    count, deviations = min(_SLOW, n - 2), values - values.mean()
     waves = math.sqrt(2 / n) * np.cos(math.pi / n * np.outer(np.arange(1, count + 1), np.arange(n) + 0.5))
-    power = (waves @ beside) ** 2
-    variance = _MEDIAN * max(float(power.mean()), _by_neighbours(beside)) / n
+    power = (waves @ deviations) ** 2
+    variance = _MEDIAN * max(float(power.mean()), _by_neighbours(deviations)) / n
     rest = n - 1 - _DRIFT
     slow = float(power[:_DRIFT].mean())
-    quick = max(float((beside**2).sum()) - _DRIFT * slow, 0.0) / rest  # the waves together have the power of the values
+    fast = (
+        max(float((deviations**2).sum()) - _DRIFT * slow, 0.0) / rest
+    )  # the waves together have the power of the values
     if slow <= (1e-12 * max(abs(middle), 1.0)) ** 2:  # nothing but rounding
         return _Level(middle, variance, count, False)
-    chance = (1 + _DRIFT * slow / (rest * quick)) ** (-rest / 2) if quick > 0 else 0.0
+    chance = (1 + _DRIFT * slow / (rest * fast)) ** (-rest / 2) if fast > 0 else 0.0
     return _Level(middle, variance, count, chance < _SURE_OF_DRIFT)
 
 
-def _by_neighbours(beside: np.ndarray) -> float:
-    """Return n times the variance of the mean of an autoregressive series with the deviations `beside` (n,).
+def _by_neighbours(deviations: np.ndarray) -> float:
+    """Return n times the variance of the mean of an autoregressive series with these deviations from its mean, (n,).
 
     0 where the autocorrelation is small or not significant: the estimate by waves is then more accurate.
     """

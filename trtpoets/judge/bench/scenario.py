@@ -52,8 +52,8 @@ BATCHES_TO_TRY = (1, 2, 4, 8, 16, 32)
 class LoadgenResult:
     """LoadGen's result for one runner: values in milliseconds, or photos/s in the offline scenario.
 
-    `clock_value` is the value of the same queries by our own clock, None for a server, where only LoadGen knows how
-    long a query waited. `logs` is the folder of LoadGen's logs; `why` explains a difference from our own measurement.
+    `clock_value` is the value of the same queries by trtpoets' clock; None for a server, where only LoadGen knows how
+    long a query waited. `logs` is the folder of LoadGen's logs; `why` explains a difference from trtpoets' measurement.
     """
 
     valid: bool
@@ -85,7 +85,7 @@ class ScenarioOutcome:
 
 @dataclass(frozen=True)
 class Streamed:
-    """The result of `stream`. `taken_seconds` is the time that other processes used of each of our cores."""
+    """The result of `stream`. `taken_seconds` is the time that other processes used, per core of this process."""
 
     photos: int
     seconds: float
@@ -262,16 +262,16 @@ def outcome_from_served(runner: RunnerId, served: Served, config: BenchConfig) -
 
 def with_loadgen(outcome: ScenarioOutcome, result: LoadgenResult) -> ScenarioOutcome:
     """Return the outcome with LoadGen's result, and the reason for a difference of more than 5 %."""
-    ours, theirs, clock = outcome.value, result.value, result.clock_value
+    measured, loadgen, clock = outcome.value, result.value, result.clock_value
     why = ""
-    if ours and theirs and abs(theirs / ours - 1) > 0.05:
-        why = f"LoadGen's {outcome.metric} is {theirs:.3g}, ours {ours:.3g}: "
+    if measured and loadgen and abs(loadgen / measured - 1) > 0.05:
+        why = f"LoadGen's {outcome.metric} is {loadgen:.3g}, trtpoets' is {measured:.3g}: "
         if not clock:
             why += "other arrivals, at another time"
-        elif abs(clock / ours - 1) > abs(theirs / clock - 1):
-            slower = (clock > ours) == outcome.metric.endswith("_ms")
+        elif abs(clock / measured - 1) > abs(loadgen / clock - 1):
+            slower = (clock > measured) == outcome.metric.endswith("_ms")
             speed = "slower" if slower else "faster"
-            why += f"the machine was {speed} then: our own clock measured {clock:.3g} in its run"
+            why += f"the machine was {speed} during LoadGen's run: trtpoets' clock measured {clock:.3g} then"
         else:
-            why += f"its own overhead: our own clock measured {clock:.3g} for the same queries"
+            why += f"LoadGen's overhead: trtpoets' clock measured {clock:.3g} for the same queries"
     return replace(outcome, loadgen=replace(result, why=why))

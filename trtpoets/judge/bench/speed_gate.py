@@ -39,9 +39,9 @@ def require_speed(
     """Raise GateFailed unless a runner with valid measurements is fast enough at every measured batch size.
 
     A runner is fast enough if it is at least `fail_below` times as fast as the baseline, and its 99th percentile is at
-    most `max_p99` milliseconds with 99 % confidence (in the server scenario from arrival to answer). Where the interval
-    of the ratio contains the limit, a warning is logged. A 99th percentile without a bound, and a measurement that is
-    not valid, do not pass.
+    most `max_p99` milliseconds with 99 % confidence (in the server scenario from arrival to answer). If the interval of
+    the ratio contains the limit, a warning is logged and no error raised. Measurements that are not valid, and 99th
+    percentiles without a bound, do not count.
     """
     require_limits(fail_below, max_p99)
     if fail_below is None and max_p99 is None:
@@ -71,7 +71,7 @@ def _require_served(outcomes: Sequence[ScenarioOutcome], config: BenchConfig, li
         raise GateFailed(
             f"no runner serves {config.target_qps:g} photos a second within {limit:g} ms; "
             f"the nearest is {best.runner.name}: {best.reason}",
-            hint="give a lower --target-qps or a larger --batch, or use a narrower precision",
+            hint="give a lower --target-qps or a larger --batch, or use a lower precision",
             code="TP5023",
         )
 
@@ -79,9 +79,10 @@ def _require_served(outcomes: Sequence[ScenarioOutcome], config: BenchConfig, li
 def _require_ratio(
     rows: Sequence[Measurement], batch: int, limit: float, baseline: str, bench: Callable[..., str]
 ) -> None:
-    """Raise GateFailed if all intervals of ratios are below the limit; log a warning if none is above it.
+    """Raise GateFailed if the intervals of all ratios are below the limit; log a warning if none is above it.
 
-    The intervals of a benchmark hold together. A ratio without an interval is compared itself.
+    A ratio without an interval is compared with the limit itself. The number of ratios needs no correction, because the
+    intervals of a benchmark hold all together with 95 % confidence.
     """
     base = baseline_text(baseline)
     rated = [(row.speedup, row) for row in rows if row.speedup is not None and row.runner.name != baseline]
@@ -89,7 +90,7 @@ def _require_ratio(
     if best is None:
         raise GateFailed(
             f"no runner has a ratio to {base} at batch {batch}",
-            hint="the output above lists what was not valid or not measured",
+            hint=f"see in the output which runners were not valid or not measured: {bench()}",
             code="TP5024",
         )
     if any(row.speedup_low is not None and row.speedup_low >= limit for _, row in rated):
@@ -103,34 +104,40 @@ def _require_ratio(
             hint=f"compare with a run that passed: {bench('--compare', 'FILE')}",
             code="TP5025",
         )
-    sure = f"but the interval is {low:.2f} to {high:.2f}" if low is not None else "without an interval"
-    log.warning("the speed gate is undecided: %s is %s, %s; the limit is %g", best.runner.name, ratio, sure, limit)
+    within = f"but the interval is {low:.2f} to {high:.2f}" if low is not None else "without an interval"
+    log.warning("the speed gate is undecided: %s is %s, %s; the limit is %g", best.runner.name, ratio, within, limit)
 
 
 def _require_p99(rows: Sequence[Measurement], batch: int, limit: float, bench: Callable[..., str]) -> None:
+    """Raise GateFailed unless the lowest bound of a 99th percentile is within the limit."""
     bounded = [(bound, row) for row in rows if (bound := row.p99_bound_ms) is not None]
-    late = [(row.runner.name, exceeded) for row in rows if (exceeded := late_percentile(row, limit))]
-    if not bounded and len(late) == len(rows):
-        runner, (percent, value) = min(late, key=lambda pair: pair[1][1])
-        raise GateFailed(
-            f"the {percent}th percentile of {runner}, the best at batch {batch}, is {value:.3g} ms, "
-            f"more than {limit:g}",
-            hint="use a smaller --batch, a narrower precision, or a quieter machine",
-            code="TP5026",
-        )
     if not bounded:
-        best = max(rows, key=lambda row: row.independent_count)
-        raise GateFailed(
-            f"too few inferences at batch {batch} to bound a 99th percentile: {best.runner.name}: "
-            f"{too_few(best.count, best.independent_count)}",
-            hint=f"measure for longer: {bench('--seconds', seconds_for_a_bound(best), '--max-p99', f'{limit:g}')}",
-            code="TP5027",
-        )
+        raise _without_bound(rows, batch, limit, bench)
     bound, best = min(bounded, key=lambda pair: pair[0])
     if bound > limit:
         raise GateFailed(
             f"the 99th percentile of {best.runner.name}, the best at batch {batch}, may be "
             f"{bound:.3g} ms, more than {limit:g}",
-            hint="use a smaller --batch, a narrower precision, or a quieter machine",
+            hint="use a smaller --batch, a lower precision, or a quieter machine",
             code="TP5028",
         )
+
+
+def _without_bound(rows: Sequence[Measurement], batch: int, limit: float, bench: Callable[..., str]) -> GateFailed:
+    """Return the error if no 99th percentile has a bound: all exceed the limit, or there are too few inferences."""
+    late = [(row.runner.name, exceeded) for row in rows if (exceeded := late_percentile(row, limit))]
+    if len(late) == len(rows):
+        runner, (percent, value) = min(late, key=lambda pair: pair[1][1])
+        return GateFailed(
+            f"the {percent}th percentile of {runner}, the best at batch {batch}, is {value:.3g} ms, "
+            f"more than {limit:g}",
+            hint="use a smaller --batch, a lower precision, or a quieter machine",
+            code="TP5026",
+        )
+    best = max(rows, key=lambda row: row.independent_count)
+    return GateFailed(
+        f"too few inferences at batch {batch} to bound a 99th percentile: {best.runner.name}: "
+        f"{too_few(best.count, best.independent_count)}",
+        hint=f"measure for longer: {bench('--seconds', seconds_for_a_bound(best), '--max-p99', f'{limit:g}')}",
+        code="TP5027",
+    )

@@ -193,6 +193,6 @@ def _frames(
 
 
 def _best(runner: Runner, scores: np.ndarray, config: ClassifyConfig) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """The labels that are told, best first, and their scores."""
+    """The labels that are printed, best first, and their scores."""
     best = [i for i in np.argsort(-scores, kind="stable")[: config.top] if scores[i] >= config.threshold]
     return tuple(runner.spec.labels[i] for i in best), tuple(float(scores[i]) for i in best)

@@ -15,7 +15,7 @@ from typing import IO, Iterator
 from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency
 from trtpoets.core.files import storage_errors, temporary_folder
 from trtpoets.core.manifest import BUILT, MANIFEST
-from trtpoets.core.reading import NotReadable, open_regular
+from trtpoets.core.reading import NotReadable, open_regular, read_errors
 from trtpoets.onboard.installed_bundle import Bundle, bundle_here, open_bundle
 
 _BLOCK = 1 << 20
@@ -45,16 +45,12 @@ def incoming(source: Path | None, sha256: str | None) -> Iterator[Bundle]:
 
 def _unpacked(archive: Path, sha256: str | None, into: Path) -> Path:
     """Unpack an archive and return the folder of the bundle in it."""
-    try:
-        opened = open_regular(archive)
-    except NotReadable as error:
-        raise BadInput(
-            f"{archive} is not a file or folder", hint="give a folder, or a .tar.zst", code="TP7036"
-        ) from error
-    except OSError as error:
-        raise BadInput(
-            f"{archive} can't be read: {error.strerror}", hint="give a folder, or a .tar.zst", code="TP7037"
-        ) from error
+    hint = "give a folder, or a .tar.zst"
+    with read_errors(BadInput, archive, hint=hint, code="TP7037"):
+        try:
+            opened = open_regular(archive)
+        except NotReadable as error:
+            raise BadInput(f"{archive} is not a file or folder", hint=hint, code="TP7036") from error
     with opened as stream:
         if sha256 is not None:
             _require_hash(stream, archive, sha256)

@@ -190,7 +190,7 @@ def _quantised(notes: Quantisation) -> str:
 
 def _built(engines: Sequence[EngineEntry]) -> list[str]:
     """Return the options of `build`, once for all engines with the same options."""
-    alike: dict[str, list[str]] = {}
+    by_options: dict[str, list[str]] = {}
     for engine in engines:
         # Targets with a "+" are the default targets.
         targets = "".join(f" --target {quote(target)}" for target in sorted(engine.targets) if not target.endswith("+"))
@@ -204,8 +204,8 @@ def _built(engines: Sequence[EngineEntry]) -> list[str]:
             "dla": engine.dla_core,
         }
         precision = engine.runner.precision.value if engine.runner.precision else ""
-        alike.setdefault(f" --flavour {quote(engine.flavour)}{targets}{_options(given)}", []).append(precision)
-    return ["".join(f" --precision {quote(name)}" for name in names) + options for options, names in alike.items()]
+        by_options.setdefault(f" --flavour {quote(engine.flavour)}{targets}{_options(given)}", []).append(precision)
+    return ["".join(f" --precision {quote(name)}" for name in names) + options for options, names in by_options.items()]
 
 
 def _gated(gate: Gate | None) -> str:

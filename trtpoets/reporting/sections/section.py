@@ -1,4 +1,4 @@
-"""A section of the report without HTML: texts, a table, plots and lists. Nothing in it is escaped."""
+"""The type of a section of the report: texts, a table, plots and lists, without HTML and not escaped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Picture = tuple[str, str, str]
 
 
 class Pictures(Sequence[Picture]):
-    """The pictures that `draw` returns, drawn when they are first read: Markdown and the terminal show none."""
+    """The pictures that `draw` returns, drawn when they are first read, because Markdown and the terminal show none."""
 
     def __init__(self, draw: Callable[[], Sequence[Picture]]) -> None:
         self._draw = draw
@@ -58,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Listing:
-    """A list that is folded away under its title."""
+    """A list that is shown collapsed: only its title is visible at first."""
 
     title: str
     lines: Sequence[str]
@@ -66,9 +66,11 @@ class Listing:
 
 @dataclass(frozen=True)
 class Section:
-    """The content under a heading, each part of which may be empty.
+    """The content under a heading; each part may be empty.
 
-    `more` are rows of the same columns that are folded away, `tables` further tables with a title of their own.
+    `note` is the text above the table, `caption` the text in it, and `notes` are paragraphs below it. `more` are
+    further rows, which are shown collapsed. `tables` are further tables, each a Section with a `title`. `checksums` are
+    pairs of a file name and its sha256.
     """
 
     note: str = ""

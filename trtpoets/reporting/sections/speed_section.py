@@ -8,7 +8,7 @@ from trtpoets.core.formatting import joined, many, milliseconds, percent
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.shell_commands import command
 from trtpoets.core.types import Precision
-from trtpoets.judge.bench.early_stop import stopped_text, time_up_text
+from trtpoets.judge.bench.early_stop import stopped_text, timed_out_text
 from trtpoets.reporting.sections.section import NUMBER, TEXT, Listing, Picture, Pictures, Row, Section, Value, rows_of
 from trtpoets.reporting.speed_plots import Point, latency_plot, pareto, throughput_plot, tradeoff_plot
 from trtpoets.reporting.tables.benchmark_rows import DRIFTS, benched_parts
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trtpoets.reporting.model import BenchmarkSummary, Report
 
 _ROWS = 16
-"""In a table of more rows, only the smallest batch size is shown; the others are folded away."""
+"""In a table of more rows, only the smallest batch size is shown; the others are collapsed."""
 
 _QDQ = RunnerId(Library.ONNXRUNTIME, Precision.INT8)
 """The runner of int8.onnx on a CPU."""
@@ -93,7 +93,7 @@ def _notes(report: Report, measured: Sequence[Measurement]) -> list[str]:
     if any(row.runner == _QDQ for row in measured):
         notes.append(f"{_QDQ.name} runs TensorRT's file, which is not fused on a CPU: its times are not those of INT8.")
     if report.benchmark.timed_out and report.benchmark.config:
-        notes.append(time_up_text(report.benchmark.timed_out, report.benchmark.config, report.name))
+        notes.append(timed_out_text(report.benchmark.timed_out, report.benchmark.config, report.name))
     if any(row.p99_ms is None for row in measured):
         notes.append("A dash means that too few inferences were timed for that percentile (MLPerf's rule).")
     if any(row.p99_bound_ms is not None for row in measured):

@@ -89,16 +89,16 @@ def _outcomes(outcomes: Sequence[ScenarioOutcome]) -> Part:
     rows: list[Sequence[Any]] = []
     for outcome in outcomes:
         loadgen = outcome.loadgen
-        theirs = f"{_value(loadgen.value)} {'VALID' if loadgen.valid else 'INVALID'}" if loadgen else ""
+        loadgen_value = f"{_value(loadgen.value)} {'VALID' if loadgen.valid else 'INVALID'}" if loadgen else ""
         streamed = f"{outcome.under_way} batches in progress" if outcome.under_way > 1 else ""
         why = "; ".join(text for text in (outcome.reason, streamed, loadgen.why if loadgen else "") if text)
         verdict = "VALID" if outcome.valid else "INVALID"
-        shared = [theirs] if with_loadgen else []
-        rows.append((outcome.runner.name, outcome.batch, _value(outcome.value), verdict, *shared, why))
+        loadgen_cells = [loadgen_value] if with_loadgen else []
+        rows.append((outcome.runner.name, outcome.batch, _value(outcome.value), verdict, *loadgen_cells, why))
     first = outcomes[0]
     what = {"p90_ms": "90th percentile, ms", "p99_ms": "99th percentile, ms", "photos_per_s": "photos/s"}
     title = f"MLPerf's {first.scenario} scenario: {what[first.metric]}"
-    return title, ["runner", "batch>", "ours>", "", *(["LoadGen>"] if with_loadgen else []), "why"], rows
+    return title, ["runner", "batch>", "trtpoets>", "", *(["LoadGen>"] if with_loadgen else []), "why"], rows
 
 
 def _value(value: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.core.formatting import many, percent, seconds, shown, targets
+from trtpoets.core.formatting import first_names, many, percent, seconds, shown, targets
 from trtpoets.core.types import Int8Form
 from trtpoets.reporting.sections.adoption_section import adoption_rows
 
@@ -17,7 +17,7 @@ Part = tuple[str, "Sequence[str]", "Sequence[Sequence[Any]]"]
 """A table: its title, its columns, its rows."""
 
 _LISTED = 20
-"""The largest number of rows of operators, tensors or labels, which may be thousands."""
+"""The most operators, tensors or labels that are shown: a file may have thousands."""
 
 _CAPTION = {
     "engine": "an engine",
@@ -30,13 +30,12 @@ _CAPTION = {
 
 def inspection_parts(inspection: Any) -> list[Part]:
     """Return the tables of an Inspection."""
-    rows, *more = _PARTS[inspection.kind](inspection.facts) if inspection.of_ours else _other(inspection.facts)
+    parts = _PARTS[inspection.kind](inspection.facts) if inspection.of_ours else _other(inspection.facts)
     caption = _CAPTION.get(inspection.kind, "a calibration cache") if inspection.of_ours else inspection.facts.words
     what = f"{caption}, {inspection.bytes:,} bytes"
-    return [
-        ("", ["", ""], [("file", shown(inspection.path)), ("is", what), *rows[2], ("sha256", inspection.sha256)]),
-        *more,
-    ]
+    (_, _, rows), *further = parts
+    summary = [("file", shown(inspection.path)), ("is", what), *rows, ("sha256", inspection.sha256)]
+    return [("", ["", ""], summary), *further]
 
 
 def _engine(facts: Any) -> list[Part]:
@@ -77,7 +76,7 @@ def _gpu(card: EngineCard) -> str:
 
 
 def _origin(foreign: str) -> str:
-    """Return whether this user made a file, according to the HMAC of its card."""
+    """Return whether this user made a file, by the HMAC of its card; `foreign` is the reason why not, or empty."""
     return (
         f"may have been made by someone else: {foreign}"
         if foreign
@@ -116,7 +115,7 @@ def _onnx(facts: Any) -> list[Part]:
         (name, work.layers, f"{work.multiply_adds:,}", _share(work.multiply_adds, facts.multiply_adds))
         for name, work in facts.work.items()
     ]
-    operators = _first(list(facts.operators.items()), len(facts.operators))
+    operators = _first(list(facts.operators.items()))
     return [
         ("", [], rows),
         ("Convolutions and MatMuls", ["precision", "layers>", "multiply-adds>", "share>"], work_rows),
@@ -142,33 +141,30 @@ def _form(form: Int8Form | None, islands: Sequence[str] | None) -> list[tuple[st
         return []
     rows = [("for", _RUNTIMES[form])]
     if islands is not None:
-        named = ", ".join(map(shown, islands[:_LISTED]))
-        more = f" and {len(islands) - _LISTED} more" if len(islands) > _LISTED else ""
-        rows.append(("in float between INT8", f"{many(len(islands), 'operator')}: {named}{more}" if named else "none"))
+        text = f"{many(len(islands), 'operator')}: {first_names(islands, _LISTED)}" if islands else "none"
+        rows.append(("in float between INT8", text))
     return rows
 
 
 def _tflite(facts: TfliteModel) -> list[Part]:
-    network, *more = _model(facts.spec)[0][2]
-    return [("", [], [network, ("precision", facts.precision.value), *more])]
+    ((_, _, rows),) = _model(facts.spec)
+    network, *others = rows
+    return [("", [], [network, ("precision", facts.precision.value), *others])]
 
 
 def _card(facts: Any) -> list[Part]:
-    rows: list[tuple[Any, ...]] = [(shown(name), state) for name, state in facts.files.items()]
+    described = [("describes", f"{shown(name)}: {state}") for name, state in facts.files.items()]
     details = [
         (shown(name), shown(value)) for name, value in facts.details.items() if isinstance(value, str | int | float)
     ]
-    described = [("describes", f"{name}: {state}") for name, state in rows]
     parts: list[Part] = [("", [], [*described, ("authenticity", _origin(facts.foreign)), ("key", facts.key)])]
-    return [*parts, ("Details", ["", ""], _first(details, len(details)))] if details else parts
+    return [*parts, ("Details", ["", ""], _first(details))] if details else parts
 
 
 def _model(facts: ModelSpec) -> list[Part]:
-    labels = ", ".join(shown(label) for label in facts.labels[:_LISTED])
-    more = f" and {len(facts.labels) - _LISTED:,} more" if len(facts.labels) > _LISTED else ""
     rows: list[tuple[Any, ...]] = [
         ("network", f"{shown(facts.name)}: {facts.backbone}"),
-        ("labels", labels + more),
+        ("labels", first_names(facts.labels, _LISTED)),
         ("photos", f"{_photos(facts)}, rule {facts.preprocess.hash[:12]}"),
         ("weights", facts.weights_id),
         *adoption_rows(facts),
@@ -183,7 +179,7 @@ def _calibration_cache(facts: Any) -> list[Part]:
         ("algorithm", facts.algorithm),
         ("tensors", f"{len(scales):,}"),
     ]
-    return [("", [], rows), ("Tensors", ["tensor", "scale>", "saturates at>"], _first(scales, len(scales)))]
+    return [("", [], rows), ("Tensors", ["tensor", "scale>", "saturates at>"], _first(scales))]
 
 
 def _photos(spec: ModelSpec) -> str:
@@ -220,10 +216,11 @@ def _unknown(count: int) -> str:
     return f"; {many(count, 'layer')} of unknown size not counted" if count else ""
 
 
-def _first(rows: list[tuple[Any, ...]], count: int) -> list[tuple[Any, ...]]:
-    if count <= _LISTED:
+def _first(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return the first rows, and one with the number of the others."""
+    if len(rows) <= _LISTED:
         return rows
-    return [*rows[:_LISTED], (f"… and {count - _LISTED:,} more", *[""] * (len(rows[0]) - 1))]
+    return [*rows[:_LISTED], (f"… and {len(rows) - _LISTED:,} more", *[""] * (len(rows[0]) - 1))]
 
 
 _PARTS: dict[str, Callable[[Any], list[Part]]] = {

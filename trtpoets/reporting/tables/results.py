@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.console import json_text
-from trtpoets.core.formatting import built_for, interval, many, milliseconds, percent, seconds, shown, size
+from trtpoets.core.formatting import built_for, first_names, interval, many, milliseconds, percent, seconds, shown, size
 from trtpoets.core.runner_id import TENSORFLOW, RunnerId, baseline_among, baseline_text
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Engine
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = 80
 _LISTED = 20
-"""The largest number of rows of classes or labels, which may be thousands."""
+"""The most changed answers or labels that are shown: there may be thousands."""
 
 _Rows = list["Sequence[Any]"]
 
@@ -47,7 +47,7 @@ def print_table(what: str, value: Any) -> None:
     from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
-    # A pipe has no width, and wide tables are hard to read.
+    # Wide tables are hard to read, and a pipe has no width of its own.
     console.width = min(console.width, _COLUMNS) if console.is_terminal else _COLUMNS
     for number, part in enumerate(_KINDS[what](value)):
         if isinstance(part, Table):
@@ -86,7 +86,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = ""
 
 
 def speed_table(measurements: Sequence[Measurement]) -> Table:
-    """Return a table of latency and throughput of every runner at every batch size."""
+    """Return a table of the latency and throughput of each runner at each batch size."""
     rows = [
         (
             row.runner.name,
@@ -175,23 +175,23 @@ def _benchmark(benchmark: Benchmark) -> list[Any]:
 
 def _stopped(benchmark: Benchmark | BenchmarkSummary, name: str = "NAME") -> list[str]:
     """Return the sentences that say why a benchmark ended before its last round."""
-    from trtpoets.judge.bench.early_stop import stopped_text, time_up_text
+    from trtpoets.judge.bench.early_stop import stopped_text, timed_out_text
 
     config = benchmark.config
     if not config:
         return []
     stopped = stopped_text(benchmark.stopped or {}, config.ratio_within)
-    time_up = time_up_text(benchmark.timed_out or {}, config, name)
-    return [*([f"The benchmark {stopped}."] if stopped else []), *([time_up] if time_up else [])]
+    timed_out = timed_out_text(benchmark.timed_out or {}, config, name)
+    return [*([f"The benchmark {stopped}."] if stopped else []), *([timed_out] if timed_out else [])]
 
 
 def _invalid(rows: Sequence[Measurement]) -> list[str]:
     """Return why rows are not valid. Reasons that differ only in a percentage are joined."""
-    alike: dict[str, list[Measurement]] = {}
+    by_reason: dict[str, list[Measurement]] = {}
     for row in rows:
         if not row.valid:
-            alike.setdefault(re.sub(r"\d+%", "%", row.reason), []).append(row)
-    return [_invalid_text(same, len(rows)) for same in alike.values()]
+            by_reason.setdefault(re.sub(r"\d+%", "%", row.reason), []).append(row)
+    return [_invalid_text(same, len(rows)) for same in by_reason.values()]
 
 
 def _invalid_text(same: Sequence[Measurement], count: int) -> str:
@@ -216,6 +216,7 @@ def _train_benchmark(benchmark: TrainBenchmark) -> list[Any]:
 
 def _training(training: Any) -> list[Any]:
     from trtpoets.judge.gate import photos_in_groups
+    from trtpoets.reporting.sections.training_section import distorted_text, fine_tuning_text
 
     text = f"Trained in {seconds(training.seconds)}; step {training.best_step:,} was kept."
     if training.test_accuracy is not None:
@@ -223,11 +224,8 @@ def _training(training: Any) -> list[Any]:
         groups = count if training.test_groups is None else training.test_groups
         text += f" Right on {percent(training.test_accuracy)} of {photos_in_groups(count, groups, 'test photo')}"
         if training.test_accuracy_low is not None:
-            sure = interval(training.test_accuracy_low, training.test_accuracy_high)
-            text += f" (95 % interval {sure})"
+            text += f" (95 % interval {interval(training.test_accuracy_low, training.test_accuracy_high)})"
         text += "."
-    from trtpoets.reporting.sections.training_section import distorted_text, fine_tuning_text
-
     text += distorted_text(training.distorted)
     if training.fine_tuning is not None:
         text += f" {fine_tuning_text(training.fine_tuning)}"
@@ -242,9 +240,8 @@ def _adoption(adoption: Any) -> list[Any]:
 
 def _classifier(classifier: Any) -> list[Any]:
     spec = classifier.spec
-    labels = [shown(label) for label in spec.labels[:_LISTED]]
-    more = f" and {len(spec.labels) - _LISTED:,} more" if len(spec.labels) > _LISTED else ""
-    text = f"{spec.name}: {spec.backbone}, {many(len(spec.labels), 'class', 'classes')}: {', '.join(labels)}{more}"
+    classes = many(len(spec.labels), "class", "classes")
+    text = f"{spec.name}: {spec.backbone}, {classes}: {first_names(spec.labels, _LISTED)}"
     return [text, shown(classifier.folder)]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadInput
-from trtpoets.core.reading import read_bytes
+from trtpoets.core.reading import read_bytes, read_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -66,12 +66,8 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
 
     The delimiter (comma, semicolon, tab or |) is the one with which the first rows have equal widths. Raises BadInput.
     """
-    try:
+    with read_errors(BadInput, path, hint="check its name and permissions", code="TP2035"):
         content = read_bytes(path, MAX_BYTES)
-    except OSError as error:
-        raise BadInput(
-            f"{path} cannot be read: {error.strerror}", hint="check its name and permissions", code="TP2035"
-        ) from error
     text = _decoded(content)
     if path.suffix.lower() == ".jsonl":
         return _json_rows(text, path)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trtpoets.train.split import checked_splits, independent_groups, positions_of
+import numpy as np
+
+from trtpoets.train.split import checked_splits, independent_groups, position_of_digest, positions_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +60,21 @@ def groups_of(photos: Sequence[Photo], dataset: Dataset | None = None) -> tuple[
     """
     files = [(photo.path.name, photo.sha256) for photo in (*photos, *(dataset.photos if dataset else ()))]
     return tuple(independent_groups(files, dataset.families if dataset else ())[: len(photos)])
+
+
+def positions_of_groups(groups: np.ndarray, sha256: Sequence[str], prefix: str) -> np.ndarray:
+    """Return a pseudo-random position for each photo, float64 (N,), 0 to 100; the photos of a group have the same one.
+
+    It depends on the `sha256` of the photos in the group, int (N,), and on `prefix`, which distinguishes draws.
+    """
+    lowest: dict[int, str] = {}
+    for group, digest in zip(groups.tolist(), sha256, strict=True):
+        lowest[group] = min(digest, lowest.get(group, digest))
+    drawn = {
+        group: position_of_digest(hashlib.sha256(f"{prefix}{digest}".encode()).hexdigest())
+        for group, digest in lowest.items()
+    }
+    return np.array([drawn[group] for group in groups.tolist()], dtype=np.float64)
 
 
 def across_splits(dataset: Dataset) -> dict[str, list[Photo]]:

@@ -68,7 +68,7 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 
 def files_in(paths: list[Path]) -> Iterator[Path]:
-    """Yield the files in `paths`, and the files below its folders, sorted by name."""
+    """Yield the files in `paths`, and the files below each folder in `paths`, sorted by name, without hidden files."""
     for path in paths:
         if path.is_dir():
             yield from (file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith("."))
@@ -85,9 +85,10 @@ def answers(
     top: int,
     threshold: float,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the labels and scores of each photo, in order, or its error.
+    """Yield the labels and scores of each photo, or its error, in the order of `files`.
 
-    `infer` maps at most `batch` photos, uint8 (N, H, W, 3), to scores, float32 (N, C).
+    `infer` maps at most `batch` photos, uint8 (N, H, W, 3), to scores, float32 (N, C). At most `top` labels are given,
+    those with a score of at least `threshold`.
     """
     pending: list[tuple[Path, Any]] = []
 
