@@ -85,13 +85,8 @@ def test_scores_are_close_to_tensorflow(
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-6)
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("precision", [pytest.param(FP32, marks=pytest.mark.slow), INT8])
 def test_an_adopted_classifier_has_no_keras_network(tmp_path: Path, precision: Precision) -> None:
-=======
-@pytest.mark.parametrize("precision", [FP32, INT8])
-def test_an_adopted_classifier_is_converted_from_its_saved_model(tmp_path: Path, precision: Precision) -> None:
->>>>>>> read1
     pytest.importorskip("tensorflow")
     keras_model().save(tmp_path / "net.keras")
     pixels = replace(SIGNED, channels=Channels.BGR)

@@ -114,7 +114,7 @@ class _Case:
                 self._warnings.append(f"the options state {pixels.text}, but {fact.evidence.text}")
         rival = self._better_rival(lambda contract: nearly_same(contract.pixels, pixels))
         if rival is not None:
-            expected, best = rival
+            ours, best = rival
             self._warnings.append(
                 f"with the pixel values of the options ({ours.contract.text}) {ours.count} of {ours.photos} photos are "
                 f"classified correctly, significantly fewer than the {best.count} of {best.photos} with "
@@ -145,7 +145,7 @@ class _Case:
             lambda contract: not nearly_same(contract.pixels, pixels),
         )
         if rival is not None:
-            expected, best = rival
+            ours, best = rival
             raise self._undecided(
                 f"the photos contradict what is known about the file: {first.evidence.text}; but with "
                 f"{ours.contract.text} {ours.count} of {ours.photos} photos are classified correctly, significantly "
@@ -159,14 +159,12 @@ class _Case:
         """Determine the order of the channels for values whose source does not know it."""
         usual, other = channel_variants(pixels)
         question = "the order of the channels" if usual.channels.number == 3 else "whether grey values are inverted"
-        row, other_row = self._best_row(usual), self._best_row(other)
-        if self._trial is not None and row is not None and other_row is not None:
-            counts = (
-                f"{usual.channels.text} {row.count}, {other.channels.text} {other_row.count} of {row.photos} photos"
-            )
+        ours, theirs = self._best_row(usual), self._best_row(other)
+        if self._trial is not None and ours is not None and theirs is not None:
+            counts = f"{usual.channels.text} {ours.count}, {other.channels.text} {theirs.count} of {ours.photos} photos"
             both = [row for row in self._trial.rows if nearly_same_values(row.contract.pixels, pixels)]
-            is_other = self._trial.is_better(other_row, row, rivals=len(both) - 1)
-            if is_other or self._trial.is_better(row, other_row, rivals=len(both) - 1):
+            is_other = self._trial.is_better(theirs, ours, rivals=len(both) - 1)
+            if is_other or self._trial.is_better(ours, theirs, rivals=len(both) - 1):
                 better = other if is_other else usual
                 self._evidence.append(
                     Evidence("pixels", Source.TRIAL, f"the channels are {better.channels.text}: {counts}")
@@ -305,7 +303,7 @@ class _Case:
             lambda contract: nearly_same(contract.pixels, pixels),
         )
         if rival is not None:
-            expected, best = rival
+            ours, best = rival
             raise self._undecided(
                 f"the photos contradict what is known about the resizing: {first.evidence.text}; but with "
                 f"{ours.contract.text} {ours.count} of {ours.photos} photos are classified correctly, significantly "
@@ -352,19 +350,17 @@ class _Case:
         return next((row for row in rows if nearly_same(row.contract.pixels, pixels)), None)
 
     def _better_rival(
-        self,
-        is_expected: Callable[[Contract], bool],
-        is_rival: Callable[[Contract], bool] = lambda contract: True,
+        self, ours: Callable[[Contract], bool], theirs: Callable[[Contract], bool] = lambda contract: True
     ) -> tuple[TrialRow, TrialRow] | None:
         """Return the first row of a contract `ours`, and a row of `theirs` that is significantly better, or None."""
         if self._trial is None:
             return None
-        expected = next((row for row in self._trial.rows if is_expected(row.contract)), None)
-        if expected is None:
+        mine = next((row for row in self._trial.rows if ours(row.contract)), None)
+        if mine is None:
             return None
-        rivals = (row for row in self._trial.rows if not is_expected(row.contract) and is_rival(row.contract))
-        rival = next((row for row in rivals if self._trial.is_better(row, expected)), None)
-        return None if rival is None else (expected, rival)
+        rivals = (row for row in self._trial.rows if not ours(row.contract) and theirs(row.contract))
+        rival = next((row for row in rivals if self._trial.is_better(row, mine)), None)
+        return None if rival is None else (mine, rival)
 
     def _add_trial(self, contract: Contract) -> None:
         """Add the result of the trial as evidence, and a warning if it is not better than chance."""

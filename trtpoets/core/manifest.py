@@ -142,12 +142,8 @@ def check_manifest(folder: Path) -> Manifest:
             raise BadArtefact(
                 f"{folder / path} is not a regular file, which the manifest lists", hint=_REDO_HINT, code="TP1031"
             )
-        with read_errors(BadArtefact, folder / path, hint=_AGAIN, code="TP1032"):
+        with read_errors(BadArtefact, folder / path, hint=_REDO_HINT, code="TP1032"):
             changed = sha256_of_file(folder / path) != sha256
-        except OSError as error:
-            raise BadArtefact(
-                f"{folder / path} can't be read: {error.strerror}", hint=_REDO_HINT, code="TP1032"
-            ) from error
         if changed:
             raise BadArtefact(
                 f"{folder / path} was changed or damaged: its sha256 differs from the manifest",

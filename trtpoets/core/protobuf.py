@@ -1,14 +1,13 @@
-"""Reads protobuf messages field by field, without a schema and without the protobuf library, which a device lacks."""
+"""Reads protobuf messages field by field, without the protobuf library and without a schema: a device has neither."""
 
 from __future__ import annotations
 
 from typing import Iterator, Union
 
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5
-"""Protobuf's wire types: how the value of a field is stored."""
+"""Protobuf's wire types: how a field is stored."""
 
 Value = Union[int, memoryview]
-"""The value of a field: a number for VARINT, bytes for the other wire types."""
 
 _LARGE_VALUE = 1 << 16
 """Bytes from which a value is searched for fields of a nested message."""
@@ -25,38 +24,40 @@ class TooManyFields(ValueError):
 
 def fields(content: memoryview) -> Iterator[tuple[int, Value]]:
     """Yield number and value of each field of a message. Raises ValueError if `content` is not a message."""
-    offset = 0
-    while offset < len(content):
-        tag, offset = varint(content, offset)
-        number, wire_type = tag >> 3, tag & 7
+    at = 0
+    while at < len(content):
+        tag, at = varint(content, at)
+        number, kind = tag >> 3, tag & 7
         value: Value
-        if wire_type == VARINT:
-            value, offset = varint(content, offset)
+        if kind == VARINT:
+            value, at = varint(content, at)
             yield number, value
             continue
-        if wire_type == BYTES:
-            size, offset = varint(content, offset)
-        elif wire_type in (EIGHT_BYTES, FOUR_BYTES):
-            size = 8 if wire_type == EIGHT_BYTES else 4
+        if kind == BYTES:
+            size, at = varint(content, at)
+        elif kind in (EIGHT_BYTES, FOUR_BYTES):
+            size = 8 if kind == EIGHT_BYTES else 4
         else:
-            raise ValueError(f"field {number} has the unknown wire type {wire_type}")
-        value = content[offset : offset + size]
-        if len(value) < size or not number:
+            raise ValueError(f"field {number} has the unknown wire type {kind}")
+        value = content[at : at + size]
+        if not number:
+            raise ValueError(_NO_NUMBER)
+        if len(value) < size:
             raise ValueError("it ends in the middle of a field")
-        offset += size
+        at += size
         yield number, value
 
 
 def check_field_count(content: memoryview, most: int = 5_000_000) -> None:
     """Raise TooManyFields if a message has more than `most` fields: a parser needs about 100 bytes of memory for each.
 
-    Fields of nested messages are counted only in large values, because small values can't contain many fields.
+    Nested messages are counted only if they are large; small ones can't contain many fields. Raises ValueError if
+    `content` is not a message.
     """
     _count_fields(content, most, 0)
 
 
 def _count_fields(content: memoryview, most: int, count: int, depth: int = 0) -> int:
-    """`count` plus the number of fields in a message and its large values. Raises ValueError, TooManyFields."""
     for number, value in fields(content):
         if not number:
             raise ValueError(_NO_NUMBER)
@@ -68,32 +69,21 @@ def _count_fields(content: memoryview, most: int, count: int, depth: int = 0) ->
                 count = _count_fields(value, most, count, depth + 1)
             except TooManyFields:
                 raise
-            except ValueError:  # the value is not a message, but numbers or text
+            except ValueError:  # the value is not a message: numbers or text
                 continue
     return count
 
 
-class TooManyFields(ValueError):
-    """A message with so many fields that parsing it would need far more memory than its size."""
-
-
-_LARGE_VALUE = 1 << 16
-"""Fields are counted in values with more bytes than this."""
-
-_MAX_DEPTH = 100
-"""Fields are counted in messages that are nested at most this deep."""
-
-
-def varint(content: memoryview, offset: int) -> tuple[int, int]:
-    """The varint at `offset`, and the offset after it. Raises ValueError if there is no complete varint."""
+def varint(content: memoryview, at: int) -> tuple[int, int]:
+    """The varint at offset `at`, and the offset after it. Raises ValueError."""
     value = 0
-    for index in range(10):
-        if offset + index >= len(content):
+    for place in range(10):
+        if at + place >= len(content):
             break
-        byte = content[offset + index]
-        value |= (byte & 0x7F) << 7 * index
+        byte = content[at + place]
+        value |= (byte & 0x7F) << 7 * place
         if byte < 0x80:
-            return value, offset + index + 1
+            return value, at + place + 1
     raise ValueError("it ends in the middle of a number")
 
 

@@ -1,7 +1,7 @@
 """Writes and reads TFLite files: a network followed by a zip archive with labels, model.json and a sha256.
 
-TFLite's documentation calls the files in the archive associated files; `unzip` and mobile libraries can read them. The
-interpreter does not check what it loads, so the network is compared with its sha256 before it is loaded.
+TFLite's metadata calls these associated files; `unzip` and mobile libraries can read them. The interpreter does not
+check what it loads, so the network is compared with its sha256 before it is loaded.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ LABELS_FILE = "labels.txt"
 """The labels, one per line, under the name that readers of TFLite's metadata expect."""
 
 SPEC_FILE = "model.json"
-"""The ModelSpec, as in the model.json of a run."""
+"""The text of model.json."""
 
 DESCRIPTION_FILE = "trtpoets.json"
-"""A TfliteDescription in JSON."""
+"""{"precision": "int8", "calibration": hash of the calibration photos or null, "network": sha256 of the network}."""
 
 IDENTIFIER = b"TFL3"
 """Bytes 4 to 8 of every TFLite file."""
@@ -41,15 +41,15 @@ IDENTIFIER = b"TFL3"
 _MAX_BYTES = 64 << 20
 """Largest size in bytes of an associated file."""
 
-_DAMAGE = (zipfile.BadZipFile, KeyError, ValueError, TypeError, RuntimeError, EOFError, OSError, zlib.error)
-"""Exceptions that reading a damaged zip archive may raise; NotImplementedError is a RuntimeError."""
+_DAMAGE = (KeyError, ValueError, TypeError, RuntimeError, EOFError, OSError, zlib.error)
+"""Exceptions that reading a damaged zip may raise, besides BadZipFile; NotImplementedError is a RuntimeError."""
 
 _REDO_HINT = "make it again: trtpoets bundle NAME --for tflite --force"
 
 
 @dataclass(frozen=True)
 class TfliteDescription:
-    """The content of DESCRIPTION_FILE: precision, hash of calibration photos (None in FP32), sha256 of the network."""
+    """What a TFLite file says of itself: the hash of its calibration, None in FP32, and the sha256 of its network."""
 
     precision: Precision
     calibration: str | None
@@ -80,12 +80,12 @@ def write_tflite(
 
 
 def read_tflite(path: Path) -> TfliteModel:
-    """Return the TFLite model in a file that trtpoets wrote, after checking it.
+    """Check a TFLite file that trtpoets wrote, and read its metadata.
 
     Raises MissingArtefact, or BadArtefact if it is damaged or was not written by trtpoets.
     """
-    _, description, spec_text, labels = _read(path)
-    spec = ModelSpec.from_json(spec_text, f"{path}: {SPEC_FILE}")
+    _, description, text, labels = _read(path)
+    spec = ModelSpec.from_json(text, f"{path}: {SPEC_FILE}")
     if labels != labels_text(spec.labels):
         raise BadArtefact(
             f"{path} has other labels in {LABELS_FILE} than in {SPEC_FILE}", hint=_REDO_HINT, code="TP1088"
@@ -98,18 +98,22 @@ def network_in(path: Path) -> bytes:
     return _read(path)[0]
 
 
+def tflite_bytes(path: Path, if_missing: str = "check the path: ls") -> bytes:
+    """The bytes of a file that should be a TFLite network, whose content is not checked.
+
+    Raises MissingArtefact with the hint `if_missing`, or BadArtefact.
+    """
+    missing = MissingArtefact(f"{path} does not exist", hint=if_missing, code="TP1089")
+    with read_errors(BadArtefact, path, hint="check that it is a readable file", code="TP1090", missing=missing):
+        try:
+            return read_bytes(path)
+        except NotReadable as error:
+            raise BadArtefact(error.message, hint=error.hint, code="TP1960") from error
+
+
 def _read(path: Path) -> tuple[bytes, TfliteDescription, str, str]:
-    """The network, its description, and the texts of SPEC_FILE and LABELS_FILE. Raises as `read_tflite` does."""
-    try:
-        content = read_bytes(path)
-    except FileNotFoundError as error:
-        raise MissingArtefact(
-            f"{path} does not exist", hint="make it: trtpoets bundle NAME --for tflite", code="TP1089"
-        ) from error
-    except OSError as error:
-        raise BadArtefact(
-            f"{path} can't be read: {error.strerror}", hint="check that it is a readable file", code="TP1090"
-        ) from error
+    """The network, and the content of DESCRIPTION_FILE, SPEC_FILE and LABELS_FILE."""
+    content = tflite_bytes(path, "make it: trtpoets bundle NAME --for tflite")
     if content[4:8] != IDENTIFIER:
         require_kind(path, expected="a TFLite file")
         raise BadArtefact(f"{path} is not a TFLite file: it has no TFL3 identifier", hint=_REDO_HINT, code="TP1091")
@@ -117,14 +121,15 @@ def _read(path: Path) -> tuple[bytes, TfliteDescription, str, str]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             network = content[: min(entry.header_offset for entry in archive.infolist())]
             description = parsed(TfliteDescription, json.loads(_text(archive, DESCRIPTION_FILE)))
+            same = description.network == hashlib.sha256(network).hexdigest()
             parts = network, description, _text(archive, SPEC_FILE), _text(archive, LABELS_FILE)
-    except _DAMAGE as error:
+    except (*_DAMAGE, zipfile.BadZipFile) as error:
         raise BadArtefact(
             f"{path} was not written by trtpoets, or is damaged: {type(error).__name__}: {error}",
             hint=_REDO_HINT,
             code="TP1092",
         ) from error
-    if description.network != hashlib.sha256(network).hexdigest():
+    if not same:
         raise BadArtefact(
             f"{path} is damaged: the sha256 of its network differs from {DESCRIPTION_FILE}",
             hint=_REDO_HINT,
@@ -134,7 +139,6 @@ def _read(path: Path) -> tuple[bytes, TfliteDescription, str, str]:
 
 
 def _text(archive: zipfile.ZipFile, name: str) -> str:
-    """The text of an associated file. Raises KeyError if it is missing, ValueError if it is too large or not UTF-8."""
     entry = archive.getinfo(name)
     if entry.file_size > _MAX_BYTES:
         raise ValueError(f"{name} must have at most {_MAX_BYTES >> 20} MiB, not {entry.file_size >> 20}")

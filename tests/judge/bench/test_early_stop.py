@@ -17,7 +17,7 @@ from trtpoets.core.types import Photo
 from trtpoets.judge.bench import benchmark
 from trtpoets.judge.bench.bench_config import BenchConfig
 from trtpoets.judge.bench.benchmark import Benchmark
-from trtpoets.judge.bench.early_stop import TimeLimit, is_check_due, ratios_are_within, stopped_text, time_up_text
+from trtpoets.judge.bench.early_stop import TimeLimit, is_check_due, ratios_are_within, stopped_text, timed_out_text
 
 
 def medians(rounds: int, spread: float, seed: int, level: float = 1e6) -> dict[int, float]:

@@ -154,9 +154,10 @@ def _build(order: Order, answers: AnswerSender, cancelled: threading.Event) -> B
 def _checked_network(wanted: BuildOrder) -> tuple[bytes, str | None]:
     """Check the ONNX file before TensorRT parses it, and return its content and its calibration hash.
 
-    With `in_manifest`, the file is listed in the manifest of a bundle and was checked when the bundle was made, because
-    a device has no ONNX checker; `_build` compares its hash.
+    The `onnx` package, which a device does not have, checks the file, unless it is `in_manifest`: then the manifest of
+    a bundle lists its hash, and it was checked when the bundle was made.
     """
+    path = Path(os.fsdecode(bytes.fromhex(wanted.onnx_path)))
     found = read_verified_onnx(path) if wanted.in_manifest else read_onnx(path)
     expected, request = ModelSpec.from_json(wanted.spec, "the order"), wanted.request
     if found.precision is not request.precision or found.spec != expected:

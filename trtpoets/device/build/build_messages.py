@@ -15,7 +15,7 @@ from trtpoets.device.build.tensorrt_config import BuildRequest
 class BuildOrder:
     """What to build, and from which file. Paths, which need not be valid UTF-8, and the timing cache are hex.
 
-    `verified` says that the file is listed in a bundle's manifest, so that it was checked when the bundle was made.
+    `in_manifest` says that the file is listed in a bundle's manifest, so that it was checked when the bundle was made.
     """
 
     onnx_path: str

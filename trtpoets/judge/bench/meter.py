@@ -49,10 +49,10 @@ _LONG = 0.1
 """Seconds of an inference from which a brief meter omits the untimed inferences, because filling the caches takes a
 small part of the time, and the other clocks."""
 
-_WINDOWS, _ALIKE, _MAX_SETTLE = 3, 0.03, 10
-"""The clock of a GPU that was idle while other runners were measured rises for tenths of a second (345 to 1,980 MHz on
-an H200). A window is this fraction of the time to settle; the GPU is steady when the medians of two consecutive windows
-differ by at most this share; the limit is a multiple of the time to settle."""
+_WINDOWS, _STEADY, _SETTLE_FACTOR = 3, 0.03, 10
+"""When a GPU is steady: an idle GPU lowers its clock, and raises it for tenths of a second when work arrives (345 to
+1,980 MHz on an H200). It is steady when the medians of two consecutive windows differ by at most the share `_STEADY`. A
+window lasts the time to settle divided by `_WINDOWS`; the time limit is `_SETTLE_FACTOR` times the time to settle."""
 
 _SIDE_SHARE = 0.25
 """The time that each of the other clocks gets, as a share of the time of the inference clock."""
@@ -188,7 +188,9 @@ class Meter:
 
     def settle(self) -> bool:
         """Keep the GPU busy until its latency is steady. Returns False after the time limit; True without a GPU."""
-        window, limit = self._settle_seconds / _WINDOWS, _MAX_SETTLE * self._settle_seconds
+        if not self._settle_seconds:
+            return True
+        window, limit = self._settle_seconds / _WINDOWS, _SETTLE_FACTOR * self._settle_seconds
         began, busy, before = time.monotonic(), 0.0, 0.0
         while True:
             spans = self._repeat(self._infer, window, 1, began + limit - time.monotonic())

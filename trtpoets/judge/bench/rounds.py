@@ -91,7 +91,7 @@ def ratio_of_rounds(
     """
     if len(first) != len(second) or not len(first):
         raise BadInput(
-            f"both series must have the same number of rounds, not {len(first)} and {len(second)}",
+            f"the rounds must be paired, not {len(first)} and {len(second)}",
             hint="give one value of each per round",
             code="TP5016",
         )
@@ -113,7 +113,7 @@ def ratio_of_runs(
     """
     if not len(first) or not len(second):
         raise BadInput(
-            f"both runs need at least one round, but have {len(first)} and {len(second)}",
+            f"both runs need a round, not {len(first)} and {len(second)}",
             hint="give at least one round of each",
             code="TP5017",
         )
@@ -168,8 +168,8 @@ def _by_neighbours(deviations: np.ndarray) -> float:
 
     0 where the autocorrelation is small or not significant: the estimate by waves is then more accurate.
     """
-    n, square = len(beside), float((beside**2).sum())
-    seen = float((beside[1:] * beside[:-1]).sum()) / square if square else 0.0
+    n, square = len(deviations), float((deviations**2).sum())
+    seen = float((deviations[1:] * deviations[:-1]).sum()) / square if square else 0.0
     share = min((n * seen + 1) / (n - 4), _MAX_KEPT)  # corrects the bias of few values
     if seen * math.sqrt(n) < _CLEARLY or share < _MIN_KEPT:
         return 0.0
