@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from trtpoets.core.paths import cache_root
 from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Photo, Split
-from trtpoets.core.workspace import cache_root
 from trtpoets.pipeline.demo import solar_cells
 from trtpoets.pipeline.extractors import Device, extractor_from_network
 from trtpoets.train.backbones import backbone_named
