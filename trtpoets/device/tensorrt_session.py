@@ -126,7 +126,8 @@ class TensorRtSession:
             )
         if self.shares_memory:
             context.set_device_memory(memory, self.memory_bytes)
-        wrapper = EngineContext(context, self._library.title, self.reason)
+        wrapper = EngineContext(self._library.title, self.reason)
+        wrapper.set_context(context)
         self._contexts.append(wrapper)
         return wrapper
 
@@ -183,10 +184,14 @@ class EngineContext:
     `title` is the name of the library for messages; `reason` returns its first error.
     """
 
-    def __init__(self, context: Any, title: str, reason: Callable[[], str]) -> None:
-        self._context = context
+    def __init__(self, title: str, reason: Callable[[], str]) -> None:
+        self._context: Any = None
         self._title = title
         self._reason = reason
+
+    def set_context(self, context: Any) -> None:
+        """Set TensorRT's context. The check of names against the bindings follows methods, not constructors."""
+        self._context = context
 
     def bind(self, name: str, address: int) -> None:
         """Set the GPU address of a tensor for all later inferences. Raises RunFailed."""

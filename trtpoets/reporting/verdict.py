@@ -128,21 +128,24 @@ def _precision(report: Report, runner: str) -> str:
     interval_text = interval(*report.intervals[runner].agreement or UNKNOWN)
     if runner_named(report, runner).form is Int8Form.CPU:
         precision = f"{precision} for CPUs ({runner_named(report, runner).onnx_file})"
-    agreement = f"{precision} answers like {report.baseline_text} on {percent(agreed / photos)} ({interval_text})"
+    alike = (
+        f"{precision} gives the same answer as {report.baseline_text} for {percent(agreed / photos)} ({interval_text})"
+    )
     if agreed == photos:
-        agreement = f"{precision} gives the same answer as {report.baseline_text} for each of {many(photos, 'photo')}"
-        agreement += f" (95 % interval of the agreement {interval_text})"
+        alike = f"{precision} gives the same answer as {report.baseline_text} for each of {many(photos, 'photo')}"
+        alike += f" (95 % interval of the agreement {interval_text})"
     change = compared.accuracy_change
     if change is None:
-        return f"{agreement}."
+        return f"{alike}."
     interval_text = point_interval(compared.change_low, compared.change_high)
     lost, won = compared.only_reference, compared.only_runner
     chance = "significant" if compared.p_value < _SIGNIFICANT else "not significant"
     lost_and_won = f"{many(lost, 'right answer')} lost, {won} won"
     if lost == won:
-        changes = f"{lost_and_won}; 95 % interval {interval_text} points"
-        return f"{agreement}; its accuracy is the same on these photos ({changes})."
-    changed = f"{agreement}; its accuracy changes by {points(change)} points ({interval_text}"
+        return (
+            f"{alike}; its accuracy is the same on these photos ({lost_and_won}; 95 % interval {interval_text} points)."
+        )
+    changed = f"{alike}; its accuracy changes by {points(change)} points ({interval_text}"
     return f"{changed}; {lost_and_won}: {chance}, p = {compared.p_value:.2g})."
 
 
@@ -153,9 +156,10 @@ def _on_all_photos(report: Report) -> list[str]:
         if not item.photos:
             continue
         compared, count = item.comparison, photos_in_groups(item.photos, item.groups)
-        heads = ", each answered by a head trained without it" if report.all_photos and report.all_photos.folds else ""
-        text = f"On all {count} outside calibration{heads}, {item.file} answers like FP32 on {percent(item.agreement)}"
-        text += f" ({interval(item.agreement_low, item.agreement_high)})"
+        cross_fitted = report.all_photos is not None and report.all_photos.folds
+        heads = ", each classified by a head trained without it" if cross_fitted else ""
+        text = f"On all {count} outside calibration{heads}, {item.file} gives the same answer as FP32 for "
+        text += f"{percent(item.agreement)} ({interval(item.agreement_low, item.agreement_high)})"
         if compared.accuracy_change is not None:
             text += f"; its accuracy changes by {points(compared.accuracy_change)} points"
             text += f" ({point_interval(compared.change_low, compared.change_high)})"

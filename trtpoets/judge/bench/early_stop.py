@@ -97,8 +97,8 @@ def timed_out_text(timed_out: Mapping[str, int], config: BenchConfig, name: str)
         return ""
     before = f", before all ratios were within ±{100 * config.ratio_within:g} %" if config.ratio_within else ""
     return (
-        f"The time of the benchmark, {config.wall_seconds:g} s, was up after {_rounds_text(timed_out)}{before}. "
-        f"To measure longer, run: {command('bench', name, '--seconds', _ADVISED_SECONDS)}"
+        f"The time limit of the benchmark, {config.wall_seconds:g} s, was reached after {_rounds_text(timed_out)}"
+        f"{before}. To measure longer, run: {command('bench', name, '--seconds', _ADVISED_SECONDS)}"
     )
 
 

@@ -91,7 +91,7 @@ def ratio_of_rounds(
     """
     if len(first) != len(second) or not len(first):
         raise BadInput(
-            f"the rounds must be paired, not {len(first)} and {len(second)}",
+            f"both series must have the same number of rounds, not {len(first)} and {len(second)}",
             hint="give one value of each per round",
             code="TP5016",
         )
@@ -113,7 +113,7 @@ def ratio_of_runs(
     """
     if not len(first) or not len(second):
         raise BadInput(
-            f"both runs need a round, not {len(first)} and {len(second)}",
+            f"both runs need at least one round, but have {len(first)} and {len(second)}",
             hint="give at least one round of each",
             code="TP5017",
         )
@@ -148,28 +148,26 @@ def _level(values: np.ndarray) -> _Level:
     n, middle = len(values), float(np.median(values))
     if n < MIN_ROUNDS:
         return _Level(middle, 0.0, 0, False)
-    count, deviations = min(_SLOW, n - 2), values - values.mean()
+    count, beside = min(_SLOW, n - 2), values - values.mean()
     waves = math.sqrt(2 / n) * np.cos(math.pi / n * np.outer(np.arange(1, count + 1), np.arange(n) + 0.5))
-    power = (waves @ deviations) ** 2
-    variance = _MEDIAN * max(float(power.mean()), _by_neighbours(deviations)) / n
+    power = (waves @ beside) ** 2
+    variance = _MEDIAN * max(float(power.mean()), _by_neighbours(beside)) / n
     rest = n - 1 - _DRIFT
     slow = float(power[:_DRIFT].mean())
-    fast = (
-        max(float((deviations**2).sum()) - _DRIFT * slow, 0.0) / rest
-    )  # the waves together have the power of the values
+    quick = max(float((beside**2).sum()) - _DRIFT * slow, 0.0) / rest  # the waves together have the power of the values
     if slow <= (1e-12 * max(abs(middle), 1.0)) ** 2:  # nothing but rounding
         return _Level(middle, variance, count, False)
-    chance = (1 + _DRIFT * slow / (rest * fast)) ** (-rest / 2) if fast > 0 else 0.0
+    chance = (1 + _DRIFT * slow / (rest * quick)) ** (-rest / 2) if quick > 0 else 0.0
     return _Level(middle, variance, count, chance < _SURE_OF_DRIFT)
 
 
-def _by_neighbours(deviations: np.ndarray) -> float:
-    """Return n times the variance of the mean of an autoregressive series with these deviations from its mean, (n,).
+def _by_neighbours(beside: np.ndarray) -> float:
+    """Return n times the variance of the mean of an autoregressive series with the deviations `beside` (n,).
 
     0 where the autocorrelation is small or not significant: the estimate by waves is then more accurate.
     """
-    n, square = len(deviations), float((deviations**2).sum())
-    seen = float((deviations[1:] * deviations[:-1]).sum()) / square if square else 0.0
+    n, square = len(beside), float((beside**2).sum())
+    seen = float((beside[1:] * beside[:-1]).sum()) / square if square else 0.0
     share = min((n * seen + 1) / (n - 4), _MAX_KEPT)  # corrects the bias of few values
     if seen * math.sqrt(n) < _CLEARLY or share < _MIN_KEPT:
         return 0.0
