@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.adoption.test_trial import certain
+from tests.support.errors import raises
 from tests.support.foreign import bgr, foreign_model
 from trtpoets.adoption.candidates import candidate_contracts, geometry_candidates, pixel_candidates
 from trtpoets.adoption.contract import CIFAR10, IMAGENET, PRESETS, RAW, UNIT, Geometry, Pixels
@@ -41,7 +40,7 @@ def test_options_about_an_integer_input() -> None:
     contracts = candidate_contracts(foreign, (), ContractOptions(pixels=RAW))
     assert contracts[0].pixels == raw_feed(foreign.input)
     assert {contract.pixels for contract in contracts} == {raw_feed(foreign.input), bgr(raw_feed(foreign.input))}
-    with pytest.raises(BadInput, match="for 3 channels, but the network takes 1"):
+    with raises(BadInput, "TP9408", "3", "1"):
         candidate_contracts(foreign_model(channels=1), (), ContractOptions(channels=Channels.BGR))
 
 

@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 
+from tests.support.errors import raises
 from tests.support.foreign import bgr, foreign_model
 from trtpoets.adoption.contract import CAFFE, IMAGENET, PRESETS, RAW, SIGNED, UNIT, Contract, Geometry, Pixels
 from trtpoets.adoption.contract_options import (
@@ -80,7 +81,7 @@ def test_channels() -> None:
     assert pixels_from_options(None, None, None, None, "bgr") is None
     assert contract_options(channels="BGR") == ContractOptions(channels=Channels.BGR)
     assert contract_options(channels="inverted-grey").channels is Channels.INVERTED_GRAY
-    with pytest.raises(BadInput, match="for 3 channels, but the network takes 1"):
+    with raises(BadInput, "TP9408", "3", "1"):
         fitted(contract_options(channels="bgr"), foreign_model(channels=1))
     grey = fitted(contract_options(preprocess="caffe"), foreign_model(channels=1)).pixels
     assert grey is not None

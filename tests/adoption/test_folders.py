@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.adoption.onnx.networks import plain
+from tests.support.errors import raises
 from trtpoets.adoption.folders import classifier_in_folder, unpacking
 from trtpoets.adoption.loaded import load_foreign
 from trtpoets.core.console import error_text
@@ -94,7 +95,7 @@ def test_an_archive_is_not_read_and_the_hint_unpacks_it(tmp_path: Path) -> None:
         stream.writestr("model.pb", b"x")
         stream.writestr("labels.txt", "a\nb\n")
     command = f"unzip '{archive}' -d '{tmp_path}/my export' && trtpoets adopt '{tmp_path}/my export' --name NAME"
-    with pytest.raises(BadArtefact, match="is a zip archive") as caught:
+    with raises(BadArtefact, "TP1011", "a zip archive") as caught:
         load_foreign(archive)
     assert caught.value.hint == command
     assert error_of(tmp_path).hint == command  # the folder with nothing but the archive

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.errors import raises
 from tests.support.foreign import foreign_model
 from trtpoets.adoption.foreign import ForeignModel
 from trtpoets.adoption.labels import labels_for, labels_of_file
@@ -101,13 +102,13 @@ def test_the_option_comes_first(foreign: ForeignModel, tmp_path: Path) -> None:
     assert labels == ("a", "b", "c", "d", "e")
     assert evidence.source is Source.OPTION
     option.write_text("a\nb\n")
-    with pytest.raises(BadInput, match=r"mine.txt has 2 labels, but the classifier has 5 classes"):
+    with raises(BadInput, "TP9446", "mine.txt", "2 labels", "5 classes"):
         labels_for(foreign, option)
 
 
 def test_files_of_another_count(foreign: ForeignModel, tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("cat\ndog\n")
-    with pytest.raises(BadInput, match=r"labels.txt beside the file has 2 labels, but the classifier has 5 classes"):
+    with raises(BadInput, "TP9446", "labels.txt beside the file", "2 labels", "5 classes"):
         labels_for(foreign)
     (tmp_path / "dict.txt").write_text("\n".join(FLOWERS))
     (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "a"}}))
@@ -138,9 +139,9 @@ def test_unreadable_option(foreign: ForeignModel, tmp_path: Path, content: bytes
     with pytest.raises(BadInput) as caught:
         labels_for(foreign, tmp_path / "x.txt")
     assert caught.value.code == code
-    with pytest.raises(BadInput, match="does not exist"):
+    with raises(BadInput, "TP9440"):
         labels_for(foreign, tmp_path / "missing.txt")
-    with pytest.raises(BadInput, match="can't be read"):
+    with raises(BadInput, "TP9441"):
         labels_for(foreign, tmp_path)
 
 
@@ -151,7 +152,7 @@ def test_background_class(foreign: ForeignModel, tmp_path: Path) -> None:
     labels, evidence = labels_for(wide)
     assert labels == ("background", *names)
     assert "background" in evidence.text
-    with pytest.raises(BadInput, match="1,000 labels, but the classifier has 999 classes"):
+    with raises(BadInput, "TP9446", "1,000 labels", "999 classes"):
         labels_for(replace(foreign, output=replace(foreign.output, size=999)))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.errors import raises
 from tests.support.foreign import bgr
 from trtpoets.adoption.contract import RAW, SIGNED, UNIT, Geometry, Pixels
 from trtpoets.adoption.contract_options import contract_options
@@ -130,7 +131,7 @@ def test_resnet8_without_its_sibling_and_name(tmp_path: Path) -> None:
     loaded = load_foreign(file)
     assert not facts_about(loaded)
     photos = photos_of("mlperf_tiny_resnet8", CIFAR)
-    with pytest.raises(BadInput, match=r"do not distinguish 0\.\.255, RGB from") as caught:
+    with raises(BadInput, "TP9430", "do not distinguish 0..255, RGB from") as caught:
         find_contract(loaded, (), (32, 32), photos, CIFAR, contract_options())
     _, best, *candidates = caught.value.details
     assert best.split() == ["0..255,", "RGB", "23", "of", "28", "--preprocess", "raw"]

@@ -13,6 +13,7 @@ import pytest
 import zstandard
 
 from tests.support.bundle_inputs import ORDER, tiny_parts
+from tests.support.errors import raises
 from trtpoets.bundles.bundle_inputs import BundleInputs
 from trtpoets.bundles.pack import BundleResult, archive_of, require_replaceable, root_of, write_bundle
 from trtpoets.core.errors import BadInput
@@ -114,7 +115,7 @@ def test_what_fill_raises_leaves_no_file(parts: BundleInputs, tmp_path: Path) ->
         two_files(folder)
         raise BadInput("no", hint="none", code="TP0000")
 
-    with pytest.raises(BadInput, match="no"):
+    with raises(BadInput, "TP0000"):
         written(parts, tmp_path / "out", broken)
     assert sha256_of_folder(tmp_path) == before
 
@@ -140,7 +141,7 @@ def test_an_unchanged_bundle_may_be_replaced(out: Path, tmp_path: Path) -> None:
 
 def test_a_changed_bundle_is_replaced_only_with_force(out: Path) -> None:
     (out / "build").write_text("#!/bin/sh\necho mine\n")
-    with pytest.raises(BadInput, match=r"the existing bundle was changed: .*/build was changed") as caught:
+    with raises(BadInput, "TP6006", "/build was changed") as caught:
         require_replaceable(out, force=False)
     assert caught.value.hint == "replace it with --force"
     require_replaceable(out, force=True)
@@ -150,7 +151,7 @@ def test_built_engines_are_replaced_only_with_force(out: Path) -> None:
     (out / "built" / "pycache-0").mkdir(parents=True)
     require_replaceable(out, force=False)
     (out / "built" / "fp16.engine").write_bytes(b"hours of work")
-    with pytest.raises(BadInput, match=r"contains built engines: .*/built"):
+    with raises(BadInput, "TP6007", "/built"):
         require_replaceable(out, force=False)
     require_replaceable(out, force=True)
 
@@ -158,14 +159,14 @@ def test_built_engines_are_replaced_only_with_force(out: Path) -> None:
 @pytest.mark.parametrize("force", [False, True])
 def test_a_folder_with_files_of_the_user_is_not_replaced(force: bool, out: Path) -> None:
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(BadInput, match=r"notes.txt is not part of the bundle and would be deleted"):
+    with raises(BadInput, "TP6005", "notes.txt"):
         require_replaceable(out, force)
 
 
 @pytest.mark.parametrize("force", [False, True])
 def test_a_folder_with_a_foreign_manifest_is_not_replaced(force: bool, tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text('{"name": "a web page", "icons": []}')
-    with pytest.raises(BadInput, match=r"is not a manifest of trtpoets: .*; its folder is not replaced"):
+    with raises(BadInput, "TP6004", "is not a manifest of trtpoets"):
         require_replaceable(tmp_path, force)
 
 

@@ -17,6 +17,7 @@ import trtpoets
 from tests.cli.test_main import call_main
 from tests.support.bundle_programs import interrupt, run_without
 from tests.support.bundle_run import bundle_run, seal_lineage
+from tests.support.errors import raises
 from tests.support.runner_ids import runner
 from tests.support.tiny import SIDE, tiny_classifier, tiny_photos, tiny_spec
 from trtpoets.bundles.pack import BundleResult
@@ -185,9 +186,9 @@ def test_one_precision_alone(space: Workspace) -> None:
 
 
 def test_unsupported_options_are_rejected(space: Workspace) -> None:
-    with pytest.raises(BadInput, match="TFLite bundles support fp32 and int8, not fp16"):
+    with raises(BadInput, "TP8042", "fp16"):
         bundled(space, precisions=(FP16,))
-    with pytest.raises(BadInput, match="--jetpack and --board apply to Jetson bundles, not to tflite"):
+    with raises(BadInput, "TP8011", "tflite"):
         bundled(space, board="orin-nano")
 
 
@@ -235,7 +236,7 @@ def test_a_large_int8_tolerance_is_a_warning(space: Workspace, monkeypatch: pyte
 def test_golden_scores_are_compared_with_the_onnx_file(space: Workspace) -> None:
     onnx = golden_in(space, onnx_models_in(space))
     onnx.expected["fp32"].scores[0] = [0.0, 0.0, 1.0]
-    with pytest.raises(ConversionFailed, match=r"scores of fp32\.tflite and fp32\.onnx differ by .* golden photo 000"):
+    with raises(ConversionFailed, "TP8043", "000"):
         tflite_files.golden_of(opened(space).tflite, onnx)
 
 
@@ -256,7 +257,7 @@ def test_inspect_reads_them(
     shown = capsys.readouterr().out
     assert "a TFLite file" in shown and "ant, bee, cow" in shown and "int8" in shown
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(BadArtefact, match="is damaged"):
+    with raises(BadArtefact, "TP1092"):
         trtpoets.inspect(path)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.test_main import call_main
+from tests.support.errors import raises
 from trtpoets.cli import main
 from trtpoets.core.errors import BadInput
 from trtpoets.core.shared_options import BATCH_RANGE
@@ -68,5 +69,5 @@ def test_options_have_the_defaults_of_the_configurations() -> None:
 def test_an_invalid_batch_range_is_rejected(text: str) -> None:
     from trtpoets.pipeline.stage_options import batch_range
 
-    with pytest.raises(BadInput, match="must be minimum:optimum:maximum"):
+    with raises(BadInput, "TP4020"):
         batch_range(text)

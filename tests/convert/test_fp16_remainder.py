@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from tests.convert.test_precision import CONFIG, batch_of, int8, rtx_builds
+from tests.support.errors import raises
 from tests.support.photos import photo_folder
 from tests.support.small_networks import photos_in, residual_network, saved
 from tests.support.tiny import tiny_onnx
@@ -102,9 +103,9 @@ def test_the_real_tensorrt_rtx_builds_it(quantised: OnnxModel, tmp_path: Path) -
 
 
 def test_files_without_a_variant(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="must be an INT8 file, but its precision is fp16"):
+    with raises(BadInput, "TP3001", "fp16"):
         with_fp16_remainder(tiny_onnx(tmp_path / "fp16.onnx", Precision.FP16), tmp_path / "out.onnx")
-    with pytest.raises(BadInput, match="does not name the nodes to keep in FP32") as caught:
+    with raises(BadInput, "TP3002") as caught:
         with_fp16_remainder(tiny_onnx(tmp_path / "int8.onnx", Precision.INT8), tmp_path / "out.onnx")
     assert caught.value.hint == "write it again: trtpoets quantize NAME"
     assert not (tmp_path / "out.onnx").exists()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests.support.errors import raises
 from tests.support.tiny import tiny_onnx
 from trtpoets.convert.opset_downgrade import onnx_for_older
 from trtpoets.core.errors import ConversionFailed
@@ -30,7 +29,7 @@ def test_what_an_old_operator_set_can_not_say_is_refused(tmp_path: Path) -> None
         next(node for node in nodes if node.op_type == "Relu").CopyFrom(helper.make_node("Trilu", ["c"], ["r"]))
 
     model = with_nodes(tiny_onnx(tmp_path / "new.onnx"), modern)
-    with pytest.raises(ConversionFailed, match=r"cannot be converted to ONNX opset 13: .*Trilu") as caught:
+    with raises(ConversionFailed, "TP3051", "13", "Trilu") as caught:
         onnx_for_older(model, tmp_path / "old.onnx", opset=13)
     assert caught.value.hint == "trtpoets export NAME --opset 13 && trtpoets quantize NAME"
     assert not (tmp_path / "old.onnx").exists()
@@ -45,5 +44,5 @@ def test_a_network_without_a_cast_keeps_its_photos(tmp_path: Path) -> None:
 
     model = with_nodes(tiny_onnx(tmp_path / "new.onnx"), shifted)
     assert check_onnx(model.path).graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
-    with pytest.raises(ConversionFailed, match="the photos must be read by a Cast only, but are read by Identity"):
+    with raises(ConversionFailed, "TP3052", "Identity"):
         onnx_for_older(model, tmp_path / "old.onnx", float_photos=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.convert.parity import parity_from_scores
 from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.types import Photo, Split
@@ -39,20 +40,20 @@ def test_a_difference_above_the_limit_names_photo_and_scores() -> None:
 def test_a_score_that_is_not_finite_exceeds_any_limit(broken: float) -> None:
     other = SCORES.copy()
     other[0, 0] = broken
-    with pytest.raises(ConversionFailed, match=r"a\.jpg"):
+    with raises(ConversionFailed, "TP3055", "a.jpg"):
         parity_from_scores(SCORES, other, PHOTOS, limit=10.0)
 
 
 def test_rows_without_photos_have_no_worst_photo() -> None:
     assert parity_from_scores(SCORES, SCORES, ()).worst is None
-    with pytest.raises(ConversionFailed, match="on row 2"):
+    with raises(ConversionFailed, "TP3055", "row 2"):
         parity_from_scores(SCORES, SCORES + np.array([[0], [0], [1]], np.float32), ())
 
 
 def test_scores_that_cannot_be_compared() -> None:
-    with pytest.raises(BadInput, match=r"\(2, 2\) cannot be compared with a reference of shape \(3, 2\)"):
+    with raises(BadInput, "TP3053", "(2, 2)", "(3, 2)"):
         parity_from_scores(SCORES, SCORES[:2], PHOTOS)
-    with pytest.raises(BadInput, match="there are 3 rows of scores for 2 photos"):
+    with raises(BadInput, "TP3054", "3", "2"):
         parity_from_scores(SCORES, SCORES, PHOTOS[:2])
     with pytest.raises(BadInput):
         parity_from_scores(SCORES[:0], SCORES[:0], ())

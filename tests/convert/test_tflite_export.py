@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tests.adoption.tensorflow.networks import keras_model, spec_of
 from tests.adoption.tensorflow.networks import photos as foreign_photos
 from tests.convert.test_tflite_metadata import Table
+from tests.support.errors import raises
 from tests.support.tiny import SIDE, tiny_classifier, tiny_photo_files, tiny_photos, tiny_spec, tiny_tflite
 from trtpoets.adoption.contract import SIGNED
 from trtpoets.adoption.tensorflow.network import TensorFlowNetwork
@@ -204,16 +205,16 @@ def test_progress_is_reported(classifier: Classifier, tmp_path: Path) -> None:
 
 def test_int8_is_calibrated_only_with_unchanged_training_photos(classifier: Classifier, tmp_path: Path) -> None:
     out = tmp_path / "int8.tflite"
-    with pytest.raises(BadInput, match="no photos for INT8 calibration"):
+    with raises(BadInput, "TP3063"):
         tflite_from_classifier(classifier, INT8, [], out)
-    with pytest.raises(BadInput, match=r"0\.png is in the test split, but INT8 must be calibrated with training"):
+    with raises(BadInput, "TP3064", "0.png", "test"):
         tflite_from_classifier(classifier, INT8, tiny_photo_files(tmp_path / "test", split=Split.TEST), out)
     photos = tiny_photo_files(tmp_path / "train")
     photos[2].path.write_bytes(photos[3].path.read_bytes())
-    with pytest.raises(BadInput, match="1 of 8 calibration photos changed"):
+    with raises(BadInput, "TP3018", "1", "8"):
         tflite_from_classifier(classifier, INT8, photos, out)
     photos[2].path.unlink()
-    with pytest.raises(BadPhoto, match="can't be read"):
+    with raises(BadPhoto, "TP1016"):
         tflite_from_classifier(classifier, INT8, photos, out)
     assert not out.exists()
 
@@ -225,12 +226,12 @@ def test_a_photo_that_is_damaged_during_calibration(
     monkeypatch.setattr(
         "trtpoets.convert.tflite_export.refuse_changed_photos", lambda _: photos[4].path.write_text("no photo")
     )
-    with pytest.raises(PhotoChanged, match=r"4\.png has changed since the dataset was read"):
+    with raises(PhotoChanged, "TP1014", "4.png"):
         tflite_from_classifier(classifier, INT8, photos, tmp_path / "int8.tflite")
 
 
 def test_fp16_is_not_supported(classifier: Classifier, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="TFLite supports the precisions fp32 and int8, not fp16") as caught:
+    with raises(BadInput, "TP3058", "fp16") as caught:
         tflite_from_classifier(classifier, Precision.FP16, [], tmp_path / "fp16.tflite")
     assert caught.value.hint == "--precision fp32 --precision int8"
 
@@ -240,7 +241,7 @@ def test_a_network_that_does_not_begin_with_rescaling(tmp_path: Path) -> None:
     photos = tf.keras.Input((SIDE, SIDE, 3), dtype="uint8")
     pooled = tf.keras.layers.GlobalAveragePooling2D()(tf.keras.layers.Normalization(mean=0, variance=1)(photos))
     tf.keras.Model(photos, tf.keras.layers.Dense(3)(pooled)).save(tmp_path / "classifier.keras")
-    with pytest.raises(ConversionFailed, match="does not begin with a Rescaling layer"):
+    with raises(ConversionFailed, "TP3061"):
         tflite_from_classifier(
             Classifier(tmp_path, tiny_spec()), INT8, tiny_photo_files(tmp_path / "photos"), tmp_path / "int8.tflite"
         )
@@ -255,7 +256,7 @@ def test_an_error_of_the_converter_is_reported(
         raise RuntimeError("'tfl.quantize' op has no kernel\nsee the log")
 
     monkeypatch.setattr(tf.lite.TFLiteConverter, "convert", refuse)
-    with pytest.raises(ConversionFailed, match=r"cannot be converted to TFLite: 'tfl\.quantize' op has no kernel$"):
+    with raises(ConversionFailed, "TP3062", "'tfl.quantize' op has no kernel"):
         tflite_from_classifier(classifier, FP32, [], tmp_path / "fp32.tflite")
 
 
@@ -263,22 +264,22 @@ def test_a_tensorflow_without_the_converter(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trtpoets.convert.tflite_export.tensorflow", lambda: SimpleNamespace(__version__="2.30.0"))
-    with pytest.raises(MissingDependency, match=r"TensorFlow 2\.30\.0 does not include the TFLite converter"):
+    with raises(MissingDependency, "TP3059", "2.30.0"):
         tflite_from_classifier(classifier, FP32, [], tmp_path / "fp32.tflite")
 
 
 def test_a_missing_file_and_files_of_other_programs(tmp_path: Path, models: dict[Precision, TfliteModel]) -> None:
-    with pytest.raises(MissingArtefact, match="does not exist") as missing:
+    with raises(MissingArtefact, "TP1089") as missing:
         read_tflite(tmp_path / "none.tflite")
     assert missing.value.hint == "make it: trtpoets bundle NAME --for tflite"
-    with pytest.raises(BadArtefact, match="can't be read: Is a directory"):
+    with raises(BadArtefact, "TP1090", "Is a directory"):
         read_tflite(tmp_path)
     path = tmp_path / "a.tflite"
     path.write_bytes(b"\x08\x08garbage")
-    with pytest.raises(BadArtefact, match="is not a TFLite file"):
+    with raises(BadArtefact, "TP1091"):
         read_tflite(path)
     path.write_bytes(network_in(models[FP32].path))
-    with pytest.raises(BadArtefact, match="was not written by trtpoets, or is damaged: BadZipFile"):
+    with raises(BadArtefact, "TP1092", "BadZipFile"):
         read_tflite(path)
 
 
@@ -289,7 +290,7 @@ def test_labels_that_differ_from_model_json(tmp_path: Path, models: dict[Precisi
     with zipfile.ZipFile(models[FP32].path) as old, zipfile.ZipFile(path, "a") as new:
         for name in old.namelist():
             new.writestr(name, b"cow\nbee\nant\n" if name == "labels.txt" else old.read(name))
-    with pytest.raises(BadArtefact, match=r"has other labels in labels\.txt than in model\.json"):
+    with raises(BadArtefact, "TP1088", "labels.txt", "model.json"):
         read_tflite(path)
 
 

@@ -20,6 +20,7 @@ from tests.fakes.engine import paper_engine
 from tests.fakes.gpu import FakeGpu
 from tests.onboard.update.update_kills import small_bundle
 from tests.support.bundle_run import bundle_run
+from tests.support.errors import raises
 from tests.support.photos import make_photo
 from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.cli import main
@@ -116,7 +117,7 @@ def test_a_key_that_cannot_be_used(key: Path, damage: Callable[[Path], object], 
 def test_a_key_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TRTPOETS_KEY", str(tmp_path / "file" / "key"))
-    with pytest.raises(StorageFailed, match=r"key .* can't be .*: Not a directory") as caught:
+    with raises(StorageFailed, "TP1003", "Not a directory") as caught:
         hmac_of("x")
     assert "TRTPOETS_KEY" in caught.value.hint
 
@@ -138,7 +139,7 @@ def test_the_key_without_a_home_folder(
     assert "set TRTPOETS_KEY to a file" in message
     # What another user may have put there is not taken.
     (tmp_path / f"trtpoets-data-{os.getuid()}").chmod(0o777)
-    with pytest.raises(StorageFailed, match="belongs to another user"):
+    with raises(StorageFailed, "TP1056"):
         key_file()
 
 
@@ -194,11 +195,11 @@ def test_changed_engine_bytes_with_a_recomputed_card(
     details = json.loads(card_of(engine.path).read_text())["details"]
     recomputed(card_of(engine.path), details={**details, "engine_sha256": sha256_of_file(engine.path)})
     make_photo(0, 0).save(tmp_path / "a.png")
-    with pytest.raises(BadArtefact, match="on this machine: its card has the HMAC of another key"):
+    with raises(BadArtefact, "TP4042", "its card has the HMAC of another key"):
         trtpoets.label(str(engine.path), [tmp_path / "a.png"])
     # Nor by the way of the processes that measure and prove engines.
     for item in (load_engine(engine.path), artefact_from_description(description_from_artefact(engine))):
-        with pytest.raises(BadArtefact, match="may run code when it is opened"):
+        with raises(BadArtefact, "TP1001"):
             open_runner(item).__enter__()
     assert "new engine" not in gpu.journal
     facts = trtpoets.inspect(card_of(engine.path)).facts
@@ -210,7 +211,7 @@ def test_changed_engine_bytes_with_a_recomputed_card(
 def test_an_engine_of_an_earlier_version_says_what_to_do(tmp_path: Path, key: Path) -> None:
     engine = paper_engine(tmp_path)
     without_tag(card_of(engine.path))
-    with pytest.raises(BadArtefact, match="an earlier version of trtpoets wrote it"):
+    with raises(BadArtefact, "TP4042", "an earlier version of trtpoets wrote it"):
         engine_from_file(engine.path)
     with pytest.raises(BadArtefact) as caught:
         open_runner(load_engine(engine.path)).__enter__()
@@ -265,7 +266,7 @@ def test_a_foreign_classifier_is_not_loaded(space: Workspace, tmp_path: Path) ->
         lambda: serve_signature(classifier_in(space)),
     )
     for call in calls:
-        with pytest.raises(BadArtefact, match="may run code when it is opened") as caught:
+        with raises(BadArtefact, "TP1001") as caught:
             call()
         assert caught.value.hint.endswith(f"trtpoets trust tiny --engines {space.engines}")
 
@@ -291,11 +292,11 @@ def test_trust_is_permanent(space: Workspace, capsys: pytest.CaptureFixture[str]
 def test_trust_covers_all_cards_or_none(space: Workspace) -> None:
     engine = paper_engine(space.engines, file="fp16.tensorrt.engine")
     engine.path.write_bytes(b"changed")
-    with pytest.raises(BadArtefact, match="does not match its card"):
+    with raises(BadArtefact, "TP8045"):
         trtpoets.trust("tiny", engines=space.engines)
     assert classifier_in(space).foreign
     shutil.rmtree(space.folder)
-    with pytest.raises(MissingArtefact, match="contains no files to trust"):
+    with raises(MissingArtefact, "TP8044"):
         trtpoets.trust("tiny", engines=space.engines)
 
 
@@ -336,7 +337,7 @@ def test_an_engine_that_came_with_a_bundle_is_not_run(
     seal_record(bundle, engine.path.name, [], None)
     assert engine_in(bundle).path == bundle.built / engine.path.name
     another_key(monkeypatch, tmp_path)
-    with pytest.raises(BadArtefact, match="there is no proof that this user built") as caught:
+    with raises(BadArtefact, "TP7030") as caught:
         engine_in(bundle)
     assert caught.value.hint == f"build it, as the user who runs it: {bundle.folder}/build"
 

@@ -9,6 +9,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.support.errors import raises
 from tests.support.scripts import docs_script
 from trtpoets.core import errors
 from trtpoets.core.console import error_text
@@ -62,3 +65,12 @@ def test_a_code_survives_the_way_from_a_child_process_and_ends_the_first_line() 
     error = pickle.loads(pickle.dumps(errors.BadInput("a value", hint="another", code="TP1234")))
     assert error.code == "TP1234"
     assert error_text(error) == "Error: a value [TP1234]\n  try: another\n"
+
+
+def test_the_code_and_the_values_must_fit() -> None:
+    with raises(errors.BadInput, "TP1001", 7, "--batch") as caught:
+        raise errors.BadPhoto("--batch is 7", hint="less", code="TP1001")
+    assert caught.value.hint == "less"
+    for code, value in (("TP1002", 7), ("TP1001", 8)):
+        with pytest.raises(AssertionError, match=code), raises(errors.BadInput, code, value):
+            raise errors.BadInput("--batch is 7", code="TP1001")

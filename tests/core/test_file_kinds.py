@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.errors import raises
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.file_kinds import kind_of_content, kind_of_file, require_kind, ultralytics_metadata
 
@@ -154,12 +155,12 @@ def test_remedies_name_the_file_quoted(tmp_path: Path) -> None:
     folder.mkdir()
     path = folder / "net 1.onnx.gz"
     path.write_bytes(gzip.compress(b"net"))
-    with pytest.raises(BadArtefact, match=r"is not an ONNX file: it is compressed with gzip") as caught:
+    with raises(BadArtefact, "TP1011", "an ONNX file", "compressed with gzip") as caught:
         require_kind(path, "onnx", expected="an ONNX file")
     subprocess.run(caught.value.hint, shell=True, check=True)
     assert (folder / "net 1.onnx").read_bytes() == b"net"
     path.write_text(POINTER)
-    with pytest.raises(BadArtefact, match="a Git LFS pointer, not the file itself") as caught:
+    with raises(BadArtefact, "TP1011", "a Git LFS pointer, not the file itself") as caught:
         require_kind(path, "onnx", expected="an ONNX file")
     assert caught.value.hint == f"cd '{folder}' && git lfs pull"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.core.errors import BadArtefact, Busy, MissingArtefact, StorageFailed
 from trtpoets.core.files import (
     atomic_file,
@@ -82,7 +83,7 @@ def test_a_folder_that_may_not_be_written_is_a_clear_error(tmp_path: Path, monke
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tempfile.mkstemp", refuse)
-    with pytest.raises(StorageFailed, match=r"can't write .*a\.txt: Permission denied") as caught:
+    with raises(StorageFailed, "TP1085", "write", "a.txt", "Permission denied") as caught:
         write_text(tmp_path / "a.txt", "")
     assert caught.value.hint == "choose a folder that you may write to: --engines DIR"
 
@@ -90,7 +91,7 @@ def test_a_folder_that_may_not_be_written_is_a_clear_error(tmp_path: Path, monke
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
     with (
-        pytest.raises(StorageFailed, match="No space left on device") as caught,
+        raises(StorageFailed, "TP1085", "No space left on device") as caught,
         atomic_file(tmp_path / "a"),
         Path("/dev/full").open("w") as full,
     ):
@@ -108,10 +109,10 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
 def test_json_is_read_or_refused_with_a_reason(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"ü": [1, 2.5, None], "name\udcff": "not UTF-8"})
     assert read_json(tmp_path / "a.json") == {"ü": [1, 2.5, None], "name\udcff": "not UTF-8"}
-    with pytest.raises(MissingArtefact, match="does not exist"):
+    with raises(MissingArtefact, "TP1012"):
         read_json(tmp_path / "b.json")
     (tmp_path / "b.json").write_text('{"a": ')
-    with pytest.raises(BadArtefact, match="is not JSON"):
+    with raises(BadArtefact, "TP1013"):
         read_json(tmp_path / "b.json")
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", {"loss": float("nan")})
@@ -140,7 +141,7 @@ with locked(Path({str(tmp_path / "lock")!r}), "flowers"):
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
         before = time.monotonic()
-        with pytest.raises(Busy, match=rf"another trtpoets \(process {child.pid}\) is working on flowers"):
+        with raises(Busy, "TP1023", child.pid, "flowers"):
             locked(tmp_path / "lock", "flowers").__enter__()
         assert time.monotonic() - before < 5
         child.send_signal(signal.SIGKILL)
@@ -154,7 +155,7 @@ def test_a_lock_on_a_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", full)
-        with pytest.raises(StorageFailed, match="No space left on device"):
+        with raises(StorageFailed, "TP1085", "No space left on device"):
             locked(tmp_path / "lock", "flowers").__enter__()
     with locked(tmp_path / "lock", "flowers"):
         assert (tmp_path / "lock").read_text() == str(os.getpid())

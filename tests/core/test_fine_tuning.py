@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.core.errors import BadInput
 from trtpoets.core.fine_tuning import Distortions, FineTuneConfig, PairedResult
 
 
 @pytest.mark.parametrize("unfreeze", ["0", "-3", "some", "", "1.5", "ALL"])
 def test_the_number_of_layers_is_checked(unfreeze: str) -> None:
-    with pytest.raises(BadInput, match="--unfreeze must be a number of layers from 1, all or auto") as caught:
+    with raises(BadInput, "TP1121") as caught:
         FineTuneConfig(unfreeze=unfreeze)
     assert "stay frozen" in caught.value.hint
 
@@ -22,14 +23,14 @@ def test_valid_depths(unfreeze: str) -> None:
 
 @pytest.mark.parametrize("settings", [{"epochs": 0}, {"epochs": float("nan")}, {"learning_rate": -1.0}])
 def test_settings_must_be_above_zero(settings: dict[str, float]) -> None:
-    with pytest.raises(BadInput, match="must be above 0"):
+    with raises(BadInput, "TP1122"):
         FineTuneConfig(**settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("settings", [{"random_crop": 91.0}, {"random_rotation": 181.0}, {"random_scale": -1.0}])
 def test_distortions_have_limits(settings: dict[str, float]) -> None:
     option = next(iter(settings)).replace("_", "-")
-    with pytest.raises(BadInput, match=f"--{option} must be from 0 to"):
+    with raises(BadInput, "TP1120", option):
         Distortions(**settings)  # type: ignore[arg-type]
 
 

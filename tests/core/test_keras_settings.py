@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.keras_settings import keras_defaults, keras_home, keras_import, require_keras
 from trtpoets.core.optional import tensorflow
@@ -92,11 +93,11 @@ def test_the_folder_of_downloads_is_the_users(tmp_path: Path, monkeypatch: pytes
 def test_another_keras_in_this_process_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     modern = SimpleNamespace(config=SimpleNamespace(backend=lambda: "torch"))
     monkeypatch.setitem(sys.modules, "keras", modern)
-    with pytest.raises(MissingDependency, match="with the backend 'torch'") as caught:
+    with raises(MissingDependency, "TP1021", "'torch'") as caught:
         require_keras(SimpleNamespace(keras=modern))
     assert "KERAS_BACKEND=tensorflow" in caught.value.hint
     monkeypatch.delitem(sys.modules, "keras")
-    with pytest.raises(MissingDependency, match="legacy Keras 2"):
+    with raises(MissingDependency, "TP1022"):
         require_keras(SimpleNamespace(keras=SimpleNamespace()))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.failing_disk import failing
+from tests.support.errors import raises
 from trtpoets.core import locks
 from trtpoets.core.errors import Busy, StorageFailed
 from trtpoets.core.locks import locked, waiting_for
@@ -64,7 +65,7 @@ def test_a_file_with_another_content_is_no_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.write_text("a letter")
     for lock in (locked(path, "flowers"), waiting_for(path, "flowers")):
-        with pytest.raises(StorageFailed, match="has the name of a lock file of trtpoets but another content"):
+        with raises(StorageFailed, "TP1024"):
             lock.__enter__()
     assert path.read_text() == "a letter"
     path.write_bytes(bytes(8))  # what a crash of the machine may leave

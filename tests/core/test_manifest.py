@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.errors import raises
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, TrtPoetsError
 from trtpoets.core.manifest import MANIFEST, Manifest, check_manifest, extra_files, read_manifest, write_manifest
 from trtpoets.core.types import Precision
@@ -52,7 +53,7 @@ def test_a_flipped_bit_in_any_file_is_named(name: str, tmp_path: Path) -> None:
     content = bytearray((tmp_path / name).read_bytes())
     content[-1] ^= 1
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(BadArtefact, match=f"{name} was changed or damaged"):
+    with raises(BadArtefact, "TP1033", name):
         check_manifest(tmp_path)
 
 
@@ -60,7 +61,7 @@ def test_a_flipped_bit_in_any_file_is_named(name: str, tmp_path: Path) -> None:
 def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
     written(tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(BadArtefact, match=f"{name} is missing"):
+    with raises(BadArtefact, "TP1030", name):
         check_manifest(tmp_path)
 
 
@@ -70,7 +71,7 @@ def test_an_extra_file_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(b"")
     assert extra_files(tmp_path, result) == [name]
-    with pytest.raises(BadArtefact, match=f"does not list: {name}") as caught:
+    with raises(BadArtefact, "TP1034", name) as caught:
         check_manifest(tmp_path)
     assert caught.value.hint == "delete them, or move them to built/"
 
@@ -79,7 +80,7 @@ def test_many_extra_files_are_counted(tmp_path: Path) -> None:
     written(tmp_path)
     for number in range(9):
         (tmp_path / f"extra{number}").touch()
-    with pytest.raises(BadArtefact, match=r"extra0, .*extra4 \(and 4 more\)"):
+    with raises(BadArtefact, "TP1034", "extra0", "extra4 (and 4 more)"):
         check_manifest(tmp_path)
 
 
@@ -95,7 +96,7 @@ def test_built_is_a_folder_at_the_top_only(tmp_path: Path) -> None:
     written(tmp_path)
     (tmp_path / "golden" / "built").mkdir()
     (tmp_path / "golden" / "built" / "x").touch()
-    with pytest.raises(BadArtefact, match="golden/built/x"):
+    with raises(BadArtefact, "TP1034", "golden/built/x"):
         check_manifest(tmp_path)
 
 
@@ -103,7 +104,7 @@ def test_a_link_is_no_file_even_to_the_same_bytes(tmp_path: Path) -> None:
     written(tmp_path)
     (tmp_path / "x").rename(tmp_path.parent / "elsewhere")
     (tmp_path / "x").symlink_to(tmp_path.parent / "elsewhere")
-    with pytest.raises(BadArtefact, match="x is not a regular file, which the manifest lists"):
+    with raises(BadArtefact, "TP1031", "x"):
         check_manifest(tmp_path)
 
 
@@ -113,7 +114,7 @@ def test_a_linked_folder_is_not_followed(tmp_path: Path) -> None:
     written(folder)
     (folder / "golden").rename(tmp_path / "golden")
     (folder / "golden").symlink_to(tmp_path / "golden")
-    with pytest.raises(BadArtefact, match=r"golden/000.bmp is missing"):
+    with raises(BadArtefact, "TP1030", "golden/000.bmp"):
         check_manifest(folder)
 
 
@@ -121,7 +122,7 @@ def test_a_pipe_does_not_block(tmp_path: Path) -> None:
     written(tmp_path)
     (tmp_path / "x").unlink()
     os.mkfifo(tmp_path / "x")
-    with pytest.raises(BadArtefact, match="x is not a regular file, which the manifest lists"):
+    with raises(BadArtefact, "TP1031", "x"):
         check_manifest(tmp_path)
 
 
@@ -132,7 +133,7 @@ def test_a_pipe_does_not_block(tmp_path: Path) -> None:
 def test_paths_that_lead_elsewhere_are_refused(path: str, tmp_path: Path) -> None:
     written(tmp_path)
     changed(tmp_path, files={path: "0" * 64})
-    with pytest.raises(BadArtefact, match="is not a valid path of a file in a bundle"):
+    with raises(BadArtefact, "TP1029", "is not a valid path of a file in a bundle"):
         check_manifest(tmp_path)
 
 
@@ -154,20 +155,20 @@ def test_paths_that_lead_elsewhere_are_refused(path: str, tmp_path: Path) -> Non
 def test_invalid_manifests_are_refused(changes: dict[str, Any], tmp_path: Path) -> None:
     written(tmp_path)
     changed(tmp_path, **changes)
-    with pytest.raises(BadArtefact, match=r"manifest.json is not a manifest of trtpoets"):
+    with raises(BadArtefact, "TP1029", "manifest.json"):
         check_manifest(tmp_path)
 
 
 def test_a_later_format_says_who_reads_it(tmp_path: Path) -> None:
     written(tmp_path)
     changed(tmp_path, format=2)
-    with pytest.raises(BadArtefact, match="has format 2, but this trtpoets reads format 1") as caught:
+    with raises(BadArtefact, "TP1028", "2", "1") as caught:
         check_manifest(tmp_path)
     assert "runtime/" in caught.value.hint
 
 
 def test_a_folder_without_one_is_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefact, match="is not a bundle: it has no manifest"):
+    with raises(MissingArtefact, "TP1027", "manifest"):
         check_manifest(tmp_path)
 
 
@@ -181,11 +182,11 @@ def test_any_bytes_are_a_manifest_or_one_sentence(content: bytes, tmp_path_facto
 
 def test_a_link_can_not_be_bundled(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc/hostname")
-    with pytest.raises(BadInput, match="link is not a regular file"):
+    with raises(BadInput, "TP1025", "link"):
         written(tmp_path)
 
 
 def test_a_name_that_is_not_utf8_can_not_be_bundled(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xff.onnx")).touch()
-    with pytest.raises(BadInput, match="is not UTF-8"):
+    with raises(BadInput, "TP1026"):
         written(tmp_path)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.errors import raises
 from tests.support.tiny import tiny_graph, tiny_onnx
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.onnx_file import metadata_of, opset_of, read_onnx
@@ -36,13 +37,13 @@ def test_other_domains_do_not_count_as_operator_sets(tmp_path: Path) -> None:
 
 def test_files_that_are_no_onnx_files(tmp_path: Path) -> None:
     path = tmp_path / "fp32.onnx"
-    with pytest.raises(MissingArtefact, match="does not exist"):
+    with raises(MissingArtefact, "TP1048"):
         read_header(path)
     path.write_bytes(b"not a protobuf")
-    with pytest.raises(BadArtefact, match="is not a valid ONNX file"):
+    with raises(BadArtefact, "TP1011", "a valid ONNX file"):
         read_header(path)
     path.write_bytes(b"")
-    with pytest.raises(BadArtefact, match="was not written by trtpoets"):
+    with raises(BadArtefact, "TP1041"):
         read_verified_onnx(path)
 
 

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 import trtpoets
+from tests.support.errors import raises
 from tests.support.sources import nodes_of
 from trtpoets.core import optional
 from trtpoets.core.errors import MissingDependency
@@ -21,7 +22,7 @@ from trtpoets.core.optional import needs, tensorflow, tensorflow_gpus
 
 def test_a_missing_package_names_the_extra() -> None:
     with (
-        pytest.raises(MissingDependency, match=r"the demonstration needs no_such_package, .*No module named") as caught,
+        raises(MissingDependency, "TP1050", "the demonstration needs no_such_package", "No module named") as caught,
         needs("demo", reason="the demonstration"),
     ):
         importlib.import_module("no_such_package")
@@ -35,7 +36,7 @@ def test_other_errors_pass() -> None:
 
 def test_missing_tensorflow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(MissingDependency, match="this step needs tensorflow"):
+    with raises(MissingDependency, "TP1050", "this step needs tensorflow"):
         tensorflow()
 
 

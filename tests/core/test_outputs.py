@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.cli import main
 from trtpoets.core.errors import StorageFailed
 from trtpoets.core.outputs import require_writable
@@ -27,12 +28,12 @@ def test_what_can_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "folder", tmp_path / "fifo", tmp_path / "file/new"):
-        with pytest.raises(StorageFailed, match="can't write") as caught:
+        with raises(StorageFailed, "TP1085", "write") as caught:
             require_writable(path, "--out")
         assert "something else is in the way" in caught.value.hint
         assert "--out FILE" in caught.value.hint
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(StorageFailed, match="Permission denied"):
+    with raises(StorageFailed, "TP1085", "Permission denied"):
         require_writable(tmp_path / "new", "--out")
 
 

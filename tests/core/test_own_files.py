@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.onboard.update.update_kills import small_bundle
+from tests.support.errors import raises
 from tests.train.test_feature_cache import names, opened, rows_of
 from trtpoets.core.errors import StorageFailed, TrtPoetsError
 from trtpoets.core.files import atomic_file, atomic_folder, locked, sweep_parts, write_bytes, write_json, write_text
@@ -105,7 +106,7 @@ def test_another_users_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         return os.stat_result(result)
 
     monkeypatch.setattr(os, "fstat", told)
-    with pytest.raises(StorageFailed, match=rf"lock belongs to another user \(uid {third}\)"):
+    with raises(StorageFailed, "TP1051", "lock", third):
         locked(tmp_path / "lock", "flowers").__enter__()
     # A disk without owners: SMB, FAT, NFS that makes everybody nobody.
     monkeypatch.setattr(os, "geteuid", lambda: third + 1)
@@ -129,7 +130,7 @@ def test_a_run_that_is_a_link(inside: str, tmp_path: Path, foreign: Path) -> Non
     space = Workspace(tmp_path / "engines", "flowers")
     link = space.folder / inside
     put("link to a folder", link, foreign)
-    with pytest.raises(StorageFailed, match="is a symbolic link") as caught, writing(space):
+    with raises(StorageFailed, "TP1053") as caught, writing(space):
         write_json(space.report, {})
     assert caught.value.hint.endswith(f"rm {link}")
     assert (foreign / ".x.part-abcd1234").is_file()
@@ -179,7 +180,7 @@ def test_what_is_replaced_whole_replaces_the_link(kind: str, tmp_path: Path, for
 
 def test_a_folder_is_not_replaced_where_a_link_is(tmp_path: Path, foreign: Path) -> None:
     put("link to a folder", tmp_path / "classifier", foreign)
-    with pytest.raises(StorageFailed, match="is a symbolic link"), atomic_folder(tmp_path / "classifier"):
+    with raises(StorageFailed, "TP1053"), atomic_folder(tmp_path / "classifier"):
         raise AssertionError("nothing is to be written")
     assert as_before(foreign) and [path.name for path in tmp_path.iterdir() if path.name[0] == "."] == []
 
@@ -238,7 +239,7 @@ def test_reading_a_store_through_a_link_is_refused(tmp_path: Path, foreign: Path
     opened(tmp_path / "theirs").append(names(1), rows_of(1))
     (tmp_path / "ours").mkdir()
     opened(tmp_path / "ours").path.symlink_to(opened(tmp_path / "theirs").path)
-    with pytest.raises(StorageFailed, match="is a symbolic link"):
+    with raises(StorageFailed, "TP1053"):
         opened(tmp_path / "ours").fill(names(1), rows_of(1))
     assert prune_feature_caches(tmp_path / "ours") == ()
     assert len(feature_caches_in(tmp_path / "theirs")) == 1
@@ -254,7 +255,7 @@ def test_a_cache_that_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "cache" / "bottlenecks").rename(tmp_path / "elsewhere")
     opened(tmp_path / "elsewhere").append(names(1), rows_of(1))
     (tmp_path / "cache" / "bottlenecks").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StorageFailed, match="is a symbolic link"):
+    with raises(StorageFailed, "TP1053"):
         prune_cache()
     assert len(feature_caches_in(tmp_path / "elsewhere")) == 1
 
@@ -263,7 +264,7 @@ def test_exported_bases_go_through_no_link(tmp_path: Path, foreign: Path, monkey
     monkeypatch.setenv("TRTPOETS_CACHE", str(tmp_path / "cache"))
     put("link to a folder", tmp_path / "cache" / "extractors", foreign)
     network = SimpleNamespace(backbone=SimpleNamespace(name="mobilenet"), model=None)
-    with pytest.raises(StorageFailed, match="is a symbolic link"):
+    with raises(StorageFailed, "TP1053"):
         _onnx_in_cache(network, "mobilenet:0123456789abcdef")  # type: ignore[arg-type]
     assert as_before(foreign)
 
@@ -331,7 +332,7 @@ def test_a_device_whose_root_is_a_link(tmp_path: Path) -> None:
 def test_links_in_a_devices_root(place: str, tmp_path: Path, foreign: Path) -> None:
     root = tmp_path / "root"
     put("link to a folder" if place == "releases" else "link", root / place, foreign)
-    with pytest.raises(TrtPoetsError, match="is a symbolic link"):
+    with raises(TrtPoetsError, "TP1053"):
         released(tmp_path, root)
     assert as_before(foreign)
 

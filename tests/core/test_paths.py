@@ -12,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 import trtpoets
+from tests.support.errors import raises
 from trtpoets.cli.main import app
 from trtpoets.core import paths
 from trtpoets.core.errors import BadInput, StorageFailed, TrtPoetsError
@@ -37,13 +38,13 @@ def test_home_is_expanded(home: Path) -> None:
     assert user_path("a/~/x") == Path("a/~/x") and user_path("./~") == Path("~")
     (home / "~literal").touch()
     assert user_path("~literal") == Path("~literal"), "a file of that name is meant"
-    with pytest.raises(BadInput, match="no user 'no-such-user-of-trtpoets'"):
+    with raises(BadInput, "TP1055", "no user 'no-such-user-of-trtpoets'"):
         user_path(NOBODY)
 
 
 def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os.path, "expanduser", lambda text: text)
-    with pytest.raises(BadInput, match="HOME is not set"):
+    with raises(BadInput, "TP1055", "HOME is not set"):
         user_path("~/x")
 
 
@@ -84,7 +85,7 @@ def test_every_path_of_a_public_function(name: str, key: str, home: Path) -> Non
     if (name, key) == ("demo", "photos"):
         pytest.importorskip("elpv_dataset")
     given: Any = [NOBODY] if key == "photos" and name in ("label", "label_stream") else NOBODY
-    with pytest.raises(BadInput, match="no user 'no-such-user-of-trtpoets'"):
+    with raises(BadInput, "TP1055", "no user 'no-such-user-of-trtpoets'"):
         called = getattr(trtpoets, name)(**{**named(name), key: given})
         if inspect.isgenerator(called):
             next(called)
@@ -92,7 +93,7 @@ def test_every_path_of_a_public_function(name: str, key: str, home: Path) -> Non
 
 @pytest.mark.parametrize(("name", "model"), [("build", f"{NOBODY}.onnx"), ("label", f"{NOBODY}.engine")])
 def test_a_file_in_the_place_of_a_name(name: str, model: str, home: Path) -> None:
-    with pytest.raises(BadInput, match="no user"):
+    with raises(BadInput, "TP1055", "no user"):
         getattr(trtpoets, name)(**{**named(name), "model": model})
 
 
@@ -102,9 +103,9 @@ def test_every_path_of_the_program(info: Any, home: Path) -> None:
     hints = get_type_hints(function, include_extras=False)
     names = [name for name, hint in hints.items() if is_path(hint)]
     for name in names:
-        with pytest.raises(BadInput, match="no user"):
+        with raises(BadInput, "TP1055", "no user"):
             function(**{name: Path(NOBODY)})
-        with pytest.raises(BadInput, match="no user"):
+        with raises(BadInput, "TP1055", "no user"):
             function(**{name: [Path(NOBODY)]})
 
 
@@ -197,7 +198,7 @@ def test_no_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StorageFailed) as caught, temporary_folder():
         pass
     assert "TMPDIR" in caught.value.hint
-    with pytest.raises(StorageFailed, match="no temporary file can be written"):
+    with raises(StorageFailed, "TP1058"):
         temporary_file()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.errors import raises
 from tests.support.photos import make_photo
 from trtpoets.core import images
 from trtpoets.core.errors import BadPhoto
@@ -183,7 +184,7 @@ def test_float_samples_between_0_and_1() -> None:
     array = bytes_to_array(tiff(pixels[..., 0] / 255), SIZE, "it").astype(int)
     assert np.abs(array - expected(pixels)).max() <= 1
     for look in (lambda content: check_photo(content, "it"), lambda content: bytes_to_array(content, SIZE, "it")):
-        with pytest.raises(BadPhoto, match=r"its float samples reach 255, but 1\.0 is white"):
+        with raises(BadPhoto, "TP1020", "its float samples reach 255, but 1.0 is white"):
             look(tiff(pixels[..., 0]))
 
 

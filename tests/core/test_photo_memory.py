@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.errors import raises
 from tests.support.photos import make_photo
 from trtpoets.core import images, photo_memory
 from trtpoets.core.errors import BadPhoto
@@ -45,7 +46,7 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 def test_a_16_bit_png_of_100_megapixels_is_refused_by_its_bytes() -> None:
     content = png(10_000, 10_000, 16, 2)
     for use in (lambda: check_photo(content, "it"), lambda: bytes_to_array(content, SMALL, "it")):
-        with pytest.raises(BadPhoto, match="needs 1,600 MB of memory") as caught:
+        with raises(BadPhoto, "TP1059", "1,600") as caught:
             use()
         assert "more than 1,250 MB" in caught.value.message and caught.value.hint
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.fakes import gpu_onnxruntime as fake
 from tests.support.bundle_inputs import tiny_parts
+from tests.support.errors import raises
 from tests.support.tiny import SIDE, tiny_onnx, tiny_photos
 from trtpoets.bundles.onnxruntime_bundle import settings_from_inputs
 from trtpoets.core.errors import RunFailed, StorageFailed
@@ -136,11 +137,11 @@ def test_a_provider_that_fails_is_not_replaced_by_another(ort: None, tmp_path: P
         with open_runner(result, way=way) as runner:
             runner.infer(tiny_photos(2))
             fake.sessions[-1].failing = True
-            with pytest.raises(RunFailed, match="CUDA failure 700"):
+            with raises(RunFailed, "TP4085", "CUDA failure 700"):
                 runner.infer(tiny_photos(2))
     (tmp_path / "int8.onnx").write_bytes(model(tmp_path, Precision.INT8).path.read_bytes())
     as_fp32 = OnnxModel(tmp_path / "int8.onnx", Precision.FP32, result.spec)  # its options lack the flag
-    with pytest.raises(RunFailed, match=r"TensorrtExecutionProvider can't open .*: .*could not build engine"):
+    with raises(RunFailed, "TP1043", "TensorrtExecutionProvider", "could not build engine"):
         open_runner(as_fp32, way=Way.TENSORRT).__enter__()
 
 
@@ -148,7 +149,7 @@ def test_listed_is_not_loaded(ort: None, tmp_path: Path) -> None:
     """`get_available_providers` lists TensorRT's provider even if libnvinfer is missing."""
     fake.loading.discard(TENSORRT)
     assert TENSORRT in fake.get_available_providers()
-    with pytest.raises(RunFailed, match="would run with CUDAExecutionProvider, because Tensorrt"):
+    with raises(RunFailed, "TP4084", "CUDAExecutionProvider", "Tensorrt"):
         open_runner(model(tmp_path, Precision.FP32), way=Way.TENSORRT).__enter__()
 
 
@@ -173,11 +174,11 @@ def test_the_engines_of_another_user_are_not_run(monkeypatch: pytest.MonkeyPatch
     folder = engine_cache_folder()
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o777)
-    with pytest.raises(StorageFailed, match="another user may write to"):
+    with raises(StorageFailed, "TP1072"):
         engine_cache_folder()
     folder.chmod(0o700)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    with pytest.raises(StorageFailed, match="another user may write to"):
+    with raises(StorageFailed, "TP1072"):
         engine_cache_folder()
 
 

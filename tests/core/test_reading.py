@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import trtpoets
+from tests.support.errors import raises
 from tests.support.sources import nodes_of
 from tests.support.tiny import tiny_spec
 from trtpoets.convert.int8.tensorrt_cache import read_cache
@@ -128,12 +129,12 @@ def test_an_interruption_while_a_file_is_opened_is_raised(tmp_path: Path, monkey
 def test_a_photo_that_is_not_a_regular_file(fifo: Path, tmp_path: Path) -> None:
     (checked,) = checked_files([LabelledFile(fifo, "ant")], lambda *_: None)
     assert checked.reason == "is not a regular file"
-    with pytest.raises(BadPhoto, match="fifo is a FIFO, but a regular file was expected"):
+    with raises(BadPhoto, "TP1015", "fifo is a FIFO, but a regular file was expected"):
         photo_to_array(fifo, tiny_spec().preprocess)
     with pytest.raises(BadInput):
         source_of(str(fifo))
     (tmp_path / "folder.jpg").mkdir()
-    with pytest.raises(BadPhoto, match="Is a directory"):
+    with raises(BadPhoto, "TP1016", "Is a directory"):
         photo_to_array(tmp_path / "folder.jpg", tiny_spec().preprocess)
 
 
@@ -168,7 +169,7 @@ def test_standard_input_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_files_without_a_size_and_files_that_are_too_large(tmp_path: Path) -> None:
     assert read_bytes(Path("/proc/self/status")).startswith(b"Name:")
-    with pytest.raises(NotReadable, match="at most 10 bytes are read"):
+    with raises(NotReadable, "TP1954", "10 bytes"):
         read_bytes(Path("/proc/self/status"), 10)
     path = tmp_path / "sparse.json"
     with path.open("wb") as stream:
@@ -200,7 +201,7 @@ def test_sides_that_no_network_has(side: Any, tmp_path: Path) -> None:
 def test_golden_photos_are_of_the_models_size(tmp_path: Path) -> None:
     golden = {"format": 1, "height": 4096, "width": 4096, "photos": [GOLDEN_PHOTO], "expected": {}}
     (tmp_path / "golden.json").write_text(json.dumps(golden))
-    with pytest.raises(BadArtefact, match="4096 x 4096 pixels, and the model takes 16 x 16"):
+    with raises(BadArtefact, "TP5044", "4096 x 4096 pixels, and the model takes 16 x 16"):
         read_golden(tmp_path, tiny_spec())
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import trtpoets
 from tests.fakes.engine import paper_engine
 from tests.support.benchmarks import QUICK, photos_in
+from tests.support.errors import raises
 from tests.support.runner_ids import runner
 from tests.support.sources import tree_of
 from tests.support.tiny import tiny_onnx, tiny_spec
@@ -107,7 +108,7 @@ def test_rows_of_an_earlier_version_are_read_and_what_can_t_be_is_said() -> None
     for row in damaged:
         with pytest.raises((KeyError, TypeError, ValueError)):
             RunnerId.from_row(row)
-        with pytest.raises(BadArtefact, match="runner can't be read") as caught:
+        with raises(BadArtefact, "TP1101", "runner can't be read") as caught:
             from_json(BenchFailure, {**row, "why": ""}, "benchmark.json", "measure again")
         assert caught.value.hint == "measure again"
 
@@ -221,7 +222,7 @@ def test_each_engine_of_one_precision_has_its_own_scores(
     chosen = GateConfig(min_agreement=90, runners=("rtx-fp16.sm86",))
     (only,) = to_json(trtpoets.evaluate("x", chosen, engines=tmp_path))["gate"]["runners"]
     assert (only["runner"], only["outcome"]) == ("rtx-fp16.sm86", "failed")
-    with pytest.raises(BadInput, match=r"rtx-fp16\.sm80 was not evaluated") as caught:
+    with raises(BadInput, "TP5040", "rtx-fp16.sm80") as caught:
         trtpoets.evaluate("x", GateConfig(min_agreement=90, runners=("rtx-fp16.sm80",)), engines=tmp_path)
     assert "rtx-fp16.sm86" in caught.value.hint
 
@@ -250,7 +251,7 @@ def test_engines_of_one_precision_are_benched_side_by_side(
 
 def test_one_runner_twice_is_refused(tmp_path: Path, photos: list[Photo]) -> None:
     engine = paper_engine(tmp_path)
-    with pytest.raises(BadInput, match=r"more than one artefact is run as tensorrt-fp16\.batch1-4-8"):
+    with raises(BadInput, "TP5009", "tensorrt-fp16.batch1-4-8"):
         benchmark_from_artefacts([engine, engine], photos, QUICK)
 
 

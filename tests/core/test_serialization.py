@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.board_bundle import python_3_8
+from tests.support.errors import raises
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.serialization import FLAT, OPTIONAL, Hint, from_json, hints_of, to_json
@@ -112,7 +113,7 @@ def test_a_wrong_field_is_named(changes: dict[str, Any], message: str) -> None:
 
 
 def test_a_document_that_is_no_object() -> None:
-    with pytest.raises(BadArtefact, match=r"the document is \[1\], and an object was expected"):
+    with raises(BadArtefact, "TP1101", "the document is [1], and an object was expected"):
         from_json(Outer, [1], "x.json")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency
 from trtpoets.core.signatures import sign_file, verify_file, write_signers
 
@@ -27,12 +28,12 @@ def test_a_signed_file_is_accepted_and_a_changed_one_is_not(key: Path, tmp_path:
     file, signers = tmp_path / "manifest.json", tmp_path / "signers"
     file.write_text("{}")
     write_signers(key.with_suffix(".pub"), signers)
-    with pytest.raises(BadArtefact, match="is not signed"):
+    with raises(BadArtefact, "TP1076"):
         verify_file(file, signers)
     assert sign_file(file, key) == tmp_path / "manifest.json.sig"
     verify_file(file, signers)
     file.write_text("{ }")
-    with pytest.raises(BadArtefact, match="or the file was changed"):
+    with raises(BadArtefact, "TP1077"):
         verify_file(file, signers)
 
 
@@ -40,9 +41,9 @@ def test_a_signed_file_is_accepted_and_a_changed_one_is_not(key: Path, tmp_path:
 def test_a_key_that_is_missing_or_none_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "a"
     file.write_text("a")
-    with pytest.raises(BadInput, match="there is no key"):
+    with raises(BadInput, "TP1074"):
         sign_file(file, tmp_path / "absent")
-    with pytest.raises(BadInput, match="ssh-keygen can't sign with"):
+    with raises(BadInput, "TP1075"):
         sign_file(file, file)
 
 
@@ -77,7 +78,7 @@ def test_signers_that_others_may_write_are_refused(tmp_path: Path) -> None:
     signers = tmp_path / "signers"
     signers.write_text("x")
     signers.chmod(0o666)
-    with pytest.raises(BadArtefact, match="other users may write to it") as caught:
+    with raises(BadArtefact, "TP1082") as caught:
         verify_file(tmp_path / "a", signers)
     assert caught.value.hint == f"chmod 644 {signers}"
 
@@ -85,5 +86,5 @@ def test_signers_that_others_may_write_are_refused(tmp_path: Path) -> None:
 def test_without_ssh_keygen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").write_text("a")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MissingDependency, match="signatures need ssh-keygen"):
+    with raises(MissingDependency, "TP1083"):
         sign_file(tmp_path / "a", tmp_path / "a")

@@ -18,6 +18,7 @@ import pytest
 
 from tests.fakes.failing_disk import CALLS, ERRORS, failing
 from tests.onboard.update.update_kills import small_bundle
+from tests.support.errors import raises
 from tests.train.test_feature_cache import names, opened, rows_of
 from trtpoets.core import program
 from trtpoets.core.errors import Busy, StorageFailed, TrtPoetsError
@@ -172,7 +173,7 @@ def test_a_folder_that_can_not_be_replaced_is_as_it_was(tmp_path: Path) -> None:
     renames = 2  # aside, and into its place
     with (
         failing("replace", errno.EIO, tmp_path, [renames]),
-        pytest.raises(StorageFailed, match=r"model: Input/output error"),
+        raises(StorageFailed, "TP1085", "model", "Input/output error"),
         atomic_folder(tmp_path / "model") as part,
     ):
         (part / "a").write_text("new")
@@ -183,7 +184,7 @@ def test_a_folder_that_can_not_be_replaced_is_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize("call", ["replace", "fsync", "write"])
 def test_a_file_that_can_not_be_replaced_is_as_it_was(call: str, tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", "old")
-    with failing(call, errno.EDQUOT, tmp_path), pytest.raises(StorageFailed, match="Disk quota exceeded") as caught:
+    with failing(call, errno.EDQUOT, tmp_path), raises(StorageFailed, "TP1085", "Disk quota exceeded") as caught:
         write_json(tmp_path / "a.json", "new")
     assert "free some space" in caught.value.hint
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"] and read_json(tmp_path / "a.json") == "old"
@@ -199,7 +200,7 @@ def test_the_file_that_failed_is_named(tmp_path: Path) -> None:
     assert result is not None and result.message == f"can't use {photo}: Input/output error"
     stray = stray_failure(error)
     assert stray is not None and stray.message == result.message
-    with pytest.raises(StorageFailed, match=r"can't write .*x\.json: Input"), storage_errors(tmp_path / "x.json"):
+    with raises(StorageFailed, "TP1085", "write", "x.json", "Input"), storage_errors(tmp_path / "x.json"):
         raise OSError(errno.EIO, "Input/output error", str(tmp_path / ".x.json.part-1"))
 
 

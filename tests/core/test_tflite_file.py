@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.errors import raises
 from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.tflite_file import DESCRIPTION_FILE, LABELS_FILE, SPEC_FILE, network_in, read_tflite, write_tflite
@@ -68,24 +69,24 @@ def test_a_changed_network_is_refused(model: TfliteModel) -> None:
     content[40] ^= 1
     model.path.write_bytes(content)
     for read in (read_tflite, network_in):
-        with pytest.raises(BadArtefact, match="the sha256 of its network differs"):
+        with raises(BadArtefact, "TP1093"):
             read(model.path)
 
 
 def test_a_text_that_would_take_too_much_memory_is_refused(model: TfliteModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trtpoets.core.tflite_file._MAX_BYTES", 10)
-    with pytest.raises(BadArtefact, match="must have at most 0 MiB"):
+    with raises(BadArtefact, "TP1092", "must have at most 0 MiB"):
         read_tflite(model.path)
 
 
 def test_files_that_are_not_there_or_of_another_kind(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefact, match="does not exist"):
+    with raises(MissingArtefact, "TP1089"):
         read_tflite(tmp_path / "none.tflite")
-    with pytest.raises(BadArtefact, match="can't be read: Is a directory"):
+    with raises(BadArtefact, "TP1090", "Is a directory"):
         read_tflite(tmp_path)
     (tmp_path / "x.tflite").write_bytes(b"\x01\x02\x03\x04nope")
-    with pytest.raises(BadArtefact, match="no TFL3 identifier"):
+    with raises(BadArtefact, "TP1091"):
         read_tflite(tmp_path / "x.tflite")
     (tmp_path / "x.tflite").write_bytes(NETWORK)
-    with pytest.raises(BadArtefact, match="was not written by trtpoets"):
+    with raises(BadArtefact, "TP1092"):
         read_tflite(tmp_path / "x.tflite")

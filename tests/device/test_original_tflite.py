@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.errors import raises
 from tests.support.tflite_files import tflite_classifier
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
 from trtpoets.core.original import Answers, Layout, OriginalInput, OriginalOutput
@@ -55,22 +56,22 @@ def test_integers_are_stored_and_returned(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("unchecked")
 def test_values_of_another_size(tmp_path: Path) -> None:
     path = tflite_classifier().write(tmp_path / "net.tflite")
-    with TfliteNetwork(path, INPUT, OUTPUT) as network, pytest.raises(RunFailed, match="can't run"):
+    with TfliteNetwork(path, INPUT, OUTPUT) as network, raises(RunFailed, "TP4113"):
         network.infer(np.zeros((1, 4, 4, 3), np.float32))
-    with pytest.raises(RunFailed, match="before it was entered"):
+    with raises(RunFailed, "TP4079"):
         network.infer(values(1))
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefact, match="does not exist"):
+    with raises(MissingArtefact, "TP1089"):
         TfliteNetwork(tmp_path / "none.tflite", INPUT, OUTPUT).__enter__()
-    with pytest.raises(BadArtefact, match="can't be read"):
+    with raises(BadArtefact, "TP1090"):
         TfliteNetwork(tmp_path, INPUT, OUTPUT).__enter__()
 
 
 def test_a_network_that_the_interpreter_refuses(tmp_path: Path) -> None:
     file = tflite_classifier()
     file.operator("RELU", [file.inputs[0], file.inputs[0]], file.outputs)
-    with pytest.raises(BadArtefact, match="TFLite can't load") as caught:
+    with raises(BadArtefact, "TP4109") as caught:
         TfliteNetwork(file.write(tmp_path / "net.tflite"), INPUT, OUTPUT).__enter__()
     assert "bundle" not in caught.value.hint

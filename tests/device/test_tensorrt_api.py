@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.core.errors import MissingDependency
 from trtpoets.core.types import Flavour
 from trtpoets.device.tensorrt_api import load_tensorrt, numpy_type
@@ -27,7 +28,7 @@ def test_a_library_without_its_native_part(monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "tensorrt.py").write_text("raise OSError('libnvinfer.so.10: cannot open shared object file')")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
-    with pytest.raises(MissingDependency, match=r"can't be loaded: libnvinfer\.so\.10: cannot open"):
+    with raises(MissingDependency, "TP4099", "libnvinfer.so.10: cannot open"):
         load_tensorrt(Flavour.TENSORRT)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.errors import raises
 from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.tflite_file import network_in, write_tflite
@@ -19,7 +20,7 @@ from trtpoets.device.runners.tflite import TfliteRunner
 def test_a_network_that_tflite_refuses(int8: TfliteModel, tmp_path: Path) -> None:
     network = network_in(int8.path)
     cut = write_tflite(network[: len(network) // 2], int8.spec, Precision.INT8, tmp_path / "cut.tflite")
-    with pytest.raises(BadArtefact, match="TFLite can't load") as caught, open_runner(cut):
+    with raises(BadArtefact, "TP4109") as caught, open_runner(cut):
         pass
     assert caught.value.hint == "make it again: trtpoets bundle NAME --for tflite --force"
 
@@ -61,7 +62,7 @@ def test_a_network_that_ends_the_process(tmp_path: Path, monkeypatch: pytest.Mon
     if "needs more" in said:
         monkeypatch.setattr(tflite_check, "_SECONDS", 0.001)
     model = write_tflite(b"1234TFL3 damaged", tiny_spec(), Precision.FP32, tmp_path / "fp32.tflite")
-    with pytest.raises(BadArtefact, match=f"TFLite can't load {model.path}: ") as caught, open_runner(model):
+    with raises(BadArtefact, "TP4109", model.path) as caught, open_runner(model):
         pass
     assert said in caught.value.message
     assert caught.value.hint == "make it again: trtpoets bundle NAME --for tflite --force"

@@ -12,6 +12,7 @@ import pytest
 
 from tests.fakes.engine import expected_scores, paper_engine
 from tests.fakes.gpu import FakeGpu, nothing_left
+from tests.support.errors import raises
 from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import RunFailed
 from trtpoets.device.gpu import cuda, libcuda
@@ -32,7 +33,7 @@ def exercise(gpu: FakeGpu, folder: Path) -> None:
                     gpu.fail_execute = number == 3
                     photos = tiny_photos(count, seed=number)
                     if gpu.fail_execute:
-                        with pytest.raises(RunFailed, match="can't run the engine"):
+                        with raises(RunFailed, "TP4108"):
                             runner.infer(photos)
                     else:
                         assert np.allclose(runner.infer(photos), expected_scores(photos))

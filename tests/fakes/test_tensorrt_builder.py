@@ -11,6 +11,7 @@ import pytest
 from tests.fakes.bindings import committed_listings
 from tests.fakes.tensorrt_builder import VERSIONS, fake_library
 from tests.fakes.tensorrt_builder import log as build_log
+from tests.support.errors import raises
 from tests.support.tiny import tiny_graph
 from trtpoets.core.errors import BuildFailed
 from trtpoets.core.types import BatchRange, Flavour, Precision
@@ -83,7 +84,7 @@ def test_an_int8_network_is_told_of_to_a_weakly_typed_builder() -> None:
 
 def test_an_empty_file_is_no_network() -> None:
     """Parsers take it, as a network without inputs."""
-    with pytest.raises(Exception, match=r"the output scores, not \[\] and \[\]"):
+    with raises(BuildFailed, "TP4052", "scores", "[]"):
         build_engine(fake_library("10.3"), b"", request(Precision.FP32), lambda _: True, Messages())
 
 

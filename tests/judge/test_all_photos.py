@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support.all_photos import LABELS, all_photos, counted, scored, scores
+from tests.support.errors import raises
 from trtpoets.core.errors import BadInput, RunFailed
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.serialization import from_json, to_json
@@ -111,9 +112,9 @@ def test_it_is_stored_as_json() -> None:
 def test_invalid_scores() -> None:
     photos = counted(60)
     good = scores(photos.truth)
-    with pytest.raises(BadInput, match=r"fp32.onnx must have the shape \(60, 3\)"):
+    with raises(BadInput, "TP5152", "fp32.onnx", "(60, 3)"):
         all_photos_from_scores(good[:59], [], photos, CrossFitConfig(), "photos")
     bad = good.copy()
     bad[7, 1] = np.nan
-    with pytest.raises(RunFailed, match=r"fp32.onnx returned a score that is not a number, for photo 7"):
+    with raises(RunFailed, "TP5153", "fp32.onnx", "7"):
         all_photos_from_scores(bad, [], photos, CrossFitConfig(), "photos")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.errors import raises
 from trtpoets.core.errors import BadInput
 from trtpoets.judge.cross_fit import (
     ACCURACY_PART,
@@ -120,14 +121,14 @@ def test_a_large_group_of_two_classes_is_left_to_training_with_the_small_one() -
 
 @pytest.mark.parametrize("folds", [-1, 1, 2])
 def test_impossible_numbers_of_folds(folds: int) -> None:
-    with pytest.raises(BadInput, match="at least 3 folds") as error:
+    with raises(BadInput, "TP5150", "3") as error:
         CrossFitConfig(folds)
     assert "--folds 0" in error.value.hint
     assert CrossFitConfig(0).folds == 0
 
 
 def test_labels_groups_and_photos_must_match() -> None:
-    with pytest.raises(BadInput, match="30 labels, 29 groups and 30 photos do not match"):
+    with raises(BadInput, "TP5151", "30", "29"):
         folds_of_photos(np.zeros(30, int), range(29), sha256s(30), CrossFitConfig())
 
 

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.errors import raises
 from tests.support.photos import photo_folder
 from tests.support.runner_ids import FAKE, runner
 from tests.support.tiny import tiny_spec
@@ -146,16 +147,16 @@ def test_two_thousand_classes() -> None:
 
 def test_wrong_input_is_named() -> None:
     photos = photos_of("ant", "bee")
-    with pytest.raises(BadInput, match="there are no photos to evaluate") as caught:
+    with raises(BadInput, "TP5033") as caught:
         evaluation_from_scores(FAKE, np.zeros((0, 3), np.float32), [], LABELS)
     assert "--test-percent" in caught.value.hint
-    with pytest.raises(BadInput, match=r"scores of fake must have the shape \(2, 3\) \(photos, labels\), not \(3, 3\)"):
+    with raises(BadInput, "TP5034", "fake", "(2, 3)", "(3, 3)"):
         evaluation_from_scores(FAKE, scores_for(0, 1, 2), photos, LABELS)
     broken = scores_for(0, 1)
     broken[1, 2] = np.nan
-    with pytest.raises(RunFailed, match="fake returned a score that is not a number, for photo 1"):
+    with raises(RunFailed, "TP5035", "fake", "1"):
         evaluation_from_scores(FAKE, broken, photos, LABELS)
-    with pytest.raises(RunFailed, match="the reference returned a score that is not a number"):
+    with raises(RunFailed, "TP5035", "the reference"):
         evaluation_from_scores(FAKE, scores_for(0, 1), photos, LABELS, broken)
 
 
@@ -205,14 +206,14 @@ def test_scores_from_a_runner_that_breaks(tmp_path: Path) -> None:
     photos = [Photo(path, "ant", Split.TEST, sha256_of_file(path)) for path in sorted(folder.rglob("*.jpg"))]
     with (
         FakeRunner(tiny_spec(), lambda batch: np.full((len(batch), 3), np.nan)) as runner,
-        pytest.raises(RunFailed, match="fake gave a score that is not a number"),
+        raises(RunFailed, "TP4078", "fake"),
     ):
         scores_from_runner(runner, photos)
     with FakeRunner(tiny_spec()) as runner:
-        with pytest.raises(BadInput, match="no photos to evaluate"):
+        with raises(BadInput, "TP5032"):
             scores_from_runner(runner, [])
         (folder / "ant" / "0001.jpg").write_bytes(b"")
-        with pytest.raises(PhotoChanged, match=r"0001\.jpg has changed since the dataset was read"):
+        with raises(PhotoChanged, "TP1014", "0001.jpg"):
             scores_from_runner(runner, photos)
-        with pytest.raises(BadPhoto, match=r"0001\.jpg is empty"):
+        with raises(BadPhoto, "TP1060", "0001.jpg"):
             scores_from_runner(runner, [photos[0], replace(photos[1], sha256=hashlib.sha256(b"").hexdigest())])

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.all_photos import all_photos
+from tests.support.errors import raises
 from tests.support.runner_ids import runner as identity
 from trtpoets.core.errors import BadInput, GateFailed, GateUndecided
 from trtpoets.core.runner_id import TENSORFLOW
@@ -163,7 +164,7 @@ def test_an_undecided_gate_names_the_photos_needed() -> None:
 
 def test_an_undecided_gate_fails_unless_it_is_allowed() -> None:
     pair = evaluations(40, lost=1)
-    with pytest.raises(GateUndecided, match="the gate cannot tell: 40 photos can't tell") as caught:
+    with raises(GateUndecided, "TP5042", "40 photos can't tell") as caught:
         require_passed(gate_from_evaluations(pair, GateConfig(0.5, 98)), "my flowers", Path("my runs"))
     assert caught.value.exit_code == 4
     assert caught.value.hint.endswith(
@@ -284,9 +285,9 @@ def test_invalid_limits_are_refused(limits: dict[str, Any], message: str) -> Non
 
 def test_runners_that_are_not_there() -> None:
     pair = evaluations(100, runner="onnxruntime-fp32")
-    with pytest.raises(BadInput, match="no FP16 or INT8 runner was evaluated"):
+    with raises(BadInput, "TP5039"):
         gate_from_evaluations(pair, GateConfig(max_drop=1))
-    with pytest.raises(BadInput, match="rtx-int8 was not evaluated") as caught:
+    with raises(BadInput, "TP5040", "rtx-int8") as caught:
         gate_from_evaluations(pair, GateConfig(max_drop=1, runners=("rtx-int8",)))
     assert caught.value.hint == "--runner onnxruntime-fp32"
 

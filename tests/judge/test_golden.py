@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.errors import raises
 from tests.support.photos import photo_folder
 from tests.support.tiny import tiny_onnx, tiny_spec
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
@@ -67,7 +68,7 @@ def test_labels_take_turns_and_the_order_of_photos_does_not_matter(photos: list[
 
 def test_few_photos_are_all_taken_and_none_is_an_error(photos: list[Photo]) -> None:
     assert len(golden_photos(photos[:3], SPEC.preprocess)) == 3
-    with pytest.raises(BadInput, match="no test photos for the golden check of a bundle"):
+    with raises(BadInput, "TP5043"):
         golden_photos([], SPEC.preprocess)
 
 
@@ -85,7 +86,7 @@ def test_pixels_are_what_the_network_saw_when_it_was_judged(
 
 def test_a_photo_that_was_replaced_is_reported(photos: list[Photo]) -> None:
     photos[0].path.write_bytes(photos[1].path.read_bytes())
-    with pytest.raises(BadInput, match="has changed since the dataset was read"):
+    with raises(BadInput, "TP1014"):
         golden_photos(photos[:1], SPEC.preprocess)
 
 
@@ -171,9 +172,9 @@ def test_scores_that_are_no_numbers_fail(photos: list[Photo], value: float) -> N
 
 def test_scores_of_other_photos_or_precisions_are_refused(photos: list[Photo]) -> None:
     golden = golden_of(photos, fp32=0.1)
-    with pytest.raises(BadInput, match=r"scores must have the shape \(12, 3\), not \(2, 3\)"):
+    with raises(BadInput, "TP5046", "(12, 3)", "(2, 3)"):
         check_scores_against(golden, FP32, np.zeros((2, 3), np.float32))
-    with pytest.raises(BadArtefact, match="have scores of fp32, not of int8"):
+    with raises(BadArtefact, "TP5045", "fp32", "int8"):
         check_scores_against(golden, INT8, np.zeros((12, 3), np.float32))
 
 
@@ -209,7 +210,7 @@ def test_a_damaged_photo_is_named(photos: list[Photo], tmp_path: Path) -> None:
     content = bytearray((tmp_path / "004.bmp").read_bytes())
     content[100] ^= 1
     (tmp_path / "004.bmp").write_bytes(content)
-    with pytest.raises(BadArtefact, match=r"004.bmp was changed or damaged"):
+    with raises(BadArtefact, "TP5048", "004.bmp"):
         read_golden(tmp_path)
 
 

@@ -12,6 +12,7 @@ import pytest
 from tests.fakes import board_bundle as paper
 from tests.fakes.board_bundle import Board, as_json
 from tests.support import tiny
+from tests.support.errors import raises
 from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import MissingArtefact
 from trtpoets.core.serialization import to_json
@@ -71,5 +72,5 @@ def test_a_benchmark_beside_another_baseline_is_not_compared(here: Board, bundle
 
 def test_nothing_to_bench(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_command, "installed", lambda _: {})
-    with pytest.raises(MissingArtefact, match="has no engine yet"):
+    with raises(MissingArtefact, "TP7002"):
         bench_command.bench(open_bundle(bundle), BenchConfig())

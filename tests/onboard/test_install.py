@@ -11,6 +11,7 @@ import pytest
 
 from tests.fakes.board_bundle import Board, as_json, paper_bundle
 from tests.fakes.machines import NOT_INSTALLED, jetson_files, software, system, with_gpu, write
+from tests.support.errors import raises
 from trtpoets.core.errors import BadInput, MissingDependency, RunFailed
 from trtpoets.core.types import Precision
 from trtpoets.device.doctor import diagnose
@@ -68,7 +69,7 @@ def test_without_tensorrt_nothing_is_done(machine: Any, bundle: Bundle) -> None:
     assert not bundle.built.exists()
     packages = [command.partition(" install ")[2] for command in result.commands]
     assert not any("tensorrt" in package for package in packages), "TensorRT is never installed by pip"
-    with pytest.raises(MissingDependency, match="not ready: TensorRT") as caught:
+    with raises(MissingDependency, "TP7019", "TensorRT") as caught:
         require_ready(result)
     assert "apt install" in caught.value.hint or "pyvenv.cfg" in caught.value.hint
     assert "pip install tensorrt" not in caught.value.hint
@@ -76,7 +77,7 @@ def test_without_tensorrt_nothing_is_done(machine: Any, bundle: Bundle) -> None:
 
 def test_an_old_jetpack_gets_a_hint(machine: Any, bundle: Bundle) -> None:
     machine(with_gpu((7, 2), "8.2.1", "10.2"), "32 7.1", "3.6")
-    with pytest.raises(MissingDependency, match=r"TensorRT: 8\.2\.1, and trtpoets needs 8\.5 or later") as caught:
+    with raises(MissingDependency, "TP7019", "TensorRT", "8.2.1, and trtpoets needs 8.5 or later") as caught:
         require_ready(install.install(bundle, dry_run=True))
     assert "trtexec" in caught.value.hint
 
@@ -152,7 +153,7 @@ def test_the_environment(
 def test_an_environment_inside_another(machine: Any, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
     monkeypatch.setattr(sys, "prefix", "/home/me/venv")
-    with pytest.raises(BadInput, match="is in another virtual environment") as caught:
+    with raises(BadInput, "TP7017") as caught:
         install.install(bundle)
     assert "deactivate" in caught.value.hint
 
@@ -172,7 +173,7 @@ def test_half_an_environment_does_not_stay(
     """A Python without ensurepip, or a full disk: venv fails after it has created bin/python."""
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
     half_a_venv(monkeypatch, tmp_path, "exit 1")
-    with pytest.raises(RunFailed, match="failed with code 1") as failed:
+    with raises(RunFailed, "TP7020", "1") as failed:
         install.install(bundle)
     assert "python3-venv" in failed.value.hint
     assert not (bundle.built / "venv").exists()
@@ -218,7 +219,7 @@ def test_a_command_that_fails(machine: Any, bundle: Bundle) -> None:
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
     from trtpoets.device.doctor.system import system_at
 
-    with pytest.raises(RunFailed, match="failed with code 5: see its output above"):
+    with raises(RunFailed, "TP7020", "5"):
         install._run([sys.executable, "-c", "raise SystemExit(5)"], system_at())
 
 
@@ -227,7 +228,7 @@ def test_a_python_that_does_not_answer(tmp_path: Path) -> None:
     python.parent.mkdir()
     python.write_text("#!/bin/sh\necho nonsense\n")
     python.chmod(0o755)
-    with pytest.raises(RunFailed, match="does not work"):
+    with raises(RunFailed, "TP7021"):
         install._seen_from(tmp_path)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.fakes.board_bundle import Board, paper_bundle
 from tests.support.build_records import record_of
+from tests.support.errors import raises
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.types import Precision
 from trtpoets.onboard.installed_bundle import check_bundle_name, engine_in, open_bundle, runner_in
@@ -77,13 +78,13 @@ def test_names_and_precisions_that_are_not_there(bundle: Path, tmp_path: Path) -
     result = open_bundle(bundle)
     check_bundle_name(result, None)
     check_bundle_name(result, "tiny")
-    with pytest.raises(BadInput, match="this bundle is tiny, not flowers") as wrong:
+    with raises(BadInput, "TP7025", "tiny", "flowers") as wrong:
         check_bundle_name(result, "flowers")
     assert wrong.value.hint == "give tiny, or leave the name out"
     only = open_bundle(paper_bundle(tmp_path / "small" / "tiny-jetson", [Precision.FP16]))
-    with pytest.raises(BadInput, match="this bundle has no int8"):
+    with raises(BadInput, "TP7022", "int8"):
         runner_in(only, "onnxruntime", Precision.INT8)
-    with pytest.raises(MissingArtefact, match="has no engine yet"):
+    with raises(MissingArtefact, "TP7026"):
         runner_in(only)
-    with pytest.raises(MissingArtefact, match="is not a bundle"):
+    with raises(MissingArtefact, "TP1027"):
         open_bundle(tmp_path)

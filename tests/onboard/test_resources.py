@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.core.errors import BuildFailed, RunFailed, StorageFailed
 from trtpoets.core.types import Precision
 from trtpoets.device.gpu import libcuda
@@ -20,12 +21,12 @@ def test_too_little_disk_or_memory(bundle: Path, tmp_path: Path, monkeypatch: py
     require_room(model, bundle / "built")
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/meminfo").write_text("MemAvailable:     300000 kB\nSwapFree:          0 kB\n")
-    with pytest.raises(BuildFailed, match=r"292 MiB of memory are free, but building .* needs 400 or more") as caught:
+    with raises(BuildFailed, "TP7033", "292", "400") as caught:
         require_room(model, bundle / "built", tmp_path)
     assert "add swap" in caught.value.hint
     usage = shutil.disk_usage(bundle)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=31 << 20))
-    with pytest.raises(StorageFailed, match=r"31 MiB are free at .*, but an engine of int8.onnx needs 32"):
+    with raises(StorageFailed, "TP7032", "31", "int8.onnx", "32"):
         require_room(model, bundle / "built")
 
 

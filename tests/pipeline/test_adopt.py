@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import trtpoets
 from tests.adoption.onnx.networks import Foreign, image, saved, scores
+from tests.support.errors import raises
 from tests.support.foreign_onnx import LABELS, colour_classifier, colour_folders
 from tests.support.photos import photo_folder
 from trtpoets.adoption.contract import UNIT
@@ -137,14 +138,14 @@ def test_what_was_stated_before_is_kept_where_nothing_is_certain(tmp_path: Path)
     model, engines = colour_classifier(tmp_path / "net.onnx"), tmp_path / "engines"
     (tmp_path / "photos").mkdir()
     photos = colour_folders(tmp_path / "photos", 3)
-    with pytest.raises(BadInput, match="do not distinguish"):
+    with raises(BadInput, "TP9430", "do not distinguish"):
         adopt(model, "x", photos=photos, engines=engines)
     stated = adopt(model, "x", photos=photos, config=STATED, engines=engines)
     assert adopt(model, "x", photos=photos, engines=engines).spec == stated.spec
-    with pytest.raises(BadInput, match="do not distinguish"):
+    with raises(BadInput, "TP9430", "do not distinguish"):
         adopt(model, "x", photos=photos, engines=engines, force=True)
     (photos / "ant" / "0000.png").unlink()
-    with pytest.raises(BadInput, match="do not distinguish"):
+    with raises(BadInput, "TP9430", "do not distinguish"):
         adopt(model, "x", photos=photos, engines=engines)
 
 
@@ -161,7 +162,7 @@ def test_one_logit_needs_the_labels_of_two_classes(tmp_path: Path) -> None:
     net = Foreign()
     net.op("Identity", net.logits("input", classes=1), outputs=["output"])
     path = saved(net.model([image()], [scores(("N", 1))]), tmp_path / "one.onnx")
-    with pytest.raises(BadInput, match="logit of the second of two classes only if two labels are given") as caught:
+    with raises(BadInput, "TP8203") as caught:
         adopt(path, "one", config=STATED, engines=tmp_path / "engines")
     assert "--labels FILE" in caught.value.hint
     (tmp_path / "labels.txt").write_text("no\nyes\n")
@@ -172,7 +173,7 @@ def test_one_logit_needs_the_labels_of_two_classes(tmp_path: Path) -> None:
 def test_a_name_in_use_is_refused(adopted: Path, tmp_path: Path) -> None:
     engines = Path(shutil.copytree(adopted, tmp_path / "engines"))
     other = colour_classifier(tmp_path / "other" / "net.onnx", batch="N")
-    with pytest.raises(BadInput, match="was adopted from") as caught:
+    with raises(BadInput, "TP8053", "adopted from") as caught:
         adopt(other, "colours", config=STATED, engines=engines)
     assert "--force" in caught.value.hint
     assert adopt(other, "colours", config=STATED, engines=engines, force=True).trial is None
@@ -197,7 +198,7 @@ def test_an_interrupted_adoption_leaves_the_earlier_run(
 def test_photos_of_other_classes_are_refused_or_named(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(BadInput, match="no folder of photos is named after a label"):
+    with raises(BadInput, "TP9447"):
         adopt(model, "x", photos=photo_folder(tmp_path / "others", {"tin": 3, "can": 3}), engines=tmp_path)
     some = photo_folder(tmp_path / "some", {"Ants": 3, "bee": 3, "fig": 3})
     adoption = adopt(model, "x", photos=some, config=STATED, engines=tmp_path)
@@ -208,7 +209,7 @@ def test_photos_of_other_classes_are_refused_or_named(
 def test_labels_of_another_model(model: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("one\ntwo\n")
-    with pytest.raises(BadInput, match="2"):
+    with raises(BadInput, "TP9446", "2"):
         adopt(model, "x", config=replace(STATED, labels=labels), engines=tmp_path)
 
 

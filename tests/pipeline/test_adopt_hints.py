@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.adoption.onnx.networks import Foreign, image, saved, scores
+from tests.support.errors import raises
 from tests.support.foreign_onnx import LABELS, colour_classifier, colour_folders
 from tests.support.photos import photo_folder
 from tests.test_hints import commands_in, parsed
@@ -53,12 +54,12 @@ def test_a_size_that_is_not_known(tmp_path: Path) -> None:
     shape = ("N", 3, "H", "W")
     path = saved(net.model([image(shape=shape)], [scores()]), tmp_path / "net.onnx")
     config = AdoptConfig(contract=contract_options(mean="0.5", std="0.25", resize="crop"))
-    with pytest.raises(TrtPoetsError, match="accepts photos of any size") as caught:
+    with raises(TrtPoetsError, "TP8051") as caught:
         adopt(path, "x", config=config, engines=tmp_path)
     arguments = again(caught)
     assert (caught.value.code, arguments["size"], arguments["resize"]) == ("TP8051", 224, "crop")
     assert float(str(arguments["mean"])) == 2 and arguments["model"] == path  # in units of the std
-    with pytest.raises(TrtPoetsError, match="takes photos of"):
+    with raises(TrtPoetsError, "TP8050"):
         adopt(colour_classifier(tmp_path / "fixed.onnx"), "x", config=replace(config, size=99), engines=tmp_path)
 
 
@@ -66,16 +67,16 @@ def test_labels_of_other_classes_and_a_name_in_use(tmp_path: Path) -> None:
     model = colour_classifier(tmp_path / "net.onnx")
     stated = AdoptConfig(contract=contract_options(preprocess="0-1", resize="stretch"))
     others = photo_folder(tmp_path / "others", {"tin": 3, "can": 3})
-    with pytest.raises(TrtPoetsError, match="no folder of photos") as caught:
+    with raises(TrtPoetsError, "TP9447") as caught:
         adopt(model, "x", photos=others, config=stated, engines=tmp_path)
     assert again(caught)["photos"] == others and again(caught)["preprocess"] == "0-1"
     labels = tmp_path / "two.txt"
     labels.write_text("one\ntwo\n")
-    with pytest.raises(TrtPoetsError, match="2 labels") as caught:
+    with raises(TrtPoetsError, "TP9446", "2 labels") as caught:
         adopt(model, "x", config=replace(stated, labels=labels), engines=tmp_path)
     assert caught.value.hint.count("--labels") == 1
     adopt(model, "x", config=stated, engines=tmp_path)
-    with pytest.raises(TrtPoetsError, match="was adopted from") as caught:
+    with raises(TrtPoetsError, "TP8053", "adopted from") as caught:
         adopt(colour_classifier(tmp_path / "b" / "net.onnx", batch="N"), "x", config=stated, engines=tmp_path)
     assert again(caught)["force"] and again(caught)["preprocess"] == "0-1"
 

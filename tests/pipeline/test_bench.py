@@ -12,6 +12,7 @@ import pytest
 
 import trtpoets
 from tests.support.benchmarks import QUICK, WARM, benchmark_document, typed
+from tests.support.errors import raises
 from tests.support.tiny import tiny_spec
 from trtpoets.cli import main
 from trtpoets.core.errors import BadArtefact, BadInput, Interrupted, MissingDependency
@@ -50,7 +51,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Measured:
 
 def test_ctrl_c_writes_an_incomplete_benchmark(made: Measured, tmp_path: Path) -> None:
     made.incomplete = "at batch 1, in round 3 of 20"
-    with pytest.raises(Interrupted, match="interrupted at batch 1, in round 3 of 20; what was measured") as caught:
+    with raises(Interrupted, "TP5014", "at batch 1, in round 3 of 20") as caught:
         trtpoets.bench("flowers", QUICK, engines=tmp_path)
     assert caught.value.exit_code == 130
     space = Workspace(tmp_path, "flowers")
@@ -73,7 +74,7 @@ def test_compare_with_an_earlier_benchmark(made: Measured, tmp_path: Path) -> No
     broken = {**to_json(again), "measurements": [{"runner": "tensorflow"}]}
     for text in ("{}", json.dumps(broken)):
         (tmp_path / "other.json").write_text(text)
-        with pytest.raises(BadArtefact, match="is not a benchmark"):
+        with raises(BadArtefact, "TP5011"):
             trtpoets.bench("flowers", QUICK, compare=tmp_path / "other.json", engines=tmp_path)
     assert made.made == 2, "a file that can't be read is told before anything is measured"
 
@@ -109,7 +110,7 @@ def test_invalid_limits_are_rejected_before_measuring(
 def test_a_missing_loadgen_is_reported_before_measuring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
     photo = Photo(tmp_path / "a.jpg", "ant", Split.TEST, "0" * 64)
-    with pytest.raises(MissingDependency, match="--loadgen needs mlperf_loadgen"):
+    with raises(MissingDependency, "TP1050", "--loadgen needs mlperf_loadgen"):
         benchmark_from_artefacts([Classifier(tmp_path, tiny_spec())], [photo], replace(QUICK, loadgen=True))
 
 

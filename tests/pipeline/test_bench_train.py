@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli.test_main import call_main
 from tests.conftest import SMALL
+from tests.support.errors import raises
 from tests.support.report_documents import train_benchmark
 from trtpoets.core.errors import BadInput, MissingArtefact
 from trtpoets.core.serialization import from_json, to_json
@@ -60,19 +61,19 @@ def test_learning_rates_and_devices_are_measured(
 
 
 def test_bench_train_needs_a_trained_classifier(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefact, match="holds no trained classifier"):
+    with raises(MissingArtefact, "TP8001"):
         bench_train("nothing", engines=tmp_path)
 
 
 def test_configuration() -> None:
     assert train_bench_config(None) == TrainBenchConfig()
     assert train_bench_config([0.1]).learning_rates == (0.1,)
-    with pytest.raises(BadInput, match="each only once"):
+    with raises(BadInput, "TP5101"):
         train_bench_config([0.1, 0.1])
     for rate in (-1.0, 0.0, float("nan"), float("inf")):
-        with pytest.raises(BadInput, match="a learning rate must be finite and above 0"):
+        with raises(BadInput, "TP5102"):
             train_bench_config([0.1, rate])
-    with pytest.raises(BadInput, match="must be at least 1, not 0 and 3"):
+    with raises(BadInput, "TP5103", "0", "3"):
         TrainBenchConfig(photos=0)
 
 

@@ -20,6 +20,7 @@ import zstandard
 import trtpoets
 from tests.cli.test_main import call_main
 from tests.support.bundle_run import bundle_run, evaluated
+from tests.support.errors import raises
 from tests.support.runner_ids import runner
 from trtpoets.bundles.pack import BundleResult
 from trtpoets.bundles.precision_order import shipping_order
@@ -112,7 +113,7 @@ def test_jetson_options_are_rejected_for_other_targets(target: Target, space: Wo
     assert "int8.cache" not in result.manifest.files
     selftest = {Target.TRITON: "selftest.py", Target.ONNXRUNTIME: f"{result.folder}/selftest.py"}[target]
     assert result.next[-1] == f"python3 {selftest}"
-    with pytest.raises(BadInput, match=f"--jetpack and --board apply to Jetson bundles, not to {target.value}"):
+    with raises(BadInput, "TP8011", target.value):
         bundled(space, target, board="orin-nano")
 
 
@@ -149,7 +150,7 @@ def test_the_archive_is_reproducible(space: Workspace, tmp_path: Path) -> None:
 
 def test_the_target_may_be_a_string(space: Workspace) -> None:
     assert trtpoets.bundle("tiny", "jetson", engines=space.engines).manifest.target == "jetson"
-    with pytest.raises(BadInput, match="must be one of jetson, triton, onnxruntime, tflite, not toaster"):
+    with raises(BadInput, "TP8010", "jetson, triton, onnxruntime, tflite", "toaster"):
         trtpoets.bundle("tiny", "toaster", engines=space.engines)
 
 
@@ -184,7 +185,7 @@ def test_an_unchanged_bundle_is_replaced(space: Workspace) -> None:
 def test_a_changed_bundle_is_replaced_only_with_force(space: Workspace) -> None:
     result = bundled(space)
     (result.folder / "build").write_text("#!/bin/sh\necho mine\n")
-    with pytest.raises(BadInput, match=r"the existing bundle was changed: .*/build was changed") as caught:
+    with raises(BadInput, "TP6006", "/build was changed") as caught:
         bundled(space)
     assert caught.value.hint == "replace it with --force"
     assert "mine" in (result.folder / "build").read_text()
@@ -198,7 +199,7 @@ def test_built_engines_are_deleted_only_with_force(space: Workspace) -> None:
     bundled(space)
     (result.folder / "built").mkdir()
     (result.folder / "built" / "fp16.engine").write_bytes(b"hours of work")
-    with pytest.raises(BadInput, match=r"contains built engines: .*/built"):
+    with raises(BadInput, "TP6007", "/built"):
         bundled(space)
     bundled(space, force=True)
     assert not (result.folder / "built").exists()
@@ -208,7 +209,7 @@ def test_built_engines_are_deleted_only_with_force(space: Workspace) -> None:
 def test_files_of_the_user_are_never_deleted(force: bool, space: Workspace, tmp_path: Path) -> None:
     result = bundled(space)
     (result.folder / "notes.txt").write_text("mine")
-    with pytest.raises(BadInput, match=r"notes.txt is not part of the bundle and would be deleted"):
+    with raises(BadInput, "TP6005", "notes.txt"):
         bundled(space, force=force)
     assert (result.folder / "notes.txt").read_text() == "mine"
 
@@ -239,7 +240,7 @@ def test_an_empty_folder_may_become_a_bundle(space: Workspace, tmp_path: Path) -
 
 @pytest.mark.parametrize("out", ["/", "..", "a/.."])
 def test_out_must_name_a_folder(out: str, space: Workspace) -> None:
-    with pytest.raises(BadInput, match="does not name a new folder"):
+    with raises(BadInput, "TP8012"):
         bundled(space, out=out)
 
 
@@ -319,14 +320,14 @@ def test_concurrent_bundles_of_one_run_are_rejected(space: Workspace) -> None:
 
 def test_missing_onnx_files_raise_with_a_hint(space: Workspace) -> None:
     card_of(space.onnx(FP32)).unlink()
-    with pytest.raises(MissingArtefact, match=r"fp32.onnx does not exist") as caught:
+    with raises(MissingArtefact, "TP8027", "fp32.onnx", "does not exist") as caught:
         bundled(space)
     assert caught.value.hint == space.command("export")
 
 
 def test_a_missing_precision_raises_with_a_hint(space: Workspace) -> None:
     space.onnx(INT8).unlink()
-    with pytest.raises(MissingArtefact, match=r"int8.onnx does not exist") as caught:
+    with raises(MissingArtefact, "TP8027", "int8.onnx", "does not exist") as caught:
         bundled(space, precisions=[INT8])
     assert caught.value.hint == space.command("quantize")
 
@@ -345,7 +346,7 @@ def test_stale_files_are_not_packed(precision: Precision, target: Target, hint: 
     path = space.onnx(precision)
     details = {**(open_card(card_of(path)) or {}), "made_from": "what was there before"}
     seal_card(card_of(path), key="k", files=[path], details=details)
-    with pytest.raises(MissingArtefact, match=rf"{path.name} was made from an earlier") as caught:
+    with raises(MissingArtefact, "TP8027", path.name, "was made from an earlier") as caught:
         bundled(space, target)
     assert caught.value.hint == space.command(hint)
     assert not space.bundles.exists()
@@ -353,7 +354,7 @@ def test_stale_files_are_not_packed(precision: Precision, target: Target, hint: 
 
 def test_a_bundle_needs_photos(space: Workspace) -> None:
     space.dataset.unlink()
-    with pytest.raises(BadInput, match="tiny has no test photos"):
+    with raises(BadInput, "TP8033", "tiny"):
         bundled(space)
 
 
@@ -364,7 +365,7 @@ def test_a_bundle_needs_test_photos(space: Workspace) -> None:
     for precision in (Precision.FP16, Precision.INT8):  # made with these photos
         values = {**(open_card(card_of(space.onnx(precision))) or {}), "dataset": dataset_in(space).hash}
         seal_card(card_of(space.onnx(precision)), key="k", files=[space.onnx(precision)], details=values)
-    with pytest.raises(BadInput, match="no test photos"):
+    with raises(BadInput, "TP5043"):
         bundled(space)
     assert not space.bundles.exists()
 

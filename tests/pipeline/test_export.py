@@ -14,6 +14,7 @@ import pytest
 
 from tests.adoption.onnx.networks import plain
 from tests.adoption.onnx.wrapping import spec_for
+from tests.support.errors import raises
 from tests.support.tiny import tiny_spec
 from tests.test_hints import commands_in, parsed
 from trtpoets.adoption.loaded import Fp32File
@@ -86,7 +87,7 @@ def test_a_missing_saved_model(kind: str, verb: str, specs: dict[str, ModelSpec]
 def test_an_adopted_classifier_without_its_original(specs: dict[str, ModelSpec], tmp_path: Path) -> None:
     (tmp_path / "original").mkdir()
     write_model_json(specs["onnx"], tmp_path)
-    with pytest.raises(MissingArtefact, match=r"net\.onnx does not exist") as caught:
+    with raises(MissingArtefact, "TP2008", "net.onnx") as caught:
         load_classifier(tmp_path)
     (words,) = commands_in(caught.value.hint)
     assert words[0] == "adopt"

@@ -12,6 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import trtpoets
+from tests.support.errors import raises
 from tests.support.foreign_onnx import colour_classifier, colour_folders
 from trtpoets.adoption.contract_options import contract_options
 from trtpoets.core.errors import BadInput
@@ -107,14 +108,14 @@ def test_evaluate_label_and_report(space: Workspace) -> None:
 def test_other_batches_are_refused(space: Workspace) -> None:
     size = batch_of(space)
     pytest.importorskip("tensorrt_rtx")
-    with pytest.raises(BadInput, match=f"the network has the fixed batch size {size}, not 1:8:32") as caught:
+    with raises(BadInput, "TP4056", size, "1:8:32") as caught:
         trtpoets.build("fixed", flavour=Flavour.RTX, batch=BatchRange(), engines=space.engines)
     assert f"--batch {size}" in caught.value.hint
     if size > 1:
         with pytest.raises(BadInput, match=f"takes batches of exactly {size} photos") as caught:
             trtpoets.bench("fixed", BenchConfig(batches=(3,)), engines=space.engines)
         assert caught.value.hint == f"--batch {size}"
-    with pytest.raises(BadInput, match="Triton forms batches of any size"):
+    with raises(BadInput, "TP8202"):
         trtpoets.bundle("fixed", "triton", engines=space.engines)
 
 

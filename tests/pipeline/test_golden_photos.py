@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
-import pytest
 
+from tests.support.errors import raises
 from trtpoets.core.errors import BadInput
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Precision, Split
@@ -52,6 +52,6 @@ def test_a_run_without_test_photos(tiny_space: Workspace) -> None:
     photos = [{**photo, "split": "train"} for photo in details["photos"]]
     models = onnx_models_in(tiny_space)
     seal_card(tiny_space.dataset, key="photos", files=[], details={**details, "photos": photos})
-    with pytest.raises(BadInput, match="no test photos"):
+    with raises(BadInput, "TP5043"):
         golden_in(tiny_space, models)
     assert not card_of(tiny_space.golden).exists()

@@ -15,6 +15,7 @@ import pytest
 
 import trtpoets
 from tests.fakes.engine import paper_engine
+from tests.support.errors import raises
 from tests.support.foreign_onnx import colour_classifier
 from tests.support.fuzz_files import damaged_json
 from tests.support.tiny import tiny_graph, tiny_onnx, tiny_spec
@@ -121,7 +122,7 @@ def test_a_file_that_ends_in_its_table_of_sections(built: Engine, tmp_path: Path
         del plan[80:]
         plan[16:24] = struct.pack("<Q", 80)
 
-    with pytest.raises(BadArtefact, match="ends inside its section table"):
+    with raises(BadArtefact, "TP4048", "ends inside its section table"):
         trtpoets.inspect(changed(built, tmp_path, cut))
 
 
@@ -146,7 +147,7 @@ def test_an_engine_of_tensorrt(tmp_path: Path, version: tuple[int, int, int, int
 
 
 def test_an_unknown_layout(tmp_path: Path) -> None:
-    with pytest.raises(BadArtefact, match="the layout in its header must be 0, not 3"):
+    with raises(BadArtefact, "TP4048", "the layout in its header must be 0, not 3"):
         read_plan_header(tensorrt_plan(tmp_path / "x.plan", (12, 0, 0, 0), layout=3))
 
 
@@ -204,7 +205,7 @@ def test_a_card(tmp_path: Path) -> None:
     (tmp_path / "b.onnx").unlink()
     assert card_facts(card).files == {"a.onnx": "changed", "b.onnx": "missing"}
     card.write_text(card.read_text().replace('"x"', '"y"'))
-    with pytest.raises(BadArtefact, match="was edited or damaged: its seal does not match its content"):
+    with raises(BadArtefact, "TP1099"):
         trtpoets.inspect(card)
 
 
@@ -229,7 +230,7 @@ def test_json_of_an_unknown_kind(tmp_path: Path, text: str, wrong: str) -> None:
 def test_a_sealed_card_without_files(tmp_path: Path) -> None:
     value: dict[str, Any] = {"key": "k", "files": ["a"], "details": {}}
     (tmp_path / "x.json").write_text(json.dumps({**value, "seal": hash_of(value)}))
-    with pytest.raises(BadArtefact, match="is a card of another version of trtpoets"):
+    with raises(BadArtefact, "TP1100"):
         trtpoets.inspect(tmp_path / "x.json")
 
 
@@ -242,17 +243,17 @@ def test_a_model_and_a_cache(tmp_path: Path) -> None:
     inspection = trtpoets.inspect(tmp_path / "x")
     assert (inspection.kind, inspection.facts) == ("calibration-cache", cache)
     (tmp_path / "x").write_text("TRT-100300-EntropyCalibration2\nphotos: xyz\n")
-    with pytest.raises(BadArtefact, match="line 2 is 'photos: xyz'"):
+    with raises(BadArtefact, "TP3041", "line 2 is 'photos: xyz'"):
         trtpoets.inspect(tmp_path / "x")
 
 
 def test_files_of_unknown_kinds(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefact, match="does not exist"):
+    with raises(MissingArtefact, "TP8017"):
         trtpoets.inspect(tmp_path / "none")
-    with pytest.raises(BadInput, match="is a folder"):
+    with raises(BadInput, "TP8019"):
         trtpoets.inspect(tmp_path)
     (tmp_path / "noise").write_bytes(b"\xff\xd9\xff\xe0 and so on")
-    with pytest.raises(BadArtefact, match=r"is of an unknown kind: it starts with b'\\xff\\xd9"):
+    with raises(BadArtefact, "TP8021", "b'\\xff\\xd9"):
         trtpoets.inspect(tmp_path / "noise")
 
 
@@ -263,7 +264,7 @@ def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(StorageFailed, match=r"x\.engine can't be read: Permission denied"):
+    with raises(StorageFailed, "TP8018", "x.engine", "Permission denied"):
         trtpoets.inspect(tmp_path / "x.engine")
 
 
@@ -400,6 +401,6 @@ def test_a_folder_is_described_by_the_one_classifier_in_it(tmp_path: Path) -> No
     run = tmp_path / "engines" / "x"
     assert trtpoets.inspect(run).path == run / "classifier" / "model.json"
     colour_classifier(folder / "other.onnx")
-    with pytest.raises(BadInput, match="is a folder") as caught:
+    with raises(BadInput, "TP8019") as caught:
         trtpoets.inspect(folder)
     assert caught.value.code == "TP8019"

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import trtpoets
 from tests.core.test_file_kinds import KINDS, POINTER
+from tests.support.errors import raises
 from tests.support.foreign_onnx import external
 from tests.support.fuzz_files import damaged_bytes
 from tests.support.tiny import tiny_graph
@@ -72,7 +73,7 @@ def test_a_plugin_operator_is_described_with_the_checker_message(
     assert any("EfficientNMS_TRT" in complaint for complaint in facts.complaints)
     output = shown_of(path, capsys)
     assert "1 EfficientNMS_TRT" in output and "Errors of ONNX's checker" in output
-    with pytest.raises(TrtPoetsError, match="is not a valid ONNX file"):
+    with raises(TrtPoetsError, "TP1038"):
         check_onnx(path)
 
 
@@ -188,7 +189,7 @@ def test_an_engine_of_ultralytics(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "Ultralytics YOLO11n-cls" in output and "tensorrt 10.3.0.30" in output
     assert f"tail -c +{len(metadata) + 5} " in output
     assert path.read_bytes()[len(metadata) + 4 :] == plan
-    with pytest.raises(TrtPoetsError, match="an engine preceded by Ultralytics' JSON metadata"):
+    with raises(TrtPoetsError, "TP1011", "an engine preceded by Ultralytics' JSON metadata"):
         engine_from_file(path)
 
 

@@ -10,6 +10,7 @@ from onnx import helper
 
 import trtpoets
 from tests.support.bundle_run import bundle_run
+from tests.support.errors import raises
 from trtpoets.convert.fp16_remainder import RemainderNotes
 from trtpoets.core.errors import BuildFailed
 from trtpoets.core.files import read_json, sha256_of_file
@@ -102,7 +103,7 @@ def test_the_real_tensorrt_rtx_builds_it_for_turing(tmp_path: Path) -> None:
     assert engine.card.targets == ("sm75",)
     (plan,) = trtpoets.plan_build(str(space.onnx(INT8)), **words)
     assert "layers that are not quantised run in FP32, their type in this file" in plan.notes
-    with pytest.raises(BuildFailed, match="FP32 GEMM is not supported"):
+    with raises(BuildFailed, "TP4050", "FP32 GEMM is not supported"):
         trtpoets.build(str(space.onnx(INT8)), **words)
 
 

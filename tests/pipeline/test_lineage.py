@@ -12,6 +12,7 @@ import pytest
 import trtpoets
 from tests.conftest import SMALL, small_config
 from tests.support.bundle_run import bundle_run
+from tests.support.errors import raises
 from tests.support.tiny import tiny_onnx
 from trtpoets.convert.int8.calibration import CalibrationConfig
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, TrtPoetsError
@@ -47,7 +48,7 @@ def test_other_weights_make_every_file_stale(space: Workspace) -> None:
     assert onnx_models_in(space) == ()
     assert {item.path.name for item in stale_in(space)} == {"fp32.onnx", "fp16.onnx", "int8.onnx"}
     for precision in Precision:
-        with pytest.raises(MissingArtefact, match="was made from an earlier") as caught:
+        with raises(MissingArtefact, "TP8027", "was made from an earlier") as caught:
             onnx_in(space, precision)
         assert caught.value.hint == space.command("export")
 
@@ -70,7 +71,7 @@ def test_files_of_another_fp32_are_stale(space: Workspace) -> None:
     tiny_onnx(space.onnx(FP32), batch="other")
     seal_card(card_of(space.onnx(FP32)), key=card.key, files=[space.onnx(FP32)], details=card.details)
     assert [model.precision for model in onnx_models_in(space)] == [FP32]
-    with pytest.raises(MissingArtefact, match=r"fp16\.onnx was made from an earlier fp32\.onnx") as caught:
+    with raises(MissingArtefact, "TP8027", "fp16.onnx", "was made from an earlier fp32.onnx") as caught:
         onnx_in(space, FP16)
     assert caught.value.hint == space.command("quantize")
 
@@ -108,7 +109,7 @@ def test_labels_of_another_training_are_stale(space: Workspace) -> None:
 
 def test_a_classifier_of_other_weights_than_its_card_is_refused(space: Workspace) -> None:
     trained_anew(space, weights_id="others")
-    with pytest.raises(BadArtefact, match="and its card name different weights"):
+    with raises(BadArtefact, "TP8002"):
         classifier_in(space)
 
 
@@ -119,12 +120,12 @@ def test_the_dataset_must_be_the_one_trained_on(space: Workspace) -> None:
     moved = replace(dataset, photos=tuple(replace(photo, split=Split.TEST) for photo in dataset.photos))
     publish.seal_dataset(space, moved, "")
     for judge in (lambda: dataset_in(space), lambda: trtpoets.evaluate("tiny", engines=space.engines)):
-        with pytest.raises(MissingArtefact, match="was not trained on the photos of") as caught:
+        with raises(MissingArtefact, "TP8004") as caught:
             judge()
         assert caught.value.hint == space.command("retrain", dataset.folder)
     card = read_card(card_of(space.classifier))
     seal_card(card_of(space.classifier), key=card.key, files=[space.classifier], details={"weights_id": "weights"})
-    with pytest.raises(MissingArtefact, match="which did not record the training photos"):
+    with raises(MissingArtefact, "TP8004"):
         dataset_in(space)
 
 
@@ -135,7 +136,7 @@ def test_files_calibrated_on_other_photos_are_stale(space: Workspace) -> None:
     photos = tuple(replace(photo, split=swapped[photo.split]) for photo in dataset.photos)
     publish.seal_dataset(space, replace(dataset, photos=photos), "")
     assert [model.precision for model in onnx_models_in(space)] == [FP32]
-    with pytest.raises(MissingArtefact, match=r"int8\.onnx was made with other photos") as caught:
+    with raises(MissingArtefact, "TP8027", "int8.onnx", "was made with other photos") as caught:
         onnx_in(space, INT8)
     assert caught.value.hint == space.command("quantize")
 
@@ -156,11 +157,11 @@ def test_missing_or_changed_photos_are_reported(space: Workspace) -> None:
     photos = dataset.in_split(Split.TEST)
     require_photos(space, photos)
     photos[0].path.write_bytes(photos[1].path.read_bytes())
-    with pytest.raises(BadInput, match=rf"1 of {len(photos)} photos have changed since") as caught:
+    with raises(BadInput, "TP8030", "1", len(photos)) as caught:
         require_photos(space, photos)
     assert caught.value.hint == space.command("pretrained", "none", "--photos", dataset.folder)
     shutil.move(dataset.folder, dataset.folder.with_name("elsewhere"))
-    with pytest.raises(BadInput, match=rf"{len(photos)} of {len(photos)} photos are no longer in") as caught:
+    with raises(BadInput, "TP8029", len(photos)) as caught:
         require_photos(space, photos)
     assert space.command("pretrained", "none", "--photos", "NEWPLACE") in caught.value.hint
 
@@ -248,7 +249,7 @@ def test_photos_that_moved_are_read_again_without_training(
     assert card_of(space.classifier).read_bytes() == card
     assert dataset_in(space).folder == moved
     shutil.move(moved, tmp_path / "new place")
-    with pytest.raises(BadInput, match="photos are no longer in") as caught:
+    with raises(BadInput, "TP8029") as caught:
         trtpoets.evaluate("small", engines=engines)
     assert space.command("retrain", "NEWPLACE", "--backbone", SMALL) in caught.value.hint
 

@@ -15,6 +15,7 @@ import pytest
 import trtpoets
 from tests.cli.test_main import call_main
 from tests.conftest import SMALL, small_config
+from tests.support.errors import raises
 from tests.support.photos import make_photo
 from trtpoets.convert.int8.calibration import CalibrationConfig
 from trtpoets.convert.int8.fused import float_islands, fused_graph
@@ -129,7 +130,7 @@ def test_run_goes_on_without_the_form_for_cpus(
     models = trtpoets.quantize("small", calibration=config, cpu_form=None, engines=engines)
     assert [model.form for model in models] == [Int8Form.TENSORRT] * 2
     assert "int8.cpu.onnx is not written: no layer can become INT8" in caplog.text
-    with pytest.raises(ConversionFailed, match="no layer can become INT8"):
+    with raises(ConversionFailed, "TP3200"):
         trtpoets.quantize("small", calibration=config, cpu_form=True, engines=engines)
 
 
@@ -214,21 +215,21 @@ def test_the_same_photos_and_options_give_the_same_graph(
 def test_an_edited_card_is_an_error_not_a_rebuild(engines: Path) -> None:
     card = card_of(Workspace(engines, "small").onnx(Precision.FP32))
     card.write_text(card.read_text().replace('"opset": 17', '"opset": 13'))
-    with pytest.raises(BadArtefact, match="was edited or damaged"):
+    with raises(BadArtefact, "TP1099"):
         trtpoets.quantize("small", engines=engines)
 
 
 def test_a_model_json_of_another_backbone_is_refused(engines: Path) -> None:
     path = Workspace(engines, "small").classifier / "model.json"
     path.write_text(path.read_text().replace(SMALL, "mobilenet_v2"))
-    with pytest.raises(MissingArtefact, match="classifier was changed after training"):
+    with raises(MissingArtefact, "TP8001"):
         trtpoets.export("small", engines=engines)
 
 
 def test_two_at_once_on_one_name(engines: Path, small_photos: Path, small_weights: Path) -> None:
     with (
         locked(Workspace(engines, "small").lock, "small"),
-        pytest.raises(Busy, match="is working on small"),
+        raises(Busy, "TP1023", "small"),
     ):
         trtpoets.run(small_photos, "small", small_config(small_weights), engines=engines)
 
@@ -279,9 +280,9 @@ def test_label_answers_with_the_classes_of_the_photos(finished: Path, small_phot
 
 def test_label_refuses_what_is_no_photo_before_it_answers(finished: Path, small_photos: Path, tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_text("no photo")
-    with pytest.raises(BadInput, match=r"x\.jpg"):
+    with raises(BadInput, "TP1064", "x.jpg"):
         trtpoets.label("small", [next((small_photos / "ant").iterdir()), tmp_path / "x.jpg"], engines=finished)
-    with pytest.raises(BadInput, match="no photos were given"):
+    with raises(BadInput, "TP8025"):
         trtpoets.label("small", [], engines=finished)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.convert.int8.calibration import CalibrationConfig
 from trtpoets.core.errors import BadInput
 from trtpoets.core.fine_tuning import Distortions, FineTuneConfig
@@ -37,7 +38,7 @@ def test_options_become_a_configuration() -> None:
     assert bench_config(None, 2.0, 0, loadgen=True).scenario == "single-stream"
     server = bench_config([4], 2.0, 1, scenario=Scenario.SERVER, target_qps=100.0, max_p99=20.0)
     assert (server.batches, server.target_qps, server.max_p99_ms, server.threads) == ((4,), 100.0, 20.0, 1)
-    with pytest.raises(BadInput, match="--target-qps 100 applies to the server scenario only"):
+    with raises(BadInput, "TP5006", "100"):
         bench_config(None, 2.0, 0, target_qps=100.0)
 
 
@@ -63,7 +64,7 @@ def test_fine_tuning_has_options() -> None:
     assert own is not None
     assert (own.unfreeze, own.epochs, own.learning_rate) == ("20", 2, 0.01)
     assert own.distortions == Distortions(random_scale=5.0, random_brightness=10)
-    with pytest.raises(BadInput, match="--fine-tuning-epochs would have no effect with a frozen backbone"):
+    with raises(BadInput, "TP8037", "--fine-tuning-epochs", "a frozen backbone"):
         fine_tune_config(None, epochs=2)
 
 
@@ -71,9 +72,9 @@ def test_distortions_are_those_of_the_head_or_of_fine_tuning() -> None:
     options = {"flip_left_right": True, "random_crop": 5.0, "random_scale": None}
     assert head_distortions(None, False, **options) == Distortions(flip_left_right=True, random_crop=5.0)
     assert head_distortions(FineTuneConfig(), False, **options) == Distortions()
-    with pytest.raises(BadInput, match="--flip-left-right and --random-crop would have no effect with --auto"):
+    with raises(BadInput, "TP8037", "--flip-left-right and --random-crop", "--auto"):
         head_distortions(None, True, **options)
-    with pytest.raises(BadInput, match="--unfreeze would have no effect with --auto-distortions"):
+    with raises(BadInput, "TP8037", "--unfreeze", "--auto-distortions"):
         head_distortions(FineTuneConfig(), True)
 
 

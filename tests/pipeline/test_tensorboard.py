@@ -15,6 +15,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.core.errors import BadInput, Busy, MissingArtefact, MissingDependency
 from trtpoets.core.training import HeadConfig
 from trtpoets.pipeline.tensorboard import tensorboard
@@ -57,18 +58,18 @@ def test_learning_rates_side_by_side(tmp_path: Path) -> None:
 
 
 def test_what_it_needs_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MissingArtefact, match="flowers was not trained here") as caught:
+    with raises(MissingArtefact, "TP8039", "flowers was not trained here") as caught:
         tensorboard("flowers", engines=tmp_path)
     assert caught.value.hint == f"trtpoets retrain PHOTOS --name flowers --force --engines {tmp_path}"
-    with pytest.raises(MissingArtefact, match=r"no run in .* was trained here"):
+    with raises(MissingArtefact, "TP8039", "no run in", "was trained here"):
         tensorboard(engines=tmp_path)
-    with pytest.raises(BadInput, match="--port 99999 is not in 0 to 65535"):
+    with raises(BadInput, "TP8038", "99999"):
         tensorboard("flowers", engines=tmp_path, port=99999)
     train(tmp_path / "flowers" / "logs", 0.01)
-    with socket.create_server(("localhost", 0)) as taken, pytest.raises(Busy, match="already in use"):
+    with socket.create_server(("localhost", 0)) as taken, raises(Busy, "TP8040", "already in use"):
         tensorboard("flowers", engines=tmp_path, port=taken.getsockname()[1])
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(MissingDependency, match="needs tensorboard") as missing:
+    with raises(MissingDependency, "TP1050", "needs tensorboard") as missing:
         tensorboard("flowers", engines=tmp_path)
     assert missing.value.hint == "pip install 'trtpoets[train]'"
 

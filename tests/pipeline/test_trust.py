@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.workspace import Workspace, card_of, read_card, seal_card
@@ -37,12 +38,12 @@ def test_foreign_files_are_trusted_once(foreign: Path) -> None:
 def test_a_changed_file_is_not_trusted(foreign: Path) -> None:
     engine = foreign / "flowers" / "fp16.engine"
     engine.write_bytes(b"ftrt changed")
-    with pytest.raises(BadArtefact, match="does not match its card") as caught:
+    with raises(BadArtefact, "TP8045") as caught:
         trust("flowers", engines=foreign)
     assert "build" in caught.value.hint
     assert read_card(card_of(engine)).foreign
 
 
 def test_a_run_without_such_files(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefact, match="contains no files to trust"):
+    with raises(MissingArtefact, "TP8044"):
         trust("flowers", engines=tmp_path)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.support.errors import raises
 from tests.support.pages import HOSTILE, Reader, read
 from tests.support.report_documents import documents, report_of
 from tests.support.runner_ids import runner
@@ -243,6 +244,6 @@ def test_without_the_extra_the_page_says_what_to_install(monkeypatch: pytest.Mon
     for name in [module for module in sys.modules if module.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingDependency, match=f"needs {package}") as caught:
+    with raises(MissingDependency, "TP1050", "needs", package) as caught:
         read(documents())
     assert caught.value.hint == "pip install 'trtpoets[report]'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.errors import raises
 from tests.support.recommendations import FP16, INT8, TENSORFLOW, chosen_of, measured
 from tests.support.report_documents import measurement
 from trtpoets.core.errors import GateFailed, MissingArtefact
@@ -36,7 +37,7 @@ def test_a_p99_that_is_not_known_is_measured_not_guessed() -> None:
     assert caught.value.hint == "trtpoets bench x --batch 1 --seconds 6"
     # What its p90 rules out needs no p99.
     recommendation = recommendation_from_report(measured(few), Limits(max_p99=4.1))
-    with pytest.raises(GateFailed, match=r"its p90 is 4\.40 ms, 4\.1 are allowed") as failed:
+    with raises(GateFailed, "TP6011", "its p90 is 4.40 ms, 4.1 are allowed") as failed:
         require_recommended(recommendation, "x")
     assert failed.value.hint == "measure its p99: trtpoets bench x --batch 1 --seconds 6"
 
@@ -53,6 +54,6 @@ def test_the_verdict_says_why_nothing_can_be_recommended() -> None:
 
 
 def test_nothing_measured() -> None:
-    with pytest.raises(MissingArtefact, match="no runner was both evaluated and benched at batch 3") as caught:
+    with raises(MissingArtefact, "TP6009", "at batch 3") as caught:
         require_recommended(recommendation_from_report(measured(FP16), Limits(batches=(3,))), "x")
     assert caught.value.hint == "trtpoets evaluate x && trtpoets bench x --batch 3"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import trtpoets
+from tests.support.errors import raises
 from tests.support.recommendations import FP16, FP16_8, INT8, TENSORFLOW, chosen_of, measured
 from tests.support.report_documents import documents, measurement, report_of
 from tests.support.runner_ids import runner
@@ -99,7 +100,7 @@ def test_what_can_be_shipped_is_judged_and_what_is_beside_it_is_not() -> None:
     assert [item.runner.name for item in recommendation.rejected] == ["onnxruntime-cuda-fp16"]
     result = "Faster, but its answers were not evaluated: onnxruntime-cuda-fp16 (trtpoets evaluate NAME --force)."
     assert recommendation.sentence.endswith(result)
-    with pytest.raises(MissingArtefact, match="onnxruntime-cuda-fp16 at batch 1: its answers were not ev") as caught:
+    with raises(MissingArtefact, "TP6010", "onnxruntime-cuda-fp16 at batch 1: its answers were not ev") as caught:
         require_recommended(recommendation_from_report(measured(cuda)), "x")
     assert caught.value.hint == "trtpoets evaluate x --force"
     judged = documents()
@@ -137,12 +138,12 @@ def test_a_tflite_file_is_judged_by_its_own_answers() -> None:
 
 def test_a_p99_is_held_to_its_bound_and_not_to_its_estimate() -> None:
     recommendation = recommendation_from_report(measured(FP16), Limits(max_p99=4.7))
-    with pytest.raises(GateFailed, match=r"its p99 may be 4\.80 ms, 4\.7 are allowed") as caught:
+    with raises(GateFailed, "TP6011", "its p99 may be 4.80 ms, 4.7 are allowed") as caught:
         require_recommended(recommendation, "x")
     assert caught.value.hint == "trtpoets recommend x --max-drop 0.5 --max-p99 4.8"
     unsure = {**FP16, "p99_bound_ms": None, "independent_count": 331, "count": 700}
     recommendation = recommendation_from_report(measured(unsure), Limits(max_p99=5))
-    with pytest.raises(MissingArtefact, match="700 inferences count as 331 independent ones, 662 are needed") as result:
+    with raises(MissingArtefact, "TP6010", "700 inferences count as 331 independent ones, 662 are needed") as result:
         require_recommended(recommendation, "x")
     assert result.value.hint == "trtpoets bench x --batch 1 --seconds 7"
 
@@ -151,13 +152,13 @@ def test_a_number_that_is_not_valid_is_no_reason() -> None:
     report = measured(TENSORFLOW, {**FP16, "valid": False, "reason": "too busy"})
     assert chosen_of(recommendation_from_report(report)).runner.name == "tensorflow"
     recommendation = recommendation_from_report(measured({**FP16, "valid": False, "reason": "too busy"}))
-    with pytest.raises(MissingArtefact, match="its measurement is not valid: too busy") as caught:
+    with raises(MissingArtefact, "TP6010", "its measurement is not valid: too busy") as caught:
         require_recommended(recommendation, "x")
     assert caught.value.hint == "trtpoets bench x --batch 1"
     # Nor is what it says of its p90 a reason to call it too slow.
     busy = {**FP16, "valid": False, "reason": "too busy"}
     recommendation = recommendation_from_report(measured(busy, {**busy, "batch": 8}), Limits(max_p99=1))
-    with pytest.raises(MissingArtefact, match=r"too busy \(1 more are undecided\)"):
+    with raises(MissingArtefact, "TP6010", "too busy (1 more are undecided)"):
         require_recommended(recommendation)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.backbones import keras_source
+from tests.support.errors import raises
 from trtpoets.core.errors import BadInput
 from trtpoets.core.types import Resize
 from trtpoets.train.backbones import (
@@ -45,7 +46,7 @@ def test_aliases() -> None:
     [("mobilenet-v2", "mobilenet_v2"), ("ResNet_50", "resnet50"), ("mobilenet_0.5_224", "mobilenet_0.50_224")],
 )
 def test_an_unknown_name_offers_the_nearest(name: str, near: str) -> None:
-    with pytest.raises(BadInput, match="there is no backbone named") as caught:
+    with raises(BadInput, "TP2001") as caught:
         backbone_named(name)
     assert name in caught.value.message
     assert near in caught.value.hint

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.errors import raises
 from tests.support.photos import make_photo, photo_folder
 from trtpoets.core.errors import BadInput, BadPhoto, RunFailed
 from trtpoets.core.fine_tuning import Distortions
@@ -168,11 +169,11 @@ def test_progress_counts_what_is_computed(photos: tuple[Photo, ...], tmp_path: P
 
 def test_a_photo_that_changed_is_noticed(photos: tuple[Photo, ...], tmp_path: Path) -> None:
     make_photo(4, 99).save(photos[30].path)
-    with pytest.raises(BadPhoto, match=rf"{photos[30].path.name} has changed since the dataset was read") as caught:
+    with raises(BadPhoto, "TP1014", photos[30].path.name) as caught:
         bottlenecks_from_photos(photos, Means(), tmp_path / "store", 4)
     assert caught.value.hint == "run the same command again"
     photos[30].path.unlink()
-    with pytest.raises(BadPhoto, match="can't be read: No such file"):
+    with raises(BadPhoto, "TP1016", "No such file"):
         bottlenecks_from_photos(photos, Means(), tmp_path / "store", 4)
     assert feature_caches_in(tmp_path / "store")[0].photos >= 28
 
@@ -188,14 +189,12 @@ def test_what_a_network_may_not_give(photos: tuple[Photo, ...], tmp_path: Path) 
             features[1, 3] = np.nan
             return features
 
-    with pytest.raises(
-        RunFailed, match=r"the network returned features of float32 \(4, 5\) instead of float32 \(4, 12\)"
-    ):
+    with raises(RunFailed, "TP2003", "float32", "(4, 5)", "(4, 12)"):
         bottlenecks_from_photos(photos, Wrong(), tmp_path / "store")
-    with pytest.raises(RunFailed, match=rf"a feature that is not finite for {photos[1].path}"):
+    with raises(RunFailed, "TP2004", photos[1].path):
         bottlenecks_from_photos(photos, Nan(), tmp_path / "store")
     assert feature_caches_in(tmp_path / "store") == ()
-    with pytest.raises(BadInput, match="the batch size must be at least 1, not 0"):
+    with raises(BadInput, "TP2002", "0"):
         bottlenecks_from_photos(photos, Means(), tmp_path / "store", 0)
 
 

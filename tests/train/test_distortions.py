@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.errors import raises
 from trtpoets.core.errors import BadPhoto
 from trtpoets.core.fine_tuning import Distortions
 from trtpoets.core.images import photo_to_array
@@ -94,5 +95,5 @@ def test_photos_seeds_and_numbers_differ() -> None:
 
 def test_a_photo_that_disappeared_is_named(photo: Photo) -> None:
     photo.path.unlink()
-    with pytest.raises(BadPhoto, match=r"ramp\.png"):
+    with raises(BadPhoto, "TP1016", "ramp.png"):
         Variant(Distortions(), 0, 0).pixels(photo, SIZE)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 import pytest
 
 from tests.support.backbones import keras_source
+from tests.support.errors import raises
 from tools.pin_weights import pin
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.train import backbones, downloaded_weights
@@ -62,7 +63,7 @@ def sha256(content: bytes) -> str:
 def test_a_file_in_the_cache_of_keras_is_not_trusted(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for backbone, source in ((UNPINNED, UNPINNED_SOURCE), (WITH_MD5, MD5_SOURCE)):
         (caches / source.file).write_bytes(b"planted")
-        with pytest.raises(MissingArtefact, match="cannot be downloaded: Network is unreachable"):
+        with raises(MissingArtefact, "TP2019", "Network is unreachable"):
             published_weights(backbone, source)
     serve(monkeypatch, b"published")
     assert published_weights(UNPINNED, UNPINNED_SOURCE).content == b"published"
@@ -83,21 +84,21 @@ def test_the_first_download_is_recorded_and_a_changed_one_refused(
     assert published_weights(UNPINNED, UNPINNED_SOURCE).path == caches / UNPINNED_SOURCE.file
     (caches / UNPINNED_SOURCE.file).unlink()
     serve(monkeypatch, b"second")
-    with pytest.raises(BadArtefact, match="that of the first download") as caught:
+    with raises(BadArtefact, "TP2017", "that of the first download") as caught:
         published_weights(UNPINNED, UNPINNED_SOURCE)
     assert f"{UNPINNED_SOURCE.file}.json" in caught.value.hint
 
 
 def test_the_md5_of_keras_and_the_pinned_sha256_are_checked(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, b"another file")
-    with pytest.raises(BadArtefact, match=f"instead of {MD5_SOURCE.md5}, which Keras publishes") as caught:
+    with raises(BadArtefact, "TP2017", "instead of", MD5_SOURCE.md5, "which Keras publishes") as caught:
         published_weights(WITH_MD5, MD5_SOURCE)
     assert "--weights FILE" in caught.value.hint  # deleting a record would not help
     monkeypatch.setattr(
         backbones, "PINNED", MappingProxyType({MD5_SOURCE.file: sha256(b"it"), UNPINNED_SOURCE.file: "0" * 64})
     )
     assert weights_id(UNPINNED) == "0" * 64  # known without the file
-    with pytest.raises(BadArtefact, match=f"its sha256 is {sha256(b'another file')} instead of "):
+    with raises(BadArtefact, "TP2017", "its sha256 is", sha256(b"another file"), "instead of"):
         published_weights(WITH_MD5, MD5_SOURCE)
     (caches / MD5_SOURCE.file).write_bytes(b"it")
     assert published_weights(WITH_MD5, MD5_SOURCE).sha256 == sha256(b"it")
@@ -120,7 +121,7 @@ def test_only_https_and_whole_files(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_download_larger_than_the_network(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloaded_weights, "largest_weights", lambda parameters: 10)
     serve(monkeypatch, bytes(11))
-    with pytest.raises(BadArtefact, match="too large for a weight file"):
+    with raises(BadArtefact, "TP2020"):
         published_weights(UNPINNED, UNPINNED_SOURCE)
 
 
@@ -130,7 +131,7 @@ def test_identities_of_other_weights(tmp_path: Path) -> None:
     file = tmp_path / "mine.h5"
     file.write_bytes(b"numbers")
     assert weights_id(lite, file) == sha256(b"numbers")
-    with pytest.raises(BadInput, match="not a file"):
+    with raises(BadInput, "TP2018"):
         weights_id(lite, tmp_path)
 
 

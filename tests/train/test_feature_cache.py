@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.core.errors import BadInput, StorageFailed
 from trtpoets.train import feature_cache as store_module
 from trtpoets.train.feature_cache import FeatureCache, feature_caches_in, prune_feature_caches
@@ -180,7 +181,7 @@ def test_pruning_by_age(tmp_path: Path) -> None:
     opened(tmp_path, "new").append(names(1), rows_of(1))
     assert len(feature_caches_in(tmp_path)) == 1
     for days in (-1, float("nan")):
-        with pytest.raises(BadInput, match=f"must be at least 0, not {days}"):
+        with raises(BadInput, "TP2021", days):
             prune_feature_caches(tmp_path, days)
     next_year = time.time() + 365 * 86400
     os.utime(opened(tmp_path, "new").path / "index", (next_year, next_year))
@@ -223,7 +224,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(StorageFailed, match="No space left on device") as caught:
+    with raises(StorageFailed, "TP2022", "No space left on device") as caught:
         opened(tmp_path).append(names(2), rows_of(2))
     assert caught.value.hint.startswith("free some space (trtpoets cache --prune)")
     monkeypatch.undo()

@@ -12,6 +12,7 @@ import pytest
 if find_spec("tensorflow") is None:
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
+from tests.support.errors import raises
 from tests.support.fine_tuning import diverge, labelled_photos, tiny_network, zero_head
 from trtpoets.core.errors import BadPhoto
 from trtpoets.core.fine_tuning import Distortions, FineTuneConfig
@@ -89,7 +90,7 @@ def test_a_finished_training_is_not_repeated(photos: LabelledPhotos, tmp_path: P
 
 def test_a_photo_that_disappears_is_named(photos: LabelledPhotos, tmp_path: Path) -> None:
     gone = replace(photos.train[0], path=tmp_path / "gone.jpg")
-    with pytest.raises(BadPhoto, match=r"gone\.jpg"):
+    with raises(BadPhoto, "TP1016", "gone.jpg"):
         tune(tiny_network(), replace(photos, train=[gone, *photos.train[1:]]), tmp_path)
 
 

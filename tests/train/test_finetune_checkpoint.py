@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.core.errors import StorageFailed
 from trtpoets.train.finetune_checkpoint import Checkpoint
 
@@ -61,7 +62,7 @@ def test_a_full_disk_keeps_the_previous_state(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageFailed, match="No space left") as caught:
+    with raises(StorageFailed, "TP1085", "No space left") as caught:
         checkpoint.write({"steps": np.array([0, 10, 20])})
     assert "--engines" in caught.value.hint
     monkeypatch.undo()

@@ -9,6 +9,7 @@ import pytest
 if find_spec("tensorflow") is None:
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
+from tests.support.errors import raises
 from tests.support.fine_tuning import tiny_network
 from trtpoets.core.errors import BadInput
 from trtpoets.train.finetune_layers import layers_of, number_to_unfreeze, weights_hash
@@ -33,7 +34,7 @@ def test_the_network_stays_frozen_for_others() -> None:
 def test_a_number_above_that_of_the_layers_names_it() -> None:
     network = tiny_network()
     assert [number_to_unfreeze(word, network) for word in ("1", "3", "all")] == [1, 3, 3]
-    with pytest.raises(BadInput, match="tiny has 3 layers with weights, so 999 can't be unfrozen") as caught:
+    with raises(BadInput, "TP2110", "tiny", "3", "999") as caught:
         number_to_unfreeze("999", network)
     assert "from 1 to 3" in caught.value.hint
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.clouds import CLASSES, WIDTH, clouds
+from tests.support.errors import raises
 from trtpoets.core.errors import BadInput, StorageFailed
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.serialization import to_json
@@ -175,7 +176,7 @@ def test_runs_never_share_a_folder(tmp_path: Path) -> None:
 
 def test_logs_that_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("x")
-    with pytest.raises(StorageFailed, match=r"can't write .*logs"):
+    with raises(StorageFailed, "TP1085", "write", "logs"):
         trained(logs=tmp_path / "logs")
 
 
@@ -188,7 +189,7 @@ def test_progress() -> None:
 
 
 def test_a_learning_rate_that_is_too_high_is_an_error() -> None:
-    with pytest.raises(BadInput, match="the training diverged") as caught:
+    with raises(BadInput, "TP2067") as caught:
         trained(replace(QUICK, learning_rate=1e38, optimizer=Optimizer.SGD))
     assert "smaller --learning-rate" in caught.value.hint
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.support.backbones import answers, head_of, keras_source, photos_of
+from tests.support.errors import raises
 from trtpoets.train.backbones import Backbone
 
 if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
@@ -165,7 +166,7 @@ def test_a_damaged_download_says_what_to_delete(
     monkeypatch: pytest.MonkeyPatch, no_caches: Path, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(downloaded_weights, "opener", lambda url: Response(b"half a file"))
-    with pytest.raises(BadArtefact, match="the downloaded file is damaged") as caught:
+    with raises(BadArtefact, "TP2074") as caught:
         network_from_backbone(backbone_named(SMALL))
     path = tmp_path / "cache" / "weights" / "mobilenet_2_5_128_tf.h5"
     assert caught.value.hint == f"delete {path}, and it will be downloaded again"

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from tests.support.errors import raises
 from tools import convert_weights as conversion
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file
@@ -212,7 +213,7 @@ def test_a_damaged_embedded_file_is_an_error(tmp_path: Path, monkeypatch: pytest
     content = bytearray(weights.path.read_bytes())
     content[-1] ^= 1
     monkeypatch.setattr(type(weights), "path", property(lambda self: tmp_path / self.file))
-    with pytest.raises(MissingArtefact, match="is missing, although it is part of trtpoets"):
+    with raises(MissingArtefact, "TP2090"):
         embedded_tensors(weights)
     weights.path.write_bytes(content)
     with pytest.raises(BadArtefact, match=r"is damaged: its sha256 is \w{12}… instead of 95b8c4d99cf2…") as caught:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.adoption.onnx.networks import SIDE, plain
 from tests.adoption.onnx.wrapping import spec_for
+from tests.support.errors import raises
 from trtpoets.adoption.onnx import fp32_from_onnx, read_onnx_classifier
 from trtpoets.core.errors import TrtPoetsError
 
@@ -25,7 +26,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def test_tasks_of_ultralytics(tmp_path: Path) -> None:
     assert read_onnx_classifier(plain(tmp_path / "a.onnx", task="classify")).clues.metadata["task"] == "classify"
-    with pytest.raises(TrtPoetsError, match="is a detector: its metadata says task=detect"):
+    with raises(TrtPoetsError, "TP9220", "a detector", "detect"):
         read_onnx_classifier(plain(tmp_path / "a.onnx", task="detect"))
 
 

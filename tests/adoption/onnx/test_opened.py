@@ -10,6 +10,7 @@ import pytest
 from tests.adoption.onnx.networks import CLASSES, SIDE, Foreign, image, plain, saved, scores
 from tests.adoption.onnx.wrapping import largest_difference
 from tests.core.test_file_kinds import POINTER
+from tests.support.errors import raises
 from tests.support.tiny import tiny_onnx
 from trtpoets.adoption.contract import Pixels
 from trtpoets.adoption.onnx import read_onnx_classifier
@@ -25,7 +26,7 @@ def test_external_data_is_embedded(tmp_path: Path) -> None:
     assert read_onnx_classifier(path).sha256 != whole.sha256
     assert largest_difference(path, tmp_path / "out" / "fp32.onnx") < 1e-5
     (tmp_path / "weights.bin").unlink()
-    with pytest.raises(MissingArtefact, match=r"weights\.bin"):
+    with raises(MissingArtefact, "TP1950", "weights.bin"):
         read_onnx_classifier(path)
 
 
@@ -69,13 +70,13 @@ def test_other_files(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(TrtPoetsError, match=expected):
             read_onnx_classifier(path)
-    with pytest.raises(TrtPoetsError, match="does not exist"):
+    with raises(TrtPoetsError, "TP9200"):
         read_onnx_classifier(tmp_path / "nothing.onnx")
-    with pytest.raises(TrtPoetsError, match="was written by trtpoets"):
+    with raises(TrtPoetsError, "TP9203"):
         read_onnx_classifier(tiny_onnx(path).path)
 
 
 @pytest.mark.parametrize("opset", [6, 24])
 def test_other_opsets(tmp_path: Path, opset: int) -> None:
-    with pytest.raises(TrtPoetsError, match=f"has the ONNX opset {opset}, and 7 to 23 are supported"):
+    with raises(TrtPoetsError, "TP9205", opset, "7", "23"):
         read_onnx_classifier(plain(tmp_path / "a.onnx", opset=opset))

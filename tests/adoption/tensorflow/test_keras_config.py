@@ -12,6 +12,7 @@ import pytest
 
 from tests.adoption.tensorflow.networks import keras_model, photos
 from tests.adoption.tensorflow.reading import expected_scores
+from tests.support.errors import raises
 from trtpoets.adoption.contract import UNIT
 from trtpoets.adoption.tensorflow.reader import read_tensorflow
 from trtpoets.core.errors import BadArtefact
@@ -26,7 +27,7 @@ def test_lambda_layers_are_run_only_if_the_user_allows_it(tmp_path: Path) -> Non
     model = keras_model(tensorflow().keras.layers.Lambda(lambda x: x * 0.5 + 0.1, name="own"))
     for name in ("lambda.keras", "lambda.h5"):
         model.save(tmp_path / name)
-        with pytest.raises(BadArtefact, match=r"Lambda layer \(own\).*not run") as caught:
+        with raises(BadArtefact, "TP9121", "Lambda", "own") as caught:
             read_tensorflow(tmp_path / name)
         assert "--allow-code" in caught.value.hint
     expected = model.predict(photos() / np.float32(255), verbose=0)
@@ -46,7 +47,7 @@ def test_layers_of_other_programs(tmp_path: Path) -> None:
 
     keras_model(Doubled()).save(tmp_path / "own.keras")
     keras.utils.get_custom_objects().clear()
-    with pytest.raises(BadArtefact, match="mine>Doubled, a class of the program that wrote it") as caught:
+    with raises(BadArtefact, "TP9123", "mine>Doubled") as caught:
         read_tensorflow(tmp_path / "own.keras", allow_code=True)
     assert "model.export" in caught.value.hint
 
@@ -60,5 +61,5 @@ def test_functions_of_tensorflow_that_reach_files(model: Any, tmp_path: Path) ->
             "config": {"name": "tf.io.write_file", "function": "io.write_file"},
         }
         stored.attrs["model_config"] = json.dumps(config)
-    with pytest.raises(BadArtefact, match=r"tf\.io\.write_file"):
+    with raises(BadArtefact, "TP9122", "io.write_file"):
         read_tensorflow(tmp_path / "functions.h5")

@@ -13,6 +13,7 @@ import pytest
 
 from tests.adoption.tensorflow.networks import SIDE, keras_model, photos, replaced_in_zip, spec_of
 from tests.adoption.tensorflow.reading import expected_scores
+from tests.support.errors import raises
 from trtpoets.adoption.contract import RAW
 from trtpoets.adoption.tensorflow.reader import read_tensorflow
 from trtpoets.adoption.tensorflow.wrapping import classifier_from_tensorflow
@@ -129,7 +130,7 @@ def test_means_of_another_order_than_the_photos(tmp_path: Path) -> None:
 
 def test_weights_without_an_architecture(model: Any, tmp_path: Path) -> None:
     model.save_weights(tmp_path / "model.weights.h5")
-    with pytest.raises(BadArtefact, match="weights without an architecture") as caught:
+    with raises(BadArtefact, "TP9130") as caught:
         read_tensorflow(tmp_path / "model.weights.h5")
     assert "load_weights" in caught.value.hint
 
@@ -138,7 +139,7 @@ def test_several_outputs(model: Any, tmp_path: Path) -> None:
     keras = tensorflow().keras
     outputs = {name: model.get_layer(name).output for name in ("classes", "pool")}
     keras.Model(model.inputs, outputs).save(tmp_path / "two.keras")
-    with pytest.raises(BadArtefact, match="has 2 outputs"):
+    with raises(BadArtefact, "TP9125", "2", "outputs"):
         read_tensorflow(tmp_path / "two.keras")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.adoption.tensorflow.operators import (
     require_harmless,
     require_harmless_graph,
@@ -65,14 +66,14 @@ def test_the_functions_that_save_variables_are_allowed() -> None:
 def test_a_saving_function_that_another_function_calls_is_refused() -> None:
     definition = with_function(graph_of("Relu"), "__inference__traced_save_7", "SaveV2")
     with_function(definition, "serve", "__inference__traced_save_7")
-    with pytest.raises(BadArtefact, match="SaveV2"):
+    with raises(BadArtefact, "TP9103", "SaveV2"):
         require_harmless_meta_graph(meta_graph_of(definition), "folder")
 
 
 def test_a_saving_function_that_is_a_signature_is_refused() -> None:
     meta_graph = meta_graph_of(with_function(graph_of("Relu"), "__inference__traced_save_7", "SaveV2"))
     meta_graph.object_graph_def.nodes.add().function.concrete_functions.append("__inference__traced_save_7")
-    with pytest.raises(BadArtefact, match="SaveV2"):
+    with raises(BadArtefact, "TP9103", "SaveV2"):
         require_harmless_meta_graph(meta_graph, "folder")
 
 
@@ -80,5 +81,5 @@ def test_the_saver_is_refused_where_a_graph_of_tensorflow_1_starts() -> None:
     meta_graph = meta_graph_of(graph_of("Relu", "SaveV2"))
     require_harmless_meta_graph(meta_graph, "folder")
     meta_graph.collection_def["saved_model_main_op"].node_list.value.append("node_1")
-    with pytest.raises(BadArtefact, match="SaveV2"):
+    with raises(BadArtefact, "TP9103", "SaveV2"):
         require_harmless_meta_graph(meta_graph, "folder")

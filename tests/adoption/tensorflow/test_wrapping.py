@@ -11,6 +11,7 @@ import pytest
 
 from tests.adoption.tensorflow.networks import keras_model, photos, spec_of
 from tests.adoption.tensorflow.reading import expected_scores
+from tests.support.errors import raises
 from trtpoets.adoption.contract import Pixels
 from trtpoets.adoption.tensorflow.reader import read_tensorflow
 from trtpoets.adoption.tensorflow.wrapping import classifier_from_tensorflow
@@ -40,7 +41,7 @@ def test_a_single_sigmoid_and_grey_photos(tmp_path: Path) -> None:
 def test_a_spec_of_another_network_is_refused(file: Path, tmp_path: Path) -> None:
     loaded = read_tensorflow(file)
     spec = spec_of(loaded)
-    with pytest.raises(BadInput, match="3 classes, but there are 2 labels"):
+    with raises(BadInput, "TP9142", "3", "2"):
         classifier_from_tensorflow(loaded, replace(spec, labels=spec.labels[:2]), tmp_path)
-    with pytest.raises(BadInput, match="16 x 16 pixels of 3 channels, not 8 x 16 of 3"):
+    with raises(BadInput, "TP9141", "16", "3", "8"):
         classifier_from_tensorflow(loaded, replace(spec, preprocess=replace(spec.preprocess, height=8)), tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.errors import raises
 from tests.support.tflite_files import tflite_classifier
 from tests.support.tflite_networks import Network
 from tests.support.tiny import tiny_spec
@@ -22,20 +23,20 @@ pytestmark = pytest.mark.usefixtures("sound_files")
 
 
 def test_other_files(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefact, match="does not exist"):
+    with raises(MissingArtefact, "TP1089"):
         read_tflite_classifier(tmp_path / "none.tflite")
     path = tmp_path / "net.tflite"
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    with pytest.raises(BadArtefact, match="a Git LFS pointer"):
+    with raises(BadArtefact, "TP1011", "a Git LFS pointer"):
         read_tflite_classifier(path)
     path.write_bytes(bytes([28, 0, 0, 0]) + b"NOPE" + bytes(range(64)))
-    with pytest.raises(BadArtefact, match="not a TFLite file"):
+    with raises(BadArtefact, "TP9303"):
         read_tflite_classifier(path)
     with pytest.raises(BadArtefact):
         read_tflite_classifier(tmp_path)
     content = tflite_classifier().write(path).read_bytes()
     path.write_bytes(content[:100])
-    with pytest.raises(BadArtefact, match="is damaged"):
+    with raises(BadArtefact, "TP9304"):
         read_tflite_classifier(path)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.errors import raises
 from tests.support.tflite_files import TfliteFile, tflite_classifier
 from tests.support.tflite_networks import Network, kinds, random_values, real_answers, unary_network
 from trtpoets.adoption.tflite import network_from_tflite
@@ -66,13 +67,13 @@ def refused(file: TfliteFile, path: Path) -> None:
 
 def test_what_cannot_be_converted(tmp_path: Path) -> None:
     path = tmp_path / "net.tflite"
-    with pytest.raises(BadArtefact, match="can't be converted to ONNX: SIN"):
+    with raises(BadArtefact, "TP9360", "SIN"):
         refused(unary_network("SIN"), path)
     network = Network()
     weights = network.add("MEAN", [network.start, network.constant([0, 1])], (8, 4), "ReducerOptions", keepDims=False)
     mean = network.add("MEAN", [network.start, network.constant([1, 2])], (1, 4), "ReducerOptions", keepDims=False)
     current = network.add("FULLY_CONNECTED", [mean, weights], (1, 8), "FullyConnectedOptions")
-    with pytest.raises(ConversionFailed, match="FULLY_CONNECTED with a computed input"):
+    with raises(ConversionFailed, "TP9350", "FULLY_CONNECTED"):
         refused(network.finish(current), path)
 
 
@@ -82,5 +83,5 @@ def test_photos_of_a_batch_that_are_mixed(tmp_path: Path) -> None:
         "REDUCE_MAX", [network.start, network.constant([0])], (8, 8, 4), "ReducerOptions", keepDims=False
     )
     current = network.add("RESHAPE", [current, network.constant([1, 256])], (1, 256))
-    with pytest.raises(ConversionFailed, match="mixes the photos of a batch"):
+    with raises(ConversionFailed, "TP9362"):
         refused(network.finish(current), tmp_path / "net.tflite")

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.activations import activations
+from tests.support.errors import raises
 from trtpoets.convert.int8.calibration import (
     CalibrationConfig,
     Method,
@@ -112,12 +113,12 @@ def test_a_warning_names_classes_without_calibration_photos(caplog: pytest.LogCa
 
 def test_a_photo_that_is_also_in_the_test_split_is_refused() -> None:
     leak = Photo(Path("copy.jpg"), "a", Split.TEST, "a-3")
-    with pytest.raises(BadInput, match=r"3\.jpg is identical to copy\.jpg in the test split"):
+    with raises(BadInput, "TP3017", "3.jpg", "copy.jpg"):
         calibration_photos([*photo_list({"a": 5}), leak], CalibrationConfig(photos=5))
 
 
 def test_no_training_photos() -> None:
-    with pytest.raises(BadInput, match="none of the 2 photos is in the training split"):
+    with raises(BadInput, "TP3015", "2"):
         calibration_photos(photo_list({"a": 2}, Split.TEST), CalibrationConfig())
 
 
@@ -154,16 +155,16 @@ def test_ranges_survive_json_and_have_a_hash(model: OnnxModel, photos: list[Phot
         calibration_from_photos(model, photos[1:], CalibrationConfig(method=Method.MINMAX)).by_method[0].hash
         != ranges.hash
     )
-    with pytest.raises(BadArtefact, match=r"ranges\.json has an unexpected form: method is 'guess'"):
+    with raises(BadArtefact, "TP1101", "ranges.json", "method is 'guess'"):
         from_json(Ranges, {**to_json(ranges), "method": "guess"}, "ranges.json")
 
 
 def test_missing_and_damaged_photos(model: OnnxModel, photos: list[Photo], tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no photos for INT8 calibration"):
+    with raises(BadInput, "TP3016"):
         calibration_from_photos(model, [], CalibrationConfig())
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(photos[0].path.read_bytes()[:300])
-    with pytest.raises(BadPhoto, match=r"broken\.jpg"):
+    with raises(BadPhoto, "TP1065", "broken.jpg"):
         calibration_from_photos(
             model, [Photo(broken, "rose", Split.TRAIN, sha256_of_file(broken))], CalibrationConfig()
         )

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.convert.int8.calibration_checks import CalibrationChecks
 from trtpoets.core.errors import BadInput
 
@@ -21,7 +22,7 @@ def check(*batches: np.ndarray, predictions: int = 2) -> None:
 
 
 def test_one_colour_is_distinguished_from_low_contrast(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(BadInput, match=r"all 5 calibration photos are the same plain colour, #808080"):
+    with raises(BadInput, "TP3020", "5", "#808080"):
         check(noise(0.5, 3), noise(0.5, 2))
     check(noise(1.5, 8))
     assert "8 of 8 calibration photos are a single plain colour" in caplog.text

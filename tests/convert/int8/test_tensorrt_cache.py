@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from tests.support.bundle_run import bundle_run
+from tests.support.errors import raises
 from tests.support.small_networks import Network, residual_network, saved
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.calibration import Method, Ranges
@@ -156,13 +157,13 @@ def test_tensors_joined_by_a_concat_share_the_largest_scale(tmp_path: Path) -> N
 
 
 def test_ranges_of_another_network_are_rejected(model: OnnxModel, ranges: Ranges, tmp_path: Path) -> None:
-    with pytest.raises(BadArtefact, match="belong to another network"):
+    with raises(BadArtefact, "TP3032"):
         cache_from_ranges(model, replace(ranges, onnx_sha256="0" * 64), tmp_path / "cache.txt")
     missing = dict(list(ranges.tensors.items())[1:])
-    with pytest.raises(BadArtefact, match="the ranges do not contain tensor"):
+    with raises(BadArtefact, "TP3039"):
         cache_from_ranges(model, replace(ranges, tensors=missing), tmp_path / "cache.txt")
     broken = {name: (float("-inf"), float("inf")) for name in ranges.tensors}
-    with pytest.raises(BadArtefact, match="the ranges do not contain tensor"):
+    with raises(BadArtefact, "TP3039"):
         cache_from_ranges(model, replace(ranges, tensors=broken), tmp_path / "cache.txt")
     assert not (tmp_path / "cache.txt").exists()
 
@@ -225,7 +226,7 @@ def test_caches_of_other_programs_are_read(tmp_path: Path) -> None:
     assert (cache.tensorrt, cache.algorithm) == ("8.6.1", "MinMaxCalibration")
     assert cache.scales["conv1/convolution:0"] == pytest.approx(1 / 127, rel=1e-6)
     assert cache.scales["(Unnamed Layer* 4) [x]: y"] == 1.0
-    with pytest.raises(MissingArtefact, match="does not exist"):
+    with raises(MissingArtefact, "TP3038"):
         read_cache(tmp_path / "none.txt")
 
 
@@ -251,11 +252,11 @@ def test_a_cache_needs_the_ranges_of_the_current_int8_file(tmp_path: Path) -> No
     others = from_json(Ranges, ranges, "ranges.json")
     others = replace(others, tensors={name: (2 * low, 2 * high) for name, (low, high) in others.tensors.items()})
     seal_card(space.ranges, key="k", files=[], details=others)
-    with pytest.raises(MissingArtefact, match=r"or they belong to another int8\.onnx") as caught:
+    with raises(MissingArtefact, "TP8015") as caught:
         calibration_cache("tiny", tmp_path / "cache.txt", engines=space.engines)
     assert caught.value.hint == space.command("quantize", "--precision", "int8", "--force")
     space.onnx(Precision.INT8).unlink()
-    with pytest.raises(MissingArtefact, match="tiny has no INT8 ranges for a calibration cache") as caught:
+    with raises(MissingArtefact, "TP8015", "tiny") as caught:
         calibration_cache("tiny", tmp_path / "cache.txt", engines=space.engines)
     assert caught.value.hint == space.command("quantize", "--precision", "int8")
 

@@ -14,6 +14,7 @@ import trtpoets
 from tests.fakes.tensorrt_builder import fake_library
 from tests.support.build_requests import ONE_SIZE, RTX, TENSORRT, TX2
 from tests.support.bundle_run import bundle_run
+from tests.support.errors import raises
 from tests.support.tiny import tiny_graph, tiny_onnx, tiny_spec
 from trtpoets.cli.main import app
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed
@@ -142,7 +143,7 @@ def test_nothing_is_built_when_one_engine_cant_be(rtx: None, tmp_path: Path) -> 
     from trtpoets import build
 
     model = tiny_onnx(tmp_path / "tiny.onnx")
-    with pytest.raises(BadInput, match="has no target sm99"):
+    with raises(BadInput, "TP4028", "sm99"):
         build(str(model.path), flavour=Flavour.RTX, targets=["sm99"])
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
 
@@ -156,13 +157,13 @@ def test_nothing_is_built_when_the_last_of_them_cant_be(
     monkeypatch.setattr(libcuda, "gpus", lambda: (TX2,))
     folder = bundle_run(tmp_path).folder
     words: dict[str, Any] = {"flavour": Flavour.TENSORRT, "engines": tmp_path / "engines"}
-    with pytest.raises(BadInput, match="int8 is not faster on this NVIDIA Tegra X2"):
+    with raises(BadInput, "TP4039", "int8", "NVIDIA Tegra X2"):
         build("tiny", **words)
     assert not list(folder.glob("*.engine"))
     plans = plan_build("tiny", **words)
     assert [bool(plan.problems) for plan in plans] == [False, False, True]
     assert [plan.opset for plan in plans] == [17, 17, 17]
-    with pytest.raises(BuildFailed, match="1 of 3 engines can't be built here: int8 is not faster"):
+    with raises(BuildFailed, "TP4004", "1", "3", "int8 is not faster"):
         require_possible(plans)
     engines = build("tiny", precisions=[Precision.FP32, Precision.FP16], **words)
     assert [engine.path.name for engine in engines] == ["fp32.tensorrt.engine", "fp16.tensorrt.engine"]

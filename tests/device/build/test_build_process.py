@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.build_requests import RTX, TENSORRT, only
+from tests.support.errors import raises
 from trtpoets.core.errors import (
     BuildFailed,
     MissingDependency,
@@ -208,7 +209,7 @@ def test_a_full_disk(rtx: None, model: OnnxModel, tmp_path: Path) -> None:
     if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("a small disk can't be mounted here")
     try:
-        with pytest.raises(StorageFailed, match="No space left on device") as caught:
+        with raises(StorageFailed, "TP1085", "No space left on device") as caught:
             engine_from_onnx(model, RTX, disk / "x.engine")
         assert "free some space" in caught.value.hint
         assert only(disk) == set()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.build_requests import RTX, TENSORRT, only
+from tests.support.errors import raises
 from tests.support.tiny import tiny_graph, tiny_onnx, tiny_spec
 from trtpoets.core.errors import (
     BadArtefact,
@@ -60,12 +61,12 @@ def test_a_device_without_onnx_builds_files_of_a_manifest(
     (tmp_path / "without" / "onnx.py").write_text("raise ImportError('no onnx here', name='onnx')\n")
     monkeypatch.syspath_prepend(str(tmp_path / "without"))  # the child's path is ours
     out = tmp_path / "tiny" / "int8.tensorrt.engine"
-    with pytest.raises(MissingDependency, match="reading ONNX files needs onnx"):
+    with raises(MissingDependency, "TP1050", "reading ONNX files needs onnx"):
         engine_from_onnx(model, TENSORRT, out)
     sha256 = hashlib.sha256(model.path.read_bytes()).hexdigest()
     engine = engine_from_onnx(model, TENSORRT, out, manifest_sha256=sha256)
     assert (engine.card.calibration_hash, engine.card.onnx_sha256) == ("c" * 64, sha256)
-    with pytest.raises(BadArtefact, match="differs from the bundle's manifest"):
+    with raises(BadArtefact, "TP4010"):
         engine_from_onnx(model, TENSORRT, out, manifest_sha256="0" * 64)
 
 
@@ -170,7 +171,7 @@ def test_files_that_crash_the_parser_never_reach_it(rtx: None, out: Path, model:
 
 def test_a_truncated_file(rtx: None, model: OnnxModel, out: Path) -> None:
     model.path.write_bytes(model.path.read_bytes()[:-200])
-    with pytest.raises(BadArtefact, match="is not a valid ONNX file"):
+    with raises(BadArtefact, "TP1049"):
         engine_from_onnx(model, RTX, out)
 
 
@@ -182,9 +183,9 @@ def test_a_missing_file(rtx: None, model: OnnxModel, out: Path) -> None:
 
 
 def test_a_file_that_says_something_else(rtx: None, model: OnnxModel, out: Path) -> None:
-    with pytest.raises(BadArtefact, match="contains tiny in fp32, not tiny in int8"):
+    with raises(BadArtefact, "TP4003", "tiny", "fp32", "int8"):
         engine_from_onnx(replace(model, precision=Precision.INT8), RTX, out)
-    with pytest.raises(BadArtefact, match="or has another preprocessing"):
+    with raises(BadArtefact, "TP4003"):
         engine_from_onnx(replace(model, spec=tiny_spec(offset=0.0)), RTX, out)
 
 
@@ -197,7 +198,7 @@ def test_a_network_whose_photos_are_not_its_models(rtx: None, tmp_path: Path) ->
     graph = tiny_graph()
     helper.set_model_props(graph, {SPEC_KEY: tiny_spec(side=20).to_json(), PRECISION_KEY: "fp32"})
     onnx.save(graph, str(tmp_path / "x.onnx"))
-    with pytest.raises(BadArtefact, match=r"the network is \[16, 16, 3\], but its model.json has \[20, 20, 3\]"):
+    with raises(BadArtefact, "TP4055", "[16, 16, 3]", "[20, 20, 3]"):
         engine_from_onnx(OnnxModel(tmp_path / "x.onnx", Precision.FP32, tiny_spec(side=20)), RTX, tmp_path / "x.engine")
 
 
@@ -229,7 +230,7 @@ def test_loading_needs_the_engine_and_its_card(built: Engine, tmp_path: Path) ->
     assert caught.value.message == f"{card_of(path)} does not exist"
     assert caught.value.hint.startswith("build it again on this machine: trtpoets build tiny --force --engines /")
     path.unlink()
-    with pytest.raises(MissingArtefact, match=r"fp32\.rtx\.engine does not exist"):
+    with raises(MissingArtefact, "TP4012", "fp32.rtx.engine"):
         load_engine(path)
 
 
@@ -237,7 +238,7 @@ def test_an_edited_card(built: Engine, tmp_path: Path) -> None:
     path = copied(built, tmp_path)
     card = card_of(path)
     card.write_text(card.read_text().replace('"fp32"', '"fp16"'))
-    with pytest.raises(BadArtefact, match="was edited or damaged: its seal does not match its content"):
+    with raises(BadArtefact, "TP1099"):
         load_engine(path)
 
 
@@ -269,7 +270,7 @@ def test_a_card_of_another_version(built: Engine, tmp_path: Path, field: str) ->
     details = read_json(card_of(path))["details"]
     del details[field]
     seal_card(card_of(path), key="k", files=[path], details=details)
-    with pytest.raises(BadArtefact, match="was written by another version of trtpoets"):
+    with raises(BadArtefact, "TP4014"):
         load_engine(path)
 
 
@@ -296,7 +297,7 @@ def test_tensorrt_takes_no_targets(child: Any, model: OnnxModel, out: Path) -> N
 
 
 def test_a_folder_that_may_not_be_written(rtx: None, model: OnnxModel) -> None:
-    with pytest.raises(StorageFailed, match=r"can't write /sys/kernel/engines/x\.engine") as caught:
+    with raises(StorageFailed, "TP1085", "write", "/sys/kernel/engines/x.engine") as caught:
         engine_from_onnx(model, RTX, Path("/sys/kernel/engines/x.engine"))  # takes no folder from anyone, root included
     assert caught.value.hint == "choose a folder that you may write to: --engines DIR"
 

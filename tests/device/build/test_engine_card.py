@@ -12,6 +12,7 @@ import pytest
 import trtpoets
 from tests.fakes.engine import paper_engine
 from tests.fakes.gpu import FakeGpu
+from tests.support.errors import raises
 from tests.support.foreign_engines import a_photo, foreign, record_runtime
 from tests.support.tiny import tiny_onnx, tiny_spec
 from trtpoets.core.errors import BadArtefact, RunFailed
@@ -66,7 +67,7 @@ def test_which_versions_run_an_engine(tmp_path: Path, built: str, here: str, sam
 
 
 def test_the_flavour_counts(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match=r"was built by tensorrt 10\.3\.0, but TensorRT-RTX 10\.3\.0 is installed"):
+    with raises(RunFailed, "TP4016", "tensorrt", "10.3.0", "TensorRT-RTX 10.3.0"):
         fits(paper_engine(tmp_path), PAPER, flavour=Flavour.RTX)
 
 
@@ -220,7 +221,7 @@ def test_a_sealed_card_of_nonsense(tmp_path: Path, field: str, value: Any) -> No
     engine = paper_engine(tmp_path)
     details = {**asdict(engine.card), field: value}
     seal_card(card_of(engine.path), key="k", files=[engine.path], details=details)
-    with pytest.raises(BadArtefact, match="was written by another version of trtpoets"):
+    with raises(BadArtefact, "TP4014"):
         load_engine(engine.path)
 
 

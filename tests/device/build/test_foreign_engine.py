@@ -10,6 +10,7 @@ import pytest
 import trtpoets
 from tests.fakes.engine import expected_scores, paper_engine
 from tests.fakes.gpu import FakeGpu
+from tests.support.errors import raises
 from tests.support.foreign_engines import a_photo, foreign, record_runtime
 from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, RunFailed
@@ -36,7 +37,7 @@ def test_trust_does_not_make_versions_alike(tmp_path: Path, monkeypatch: pytest.
     gpu = FakeGpu(tiny_spec())
     gpu.install(monkeypatch)
     engine = engine_from_file(foreign(tmp_path, version=(10, 7, 0, 23)), trust=True)
-    with pytest.raises(RunFailed, match=r"was built by tensorrt 10\.7\.0\.23, but TensorRT 10\.3\.0 is installed"):
+    with raises(RunFailed, "TP4016", "tensorrt", "10.7.0.23", "TensorRT 10.3.0"):
         open_runner(engine).__enter__()
     assert "new engine" not in gpu.journal
 
@@ -45,21 +46,21 @@ def test_an_engine_whose_card_vouches_needs_no_trust(tmp_path: Path) -> None:
     engine = paper_engine(tmp_path)
     assert engine_from_file(engine.path) == engine and engine.has_card
     engine.path.write_bytes(b"\x9c\x01\x02\x9dsomething else")
-    with pytest.raises(BadArtefact, match=r"is not the engine that its card describes: .* changed or damaged"):
+    with raises(BadArtefact, "TP4042", "is not the engine that its card describes", "changed or damaged"):
         engine_from_file(engine.path)
 
 
 def test_what_a_trusted_engine_must_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeGpu(tiny_spec()).install(monkeypatch)
-    with pytest.raises(MissingArtefact, match="does not exist"):
+    with raises(MissingArtefact, "TP4041"):
         engine_from_file(tmp_path / "none.plan", trust=True)
-    with pytest.raises(BadInput, match="must begin with its precision") as named:
+    with raises(BadInput, "TP4044") as named:
         engine_from_file(foreign(tmp_path, "mine.plan"), trust=True)
     assert named.value.hint == "rename it, for example: fp16.mine.plan"
     path = foreign(tmp_path)
     (tmp_path / "model.json").unlink()
-    with pytest.raises(MissingArtefact, match=r"the labels and the preprocessing of .* are unknown"):
+    with raises(MissingArtefact, "TP4043"):
         engine_from_file(path, trust=True)
     path.write_bytes(b"ptrt\0of 8.5, perhaps")
-    with pytest.raises(BadArtefact, match=r"is not an engine of TensorRT 8\.6 or later"):
+    with raises(BadArtefact, "TP4047"):
         engine_from_file(path, trust=True)

@@ -11,6 +11,7 @@ import pytest
 from tests.fakes.tensorrt_builder import TIMINGS, fake_library
 from tests.fakes.tensorrt_builder import log as build_log
 from tests.support.build_requests import RTX, TENSORRT, request
+from tests.support.errors import raises
 from trtpoets.core.errors import BadArtefact, BuildFailed
 from trtpoets.core.files import read_json
 from trtpoets.core.types import OnnxModel, Precision
@@ -99,7 +100,7 @@ def test_timings_that_do_not_fit_are_no_reason_of_a_failure(version: str) -> Non
     """TensorRT reports them as errors before the build fails for another reason."""
     library = fake_library(version, "refuse: Error Code 10: Internal Error (Could not find any implementation for a.)")
     for content in (b"garbage", TIMINGS + b" of Another GPU"):
-        with pytest.raises(BuildFailed, match=r"fp32 engine: Could not find any implementation for a$"):
+        with raises(BuildFailed, "TP4050", "fp32", "Could not find any implementation for a"):
             build_engine(library, b"onnx", request(Precision.FP32), lambda _: True, Messages(), content)
 
 
@@ -113,5 +114,5 @@ def test_a_sealed_card_of_timings_is_no_engine(tmp_path: Path) -> None:
     (tmp_path / "x.engine").write_bytes(b"x")
     seal_card(card_of(tmp_path / "x.engine"), key="k", files=[tmp_path / "x.engine"], details={"library": "x"})
 
-    with pytest.raises(BadArtefact, match="was written by another version"):
+    with raises(BadArtefact, "TP4014"):
         load_engine(tmp_path / "x.engine")

@@ -15,6 +15,7 @@ import pytest
 
 from tests.fakes.gpu import TICK, FakeGpu
 from tests.fakes.gpu_pycuda import CudaError
+from tests.support.errors import raises
 from trtpoets.core.errors import MissingDependency, RunFailed
 from trtpoets.device.gpu import libcuda
 from trtpoets.device.gpu.cuda import CudaSession, load_pycuda
@@ -67,7 +68,7 @@ def test_everything_is_freed_when_entering_fails(gpu: FakeGpu, monkeypatch: pyte
         raise CudaError("cuInit failed: unknown error")
 
     monkeypatch.setattr(sys.modules["pycuda.driver"], moment, broken)
-    with pytest.raises(RunFailed, match="the GPU failed: cuInit failed: unknown error"), CudaSession():
+    with raises(RunFailed, "TP4062", "cuInit failed: unknown error"), CudaSession():
         pass
 
 
@@ -125,12 +126,12 @@ def test_tensorflow_keeps_its_context(gpu: FakeGpu) -> None:
 
 
 def test_a_session_that_is_not_entered(gpu: FakeGpu) -> None:
-    with pytest.raises(RunFailed, match="the CUDA session was used before it was entered"):
+    with raises(RunFailed, "TP4060"):
         CudaSession().current()
 
 
 def test_cuda_errors_become_run_failed(gpu: FakeGpu) -> None:
-    with CudaSession() as session, pytest.raises(RunFailed, match="the GPU failed: illegal address"), session.current():
+    with CudaSession() as session, raises(RunFailed, "TP4062", "illegal address"), session.current():
         raise CudaError("illegal address")
 
 
@@ -155,7 +156,7 @@ def test_no_driver_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RunFailed) as caught:
         libcuda.gpus()
     assert caught.value.message == "no NVIDIA driver here: libcuda.so.1: cannot open shared object file"
-    with pytest.raises(RunFailed, match="no NVIDIA driver here"), CudaSession():
+    with raises(RunFailed, "TP4065"), CudaSession():
         pass
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.fakes.engine import paper_engine
 from tests.fakes.gpu import FakeGpu, nothing_left
+from tests.support.errors import raises
 from tests.support.photos import make_photo
 from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import RunFailed
@@ -41,7 +42,7 @@ def test_the_wait_mode_is_set_before_the_context(
         assert runner.waits is wait
     with nothing_left(gpu), TensorRtRunner(paper_engine(tmp_path)) as runner:
         assert runner.waits is wait, "None leaves it as it is"
-    with pytest.raises(RunFailed, match="before it was entered"):
+    with raises(RunFailed, "TP4079"):
         _ = runner.waits
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.fakes.gpu import FakeGpu
 from tests.fakes.gpu_driver import FakeDriver
+from tests.support.errors import raises
 from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import RunFailed
 from trtpoets.device.gpu import libcuda
@@ -38,10 +39,10 @@ def test_the_gpu_describes_itself(gpu: FakeGpu) -> None:
 
 def test_a_driver_that_sees_no_gpu(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeDriver, "cuDeviceGetCount", lambda self, count: 100)
-    with pytest.raises(RunFailed, match="cuDeviceGetCount failed: CUDA_ERROR_NO_DEVICE"):
+    with raises(RunFailed, "TP4068", "cuDeviceGetCount", "CUDA_ERROR_NO_DEVICE"):
         libcuda.gpus()
     monkeypatch.setattr(FakeDriver, "cuDeviceGetCount", lambda self, count: 0)
-    with pytest.raises(RunFailed, match="the NVIDIA driver finds no GPU"):
+    with raises(RunFailed, "TP4067"):
         libcuda.gpus()
 
 

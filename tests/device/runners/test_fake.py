@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
+from tests.support.errors import raises
 from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadInput, RunFailed
 from trtpoets.core.types import ModelSpec
@@ -15,9 +15,9 @@ def test_fake_scores_of_ones_own() -> None:
     spec = tiny_spec()
     with FakeRunner(spec, lambda photos: np.tile([0.5, 0.25, 0.25], (len(photos), 1)), delay_seconds=0.01) as runner:
         assert runner.infer(tiny_photos(2)).tolist() == [[0.5, 0.25, 0.25]] * 2
-    with FakeRunner(spec, lambda photos: np.ones((1, 2))) as wrong, pytest.raises(RunFailed, match=r"\(1, 2\)"):
+    with FakeRunner(spec, lambda photos: np.ones((1, 2))) as wrong, raises(RunFailed, "TP4077", "(1, 2)"):
         wrong.infer(tiny_photos(2))
-    with pytest.raises(BadInput, match="the delay must be at least 0 seconds, not -1"):
+    with raises(BadInput, "TP4080", "-1"):
         FakeRunner(spec, delay_seconds=-1)
 
 

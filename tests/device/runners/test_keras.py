@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
+from tests.support.errors import raises
 from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.types import Classifier
@@ -14,8 +13,8 @@ from trtpoets.device.runners import Way, open_runner
 
 def test_a_classifier_without_its_keras_file(tmp_path: Path) -> None:
     runner = open_runner(Classifier(tmp_path, tiny_spec()), way=Way.KERAS)
-    with pytest.raises(MissingArtefact, match=r"classifier\.keras does not exist"), runner:
+    with raises(MissingArtefact, "TP4081", "classifier.keras"), runner:
         pass
     (tmp_path / "classifier.keras").write_bytes(b"not a model")
-    with pytest.raises(BadArtefact, match="Keras can't load"), runner:
+    with raises(BadArtefact, "TP4082"), runner:
         pass

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.adoption.onnx.wrapping import spec_for
+from tests.support.errors import raises
 from tests.support.foreign_onnx import colour_classifier
 from tests.support.tiny import tiny_photos
 from trtpoets.adoption.loaded import load_foreign
@@ -63,7 +64,7 @@ def test_it_runs_only_inside_a_with_block(adopted: Classifier) -> None:
 
 def test_a_file_that_is_gone(adopted: Classifier, tmp_path: Path) -> None:
     with (
-        pytest.raises(MissingArtefact, match=r"net\.onnx does not exist") as caught,
+        raises(MissingArtefact, "TP4115", "net.onnx") as caught,
         OriginalRunner(replace(adopted, folder=tmp_path)),
     ):
         pass

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.support.errors import raises
 from tests.support.tiny import tiny_onnx
 from trtpoets.core.errors import BadArtefact, RunFailed
 from trtpoets.device.runners import Way, open_runner
@@ -17,7 +18,7 @@ from trtpoets.device.runners.ort import gpu_providers
 def test_an_onnx_file_that_runtime_refuses(tmp_path: Path) -> None:
     model = tiny_onnx(tmp_path / "tiny.onnx")
     model.path.write_bytes(b"\x08\x08garbage")
-    with pytest.raises(BadArtefact, match="ONNX Runtime can't open"), open_runner(model):
+    with raises(BadArtefact, "TP1044"), open_runner(model):
         pass
 
 
@@ -27,7 +28,7 @@ def test_a_provider_that_does_not_load(tmp_path: Path) -> None:
     assert runner.name == "onnxruntime-cuda-fp32"
     # This ONNX Runtime has no CUDA; one that has, but no GPU, falls back just as silently.
     with (
-        pytest.raises(RunFailed, match="would run with CPUExecutionProvider, because CUDAExecutionProvider can't"),
+        raises(RunFailed, "TP4084", "CPUExecutionProvider", "CUDAExecutionProvider"),
         runner,
     ):
         pass

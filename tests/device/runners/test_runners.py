@@ -13,6 +13,7 @@ import pytest
 
 from tests.fakes.engine import paper_engine
 from tests.fakes.gpu import FakeGpu, nothing_left
+from tests.support.errors import raises
 from tests.support.tiny import tiny_onnx, tiny_photos, tiny_spec, tiny_tflite
 from trtpoets.core.errors import BadInput, RunFailed
 from trtpoets.core.runner_id import Library
@@ -136,7 +137,7 @@ def test_wrong_photos_are_refused(make: Callable[[], Runner], photos: np.ndarray
 def test_a_runner_that_is_not_entered_says_so(make: Callable[[], Runner]) -> None:
     runner = make()
     for _ in range(2):
-        with pytest.raises(RunFailed, match="was used before it was entered"):
+        with raises(RunFailed, "TP4079"):
             runner.infer(tiny_photos(1))
         with runner:
             pass
@@ -196,9 +197,9 @@ def test_batches_are_collected_in_any_order(make: Callable[[], Runner]) -> None:
             values = {number: runner.collect(tickets[number]) for number in (5, 0, 4, 1, 2, 3)}
             runner.infer(batches[0])
             assert all(np.allclose(values[number], expected[number], atol=1e-6) for number in values)
-        with pytest.raises(RunFailed, match=r"the ticket for .* was collected"):
+        with raises(RunFailed, "TP4074", "was collected"):
             runner.collect(tickets[0])
-        with pytest.raises(RunFailed, match=r"the ticket for .* is another runner's"):
+        with raises(RunFailed, "TP4074", "is another runner's"):
             runner.collect(Ticket(object(), values[0]))
         with pytest.raises(BadInput):
             runner.submit(np.zeros((2, 16, 20, 3), np.uint8))
@@ -219,7 +220,7 @@ def test_photos_are_written_into_the_runners_memory(make: Callable[[], Runner]) 
             assert np.allclose(runner.infer(second), expected[4:], atol=1e-6)
             assert np.allclose(runner.collect(ticket), expected[:3], atol=1e-6)
             del first, second
-        with pytest.raises(BadInput, match="the buffer must be for at least 1 photo, not 0"):
+        with raises(BadInput, "TP4075", "0"):
             runner.input_buffer(0)
 
 
@@ -242,9 +243,9 @@ def test_a_runner_that_was_left_gives_nothing(make: Callable[[], Runner]) -> Non
     if isinstance(runner, TensorRtRunner):
         photo = tiny_photos(1)
         for ask in (lambda: runner.collect(left), lambda: runner.submit(photo), lambda: runner.input_buffer(1)):
-            with pytest.raises(RunFailed, match="before it was entered"):
+            with raises(RunFailed, "TP4079"):
                 ask()
-        with runner, pytest.raises(RunFailed, match="older than its last entering"):
+        with runner, raises(RunFailed, "TP4074", "older than its last entering"):
             runner.collect(left)
 
 
@@ -272,7 +273,7 @@ def test_the_cpu_alone_where_the_gpu_is_in_use(classifier: Classifier, monkeypat
         raise RuntimeError("Visible devices cannot be modified after being initialized")
 
     monkeypatch.setattr(tf.config, "set_visible_devices", in_use)
-    with pytest.raises(RunFailed, match="already uses the GPU in this process"), open_runner(classifier, way=Way.CPU):
+    with raises(RunFailed, "TP4089"), open_runner(classifier, way=Way.CPU):
         pass
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.errors import raises
 from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core import verified_files
 from trtpoets.core.errors import BadArtefact, MissingArtefact
@@ -19,7 +20,7 @@ from trtpoets.device.runners import open_runner
 
 
 def test_a_classifier_without_its_saved_model(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefact, match="has no SavedModel"), open_runner(Classifier(tmp_path, tiny_spec())):
+    with raises(MissingArtefact, "TP4086"), open_runner(Classifier(tmp_path, tiny_spec())):
         pass
 
 
@@ -27,7 +28,7 @@ def test_a_damaged_saved_model(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     (tmp_path / "saved_model").mkdir()
     (tmp_path / "saved_model" / "saved_model.pb").write_bytes(b"not a graph")
-    with pytest.raises(BadArtefact, match="TensorFlow can't load"), open_runner(Classifier(tmp_path, tiny_spec())):
+    with raises(BadArtefact, "TP4087"), open_runner(Classifier(tmp_path, tiny_spec())):
         pass
 
 

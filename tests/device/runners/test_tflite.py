@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.errors import raises
 from tests.support.tiny import tiny_classifier, tiny_photos, tiny_tflite
 from trtpoets.core.errors import BadArtefact, MissingArtefact, MissingDependency, RunFailed
 from trtpoets.core.images import usable_cores
@@ -70,7 +71,7 @@ def test_without_any_interpreter(int8: TfliteModel, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     for tensorflow in (SimpleNamespace(), None):  # one that has lost TFLite, and none at all
         monkeypatch.setattr("trtpoets.core.optional.tensorflow", _gives(tensorflow))
-        with pytest.raises(MissingDependency, match="running TFLite files needs ai-edge-litert") as caught:
+        with raises(MissingDependency, "TP1955") as caught:
             open_runner(int8).__enter__()
         assert caught.value.hint == "pip install 'trtpoets[tflite]'"
 
@@ -92,12 +93,12 @@ def test_nothing_is_written_to_stderr(int8: TfliteModel, capfd: pytest.CaptureFi
 
 def test_a_file_that_is_gone_or_damaged(int8: TfliteModel, tmp_path: Path) -> None:
     gone = TfliteModel(tmp_path / "gone.tflite", int8.precision, int8.spec)
-    with pytest.raises(MissingArtefact, match="does not exist"), open_runner(gone):
+    with raises(MissingArtefact, "TP1089"), open_runner(gone):
         pass
     content = bytearray(int8.path.read_bytes())
     content[1000] ^= 1
     gone.path.write_bytes(content)
-    with pytest.raises(BadArtefact, match="is damaged: the sha256 of its network differs"), open_runner(gone):
+    with raises(BadArtefact, "TP1093"), open_runner(gone):
         pass
 
 

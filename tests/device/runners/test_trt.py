@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.engine import expected_scores, paper_engine
 from tests.fakes.gpu import TICK, FakeGpu, nothing_left
+from tests.support.errors import raises
 from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadArtefact, MissingArtefact, RunFailed
 from trtpoets.core.types import Engine, Flavour
@@ -144,7 +145,7 @@ def test_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, targets: tuple
             with runner:
                 runner.infer(tiny_photos(1))
         else:
-            with pytest.raises(RunFailed, match="was built for sm120"), runner:
+            with raises(RunFailed, "TP4018", "sm120"), runner:
                 pass
 
 
@@ -152,10 +153,10 @@ def test_an_engine_that_changed_since_it_was_opened(gpu: FakeGpu, tmp_path: Path
     engine = paper_engine(tmp_path)
     runner = open_runner(engine)
     engine.path.write_bytes(b"plan of another network")
-    with pytest.raises(BadArtefact, match="is not the engine that its card describes"), runner:
+    with raises(BadArtefact, "TP4095"), runner:
         pass
     engine.path.unlink()
-    with pytest.raises(MissingArtefact, match="does not exist"), runner:
+    with raises(MissingArtefact, "TP4094"), runner:
         pass
     assert gpu.journal == [], "nothing of an unknown engine may reach the GPU"
 
@@ -181,7 +182,7 @@ def test_without_a_driver_an_engine_says_so(tmp_path: Path) -> None:
         import tensorrt_rtx
 
         engine = paper_engine(tmp_path, Flavour.RTX, tensorrt_version=tensorrt_rtx.__version__)
-        with pytest.raises(RunFailed, match="NVIDIA driver"), open_runner(engine):
+        with raises(RunFailed, "TP4065"), open_runner(engine):
             pass
     else:
         pytest.skip("there is a GPU here")

@@ -14,6 +14,7 @@ import pytest
 from tests.fakes.engine import expected_scores, paper_engine
 from tests.fakes.gpu import FakeGpu
 from tests.support.engine_runs import warmed
+from tests.support.errors import raises
 from tests.support.gpu_calls import new_calls
 from tests.support.photos import make_photo
 from tests.support.tiny import tiny_photos, tiny_spec
@@ -111,7 +112,7 @@ def test_no_photo_is_decoded_into_memory_that_is_freed(gpu: FakeGpu, tmp_path: P
     photos = [Photo(path, "", Split.TEST, sha256_of_file(path)) for path in paths]
     with TensorRtRunner(paper_engine(tmp_path)) as runner:
         gpu.fail_execute = True
-        with pytest.raises(RunFailed, match="can't run the engine") as caught:
+        with raises(RunFailed, "TP4108") as caught:
             scores_from_runner(runner, photos, 2)
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("trtpoets")]
         assert caught.value.hint == "check nvidia-smi"

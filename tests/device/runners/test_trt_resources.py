@@ -14,6 +14,7 @@ from tests.fakes.engine import expected_scores, paper_engine
 from tests.fakes.gpu import FakeGpu, nothing_left
 from tests.fakes.gpu_driver import FakeDriver
 from tests.fakes.gpu_pycuda import CudaError
+from tests.support.errors import raises
 from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadArtefact, RunFailed
 from trtpoets.device.runners import open_runner
@@ -42,20 +43,20 @@ def test_small_batches_are_filled_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_card_that_promises_other_batches(gpu: FakeGpu, tmp_path: Path) -> None:
-    with pytest.raises(BadArtefact, match="but its card has"), open_runner(paper_engine(tmp_path, batch=(1, 2, 4))):
+    with raises(BadArtefact, "TP4096"), open_runner(paper_engine(tmp_path, batch=(1, 2, 4))):
         pass
 
 
 def test_a_full_gpu(gpu: FakeGpu, tmp_path: Path) -> None:
     gpu.fail_memory = True
-    with pytest.raises(RunFailed, match="the GPU is out of memory"), open_runner(paper_engine(tmp_path)):
+    with raises(RunFailed, "TP4061"), open_runner(paper_engine(tmp_path)):
         pass
 
 
 def test_an_enqueue_that_fails(gpu: FakeGpu, tmp_path: Path) -> None:
     with open_runner(paper_engine(tmp_path)) as runner:
         gpu.fail_execute = True
-        with pytest.raises(RunFailed, match=r"TensorRT 10\.3\.0 can't run the engine: it gave no reason"):
+        with raises(RunFailed, "TP4108", "TensorRT 10.3.0", "it gave no reason"):
             runner.infer(tiny_photos(2))
         gpu.fail_execute = False
         other = tiny_photos(2, seed=5)
@@ -77,7 +78,7 @@ def refuse_a_shape(gpu: FakeGpu, tmp_path: Path, photos: np.ndarray, again: int)
     with open_runner(paper_engine(tmp_path)) as runner:
         runner.infer(photos)
         gpu.fail_shape = True
-        with pytest.raises(RunFailed, match=r"rejects the input shape \(2, 16, 16, 3\)"):
+        with raises(RunFailed, "TP4106", "(2, 16, 16, 3)"):
             runner.infer(photos[:2])
         gpu.fail_shape = False
         gpu.journal.clear()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.fakes.engine import expected_scores, paper_engine
 from tests.fakes.gpu import TICK, FakeGpu, nothing_left
 from tests.support.engine_runs import warmed
+from tests.support.errors import raises
 from tests.support.gpu_calls import new_calls
 from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadInput, RunFailed
@@ -96,7 +97,7 @@ def test_one_slot_by_choice_or_with_one_context(
         answers = [runner.collect(ticket) for ticket in tickets]
         assert runner.slots == 1 and len(gpu.queues) == 1
     assert all(np.allclose(scores, expected_scores(tiny_photos(4, seed=seed))) for seed, scores in enumerate(answers))
-    with pytest.raises(BadInput, match="the number of slots must be at least 1"):
+    with raises(BadInput, "TP4093"):
         TensorRtRunner(paper_engine(tmp_path), slots=0)
 
 
@@ -236,7 +237,7 @@ def test_an_error_is_raised_where_its_batch_is_collected(
 
         monkeypatch.setattr(flight.batch_run, "_wait", broken)
         assert np.allclose(runner.collect(second), expected_scores(photos))
-        with pytest.raises(RunFailed, match="cuStreamSynchronize failed: CUDA_ERROR_ILLEGAL_ADDRESS"):
+        with raises(RunFailed, "TP4069", "cuStreamSynchronize", "CUDA_ERROR_ILLEGAL_ADDRESS"):
             runner.collect(first)
 
 
@@ -256,7 +257,7 @@ def test_an_interruption_while_waiting_loses_its_batch_alone(
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(flight.batch_run, "_wait", interrupted)
             runner.collect(ticket)
-        with pytest.raises(RunFailed, match="was interrupted"):
+        with raises(RunFailed, "TP4097"):
             runner.collect(ticket)
         assert np.allclose(runner.collect(other), expected_scores(photos))
         assert np.allclose(runner.infer(photos), expected_scores(photos))
@@ -267,7 +268,7 @@ def test_a_large_batch_that_fails_half_way(gpu: FakeGpu, tmp_path: Path) -> None
     with TensorRtRunner(paper_engine(tmp_path)) as runner:
         runner.infer(photos)
         gpu.fail_shape = True
-        with pytest.raises(RunFailed, match="rejects the input shape"):
+        with raises(RunFailed, "TP4106"):
             runner.submit(tiny_photos(17))
         gpu.fail_shape = False
         assert np.allclose(runner.infer(photos), expected_scores(photos))

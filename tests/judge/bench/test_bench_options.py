@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
+from tests.support.errors import raises
 from trtpoets.core.errors import BadInput
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
 from trtpoets.judge.bench.bench_options import bench_config
@@ -30,7 +29,7 @@ def test_time_limits_grow_with_the_measuring_time() -> None:
 
 
 def test_a_rate_applies_to_servers_only() -> None:
-    with pytest.raises(BadInput, match="--target-qps 10 applies to the server scenario only"):
+    with raises(BadInput, "TP5006", "10"):
         bench_config([1], 2.0, 0, target_qps=10.0)
     config = bench_config([1], 2.0, 0, scenario=Scenario.SERVER, target_qps=100.0)
     assert (config.scenario, config.target_qps) == ("server", 100.0)

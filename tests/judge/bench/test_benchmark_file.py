@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.benchmarks import benchmark_document, typed
+from tests.support.errors import raises
 from tests.support.runner_ids import runner
 from trtpoets.core.errors import BadArtefact, Interrupted, MissingArtefact, RunFailed, StorageFailed
 from trtpoets.core.serialization import to_json
@@ -39,9 +40,9 @@ def test_reading_a_benchmark(tmp_path: Path) -> None:
     texts += [json.dumps({**details, word: [3]}) for word in ("conditions", "config", "artefacts", "baseline")]
     for text in ("[]", "{}", '{"measurements": 3}', '{"details": []}', *texts):
         (tmp_path / "other.json").write_text(text)
-        with pytest.raises(BadArtefact, match="is not a benchmark"):
+        with raises(BadArtefact, "TP5011"):
             read_benchmark(tmp_path / "other.json")
-    with pytest.raises(MissingArtefact, match=r"none.json does not exist") as caught:
+    with raises(MissingArtefact, "TP5010", "none.json") as caught:
         read_benchmark(tmp_path / "none.json")
     assert caught.value.hint == "write one: trtpoets bench NAME --json > old.json"
 
@@ -119,7 +120,7 @@ def test_a_written_file_is_read_unchanged(tmp_path: Path) -> None:
 
 def test_a_truncated_photo_is_kept_and_reported(tmp_path: Path) -> None:
     path = tmp_path / "benchmark.json"
-    with pytest.raises(Interrupted, match="interrupted at batch 1; what was measured until then is in") as caught:
+    with raises(Interrupted, "TP5014", "at batch 1") as caught:
         written(path, "at batch 1")
     assert caught.value.hint == "measure again: ./bench"
     assert read_benchmark(path).incomplete == "at batch 1"

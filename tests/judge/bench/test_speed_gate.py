@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.benchmarks import benchmark_document, typed
+from tests.support.errors import raises
 from trtpoets.core.errors import BadInput, GateFailed
 from trtpoets.judge.bench.speed_gate import require_limits, require_speed
 
@@ -57,7 +58,7 @@ def test_gates_that_fail(found: dict[str, Any], limits: dict[str, Any], message:
 
 def test_the_gate_names_the_baseline_that_there_was() -> None:
     values = {**benchmark_document(1, 5.0), "baseline": "onnxruntime-fp32"}
-    with pytest.raises(GateFailed, match="times as fast as onnxruntime-fp32"):
+    with raises(GateFailed, "TP5025", "times as fast as onnxruntime-fp32"):
         require_speed("flowers", typed(values), fail_below=2.0)
 
 
@@ -98,7 +99,7 @@ def test_gates_that_pass(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("limits", [{"fail_below": float("nan")}, {"fail_below": 0.0}, {"max_p99": float("inf")}])
 def test_invalid_limits_are_refused(limits: dict[str, Any]) -> None:
-    with pytest.raises(BadInput, match="must be a finite number above 0, not ") as caught:
+    with raises(BadInput, "TP5021") as caught:
         require_limits(**limits)
     assert caught.value.hint.startswith("--")
 
@@ -106,7 +107,7 @@ def test_invalid_limits_are_refused(limits: dict[str, Any]) -> None:
 def test_the_gate_holds_a_p99_to_its_bound() -> None:
     document = benchmark_document(1, 5.0, p99_ms=4.9, p99_bound_ms=5.4)
     require_speed("flowers", typed(document), max_p99=5.5)
-    with pytest.raises(GateFailed, match=r"may be 5\.4 ms, more than 5\.2"):
+    with raises(GateFailed, "TP5028", "5.4", "5.2"):
         require_speed("flowers", typed(document), max_p99=5.2)
     for row in document["measurements"]:
         row.update(p99_bound_ms=None, independent_count=331)
@@ -115,5 +116,5 @@ def test_the_gate_holds_a_p99_to_its_bound() -> None:
     assert "1,400 inferences count as 331 independent ones, 662 are needed" in caught.value.message
     assert caught.value.hint.startswith("measure for longer: trtpoets bench flowers --seconds ")
     assert caught.value.hint.endswith(" --max-p99 40")
-    with pytest.raises(GateFailed, match=r"4\.9 ms, more than 4$"):
+    with raises(GateFailed, "TP5026", "4.9", "4"):
         require_speed("flowers", typed({**document, "measurements": document["measurements"][1:]}), max_p99=4.0)

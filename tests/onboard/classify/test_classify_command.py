@@ -15,6 +15,7 @@ import pytest
 
 from tests.fakes.board_bundle import PYTHONS, Board, paper_bundle
 from tests.support.cameras import CAMERA, answered, frames
+from tests.support.errors import raises
 from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import BadInput, MissingDependency
 from trtpoets.device.runners.fake import FakeRunner
@@ -72,7 +73,7 @@ def test_a_camera_ends_when_it_is_told_to(opencv: Any) -> None:
 
 def test_without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(MissingDependency, match="a camera or a video file needs cv2") as caught:
+    with raises(MissingDependency, "TP1050", "a camera or a video file needs cv2") as caught:
         answered(CAMERA)
     assert caught.value.hint == "sudo apt install -y python3-opencv"
 

@@ -14,6 +14,7 @@ import pytest
 import trtpoets
 from tests.onboard.update.test_update_command import QUICK, fleet, word
 from tests.support.bundle_run import bundle_run
+from tests.support.errors import raises
 from tests.support.signed_bundles import made, needs_zstd, packed, sealed
 from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency
 from trtpoets.core.files import sha256_of_file
@@ -61,7 +62,7 @@ def test_a_signature_for_another_purpose_is_refused(tmp_path: Path, keys: Path) 
     write_signers(keys / "ours.pub", tmp_path / "signers")
     command: list[str | Path] = ["ssh-keygen", "-q", "-Y", "sign", "-n", "git", "-f", keys / "ours", tmp_path / "file"]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
-    with pytest.raises(BadArtefact, match="the signature of"):
+    with raises(BadArtefact, "TP1077"):
         verify_file(tmp_path / "file", tmp_path / "signers")
     (tmp_path / "file.sig").unlink()
     sign_file(tmp_path / "file", keys / "ours")
@@ -77,7 +78,7 @@ def test_signers(tmp_path: Path, keys: Path) -> None:
     write_signers(tmp_path / "two", tmp_path / "signers")
     assert len((tmp_path / "signers").read_text().splitlines()) == 2
     (tmp_path / "signers").chmod(0o666)
-    with pytest.raises(BadArtefact, match="other users may write to it"):
+    with raises(BadArtefact, "TP1082"):
         verify_file(tmp_path / "two", tmp_path / "signers")
     for content, problem in {
         "": "no public key",
@@ -86,15 +87,15 @@ def test_signers(tmp_path: Path, keys: Path) -> None:
         (tmp_path / "bad").write_text(content)
         with pytest.raises(BadInput, match=problem):
             write_signers(tmp_path / "bad", tmp_path / "signers")
-    with pytest.raises(BadInput, match="is a private key"):
+    with raises(BadInput, "TP1079"):
         write_signers(keys / "ours", tmp_path / "signers")
-    with pytest.raises(BadInput, match="can't be read"):
+    with raises(BadInput, "TP1078"):
         write_signers(tmp_path / "none", tmp_path / "signers")
-    with pytest.raises(BadInput, match="--signers needs --root"):
+    with raises(BadInput, "TP7018"):
         set_signers(keys / "ours.pub", None, dry_run=False)
-    with pytest.raises(BadInput, match="can't sign"):
+    with raises(BadInput, "TP1075"):
         sign_file(tmp_path / "two", tmp_path / "bad")
-    with pytest.raises(BadInput, match="there is no key"):
+    with raises(BadInput, "TP1074"):
         sign_file(tmp_path / "two", tmp_path / "none")
 
 
@@ -104,7 +105,7 @@ def test_where_there_is_no_ssh_keygen(tmp_path: Path, monkeypatch: pytest.Monkey
     bundle = made(tmp_path / "new", "new")
     (bundle.folder / SIGNATURE).write_text("x")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MissingDependency, match="signatures need ssh-keygen"):
+    with raises(MissingDependency, "TP1083"):
         update(bundle, tmp_path / "device", QUICK)
 
 
@@ -135,7 +136,7 @@ def test_an_older_bundle_needs_an_option(tmp_path: Path) -> None:
     root = tmp_path / "device"
     update(made(tmp_path / "new", "new", created=2000), root, QUICK)
     for name, created in (("old", 1999), ("ancient", 0)):
-        with pytest.raises(BadInput, match=r"but the current one on 1970-01-01 at 00:33:20 UTC") as caught:
+        with raises(BadInput, "TP7049", "on 1970-01-01 at 00:33:20 UTC") as caught:
             update(made(tmp_path / name, name, created=created), root, QUICK)
         assert "--allow-downgrade" in caught.value.hint
     assert word(root) == "new" and (tmp_path / "ran").read_text().split() == ["new"] * 3
@@ -150,7 +151,7 @@ def test_times_of_nonsense(tmp_path: Path, created: object) -> None:
     folder = made(tmp_path / "new", "new", created=5).folder
     value = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps({**value, "created": created}))
-    with pytest.raises(BadArtefact, match="is not a manifest of trtpoets"):
+    with raises(BadArtefact, "TP1029"):
         read_manifest(folder)
 
 

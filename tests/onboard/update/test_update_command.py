@@ -18,6 +18,7 @@ import pytest
 
 from tests.fakes.board_bundle import PYTHONS, Board, as_json, paper_bundle, python_3_8
 from tests.onboard.update.update_kills import small_bundle
+from tests.support.errors import raises
 from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import BadArtefact, BadInput, BuildFailed, Busy, GateFailed, MissingArtefact
 from trtpoets.core.manifest import write_manifest
@@ -137,7 +138,7 @@ def test_a_health_check_that_hangs_is_a_failure(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(update_module, "_MIN_SECONDS", 0.2)
-    with caplog.at_level(logging.WARNING), pytest.raises(GateFailed, match="failed its health check"):
+    with caplog.at_level(logging.WARNING), raises(GateFailed, "TP7048"):
         update(small_bundle(tmp_path / "new", "new"), root, Options(health="sleep 60; true", health_seconds=0))
     assert "sleep 60; true took longer than 0.2 s" in caplog.text
     assert word(root) == "old"
@@ -151,12 +152,12 @@ def test_health_may_take_its_time(root: Path, tmp_path: Path) -> None:
 
 
 def test_the_first_release_has_nothing_to_go_back_to(tmp_path: Path) -> None:
-    with pytest.raises(GateFailed, match="nothing is current again"):
+    with raises(GateFailed, "TP7048", "nothing"):
         update(small_bundle(tmp_path / "new", "new"), tmp_path / "device", Options(health="false", health_seconds=0))
     assert not (tmp_path / "device" / "current").is_symlink()
-    with pytest.raises(MissingArtefact, match="has no current release"):
+    with raises(MissingArtefact, "TP7046", "current"):
         recover(tmp_path / "device")
-    with pytest.raises(MissingArtefact, match="has no previous release"):
+    with raises(MissingArtefact, "TP7046", "previous"):
         rollback(tmp_path / "device")
 
 
@@ -187,7 +188,7 @@ def test_what_a_killed_update_began_ends_with_it(root: Path, tmp_path: Path) -> 
 
 
 def test_two_updates_at_once(root: Path, tmp_path: Path) -> None:
-    with Releases(root).writing(), pytest.raises(Busy, match=f"process {os.getpid()}.*is working on the releases in"):
+    with Releases(root).writing(), raises(Busy, "TP1023", os.getpid(), "the releases in"):
         update(small_bundle(tmp_path / "new", "new"), root, QUICK)
     assert word(root) == "old"
 
@@ -232,11 +233,11 @@ def test_a_release_that_was_damaged_is_copied_again(root: Path, tmp_path: Path) 
 
 def test_folders_that_are_no_devices(tmp_path: Path) -> None:
     (tmp_path / "current").mkdir()
-    with pytest.raises(BadInput, match="current must be a link, which is replaced"):
+    with raises(BadInput, "TP7044", "current"):
         update(small_bundle(tmp_path / "new", "new"), tmp_path, QUICK)
     (tmp_path / "current").rmdir()
     (tmp_path / "update.json").write_text("[]")
-    with pytest.raises(BadArtefact, match=r"update\.json is damaged"):
+    with raises(BadArtefact, "TP7045", "update.json"):
         recover(tmp_path)
 
 

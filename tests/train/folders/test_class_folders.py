@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.errors import raises
 from tests.support.photo_folders import CLASSES, HALVES, STRICT, classes, counts, photos
 from trtpoets.core.errors import BadInput
 from trtpoets.core.serialization import to_json
@@ -57,7 +58,7 @@ def test_roles_beside_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert "test has 20 photos without labels, which are not used" in caplog.text
     assert set(dataset_from_folder(tmp_path, DatasetConfig(30, 30, class_folders=True)).labels) == {*CLASSES, "test"}
     (tmp_path / "test").rename(tmp_path / "Images")
-    with pytest.raises(BadInput, match="'Images' beside 'rose', 'tulip'") as caught:
+    with raises(BadInput, "TP2028", "'Images'", "'rose', 'tulip'") as caught:
         dataset_from_folder(tmp_path, HALVES)
     assert "--class-folders" in caught.value.hint
 
@@ -71,10 +72,10 @@ def test_a_folder_around_the_classes_is_entered(tmp_path: Path, wrapper: str) ->
 def test_the_hint_for_a_folder_too_deep_names_no_split(tmp_path: Path) -> None:
     photos(tmp_path / "rose", 0, 5)
     classes(tmp_path / "more", 5)
-    with pytest.raises(BadInput, match="one level deep") as caught:
+    with raises(BadInput, "TP2025") as caught:
         dataset_from_folder(tmp_path, HALVES)
     assert f"trtpoets run {tmp_path / 'more'} --name NAME" in caught.value.hint
     (tmp_path / "more" / "rose").rename(tmp_path / "more" / "train")
-    with pytest.raises(BadInput, match="one level deep") as caught:
+    with raises(BadInput, "TP2025") as caught:
         dataset_from_folder(tmp_path, HALVES)
     assert "trtpoets" not in caught.value.hint

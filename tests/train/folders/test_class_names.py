@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.errors import raises
 from tests.support.photo_folders import HALVES, classes
 from trtpoets.core.errors import BadInput
 from trtpoets.train.dataset import dataset_from_folder
@@ -29,5 +30,5 @@ def test_class_names_that_look_alike(tmp_path: Path, other: str, message: str) -
 
 def test_class_names_in_two_unicode_forms(tmp_path: Path) -> None:
     classes(tmp_path, 2, names=[unicodedata.normalize(form, "r\u00f6se") for form in ("NFC", "NFD")])
-    with pytest.raises(BadInput, match=r"'ro\\u0308se' and 'r\\xf6se' are the same text in two Unicode forms"):
+    with raises(BadInput, "TP2031", "'ro\\u0308se' and 'r\\xf6se' are the same text in two Unicode forms"):
         dataset_from_folder(tmp_path, HALVES)

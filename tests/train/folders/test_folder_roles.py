@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.errors import raises
 from tests.support.photo_folders import HALVES, classes
 from trtpoets.core.errors import BadInput
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
@@ -14,7 +15,7 @@ from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 @pytest.mark.parametrize("names", [("train", "test"), ("images", "masks"), ("Test", "valid"), ("images", "labels")])
 def test_roles_are_never_classes_silently(tmp_path: Path, names: tuple[str, str]) -> None:
     classes(tmp_path, 20, names=names)
-    with pytest.raises(BadInput, match="no class folders and no label file"):
+    with raises(BadInput, "TP2061"):
         dataset_from_folder(tmp_path, HALVES)
     assert set(dataset_from_folder(tmp_path, DatasetConfig(30, 30, class_folders=True)).labels) == set(names)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.errors import raises
 from tests.support.photo_folders import CLASSES, STRICT, classes, photos
 from trtpoets.core.errors import BadInput
 from trtpoets.core.workspace import Workspace, seal_card
@@ -47,7 +48,7 @@ def test_what_trtpoets_writes_is_ignored(tmp_path: Path) -> None:
         photos(space.golden, 1, 3)
     seal_card(tmp_path / "run" / "training.json", key=before.hash, files=[], details={})
     assert dataset_from_folder(tmp_path, STRICT).photos == before.photos
-    with pytest.raises(BadInput, match="is not a folder of photos"):
+    with raises(BadInput, "TP2054"):
         dataset_from_folder(tmp_path / "engines", STRICT)
 
 

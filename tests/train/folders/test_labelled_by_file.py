@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.errors import raises
 from tests.support.photo_folders import HALVES, STRICT, counts, flat, labels_by_name, photos, table
 from trtpoets.core.errors import BadInput
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
@@ -82,7 +83,7 @@ def test_several_files_of_labels(tmp_path: Path) -> None:
     truth = flat(tmp_path, 20)
     table(tmp_path / "a.csv", [("id", "label"), *truth.items()])
     table(tmp_path / "b.csv", [("id", "label"), *((name, label.upper()) for name, label in truth.items())])
-    with pytest.raises(BadInput, match=r"several label files that contradict each other: 'a\.csv', 'b\.csv'") as caught:
+    with raises(BadInput, "TP2049", "'a.csv', 'b.csv'") as caught:
         dataset_from_folder(tmp_path, HALVES)
     assert "--labels" in caught.value.hint
     for labels in ("b.csv", str(tmp_path / "b.csv")):

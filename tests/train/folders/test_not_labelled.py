@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.errors import raises
 from tests.support.photo_folders import CLASSES, HALVES, classes, flat, photos, table
 from trtpoets.core.errors import BadInput
 from trtpoets.train.dataset import dataset_from_folder
@@ -29,7 +30,7 @@ def test_the_command_for_an_archive_unpacks_it(tmp_path: Path, name: str) -> Non
         mode = {"gz": "w:gz", "gz2": "", "xz": "w:xz"}.get(name.rpartition(".")[2].replace("tgz", "gz"), "w")
         with tarfile.open(path, mode) as packed:  # type: ignore[call-overload]
             packed.add(source, "source")
-    with pytest.raises(BadInput, match="is an archive") as caught:
+    with raises(BadInput, "TP2058") as caught:
         dataset_from_folder(path)
     command, _, run = caught.value.hint.removeprefix("unpack it: ").rpartition(" && ")
     subprocess.run(["bash", "-ec", command], check=True)
@@ -45,9 +46,9 @@ def dataset_labels(folder: Path) -> tuple[str, ...]:
 
 def test_a_photo_or_a_csv_file_is_no_folder(tmp_path: Path) -> None:
     (path,) = photos(tmp_path, 0, 1)
-    with pytest.raises(BadInput, match="is not a folder, it is a photo"):
+    with raises(BadInput, "TP2059", "it is a photo"):
         dataset_from_folder(path)
-    with pytest.raises(BadInput, match="is not a folder") as caught:
+    with raises(BadInput, "TP2059") as caught:
         dataset_from_folder(table(tmp_path / "l.csv", [("id", "label")]))
     assert "--labels" in caught.value.hint
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.errors import raises
 from tests.support.quantised_networks import tensors, with_pairs
 from tests.support.small_networks import SIZE, residual_network
 from tests.support.topologies import TOPOLOGIES
@@ -41,7 +42,7 @@ def test_features_of_common_structures(name: str) -> None:
 @pytest.mark.parametrize(("name", "operator"), UNSUPPORTED.items())
 def test_an_operator_that_is_not_supported_is_named(name: str, operator: str) -> None:
     model = TOPOLOGIES[name]()
-    with pytest.raises(ConversionFailed, match=f"the operator {operator} of node"):
+    with raises(ConversionFailed, "TP3290", operator):
         DifferentiableNetwork(model, features_of(GraphView(model)), {})
 
 

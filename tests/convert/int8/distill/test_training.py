@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.convert.int8.distill.training import DistillConfig, learning_rate, photo_order
 from trtpoets.core.errors import BadInput
 
@@ -31,5 +32,5 @@ def test_the_learning_rate_rises_and_falls_to_zero() -> None:
 
 @pytest.mark.parametrize("settings", [{"steps": 0}, {"batch": 0}, {"learning_rate": 0.0}, {"learning_rate": 2.0}])
 def test_impossible_settings(settings: dict[str, Any]) -> None:
-    with pytest.raises(BadInput, match="distillation needs"):
+    with raises(BadInput, "TP3291"):
         DistillConfig(**settings)
