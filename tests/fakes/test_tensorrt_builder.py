@@ -13,7 +13,7 @@ from tests.fakes.tensorrt_builder import VERSIONS, fake_library
 from tests.fakes.tensorrt_builder import log as build_log
 from tests.support.errors import raises
 from tests.support.tiny import tiny_graph
-from trtpoets.core.errors import BuildFailed
+from trtpoets.core.errors import BadArtefact, BuildFailed
 from trtpoets.core.types import BatchRange, Flavour, Precision
 from trtpoets.device.build.layer_inspector import inspect_engine
 from trtpoets.device.build.tensorrt_build import build_engine, machine_of
@@ -84,7 +84,7 @@ def test_an_int8_network_is_told_of_to_a_weakly_typed_builder() -> None:
 
 def test_an_empty_file_is_no_network() -> None:
     """Parsers take it, as a network without inputs."""
-    with raises(BuildFailed, "TP4052", "scores", "[]"):
+    with raises(BadArtefact, "TP4052", "[]"):
         build_engine(fake_library("10.3"), b"", request(Precision.FP32), lambda _: True, Messages())
 
 
