@@ -319,7 +319,7 @@ def test_the_stand_in_has_the_sessions_interface() -> None:
     """`TensorRtRunner` runs it in place of TensorRT: what it calls must be there, with the same words."""
     for ours, theirs in ((TensorRtSession, torch_session.TorchSession), (EngineContext, torch_session.TorchContext)):
         for name, member in inspect.getmembers(ours):
-            if name.startswith("_") or name == "adopt":  # what TensorRtSession itself calls
+            if name.startswith("_") or name == "set_context":  # what TensorRtSession itself calls
                 continue
             assert hasattr(theirs, name), f"{theirs.__name__}.{name}"
             if inspect.isfunction(member):
