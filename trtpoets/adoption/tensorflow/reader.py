@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ _SIDE_TO_TRY = 224
 _TYPES = ("float32", "float16", "uint8", "int8", "int32", "float64")
 _MAX_NODES = 2000
 _MAX_TEXT = 1 << 20
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -174,8 +178,16 @@ def _analysed(path: Path, format_: Format, sha256: str, network: _Network, allow
     require_no_suppression(graph, source)
     batch, height, width, channels, layout = _image(cut, source)
     dtype = _dtype(graph, source)
-    # A graph whose decoder was removed is no longer what the signature runs.
-    run = network.run if network.run is not None and cut.fixed is None else function_of(graph)
+    # A graph whose decoder was removed is no longer what the signature runs; with explicit padding it may not run.
+    unchanged = network.run is not None and cut.fixed is None and not cut.separated
+    run = network.run if network.run is not None and unchanged else function_of(graph)
+    if cut.separated:
+        _log.info(
+            "TensorFlow runs %d depthwise convolutions of %s with their explicit padding as a Pad node, with the same "
+            "results: on some processors oneDNN ends the process otherwise",
+            cut.separated,
+            path,
+        )
     images = example_values(3, height or _SIDE_TO_TRY, width or _SIDE_TO_TRY, channels, layout, dtype)
     single = _padded(run, batch)
     first = single(images[:1])
