@@ -47,7 +47,7 @@ def _separate(nodes: Any, suffix: str) -> int:
 
 
 def _has_explicit_padding(node: Any) -> bool:
-    return node.op == "DepthwiseConv2dNative" and attribute(node, "padding").s == b"EXPLICIT"
+    return bool(node.op == "DepthwiseConv2dNative" and attribute(node, "padding").s == b"EXPLICIT")
 
 
 def _unused(name: str, taken: Iterable[str]) -> str:
