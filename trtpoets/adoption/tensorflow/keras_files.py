@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -100,7 +101,9 @@ def _by_keras_3(content: _Content, copy: Path, path: Path, allow_code: bool) -> 
         readable = copy.with_name("without_groups.h5")
         readable.write_bytes(_with_config(content.data, without_default_groups(content.config)))
     try:
-        model = tf.keras.models.load_model(str(readable), compile=False, safe_mode=not allow_code)
+        with warnings.catch_warnings():  # about how the layers were written down, which is of no use here
+            warnings.simplefilter("ignore")
+            model = tf.keras.models.load_model(str(readable), compile=False, safe_mode=not allow_code)
         if content.is_legacy and not _has_stored_values(model, content.h5):
             return None
         graph = graph_of_model(tf, model, str(path))

@@ -27,11 +27,12 @@ from trtpoets.adoption.tensorflow.keras_files import network_of_file
 from trtpoets.adoption.tensorflow.leading import fixed_pixels
 from trtpoets.adoption.tensorflow.meaning import answers_of
 from trtpoets.adoption.tensorflow.saved_models import SAVED_MODEL, signature_of
+from trtpoets.adoption.vectors import require_scores
 from trtpoets.core.errors import BadArtefact, MissingArtefact, first_line
 from trtpoets.core.file_kinds import kind_of_file, other_kind
 from trtpoets.core.files import sha256_of_file, sha256_of_folder, storage_errors
 from trtpoets.core.optional import tensorflow
-from trtpoets.core.original import Format, Layout, OriginalInput, OriginalOutput
+from trtpoets.core.original import Answers, Format, Layout, OriginalInput, OriginalOutput
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.types import LARGEST_SIDE
 
@@ -193,7 +194,10 @@ def _analysed(path: Path, format_: Format, sha256: str, network: _Network, allow
     first = single(images[:1])
     size = _size(first, graph, source)
     outputs = np.concatenate([first, *(single(image[None]) for image in images[1:])])
-    answers = answers_of(graph, outputs.reshape(len(images), size).astype(np.float32), source)
+    rows = outputs.reshape(len(images), size).astype(np.float32)
+    answers = answers_of(graph, rows, source)
+    if answers is Answers.LOGITS:
+        require_scores(source, network.output, rows)
     free = for_any_batch(graph, cut.shape, images, outputs, source)
     model = ForeignModel(
         path=path,

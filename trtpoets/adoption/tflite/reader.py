@@ -14,6 +14,7 @@ from trtpoets.adoption.tflite.contents import GIVE_SOURCE, Tensor, TfliteContent
 from trtpoets.adoption.tflite.metadata import clues_of
 from trtpoets.adoption.tflite.pixels import pixels_of_input
 from trtpoets.adoption.tflite.to_onnx import require_convertible
+from trtpoets.adoption.vectors import require_scores
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.images import usable_cores
 from trtpoets.core.original import Answers, Format, Layout, OriginalInput, OriginalOutput
@@ -255,11 +256,19 @@ def _answers(contents: TfliteContents, interpreter: Any, size: int) -> Answers:
         "LOG_SOFTMAX": Answers.LOG_PROBABILITIES,
     }
     kind = _last_kind(contents)
-    return by_operator[kind] if kind in by_operator else _answers_by_values(contents, interpreter, size)
+    if kind in by_operator:
+        return by_operator[kind]
+    values, tolerance = _rows_of_random_images(contents, interpreter, size)
+    if np.all(values >= -1e-6) and np.all(abs(values.sum(axis=1) - 1) <= tolerance):
+        return Answers.PROBABILITIES
+    if np.all(values <= 1e-6) and np.all(abs(np.exp(values).sum(axis=1) - 1) <= tolerance):
+        return Answers.LOG_PROBABILITIES
+    require_scores(str(contents.path), contents.tensors[contents.outputs[0]].name, values)
+    return Answers.LOGITS
 
 
-def _answers_by_values(contents: TfliteContents, interpreter: Any, size: int) -> Answers:
-    """The meaning of the output, determined from its values for random images with pixels of several ranges."""
+def _rows_of_random_images(contents: TfliteContents, interpreter: Any, size: int) -> tuple[np.ndarray, float]:
+    """The values of the output for random images of several ranges, and how far their sum may be from 1."""
     (input_,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
     scale, zero_point = _scale(contents.tensors[contents.outputs[0]])
     random = np.random.default_rng(0)
@@ -273,10 +282,4 @@ def _answers_by_values(contents: TfliteContents, interpreter: Any, size: int) ->
             interpreter.invoke()
             stored = interpreter.get_tensor(output["index"]).reshape(-1, size).astype(np.float64)
             rows.append((stored - zero_point) * scale)
-    values = np.concatenate(rows)
-    tolerance = 1e-3 + (scale * size / 2 if output["dtype"] is not np.float32 else 0)
-    if np.all(values >= -1e-6) and np.all(abs(values.sum(axis=1) - 1) <= tolerance):
-        return Answers.PROBABILITIES
-    if np.all(values <= 1e-6) and np.all(abs(np.exp(values).sum(axis=1) - 1) <= tolerance):
-        return Answers.LOG_PROBABILITIES
-    return Answers.LOGITS
+    return np.concatenate(rows), 1e-3 + (scale * size / 2 if output["dtype"] is not np.float32 else 0)
