@@ -35,7 +35,11 @@ def test_tasks_of_ultralytics(tmp_path: Path) -> None:
 def test_the_graph_names_paddle_where_the_file_names_no_writer(tmp_path: Path) -> None:
     model = onnx.load(str(plain(tmp_path / "a.onnx")))
     model.producer_name = model.producer_version = ""
-    for name, producer in (("PaddlePaddle Graph in PIR mode", "PaddlePaddle"), ("main", "")):
+    for name, producer in (
+        ("PaddlePaddle Graph in PIR mode", "PaddlePaddle"),
+        ("Model from PaddlePaddle.", "PaddlePaddle"),
+        ("main", ""),
+    ):
         model.graph.name = name
         onnx.save(model, str(tmp_path / "b.onnx"))
         foreign = read_onnx_classifier(tmp_path / "b.onnx")

@@ -79,8 +79,8 @@ def removed_quantisation(view: GraphView, name: str, outputs: list[str]) -> froz
 
 
 def _writer_in_graph(name: str) -> str:
-    """Return the writer that the name of a graph states: paddle2onnx names no producer, but "PaddlePaddle Graph"."""
-    return "PaddlePaddle" if name.startswith("PaddlePaddle") else ""
+    """Return the writer that the name of a graph states: paddle2onnx may name no producer."""
+    return "PaddlePaddle" if "paddlepaddle" in name.lower() else ""
 
 
 def _clues(model: Any, metadata: dict[str, str], scores: ScoreOutput, image: ImageInput) -> Clues:

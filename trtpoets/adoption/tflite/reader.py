@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,13 @@ _STORED = ("float32", "uint8", "int8")
 
 _CONTROL_FLOW = ("IF", "WHILE", "CALL_ONCE", "STABLEHLO_WHILE", "STABLEHLO_CASE")
 
+_BY_OPERATOR = {
+    "SOFTMAX": Answers.PROBABILITIES,
+    "LOGISTIC": Answers.SIGMOID,
+    "LOG_SOFTMAX": Answers.LOG_PROBABILITIES,
+}
+"""What the values are after these operators."""
+
 _RANDOM_IMAGES = 4
 """Random images for each range of pixel values; the network's scores for them show what its output means."""
 
@@ -43,6 +51,17 @@ def read_tflite_classifier(path: Path) -> ForeignModel:
     MissingDependency.
     """
     contents = read_contents(path)
+    described = described_classifier(contents)
+    interpreter = interpreter_of(path, contents.content, usable_cores())
+    answers = _answers(contents, interpreter, described.output.size)
+    return replace(described, output=replace(described.output, answers=answers))
+
+
+def described_classifier(contents: TfliteContents) -> ForeignModel:
+    """Describe a classifier by the contents of its file alone: `answers` are LOGITS unless its last operator says more.
+
+    Nothing is run. Raises BadArtefact as `read_tflite_classifier` does.
+    """
     clues = clues_of(contents)
     _refuse_operators(contents)
     _refuse_tasks(contents, clues)
@@ -51,13 +70,12 @@ def read_tflite_classifier(path: Path) -> ForeignModel:
     require_convertible(contents)
     channels_first = layout is Layout.NCHW
     height, width = input_.shape[2:] if channels_first else input_.shape[1:3]
-    interpreter = interpreter_of(path, contents.content, usable_cores())
     described = OriginalInput(
         input_.name, input_.dtype, layout, *_scale(input_), batch=0 if input_.dynamic[0] else input_.shape[0]
     )
-    answers = _answers(contents, interpreter, size)
+    answers = _BY_OPERATOR.get(_last_kind(contents), Answers.LOGITS)
     return ForeignModel(
-        path,
+        contents.path,
         Format.TFLITE,
         hashlib.sha256(contents.content).hexdigest(),
         height,
@@ -250,14 +268,9 @@ def _last_kind(contents: TfliteContents) -> str:
 
 
 def _answers(contents: TfliteContents, interpreter: Any, size: int) -> Answers:
-    by_operator = {
-        "SOFTMAX": Answers.PROBABILITIES,
-        "LOGISTIC": Answers.SIGMOID,
-        "LOG_SOFTMAX": Answers.LOG_PROBABILITIES,
-    }
     kind = _last_kind(contents)
-    if kind in by_operator:
-        return by_operator[kind]
+    if kind in _BY_OPERATOR:
+        return _BY_OPERATOR[kind]
     values, tolerance = _rows_of_random_images(contents, interpreter, size)
     if np.all(values >= -1e-6) and np.all(abs(values.sum(axis=1) - 1) <= tolerance):
         return Answers.PROBABILITIES
