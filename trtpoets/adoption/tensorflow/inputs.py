@@ -10,7 +10,7 @@ from typing import Any
 from trtpoets.adoption.contract import Geometry
 from trtpoets.adoption.foreign import FixedGeometry, FixedPixels
 from trtpoets.adoption.tensorflow.convertible import clear_notes
-from trtpoets.adoption.tensorflow.decoders import DECODERS, EXPORT_PIXELS, Decoded, without_decoder
+from trtpoets.adoption.tensorflow.decoders import DECODERS, EXPORT_PIXELS, NOT_ANTIALIASED, Decoded, without_decoder
 from trtpoets.adoption.tensorflow.execution import shape_of
 from trtpoets.adoption.tensorflow.explicit_padding import separate_padding
 from trtpoets.adoption.tensorflow.graph import (
@@ -165,10 +165,14 @@ def _behind_scaling(definition: Any, output: str) -> Decoded | None:
         f"{scaling.last}, which is the input now"
     )
     about = f"the graph decodes photos itself ({decoders[0].name}) and stretches them"
+    averages = all(nodes[name].op == "ResizeArea" for name in scaling.nodes if nodes[name].op.startswith("Resize"))
+    about += "" if averages else ", without antialiasing"
     return Decoded(
         cut,
         FixedPixels(pixels_of(scaling), Evidence("pixels", Source.GRAPH, text), channels_known=True),
-        FixedGeometry(Geometry(), Evidence("resize", Source.GRAPH, about)) if scaling.resized else None,
+        FixedGeometry(Geometry(), Evidence("resize", Source.GRAPH, about), "" if averages else NOT_ANTIALIASED)
+        if scaling.resized
+        else None,
     )
 
 
