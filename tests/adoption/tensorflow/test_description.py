@@ -77,6 +77,20 @@ def test_a_saved_model(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "net")], check=True)
 
 
+def test_cycles(tmp_path: Path) -> None:
+    definition = retrain_graph()
+    nodes = {node.name: node for node in definition.node}
+    (reader,) = (node for node in definition.node if "input" in node.input)
+    reader.op = "Identity"
+    reader.input[:] = ["input", "input_1/BottleneckInputPlaceholder"]
+    nodes["Wx_plus_b/add/y"].op = "Identity"
+    nodes["Wx_plus_b/add/y"].input.append("Wx_plus_b/add/y")
+    for node in (reader, nodes["features"]):
+        node.input.append(node.name)
+    facts = facts_of_graph_def(written(definition, tmp_path / "graph.pb"))
+    assert facts.inputs[0].name == "input" and facts.outputs[0].shape is None
+
+
 @pytest.mark.parametrize("content", [b"\x12\x00", b"\x0a\xff", b"\x08\x01\x12\x02\x12\x00", b"\x0a\x02\x0a\x00"])
 def test_damaged_protobufs(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(content)

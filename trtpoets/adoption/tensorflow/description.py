@@ -43,10 +43,13 @@ _PASSED_ON = ("Softmax", "Sigmoid", "LogSoftmax", "Identity", "Reshape", "Squeez
 _BY_WEIGHTS = {"BiasAdd": 1, "Add": 1, "AddV2": 1, "MatMul": 2, "Conv2D": 4}
 """Operators whose constant has one value for each class along its last axis, and its number of axes."""
 
-_MOST_NODES = 1_000_000
-"""Maximum number of graph nodes to parse: a node takes about 500 bytes of memory, and as few as 2 in the file."""
+_MAX_NODES = 300_000
+"""Maximum number of graph nodes to parse: a node takes about 1,000 bytes of memory, and as few as 2 in the file."""
 
-_MOST_CLUES = 2000
+_MAX_CLUES = 2000
+_LONGEST_CHAIN = 50
+"""Nodes of one input and one reader that are followed."""
+
 _FIRST = 6
 """Operators behind an input that are named."""
 
@@ -125,7 +128,7 @@ def _facts(
         size = _size(node)
         if size:
             weights[_DTYPES[node.dtype]] += size
-    names = [node.name for node in nodes if node.operator not in ("Const", "NoOp")][:_MOST_CLUES]
+    names = [node.name for node in nodes if node.operator not in ("Const", "NoOp")][:_MAX_CLUES]
     classes = outputs[0].shape[-1] if len(outputs) == 1 and outputs[0].shape else 0
     single = len(inputs) == len(outputs) == 1
     number = classes if isinstance(classes, int) else 0
@@ -158,9 +161,9 @@ def _refused(inputs: tuple[TensorFacts, ...], outputs: tuple[TensorFacts, ...]) 
 def _nodes(content: memoryview, node_field: int) -> Iterator[_Node]:
     """Yield the nodes of a GraphDef (field 1) or of a FunctionDef (field 3)."""
     found = (value for number, value in fields(content) if number == node_field)
-    for count, value in enumerate(islice(found, _MOST_NODES + 1)):
-        if count == _MOST_NODES:
-            raise ValueError(f"it has more than {_MOST_NODES:,} nodes")
+    for count, value in enumerate(islice(found, _MAX_NODES + 1)):
+        if count == _MAX_NODES:
+            raise ValueError(f"it has more than {_MAX_NODES:,} nodes")
         name = operator = ""
         inputs, attributes = [], {}
         for number, part in fields(message(value)):
@@ -283,8 +286,8 @@ def _called(nodes: Iterable[_Node], functions: Mapping[str, memoryview]) -> list
         if name in functions and name not in done:
             done.add(name)
             inside = list(_nodes(functions[name], node_field=3))
-            if len(found) + len(inside) > _MOST_NODES:
-                raise ValueError(f"it has more than {_MOST_NODES:,} nodes")
+            if len(found) + len(inside) > _MAX_NODES:
+                raise ValueError(f"it has more than {_MAX_NODES:,} nodes")
             found += inside
             pending += inside
     return found
@@ -316,8 +319,10 @@ def _classes(end: _Node, nodes: Sequence[_Node]) -> int:
     axes = _BY_WEIGHTS.get(node.operator, 0) if node is not None else 0
     for name in node.inputs if node is not None else ():
         constant = by_name.get(_node_of(name))
-        while constant is not None and constant.operator == "Identity" and constant.inputs:
-            constant = by_name.get(_node_of(constant.inputs[0])) if constant.inputs[0] != constant.name else None
+        for _ in range(_LONGEST_CHAIN):
+            if constant is None or constant.operator != "Identity" or not constant.inputs:
+                break
+            constant = by_name.get(_node_of(constant.inputs[0]))
         shape = _constant_shape(constant) if constant is not None else ()
         if axes and len(shape) == axes and isinstance(shape[-1], int):
             return shape[-1]
@@ -340,7 +345,9 @@ def _beginning(nodes: Sequence[_Node]) -> Iterator[str]:
     for source in [node for node in nodes if node.operator == "Placeholder"][:1]:
         found: list[str] = []
         node = source
-        while len(found) < _FIRST and len(readers.get(node.name, [])) == 1:
+        for _ in range(_LONGEST_CHAIN):  # a damaged graph may have a cycle
+            if len(found) == _FIRST or len(readers.get(node.name, [])) != 1:
+                break
             node = readers[node.name][0]
             if node.operator in _FIRST_LAYERS:
                 break

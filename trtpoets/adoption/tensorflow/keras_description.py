@@ -18,7 +18,7 @@ from trtpoets.core.original import Format
 
 _MODELS = ("Sequential", "Functional", "Model")
 _DTYPES = {"float32": "fp32", "float16": "fp16", "float64": "fp64", "bfloat16": "bf16"}
-_MOST_LAYERS = 20_000
+_MAX_LAYERS = 20_000
 _WITHOUT_UNITS = ("Activation", "Softmax", "Dropout", "Flatten", "Reshape", "ReLU")
 """Layers that keep the number of classes of the layer before them."""
 
@@ -52,7 +52,7 @@ def facts_of_keras(path: Path) -> NetworkFacts:
 def _layers(config: Any) -> Iterator[Mapping[str, Any]]:
     """Yield the layers of a configuration in their order, those of networks inside it too."""
     pending, count = [config], 0
-    while pending and count < _MOST_LAYERS:
+    while pending and count < _MAX_LAYERS:
         part = pending.pop()
         inner = part.get("config") if isinstance(part, dict) else None
         if not isinstance(inner, (dict, list)) or not isinstance(part.get("class_name"), str):
