@@ -224,7 +224,7 @@ def _other(facts: Any) -> list[Part]:
         ("adoption", f"refused: {shown(network.refused)}" if network.refused else "nothing in the file forbids it"),
         ("next", facts.remedy),
     ]
-    operators = _first([(shown(name), count) for name, count in network.operators.items()], len(network.operators))
+    operators = _first([(shown(name), count) for name, count in network.operators.items()])
     return [("", [], rows), ("Layers", ["type", "number>"], operators)]
 
 
