@@ -17,6 +17,8 @@ from trtpoets.adoption.contract_options import (
     options_for,
     options_of,
     pixels_from_options,
+    sides_from_option,
+    size_option_of,
 )
 from trtpoets.adoption.facts import raw_feed
 from trtpoets.core.errors import BadInput
@@ -130,3 +132,18 @@ def test_geometry() -> None:
     assert geometry_from_options(None, None) is None
     assert geometry_from_options("crop", None) == Geometry(Resize.CROP)
     assert geometry_from_options(None, 0.875) == Geometry(Resize.CROP, 0.875)
+
+
+@pytest.mark.parametrize(
+    ("text", "sides"), [("224", (224, 224)), ("48x192", (48, 192)), ("48 X 192", (48, 192)), ("48×192", (48, 192))]
+)
+def test_sides_of_an_input_of_any_size(text: str, sides: tuple[int, int]) -> None:
+    assert sides_from_option(text) == sides
+    assert sides_from_option(size_option_of(sides)) == sides
+
+
+@pytest.mark.parametrize("text", ["", "0", "-3", "48x", "3x48x192", "99999", "1e2", "a"])
+def test_sides_that_are_none(text: str) -> None:
+    assert sides_from_option(None) is None
+    with pytest.raises(BadInput, match="height x width"):
+        sides_from_option(text)

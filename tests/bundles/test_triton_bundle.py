@@ -6,6 +6,8 @@ import json
 import os
 import re
 import runpy
+import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -405,6 +407,24 @@ def test_the_self_test_checks_every_ready_model(bundle: Path) -> None:
     assert triton.probed == [*HTTP_REQUESTS, *GRPC_REQUESTS]
     check_manifest(bundle)
     assert not list(bundle.rglob("__pycache__"))
+
+
+def test_ctrl_c_ends_the_self_test_in_one_line(bundle: Path) -> None:
+    program = str(bundle / "selftest.py")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        url = f"127.0.0.1:{silent.getsockname()[1]}"
+        # The tests may run in the background, where SIGINT is ignored.
+        code = "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        code += f"sys.argv = [{program!r}, '--url', {url!r}]; runpy.run_path({program!r}, run_name='__main__')"
+        with subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            connection, _ = silent.accept()
+            with connection:
+                process.send_signal(signal.SIGINT)
+                output, error = process.communicate(timeout=60)
+    assert (process.returncode, output, error) == (130, "", "Error: interrupted\n")
 
 
 HTTP_REQUESTS = (

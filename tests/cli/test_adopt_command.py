@@ -68,10 +68,10 @@ def test_options_of_the_preprocessing(options: list[str], stated: dict[str, Any]
 def test_other_options(calls: list[dict[str, Any]]) -> None:
     call = called(
         calls,
-        *("--photos", "photos", "--labels", "names.txt", "--class-folders", "--size", "96", "--allow-code"),
+        *("--photos", "photos", "--labels", "names.txt", "--class-folders", "--size", "48x96", "--allow-code"),
         *("--engines", "runs", "--force"),
     )
     assert (call["photos"], call["engines"], call["force"]) == (Path("photos"), Path("runs"), True)
     config = call["config"]
-    assert (config.labels, config.size, config.allow_code) == (Path("names.txt"), 96, True)
+    assert (config.labels, config.size, config.allow_code) == (Path("names.txt"), (48, 96), True)
     assert config.dataset.class_folders

@@ -97,7 +97,7 @@ KINDS = {
     ],
     "coreml": [b"\x08\x04" + message(2, message(1, message(1, b"image"))), b"\x08\x01\x12\x09\x0a\x07\x0a\x05image"],
     "graph-def": [NODE, NODE * 3],
-    "caffe": [message(1, b"AlexNet") + b"\xa2\x06\x10" + bytes(16)],
+    "caffe": [message(1, name) + b"\xa2\x06\x10" + bytes(16) for name in (b"AlexNet", b"")],
     "onnx-tensor": [b"\x08\x01\x08\x03\x10\x01\x42\x01x\x4a\x04" + bytes(4)],
     "json": [b'{"a": 1}', b"[1, 2]", b"{}"],
     "tfjs": [b'{"format": "layers-model", "modelTopology": {}}'],

@@ -164,8 +164,10 @@ def test_more_weights_than_a_network_may_have(tmp_path: Path) -> None:
     with (tmp_path / "net.onnx.data").open("r+b") as stream:
         stream.truncate(3 << 30)  # sparse: it takes no room
     for read in (check_onnx, sha256_of_onnx, open_session):
-        with raises(BadArtefact, "TP1036", "3.0"):
+        with raises(BadArtefact, "TP1036", "3.0") as caught:
             read(path)
+        assert f"trtexec --onnx={path} --saveEngine={path.with_suffix('.engine')}" in caught.value.hint
+        assert "FP16" not in caught.value.hint, "adopt writes all weights in float32"
 
 
 def test_tensors_in_attributes_and_graphs_inside_graphs(tmp_path: Path) -> None:

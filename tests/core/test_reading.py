@@ -21,6 +21,7 @@ import trtpoets
 from tests.support.errors import raises
 from tests.support.sources import nodes_of
 from tests.support.tiny import tiny_spec
+from trtpoets.adoption.tensorflow import description
 from trtpoets.convert.int8.tensorrt_cache import read_cache
 from trtpoets.core.errors import BadArtefact, BadInput, BadPhoto, MissingArtefact, TrtPoetsError
 from trtpoets.core.file_kinds import FileKind, kind_of_file
@@ -219,7 +220,7 @@ def test_tables_that_stand_for_more_cells_than_they_have(tmp_path: Path, monkeyp
 
 def test_archives_and_graphs_that_list_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspect_foreign, "_LONGEST", 1 << 16)
-    monkeypatch.setattr(inspect_foreign, "_MAX_NODES", 1000)
+    monkeypatch.setattr(description, "_MAX_NODES", 1000)
     path = tmp_path / "many.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for number in range(1500):

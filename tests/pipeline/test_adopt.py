@@ -21,8 +21,9 @@ from trtpoets.adoption.contract_options import contract_options
 from trtpoets.cli.main import app
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.original import Answers, Channels, Format, Source
-from trtpoets.core.types import Resize, Split
+from trtpoets.core.types import OnnxModel, Precision, Resize, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card
+from trtpoets.device.runners import open_runner
 from trtpoets.pipeline.adopt import AdoptConfig, adopt
 from trtpoets.pipeline.artefacts import classifier_in, dataset_in
 from trtpoets.pipeline.photos import hints_of_run, photos_command, with_photos
@@ -247,3 +248,18 @@ def test_the_command_with_other_photos(adopted: Path) -> None:
     recorded = "trtpoets adopt '/a b/net.onnx' --photos /old --name x --engines /e"
     assert with_photos(recorded, "FOLDER") == "trtpoets adopt '/a b/net.onnx' --photos FOLDER --name x --engines /e"
     assert "--photos /new" in photos_command(Workspace(adopted, "colours"), Path("/new"))
+
+
+def test_a_file_of_any_size_with_photos_that_are_not_square(tmp_path: Path) -> None:
+    """As the classifier of PaddleOCR for the direction of text: 48 x 192 pixels, of which its file says nothing."""
+    net = Foreign()
+    net.op("Softmax", net.logits("input"), outputs=["output"])
+    path = saved(net.model([image(("N", 3, "H", "W"))], [scores()]), tmp_path / "net.onnx")
+    done = adopt(path, "lines", config=replace(STATED, size=(12, 48)), engines=tmp_path / "engines")
+    assert (done.spec.preprocess.height, done.spec.preprocess.width) == (12, 48)
+    assert done.compared.parity.max_abs < 1e-5
+    with open_runner(OnnxModel(tmp_path / "engines" / "lines" / "fp32.onnx", Precision.FP32, done.spec)) as runner:
+        assert runner.infer(np.zeros((2, 12, 48, 3), np.uint8)).shape == (2, 3)
+    fixed = colour_classifier(tmp_path / "fixed.onnx")
+    with pytest.raises(BadInput, match=r"takes photos of \d+ x \d+ pixels, not of --size 12x48"):
+        adopt(fixed, "fixed", config=replace(STATED, size=(12, 48)), engines=tmp_path / "engines")

@@ -57,10 +57,10 @@ def test_a_size_that_is_not_known(tmp_path: Path) -> None:
     with raises(TrtPoetsError, "TP8051") as caught:
         adopt(path, "x", config=config, engines=tmp_path)
     arguments = again(caught)
-    assert (caught.value.code, arguments["size"], arguments["resize"]) == ("TP8051", 224, "crop")
+    assert (caught.value.code, arguments["size"], arguments["resize"]) == ("TP8051", "224", "crop")
     assert float(str(arguments["mean"])) == 2 and arguments["model"] == path  # in units of the std
     with raises(TrtPoetsError, "TP8050"):
-        adopt(colour_classifier(tmp_path / "fixed.onnx"), "x", config=replace(config, size=99), engines=tmp_path)
+        adopt(colour_classifier(tmp_path / "fixed.onnx"), "x", config=replace(config, size=(99, 99)), engines=tmp_path)
 
 
 def test_labels_of_other_classes_and_a_name_in_use(tmp_path: Path) -> None:
@@ -83,11 +83,11 @@ def test_labels_of_other_classes_and_a_name_in_use(tmp_path: Path) -> None:
 
 def test_a_path_with_an_apostrophe() -> None:
     model = Path("/it's; here/net.h5")
-    config = AdoptConfig(size=96, allow_code=False)
+    config = AdoptConfig(size=(48, 96), allow_code=False)
     hint = completed_hint(
         f"trust it: {AGAIN} --allow-code", Workspace(Path("e"), "x"), model, None, config, force=False
     )
-    assert hint.endswith(" --allow-code") and str(model) in shlex.split(hint)
+    assert "--size 48x96" in hint and hint.endswith(" --allow-code") and str(model) in shlex.split(hint)
 
 
 def test_commands_for_the_files_of_a_folder_keep_the_options(tmp_path: Path) -> None:

@@ -71,6 +71,29 @@ def test_scores_that_differ(
         assert "--opset" not in words or kind == "trained"
 
 
+@pytest.mark.parametrize(("dtype", "verbs"), [("float32", ["adopt"]), ("int8", ["doctor"])])
+def test_scores_of_a_tflite_file_that_differ(
+    dtype: str, verbs: list[str], specs: dict[str, ModelSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A float output with integer weights: TFLite quantises values while it runs, with each kernel otherwise."""
+    original = specs["onnx"].original
+    assert original is not None
+    original = replace(original, format=Format.TFLITE, output=replace(original.output, dtype=dtype))
+    spec = replace(specs["onnx"], original=original)
+    model = OnnxModel(tmp_path / "fp32.onnx", Precision.FP32, spec)
+    monkeypatch.setattr(export, "fp32_from_classifier", lambda *_: Fp32File(model, rounding=model.path))
+    hints: list[str] = []
+
+    def parity(*arguments: Any) -> None:
+        hints.extend(arguments[4:])
+
+    monkeypatch.setattr(export, "parity_of", parity)
+    export.compared_export(Classifier(tmp_path, spec), model.path, (), ExportConfig())
+    (hint,) = hints
+    assert ("quantises values while it runs" in hint) is (dtype == "float32")
+    assert [words[0] for words in commands_in(hint)] == verbs
+
+
 @pytest.mark.parametrize(("kind", "verb"), [("trained", "retrain"), ("keras", "adopt")])
 def test_a_missing_saved_model(kind: str, verb: str, specs: dict[str, ModelSpec], tmp_path: Path) -> None:
     classifier = Classifier(tmp_path, specs[kind])

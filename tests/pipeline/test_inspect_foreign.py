@@ -20,6 +20,7 @@ from tests.core.test_file_kinds import KINDS, POINTER
 from tests.support.errors import raises
 from tests.support.foreign_onnx import external
 from tests.support.fuzz_files import damaged_bytes
+from tests.support.tflite_files import tflite_classifier
 from tests.support.tiny import tiny_graph
 from trtpoets.convert.graph.onnx_facts import WorkFacts, facts_of_onnx
 from trtpoets.convert.int8.tensorrt_cache import read_cache
@@ -233,3 +234,36 @@ def test_every_reader_gives_the_same_answer(tmp_path: Path, content: bytes, word
             read(path)
         if "no TensorRT library can build on this machine" not in caught.value.message:
             assert words in caught.value.message
+
+
+def test_a_tflite_file_of_another_program_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ai_edge_litert")
+    path = tflite_classifier(dtype="int8", zero_point=-128).write(tmp_path / "net.tflite")
+    (tmp_path / "labels.txt").write_text("ant\nbee\ncow\ndog\n")
+    output = shown_of(path, capsys)
+    for part in (
+        *("written by made by a test", "input photo: int8 (1, 8, 8, 3)", "output scores: int8 (1, 4)"),
+        *("labels ant, bee, cow, dog", "labels from labels.txt beside the file", "scale 0.00392157, zero point -128"),
+        *("adoption nothing in the file forbids it", "CONV_2D 1", "next make a run of it"),
+    ):
+        assert part in output
+    print_json(trtpoets.inspect(path))
+    network = json.loads(capsys.readouterr().out)["facts"]["network"]
+    assert network["inputs"] == [{"name": "photo", "dtype": "int8", "shape": [1, 8, 8, 3]}]
+    assert network["labels"] == ["ant", "bee", "cow", "dog"]
+
+
+def test_a_network_that_is_refused_has_no_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ai_edge_litert")
+    file = tflite_classifier()
+    file.outputs = [*file.outputs, file.inputs[0]]
+    output = shown_of(file.write(tmp_path / "net.tflite"), capsys)
+    assert "adoption refused: " in output and "next give a classifier" in output
+
+
+def test_weights_without_a_network_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.attrs["keras_version"] = "2.4.0"
+        file.create_dataset("kernel", data=np.zeros(3, np.float32))
+    assert "weights without an architecture" in shown_of(tmp_path / "w.h5", capsys)

@@ -10,7 +10,7 @@ from trtpoets.adoption.facts import for_channels, is_integer, nearly_same, raw_f
 from trtpoets.adoption.foreign import ForeignModel
 from trtpoets.core.errors import BadInput
 from trtpoets.core.original import Channels
-from trtpoets.core.types import Resize
+from trtpoets.core.types import LARGEST_SIDE, Resize
 
 _LARGEST = 1e6
 """Larger numbers are not pixel values."""
@@ -41,6 +41,26 @@ def contract_options(
         geometry_from_options(resize, crop),
         channels_from_option(channels) if pixels is None else None,
     )
+
+
+def sides_from_option(text: str | None) -> tuple[int, int] | None:
+    """Return (height, width) from "224" or "48x192" (height x width); None without a text. Raises BadInput."""
+    if text is None:
+        return None
+    parts = text.lower().replace("×", "x").split("x")
+    sides = [int(part) for part in parts if part.strip().isascii() and part.strip().isdigit()]
+    if len(sides) != len(parts) or len(sides) > 2 or not all(1 <= side <= LARGEST_SIDE for side in sides):
+        raise BadInput(
+            f"--size is {text!r}; one number of pixels, or height x width, of 1 to {LARGEST_SIDE:,} each was expected",
+            hint="--size 224, or --size 48x192",
+            code="TP9461",
+        )
+    return sides[0], sides[-1]
+
+
+def size_option_of(sides: tuple[int, int]) -> str:
+    """Return the value of --size that states these sides (height, width)."""
+    return str(sides[0]) if sides[0] == sides[1] else f"{sides[0]}x{sides[1]}"
 
 
 def pixels_from_options(

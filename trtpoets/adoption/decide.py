@@ -298,6 +298,8 @@ class _Case:
                     f"{fact.evidence.text}"
                 )
         self._evidence.append(replace(first.evidence, about="resize", text=first.evidence.text))
+        if first.warning:
+            self._warnings.append(first.warning)
         rival = self._better_rival(
             lambda contract: nearly_same(contract.pixels, pixels) and nearly_same_geometry(contract.geometry, geometry),
             lambda contract: nearly_same(contract.pixels, pixels),

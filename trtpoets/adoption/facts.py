@@ -22,8 +22,8 @@ class Fact:
 
     `certain` is False for what is only likely, which a trial has to confirm. `channels_known` is False if the statement
     is about the values only, such as the scale of an integer input: RGB and BGR are then both possible. `size` is
-    (height, width), for files that accept any size. `choices` is one sentence for all facts of a source that lists
-    several usual values, "" for a source that states one.
+    (height, width), for files that accept any size. `warning` is shown if the fact is followed. `choices` is one
+    sentence for all facts of a source that lists several usual values, "" for a source that states one.
     """
 
     evidence: Evidence
@@ -33,6 +33,7 @@ class Fact:
     channels_known: bool = True
     size: tuple[int, int] | None = None
     choices: str = ""
+    warning: str = ""
 
     @property
     def source(self) -> Source:

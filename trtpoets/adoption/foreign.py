@@ -45,10 +45,14 @@ class FixedPixels:
 
 @dataclass(frozen=True)
 class FixedGeometry:
-    """How the graph itself resizes photos, if it decodes them."""
+    """How the graph itself resizes photos, if it decodes them.
+
+    `warning` says what trtpoets does differently, "" if nothing is known.
+    """
 
     geometry: Geometry
     evidence: Evidence
+    warning: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ def known_facts(foreign: ForeignModel, sibling: FixedPixels | None = None) -> tu
     """
     fixed = [pixels for pixels in (foreign.fixed, sibling) if pixels is not None]
     resized = foreign.geometry
-    geometry = [] if resized is None else [Fact(resized.evidence, geometry=resized.geometry)]
+    geometry = [] if resized is None else [Fact(resized.evidence, geometry=resized.geometry, warning=resized.warning)]
     return (*map(_of_fixed, fixed), *geometry, *metadata_facts(foreign), *producer_facts(foreign))
 
 

@@ -39,7 +39,7 @@ def require_usable_size(path: Path, kind: FileKind) -> None:
     if size > LARGEST_NETWORK:
         hint = _WITHOUT_OPTIMIZER if kind.name in ("keras", "keras-h5") else _SMALLER
         raise too_large(path, size, hint)
-    needed = _MEMORY_FACTOR * size + _MEMORY_OF_PACKAGES
+    needed = needed_memory(size)
     if size > _SMALL and memory_of() and needed > (free := available_memory()):
         raise RunFailed(
             f"{path} has {size / _GIB:.1f} GiB; adopting it needs about {needed / _GIB:.0f} GiB of memory, and "
@@ -47,6 +47,11 @@ def require_usable_size(path: Path, kind: FileKind) -> None:
             hint="end other programs, or adopt it on a machine with more memory and copy the run",
             code="TP9508",
         )
+
+
+def needed_memory(size: int) -> int:
+    """Return the memory in bytes that adopting a file of this size needs."""
+    return _MEMORY_FACTOR * size + _MEMORY_OF_PACKAGES
 
 
 def too_large(path: Path, size: int, hint: str = _SMALLER, what: str = "") -> BadArtefact:

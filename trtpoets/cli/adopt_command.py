@@ -70,11 +70,10 @@ Crop = Annotated[
     ),
 ]
 Size = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "--size",
-        min=1,
-        help="Height and width in pixels, for a file that accepts any size.",
+        help="Height and width in pixels, 224 or 48x192, for a file that accepts any size.",
         rich_help_panel=_PREPROCESSING,
     ),
 ]

@@ -16,6 +16,7 @@ from trtpoets.core.file_kinds import PLACEHOLDER_KINDS, kind_of_file
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.protobuf import fields, message, text
 from trtpoets.core.reading import read_bytes
+from trtpoets.core.shell_commands import quote
 
 LARGEST_NETWORK = (1 << 31) - (1 << 20)
 """Largest size in bytes of a network's weights: a protobuf is limited to 2 GiB, 1 MiB of which is for the graph."""
@@ -100,7 +101,8 @@ def require_external(path: Path, content: bytes | None = None) -> tuple[External
     if total > LARGEST_NETWORK:
         raise BadArtefact(
             f"the weights of {path} have {total / (1 << 30):.1f} GiB, but at most 2 GiB are supported",
-            hint="export a smaller network, or its weights in FP16",
+            hint="use a smaller network; TensorRT's own program builds a file of any size, without measurements: "
+            f"trtexec --onnx={quote(path)} --saveEngine={quote(path.with_suffix('.engine'))}",
             code="TP1036",
         )
     return files

@@ -18,7 +18,7 @@ from trtpoets.core.own_files import write_own
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.shell_commands import command
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Int8Form, ModelSpec, OnnxModel, Precision
-from trtpoets.core.verified_files import checked_once
+from trtpoets.core.verified_files import checked_once, once
 
 SPEC_KEY = "trtpoets.model"
 """Metadata key of an ONNX file: the text of model.json."""
@@ -177,26 +177,32 @@ def model_from_metadata(path: Path, metadata: Mapping[str, str]) -> OnnxModel:
     return OnnxModel(path, precision, ModelSpec.from_json(text, str(path)), form)
 
 
-def _content(path: Path) -> bytes:
-    """The content of a file; empty if there is none, so that ONNX Runtime reports what is wrong."""
-    return read_bytes(path) if path.is_file() else b""
+def _source_of(model: Path | bytes, disabled: Iterable[str] | None) -> tuple[str | bytes, Sequence[str]]:
+    """Return what ONNX Runtime opens, with external data embedded, and the optimizers that it must not apply.
 
-
-def _self_contained(model: Path | bytes) -> str | bytes:
-    """The model for ONNX Runtime to open, with external data embedded: it would search it in the current directory."""
-    content = model if isinstance(model, bytes) else b""
-    if not isinstance(model, bytes):
-        if not model.exists() or model.is_dir():
-            return str(model)
-        require_kind(model, "onnx", "ort", expected="an ONNX file")
-        content = read_bytes(model)
-    if is_self_contained(content):
-        return model if isinstance(model, bytes) else str(model)
+    It would search external data in the current directory. `disabled` are the optimizers if they are known.
+    """
     if isinstance(model, bytes):
-        raise BadArtefact(
-            "a model in memory can't have external data", hint="pass the path of its ONNX file", code="TP1042"
-        )
-    return load_self_contained(model).content
+        if not is_self_contained(model):
+            raise BadArtefact(
+                "a model in memory can't have external data", hint="pass the path of its ONNX file", code="TP1042"
+            )
+        return model, unwanted_optimizers(model) if disabled is None else list(disabled)
+    if not model.exists() or model.is_dir():
+        return str(model), UNWANTED_OPTIMIZERS  # ONNX Runtime reports what is wrong
+    require_kind(model, "onnx", "ort", expected="an ONNX file")
+    # A large file is read for this once, not for each session of a command.
+    unwanted = once("optimizers of a self-contained ONNX file", model, lambda: _unwanted_of_file(model))
+    if unwanted is not None:
+        return str(model), unwanted if disabled is None else list(disabled)
+    content = load_self_contained(model).content
+    return content, unwanted_optimizers(content) if disabled is None else list(disabled)
+
+
+def _unwanted_of_file(path: Path) -> tuple[str, ...] | None:
+    """Return the unwanted optimizers of a file, None if it has external data."""
+    content = read_bytes(path)
+    return tuple(unwanted_optimizers(content)) if is_self_contained(content) else None
 
 
 UNWANTED_OPTIMIZERS = ["WeightBiasQuantization"]
@@ -292,13 +298,11 @@ def open_session(
         _share_memory()
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    source = _self_contained(model)
-    if disabled is None:
-        disabled = unwanted_optimizers(source if isinstance(source, bytes) else _content(Path(source)))
+    source, unwanted = _source_of(model, disabled)
     chosen = [(name, dict(values)) for name, values in providers] or [("CPUExecutionProvider", {})]
     try:
         session = runtime.InferenceSession(
-            source, options, providers=chosen, disabled_optimizers=list(disabled), enable_fallback=0
+            source, options, providers=chosen, disabled_optimizers=list(unwanted), enable_fallback=0
         )
     except Exception as error:
         what = "the graph" if isinstance(model, bytes) else model

@@ -62,7 +62,7 @@ def _is_node(message: bytes) -> bool:
 
 def _is_caffe(name: bytes, rest: list[_Field]) -> bool:
     """Whether this is Caffe's NetParameter: a name, then layers in the old or the new format."""
-    return bool(rest) and rest[0][0] in (2, 100) and re.fullmatch(rb"[\x20-\x7e]{1,200}", name) is not None
+    return bool(rest) and rest[0][0] in (2, 100) and re.fullmatch(rb"[\x20-\x7e]{0,200}", name) is not None
 
 
 def _fields(content: bytes) -> list[_Field]:

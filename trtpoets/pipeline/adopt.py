@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtpoets.adoption.contract_options import ContractOptions
+from trtpoets.adoption.contract_options import ContractOptions, size_option_of
 from trtpoets.adoption.decide import Decision
 from trtpoets.adoption.facts import Fact
 from trtpoets.adoption.foreign import AGAIN
@@ -55,14 +55,14 @@ _log = logging.getLogger(__name__)
 class AdoptConfig:
     """The options of `adopt`.
 
-    `labels` is a file of labels, `contract` what the user says about the preprocessing. `size` is the height and width
-    of the input of a file that accepts any. `allow_code` opens files that contain Python code. `dataset` is how the
+    `labels` is a file of labels, `contract` what the user says about the preprocessing. `size` is (height, width) of
+    the input of a file that accepts any. `allow_code` opens files that contain Python code. `dataset` is how the
     folder of photos is read; by default 40 % of the photos are for tests, since none are for training.
     """
 
     labels: Path | None = None
     contract: ContractOptions = field(default_factory=ContractOptions)
-    size: int | None = None
+    size: tuple[int, int] | None = None
     allow_code: bool = False
     dataset: DatasetConfig = field(default_factory=lambda: DatasetConfig(validation_percent=20, test_percent=40))
 
@@ -164,20 +164,22 @@ def _size(loaded: LoadedModel, facts: Sequence[Fact], config: AdoptConfig) -> tu
     """Return the height and width of the input. Raises BadInput if the file and the option contradict each other."""
     model = loaded.model
     if model.height and model.width:
-        if config.size not in (None, model.height) or (config.size is not None and model.height != model.width):
+        sides = model.height, model.width
+        if config.size not in (None, sides):
             raise BadInput(
-                f"{model.path} takes photos of {model.height} x {model.width} pixels, not of {config.size}",
-                hint="leave --size out" if model.height != model.width else f"{AGAIN} --size {model.height}",
+                f"{model.path} takes photos of {model.height} x {model.width} pixels, not of --size "
+                f"{size_option_of(config.size)}",
+                hint=f"{AGAIN} --size {size_option_of(sides)}",
                 code="TP8050",
             )
-        return model.height, model.width
+        return sides
     if config.size is not None:
-        return config.size, config.size
+        return config.size
     size = size_from_facts(tuple(facts))
     if size is None:
         raise BadInput(
             f"{model.path} accepts photos of any size, so the size that it was trained with is not known",
-            hint=f"give the height and width in pixels, for example: {AGAIN} --size 224",
+            hint=f"give the height and width in pixels: {AGAIN} --size 224; or --size 48x192 for 48 rows of 192 pixels",
             code="TP8051",
         )
     return size

@@ -37,6 +37,12 @@ _VERSION = 4
 
 _PARITY_PHOTOS = 64
 
+_OTHER_KERNELS = (
+    "the file quantises values while it runs, and TFLite itself gives other scores with other kernels (XNNPACK or its "
+    "own): adopt the float file that it was converted from: trtpoets adopt FILE --name NAME"
+)
+"""The hint where a file with weights of 8 bits and float activations can't be compared."""
+
 _ROUNDED_LIMIT = 1e-2
 """Largest difference in a score of a network that computes with integers and returns floats; 4e-4 was measured."""
 
@@ -98,7 +104,9 @@ def compared_export(
         assert original is not None
         rounding = replace(model, path=fp32.rounding)
         # A float output has no quantisation steps: scores differ only if values inside the network round differently.
-        limit = (original.output.scale if original.output.dtype in ("uint8", "int8") else _ROUNDED_LIMIT) + LIMIT
+        has_steps = original.output.dtype in ("uint8", "int8")
+        limit = (original.output.scale if has_steps else _ROUNDED_LIMIT) + LIMIT
+        hint = hint if has_steps else _OTHER_KERNELS
         rounded = parity_of(classifier, rounding, photos, limit, hint)
         return model, Compared(parity_of(classifier, model, photos, math.inf), rounded)
 

@@ -110,9 +110,8 @@ def _folder(path: Path) -> Inspection:
             code="TP8019",
         )
     kind = kind_named("saved-model")
-    size = size_of_folder(path)
-    facts = OtherFacts("a TensorFlow SavedModel (a folder)", kind.remedy_for(graph), {})
-    return Inspection(path, kind.name, size, sha256_of_folder(path), facts)
+    facts = replace(facts_of_other(path, kind), words="a TensorFlow SavedModel (a folder)")
+    return Inspection(path, kind.name, size_of_folder(path), sha256_of_folder(path), facts)
 
 
 def _kind(path: Path, detected: FileKind | None) -> str:
@@ -207,8 +206,7 @@ def _tflite(path: Path) -> TfliteModel | OtherFacts:
     except BadArtefact:
         if DESCRIPTION_FILE.encode() in read_bytes(path):
             raise  # a damaged file of trtpoets
-        kind = kind_named("tflite")
-        return OtherFacts(kind.words, "run it with the TFLite interpreter", {"of trtpoets": "no"})
+        return facts_of_other(path, kind_named("tflite"))
 
 
 _READERS: dict[str, Callable[[Path], Any]] = {

@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from trtpoets.adoption.description import NetworkFacts
+from trtpoets.adoption.tensorflow.description import facts_of_graph_def, facts_of_saved_model
+from trtpoets.adoption.tensorflow.keras_description import facts_of_keras
+from trtpoets.adoption.tensorflow.saved_models import SAVED_MODEL
+from trtpoets.adoption.tflite.description import facts_of_tflite
+from trtpoets.core.errors import BadArtefact, MissingDependency
 from trtpoets.core.file_kinds import FileKind, ultralytics_metadata
-from trtpoets.core.protobuf import fields, message, text
-from trtpoets.core.reading import open_regular, read_bytes
+from trtpoets.core.reading import open_regular
 from trtpoets.device.build.plan_header import MAGIC
 
 if TYPE_CHECKING:
@@ -22,8 +25,6 @@ if TYPE_CHECKING:
 
 _LONGEST = 1 << 24
 _LISTED = 5
-_MAX_NODES = 1_000_000
-"""Maximum number of graph nodes to parse: a node takes about 500 bytes of memory, and as few as 2 in the file."""
 
 
 class _Bounded(io.BufferedReader):
@@ -48,27 +49,37 @@ class OtherFacts:
     """A file of a kind that trtpoets only identifies.
 
     `words` complete the sentence "it is ...", `remedy` is what to do with the file, `details` are values read from it,
-    by name; empty if none were read.
+    by name; empty if none were read. `network` describes a network that `adopt` may take, None for other files.
     """
 
     words: str
     remedy: str
     details: Mapping[str, str]
+    network: NetworkFacts | None = None
 
 
 def facts_of_other(path: Path, kind: FileKind) -> OtherFacts:
-    """Describe a file of another program. If it is damaged, the only detail is the error."""
+    """Describe a file of another program, or a SavedModel by its folder. Details say why it can't be described."""
+    details: Mapping[str, str] = {}
+    network = None
     try:
         details = _DETAILS[kind.name](path) if kind.name in _DETAILS else {}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, EOFError, zipfile.BadZipFile) as error:
+        network = _NETWORKS[kind.name](path) if kind.name in _NETWORKS else None
+    except _DAMAGE as error:
         details = {"damaged": f"{type(error).__name__}: {error}"}
-    remedy = kind.remedy_for(path)
+    except BadArtefact as error:
+        details = {**details, "cannot be adopted": error.message}
+    except MissingDependency as error:
+        details = {**details, "not read": f"{error.message}; {error.hint}"}
+    remedy = kind.remedy_for(path / SAVED_MODEL if path.is_dir() else path)
     if kind.name == "ultralytics-engine":
         with open_regular(path) as stream:
             metadata = ultralytics_metadata(stream.read(64))
         remedy = f"cut the metadata off: tail -c +{metadata[0] + 1} FILE > NEW.engine" if metadata else remedy
         remedy = FileKind(kind.name, kind.words, remedy).remedy_for(path)
-    return OtherFacts(kind.words, remedy, details)
+    if network is not None and network.refused:
+        remedy = "give a classifier: one photo in, one score for each class out"
+    return OtherFacts(kind.words, remedy, details, network)
 
 
 def _ultralytics(path: Path) -> dict[str, str]:
@@ -107,17 +118,6 @@ def _archive(path: Path) -> dict[str, str]:
     return {"holds": f"{len(names):,} files: {', '.join(names[:_LISTED])}{more}"}
 
 
-def _graph_def(path: Path) -> dict[str, str]:
-    node_fields = (value for number, value in fields(memoryview(read_bytes(path))) if number == 1)
-    nodes = [dict(fields(message(value))) for value in islice(node_fields, _MAX_NODES + 1)]
-    if len(nodes) > _MAX_NODES:
-        raise ValueError(f"it has more than {_MAX_NODES:,} nodes")
-    operators = Counter(text(node.get(2, b"")) for node in nodes)
-    common = ", ".join(f"{count:,} {name}" for name, count in operators.most_common(_LISTED))
-    inputs = ", ".join(text(node.get(1, b"")) for node in nodes if text(node.get(2, b"")) == "Placeholder")
-    return {"nodes": f"{len(nodes):,}: {common}", "takes": inputs, "gives": text(nodes[-1].get(1, b""))}
-
-
 def _safetensors(path: Path) -> dict[str, str]:
     with open_regular(path) as stream:
         size = int.from_bytes(stream.read(8), "little")
@@ -127,6 +127,16 @@ def _safetensors(path: Path) -> dict[str, str]:
     return {"tensors": f"{len(names):,}: {', '.join(names[:_LISTED])}"}
 
 
+_NETWORKS = {
+    "keras": facts_of_keras,
+    "keras-h5": facts_of_keras,
+    "graph-def": facts_of_graph_def,
+    "saved-model": facts_of_saved_model,
+    "tflite": facts_of_tflite,
+}
+
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, EOFError, zipfile.BadZipFile)
+
 _DETAILS = {
     "ultralytics-engine": _ultralytics,
     "keras": _keras,
@@ -134,6 +144,5 @@ _DETAILS = {
     "pytorch": _archive,
     "torchscript": _archive,
     "npz": _archive,
-    "graph-def": _graph_def,
     "safetensors": _safetensors,
 }

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.adoption.contract_options import geometry_options_of, pixel_options_of
+from trtpoets.adoption.contract_options import geometry_options_of, pixel_options_of, size_option_of
 from trtpoets.core.shell_commands import DEFAULT_ENGINES
 from trtpoets.core.workspace import Workspace
 
@@ -72,7 +72,7 @@ def adopt_command(space: Workspace, model: Path, photos: Path | str | None, conf
         "photos": None if photos is None else Path(photos),
         "labels": config.labels,
         "channels": stated.channels and stated.channels.value,
-        "size": config.size,
+        "size": config.size and size_option_of(config.size),
         "class_folders": photos is not None and config.dataset.class_folders,
         "allow_code": config.allow_code,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.adoption.contract_options import contract_options
+from trtpoets.adoption.contract_options import contract_options, sides_from_option
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method
 from trtpoets.convert.int8.distill.training import DistillConfig
 from trtpoets.convert.int8.int8_config import Int8Config
@@ -118,13 +118,13 @@ def adopt_config(
     *,
     labels: Path | None = None,
     class_folders: bool = False,
-    size: int | None = None,
+    size: str | None = None,
     allow_code: bool = False,
     **contract: Any,
 ) -> AdoptConfig:
-    """Return the configuration of `adopt`. `contract` are the arguments of `contract_options`."""
+    """Return the configuration of `adopt`. `size` is "224" or "48x192"; `contract`: see `contract_options`."""
     stated = contract_options(**contract)
-    config = AdoptConfig(labels=labels, contract=stated, size=size, allow_code=allow_code)
+    config = AdoptConfig(labels=labels, contract=stated, size=sides_from_option(size), allow_code=allow_code)
     return replace(config, dataset=replace(config.dataset, class_folders=class_folders))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from tests.adoption.onnx.networks import SIDE, plain
 from tests.adoption.onnx.wrapping import spec_for
 from tests.support.errors import raises
 from trtpoets.adoption.onnx import fp32_from_onnx, read_onnx_classifier
+from trtpoets.adoption.producers import producer_name
 from trtpoets.core.errors import TrtPoetsError
 
 _CHANGES = st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), min_size=1, max_size=4)
@@ -28,6 +30,21 @@ def test_tasks_of_ultralytics(tmp_path: Path) -> None:
     assert read_onnx_classifier(plain(tmp_path / "a.onnx", task="classify")).clues.metadata["task"] == "classify"
     with raises(TrtPoetsError, "TP9220", "a detector", "detect"):
         read_onnx_classifier(plain(tmp_path / "a.onnx", task="detect"))
+
+
+def test_the_graph_names_paddle_where_the_file_names_no_writer(tmp_path: Path) -> None:
+    model = onnx.load(str(plain(tmp_path / "a.onnx")))
+    model.producer_name = model.producer_version = ""
+    for name, producer in (
+        ("PaddlePaddle Graph in PIR mode", "PaddlePaddle"),
+        ("Model from PaddlePaddle.", "PaddlePaddle"),
+        ("main", ""),
+    ):
+        model.graph.name = name
+        onnx.save(model, str(tmp_path / "b.onnx"))
+        foreign = read_onnx_classifier(tmp_path / "b.onnx")
+        assert foreign.clues.writer == producer
+        assert producer_name(foreign) == producer
 
 
 @_SETTINGS

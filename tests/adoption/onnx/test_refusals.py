@@ -83,6 +83,13 @@ def normalised(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
     return [image()], [scores(("N", 8))]
 
 
+def unit_length(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
+    logits = net.logits("input", classes=8)
+    squares = net.op("ReduceSumSquare", logits, axes=[1], keepdims=1)
+    net.op("Mul", logits, net.op("Reciprocal", net.op("Sqrt", squares)), outputs=["output"])
+    return [image()], [scores(("N", 8))]
+
+
 def landmarks(net: Foreign) -> tuple[Sequence[Any], Sequence[Any]]:
     net.op("Identity", net.logits("input", classes=10), outputs=["landmarks"])
     return [image()], [scores(("N", 10), "landmarks")]
@@ -226,6 +233,7 @@ REFUSED: list[tuple[Build, str]] = [
     (embedding_and_logits, "has several outputs: vector (1, 8), logits (1, 3)"),
     (two_heads, "has several outputs: colour (1, 3), shape (1, 3)"),
     (normalised, "an embedding or landmarks, it ends in an L2 normalisation"),
+    (unit_length, "an embedding or landmarks, its vectors have the length 1"),
     (landmarks, "an embedding or landmarks, as its name says"),
     (text, "is a language model or reads text"),
     (two_images, "takes several images: its inputs are left float32 (?, 3, 16, 16), right"),

@@ -14,7 +14,9 @@ from tests.adoption.tensorflow.networks import SIDE, features, graph, photos, we
 from tests.adoption.tensorflow.reading import expected_scores, read
 from tests.support.errors import raises
 from trtpoets.adoption.contract import RAW, SIGNED, UNIT, Geometry, Pixels
+from trtpoets.adoption.decide import decide
 from trtpoets.adoption.known import known_facts
+from trtpoets.adoption.tensorflow.decoders import NOT_ANTIALIASED
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.optional import tensorflow
 from trtpoets.core.original import Channels
@@ -112,6 +114,17 @@ def test_what_the_decoder_does_is_measured(
         with tf.compat.v1.Session(graph=whole) as session:
             own = session.run("scores:0", {"image_bytes:0": contents})
         np.testing.assert_allclose(expected_scores(loaded, pixels), own, atol=1e-5)
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_a_resize_without_antialiasing_is_told(antialias: bool, tmp_path: Path) -> None:
+    loaded = read(definition_of(lambda tf, photo: tf.image.resize(photo, (SIDE, SIDE), antialias=antialias)), tmp_path)
+    found = loaded.model.geometry
+    assert found is not None
+    assert found.evidence.text.endswith(", without antialiasing") is not antialias
+    assert found.warning == ("" if antialias else NOT_ANTIALIASED)
+    decision = decide(loaded.model, known_facts(loaded.model), None)
+    assert (NOT_ANTIALIASED in decision.warnings) is not antialias
 
 
 def standardised(tf: Any, photo: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import warnings
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -152,3 +154,30 @@ def test_damaged_and_missing_files(file: Path, tmp_path: Path) -> None:
         read_tensorflow(damaged)
     with pytest.raises(MissingArtefact):
         read_tensorflow(tmp_path / "none.keras")
+
+
+def test_keras_does_not_warn_about_the_notes_of_a_file(tmp_path: Path) -> None:
+    """Files of Keras 2 repeat the shape of the input at each layer, of which Keras 3 warns."""
+    keras_model().save(tmp_path / "model.h5")
+    with h5py.File(tmp_path / "model.h5", "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        config["config"]["layers"][1]["config"]["batch_input_shape"] = [None, SIDE, SIDE, 3]
+        file.attrs["model_config"] = json.dumps(config)
+        file.attrs["keras_version"] = "2.9.0"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_tensorflow(tmp_path / "model.h5").model.output.size == 3
+
+
+def test_an_embedding_is_no_classifier(tmp_path: Path) -> None:
+    layers = tensorflow().keras.layers
+    model = keras_model(last=None)
+    for name, layer in (
+        ("norm", layers.UnitNormalization()),
+        ("features", layers.Activation("linear", name="features")),
+    ):
+        made = tensorflow().keras.Sequential([layers.Input((SIDE, SIDE, 3)), *model.layers, layer])
+        made.save(tmp_path / f"{name}.keras")
+        why = {"norm": "have the length 1", "features": "as its name says"}[name]
+        with pytest.raises(BadArtefact, match=f"is an embedding, landmarks or coordinates, .*{why}"):
+            read_tensorflow(tmp_path / f"{name}.keras")

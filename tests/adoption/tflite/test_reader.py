@@ -151,3 +151,13 @@ def test_operators_that_cannot_be_converted_are_named(tmp_path: Path) -> None:
     file.operator("SIN", file.outputs, [sine])
     file.outputs = [sine]
     refused(file, tmp_path, "operators that can't be converted to ONNX: SIN")
+
+
+def test_a_regression_is_no_classifier(tmp_path: Path) -> None:
+    file = tflite_classifier(last="")
+    last = file.tensor("output_crop", (1, 4))
+    file.operator("ABS", file.outputs, [last])
+    file.outputs = [last]
+    refused(
+        file, tmp_path, "its output output_crop with 4 values is an embedding, landmarks or coordinates, as its name"
+    )

@@ -74,3 +74,24 @@ def test_a_matmul_with_a_vector(tmp_path: Path) -> None:
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), str(tmp_path / "x.onnx"))
     assert facts_of_onnx(tmp_path / "x.onnx").multiply_adds == 4
+
+
+def test_weights_in_constant_nodes_and_photos_of_any_size(tmp_path: Path) -> None:
+    """As old exporters of Paddle write a network: no initializers, a batch of -1, and any height and width."""
+    weights = numpy_helper.from_array(np.zeros((4, 3, 3, 3), np.float32), "value")
+    for height, multiply_adds in (("H", 0), (8, 4 * 6 * 6 * 27)):
+        graph = helper.make_graph(
+            [
+                helper.make_node("Constant", [], ["w"], value=weights),
+                helper.make_node("Conv", ["x", "w"], ["y"]),
+            ],
+            "paddle-onnx",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [-1, 3, height, 8])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [-1, 4, None, None])],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)])
+        (tmp_path / "x.onnx").write_bytes(model.SerializeToString())
+        facts = facts_of_onnx(tmp_path / "x.onnx")
+        assert facts.parameters == 108
+        assert facts.multiply_adds == multiply_adds
+        assert facts.sizes_unknown == (multiply_adds == 0)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.support.tiny import tiny_spec
 from trtpoets.core.types import Precision, TfliteModel
+from trtpoets.pipeline.inspect_foreign import OtherFacts
 from trtpoets.reporting.tables.inspection import inspection_parts
 
 
@@ -45,7 +46,7 @@ def test_a_calibration_cache_lists_its_tensors() -> None:
 
 
 def test_a_file_of_another_program_has_a_remedy() -> None:
-    facts = SimpleNamespace(words="a zip archive", details={"entries": 3}, remedy="unzip it")
+    facts = OtherFacts("a zip archive", "unzip it", {"entries": "3"})
     ((_, _, rows),) = inspected("zip", facts, ours=False)
     values = dict(rows)
     assert values["is"] == "a zip archive, 1,234 bytes"

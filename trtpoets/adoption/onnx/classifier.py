@@ -78,6 +78,11 @@ def removed_quantisation(view: GraphView, name: str, outputs: list[str]) -> froz
     return frozenset(ends)
 
 
+def _writer_in_graph(name: str) -> str:
+    """Return the writer that the name of a graph states: paddle2onnx may name no producer."""
+    return "PaddlePaddle" if "paddlepaddle" in name.lower() else ""
+
+
 def _clues(model: Any, metadata: dict[str, str], scores: ScoreOutput, image: ImageInput) -> Clues:
     """Return what identifies the producer of a file.
 
@@ -91,7 +96,7 @@ def _clues(model: Any, metadata: dict[str, str], scores: ScoreOutput, image: Ima
         "onnx.outputs": "\n".join(value.name for value in model.graph.output),
     }
     return Clues(
-        writer=f"{model.producer_name} {model.producer_version}".strip(),
+        writer=f"{model.producer_name} {model.producer_version}".strip() or _writer_in_graph(model.graph.name),
         nodes=tuple(node.name or node.op_type for node in model.graph.node[:_MAX_NODES]),
         metadata={**{key: text for key, text in graph_fields.items() if text}, **metadata},
         files={"labels.txt": "\n".join(scores.labels)} if scores.labels else {},

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trtpoets.adoption.onnx.branches import CONTROL_FLOW, node_name
 from trtpoets.adoption.onnx.tensors import before
+from trtpoets.adoption.vectors import why_no_scores
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.graph.multiply_adds import operator_name
 from trtpoets.convert.int8.quantised_files import INTEGER_OPERATORS, unsuitable_quantisation
@@ -29,7 +32,6 @@ _REASONS = 2
 
 _CLASSIFIER = "an image classifier with one output of class scores was expected"
 _BOXES = re.compile(r"box|\bdets?\b|detection|anchors?\b", re.IGNORECASE)
-_EMBEDDING = re.compile(r"embed|feature|descriptor|landmark|keypoint|\bkps\b|heatmap", re.IGNORECASE)
 
 
 def require_classifier_metadata(path: Path, metadata: Mapping[str, str]) -> None:
@@ -120,7 +122,7 @@ def _with_branches(graph: Any) -> Iterator[Any]:
                 graphs += [entry.g] if entry.HasField("g") else list(entry.graphs)
 
 
-def require_no_embedding(path: Path, view: GraphView, tensor: str, name: str, size: int) -> None:
+def require_no_embedding(path: Path, view: GraphView, tensor: str, name: str, values: np.ndarray) -> None:
     """Raise BadArtefact if the output is a vector that describes a photo instead of scores of classes.
 
     That is certain for vectors of length 1 (an L2 normalisation at the end) and for outputs named so.
@@ -128,10 +130,11 @@ def require_no_embedding(path: Path, view: GraphView, tensor: str, name: str, si
     end = [node for node in (view.producer.get(one) for one in before(view, tensor)) if node is not None]
     last = end[-1] if end else None
     normalised = last is not None and (last.op_type == "LpNormalization" or _divides_by_norm(view, last))
-    if normalised or _EMBEDDING.search(name):
-        why = "it ends in an L2 normalisation" if normalised else "as its name says"
+    why = "it ends in an L2 normalisation" if normalised else why_no_scores(name, values)
+    if why:
         raise BadArtefact(
-            f"{path} is not a classifier: its output {name} with {size} values is an embedding or landmarks, {why}",
+            f"{path} is not a classifier: its output {name} with {values.shape[1]} values is an embedding or "
+            f"landmarks, {why}",
             hint=_CLASSIFIER,
             code="TP9228",
         )

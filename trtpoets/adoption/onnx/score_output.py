@@ -68,7 +68,7 @@ def score_output(path: Path, view: GraphView, probe: Probe) -> ScoreOutput:
         shapes = {names[tensor]: (1, *array.shape[1:]) for tensor, array in values.items()}
         raise not_one_output(path, view, shapes)
     output = vectors[chosen].reshape(len(vectors[chosen]), -1)
-    require_no_embedding(path, view, chosen, names[chosen], output.shape[1])
+    require_no_embedding(path, view, chosen, names[chosen], output)
     scale, zero_point = _output_quantisation(view, chosen, output.dtype)
     rounding = output.shape[1] * scale / 2 if output.dtype.kind in "iu" else 0.0
     answers = _answers(path, view, chosen, (output.astype(np.float64) - zero_point) * scale, _TOLERANCE + rounding)

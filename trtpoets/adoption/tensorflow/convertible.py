@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from trtpoets.adoption.tensorflow.execution import shapes_of
-from trtpoets.adoption.tensorflow.graph import Graph, Nodes, attribute, constant_value, data_inputs, final_node, pruned
+from trtpoets.adoption.tensorflow.explicit_padding import separate_padding
+from trtpoets.adoption.tensorflow.graph import (
+    Graph,
+    Nodes,
+    add_constant,
+    attribute,
+    constant_value,
+    data_inputs,
+    final_node,
+    pruned,
+)
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _MAX_CALLS = 5000
@@ -25,6 +33,7 @@ def convertible(graph: Graph) -> Graph:
     if _inline_calls(definition):
         definition = pruned(definition, [graph.output])
         _rewrite_groups(definition)
+        separate_padding(definition)
     _replace_erfc(definition)
     return Graph(pruned(definition, [graph.output]), graph.input, graph.output)
 
@@ -109,7 +118,7 @@ def _rewrite_groups(definition: Any) -> None:
         if weights.shape[2] == 1:
             height, width, _, out = weights.shape
             name = f"{node.name}/depthwise_weights"
-            _add_constant(definition, name, weights.reshape(height, width, channels, out // channels))
+            add_constant(definition.node, name, weights.reshape(height, width, channels, out // channels))
             node.op = "DepthwiseConv2dNative"
             node.input[1] = name
             if "use_cudnn_on_gpu" in node.attr:
@@ -125,20 +134,11 @@ def _subtract_bias(definition: Any, nodes: Nodes, convolution: Any) -> None:
             bias = constant_value(nodes, data_inputs(node)[1])
             if bias is not None:
                 name = f"{node.name}/negative"
-                _add_constant(definition, name, -bias)
+                add_constant(definition.node, name, -bias)
                 node.op = "Sub"
                 node.input[1] = name
                 if "data_format" in node.attr:
                     del node.attr["data_format"]
-
-
-def _add_constant(definition: Any, name: str, value: np.ndarray) -> None:
-    from tensorflow.python.framework import dtypes, tensor_util
-
-    node = definition.node.add()
-    node.name, node.op = name, "Const"
-    node.attr["dtype"].type = dtypes.as_dtype(value.dtype).as_datatype_enum
-    node.attr["value"].tensor.CopyFrom(tensor_util.make_tensor_proto(value))
 
 
 def _replace_erfc(definition: Any) -> None:

@@ -39,6 +39,19 @@ DECODERS = ("DecodeJpeg", "DecodeImage", "DecodePng", "DecodeBmp", "DecodeAndCro
 
 EXPORT_PIXELS = "export it with an input of pixels, float32 [None, height, width, 3]"
 
+NOT_ANTIALIASED = (
+    "the graph resizes photos without antialiasing: it reads a few pixels around each place, none of those between. "
+    "trtpoets averages all of them, so that answers for photos much larger than the input may differ from those of the "
+    "whole graph. They are the same for photos of the size of the input"
+)
+"""The warning where the resize of a graph that decodes photos is not that of core/images.py."""
+
+_SMOOTHING = 4
+"""Factor between the sides of a photo of noise and those of the input. Averaging leaves a fifth of its deviation."""
+
+_LARGEST_DEVIATION = 0.35
+"""Share of the deviation of such noise that is left with antialiasing; bilinear samples of 2 x 2 pixels keep a half."""
+
 _MAX_PLACES = 200
 """Tensors that are tried as the output of the decoder, the first after it first."""
 
@@ -95,11 +108,13 @@ def without_decoder(definition: Any, output: str, source: str) -> Decoded:
     how = "the graph decodes photos itself; run on uniform and on uneven photos, its decoder gives"
     text = f"{how} {pixels.text}, at {place}, which is the input now"
     resizes = sorted({node.op for node in _all_nodes(definition) if node.op.startswith(("Resize", "CropAndResize"))})
+    smooth = _is_antialiased(decoder, place, height, width, pixels)
     about = f"{how} {geometry.text}" + (f" ({', '.join(resizes)})" if resizes else "")
+    about += "" if smooth else ", without antialiasing"
     return Decoded(
         cut,
         FixedPixels(pixels, Evidence("pixels", Source.GRAPH, text), channels_known=True),
-        FixedGeometry(geometry, Evidence("resize", Source.GRAPH, about)),
+        FixedGeometry(geometry, Evidence("resize", Source.GRAPH, about), "" if smooth else NOT_ANTIALIASED),
     )
 
 
@@ -295,6 +310,14 @@ def _geometry_of(decoder: _Decoder, place: str, height: int, width: int, pixels:
         hint=EXPORT_PIXELS,
         code="TP9149",
     )
+
+
+def _is_antialiased(decoder: _Decoder, place: str, height: int, width: int, pixels: Pixels) -> bool:
+    """Return whether the decoder averages the pixels of a large photo, as core/images.py does."""
+    image = _noise(_SMOOTHING * height, _SMOOTHING * width)
+    (value,) = decoder.run([image], [place])
+    left = (value[0].astype(float) / np.array(pixels.scale)).std(axis=(0, 1)).mean()
+    return bool(left <= _LARGEST_DEVIATION * image.std())
 
 
 def _shares(decoder: _Decoder, place: str, rows: int, columns: int, pixels: Pixels) -> tuple[float, float]:

@@ -15,13 +15,13 @@ from trtpoets.core.shell_commands import quote
 LARGEST = (1 << 31) - 1
 """Largest graph in bytes: protobuf reads no larger message."""
 
-_NAMED = ("final_result",)
+NAMED_OUTPUTS = ("final_result",)
 """Outputs that a program always names so: retrain.py of TensorFlow for Poets."""
 
 _RANKED = ("Softmax", "Sigmoid", "LogSoftmax", "BiasAdd", "MatMul", "Add", "AddV2", "Reshape", "Squeeze")
 """Operators that end a classifier, the most likely one first."""
 
-_IGNORED = (
+NO_OUTPUTS = (
     *("Assert", "NoOp", "Assign", "Save", "SaveV2", "RestoreV2", "MergeSummary", "ScalarSummary", "HistogramSummary"),
     *("ImageSummary", "Const", "Placeholder", "PlaceholderWithDefault", "VarHandleOp", "ReadVariableOp", "ArgMax"),
     *("TopKV2", "InTopK", "Mean", "Equal", "VariableV2", "IsVariableInitialized", "AssignVariableOp", "Cast"),
@@ -58,14 +58,14 @@ def graph_of_file(path: Path) -> Any:
 def output_of(definition: Any, source: str) -> str:
     """Return the name of the output tensor of a classifier. Raises BadArtefact that names the candidates."""
     nodes = {node.name: node for node in definition.node}
-    for name in _NAMED:
+    for name in NAMED_OUTPUTS:
         if name in nodes:
             return f"{name}:0"
     consumers = consumers_of(definition.node)
     sinks = [
         node
         for node in definition.node
-        if _computes(node) and all(u.op in _IGNORED for u in consumers.get(node.name, []))
+        if _computes(node) and all(u.op in NO_OUTPUTS for u in consumers.get(node.name, []))
     ]
     require_no_detector([node.name for node in definition.node if node.name not in consumers], source)
     for operator in _RANKED:
@@ -84,7 +84,7 @@ def output_of(definition: Any, source: str) -> str:
 
 
 def _computes(node: Any) -> bool:
-    return node.op not in _IGNORED and bool(data_inputs(node))
+    return node.op not in NO_OUTPUTS and bool(data_inputs(node))
 
 
 def _final(nodes: Nodes, node: Any) -> Any:

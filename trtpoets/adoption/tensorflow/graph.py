@@ -176,3 +176,13 @@ def replaced_by_placeholder(definition: Any, name: str, dtype: int, shape: list[
             for length in shape:
                 node.attr["shape"].shape.dim.add().size = -1 if length is None else length
     return result
+
+
+def add_constant(nodes: Any, name: str, value: np.ndarray) -> None:
+    """Add a Const to the nodes of a GraphDef or of a function."""
+    from tensorflow.python.framework import dtypes, tensor_util
+
+    node = nodes.add()
+    node.name, node.op = name, "Const"
+    node.attr["dtype"].type = dtypes.as_dtype(value.dtype).as_datatype_enum
+    node.attr["value"].tensor.CopyFrom(tensor_util.make_tensor_proto(value))

@@ -10,8 +10,9 @@ from typing import Any
 from trtpoets.adoption.contract import Geometry
 from trtpoets.adoption.foreign import FixedGeometry, FixedPixels
 from trtpoets.adoption.tensorflow.convertible import clear_notes
-from trtpoets.adoption.tensorflow.decoders import DECODERS, EXPORT_PIXELS, Decoded, without_decoder
+from trtpoets.adoption.tensorflow.decoders import DECODERS, EXPORT_PIXELS, NOT_ANTIALIASED, Decoded, without_decoder
 from trtpoets.adoption.tensorflow.execution import shape_of
+from trtpoets.adoption.tensorflow.explicit_padding import separate_padding
 from trtpoets.adoption.tensorflow.graph import (
     Graph,
     Nodes,
@@ -44,12 +45,16 @@ _DROPPED = re.compile(r"(^|[/_])(drop_?out(_rate|_prob)?|drop_?rate)$", re.I)
 
 @dataclass(frozen=True)
 class Cut:
-    """A graph with one input of pixels, of the shape `shape`. `fixed` and `geometry` are those of a removed decoder."""
+    """A graph with one input of pixels, of the shape `shape`. `fixed` and `geometry` are those of a removed decoder.
+
+    `separated` is the number of convolutions whose padding became a node of its own (`explicit_padding.py`).
+    """
 
     graph: Graph
     shape: list[int | None]
     fixed: FixedPixels | None = None
     geometry: FixedGeometry | None = None
+    separated: int = 0
 
 
 def cut_to_image(definition: Any, output: str, source: str, allow_code: bool) -> Cut:
@@ -60,6 +65,7 @@ def cut_to_image(definition: Any, output: str, source: str, allow_code: bool) ->
     definition = pruned(definition, [output])
     _require_small_constants(definition, source)
     clear_notes(definition)
+    separated = separate_padding(definition)
     _bypass_defaults(definition)
     _set_training_inputs(definition)
     definition = pruned(definition, [output])
@@ -83,7 +89,7 @@ def cut_to_image(definition: Any, output: str, source: str, allow_code: bool) ->
         dtype = attribute(placeholders[0], "dtype").type
         definition = replaced_by_placeholder(definition, name, dtype, shape)
     fixed, geometry = (None, None) if decoded is None else (decoded.pixels, decoded.geometry)
-    return Cut(Graph(definition, name, output), shape, fixed, geometry)
+    return Cut(Graph(definition, name, output), shape, fixed, geometry, separated)
 
 
 def _require_small_constants(definition: Any, source: str) -> None:
@@ -159,10 +165,14 @@ def _behind_scaling(definition: Any, output: str) -> Decoded | None:
         f"{scaling.last}, which is the input now"
     )
     about = f"the graph decodes photos itself ({decoders[0].name}) and stretches them"
+    averages = all(nodes[name].op == "ResizeArea" for name in scaling.nodes if nodes[name].op.startswith("Resize"))
+    about += "" if averages else ", without antialiasing"
     return Decoded(
         cut,
         FixedPixels(pixels_of(scaling), Evidence("pixels", Source.GRAPH, text), channels_known=True),
-        FixedGeometry(Geometry(), Evidence("resize", Source.GRAPH, about)) if scaling.resized else None,
+        FixedGeometry(Geometry(), Evidence("resize", Source.GRAPH, about), "" if averages else NOT_ANTIALIASED)
+        if scaling.resized
+        else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -54,7 +55,7 @@ class KerasNetwork:
 
 
 @dataclass(frozen=True)
-class _Content:
+class KerasContent:
     """A checked file: the bytes to load, the suffix that Keras needs for them, its configuration and weights."""
 
     suffix: str
@@ -72,7 +73,7 @@ class _Content:
 @keras_defaults()
 def network_of_file(path: Path, allow_code: bool) -> KerasNetwork:
     """Load a Keras file. Raises BadArtefact, MissingDependency, NotReadable, OSError."""
-    content = _content_of(path)
+    content = content_of(path)
     require_no_code(content.config, path, allow_code)
     with temporary_folder() as folder:
         copy = folder / f"network{content.suffix}"
@@ -92,7 +93,7 @@ def network_of_file(path: Path, allow_code: bool) -> KerasNetwork:
     )
 
 
-def _by_keras_3(content: _Content, copy: Path, path: Path, allow_code: bool) -> KerasNetwork | None:
+def _by_keras_3(content: KerasContent, copy: Path, path: Path, allow_code: bool) -> KerasNetwork | None:
     """Load a file with Keras 3. Returns None if it is one of Keras 2 that Keras 3 does not read as it was written."""
     tf = tensorflow()
     readable = copy
@@ -100,7 +101,9 @@ def _by_keras_3(content: _Content, copy: Path, path: Path, allow_code: bool) -> 
         readable = copy.with_name("without_groups.h5")
         readable.write_bytes(_with_config(content.data, without_default_groups(content.config)))
     try:
-        model = tf.keras.models.load_model(str(readable), compile=False, safe_mode=not allow_code)
+        with warnings.catch_warnings():  # about how the layers were written down, which is of no use here
+            warnings.simplefilter("ignore")
+            model = tf.keras.models.load_model(str(readable), compile=False, safe_mode=not allow_code)
         if content.is_legacy and not _has_stored_values(model, content.h5):
             return None
         graph = graph_of_model(tf, model, str(path))
@@ -122,7 +125,7 @@ def _by_keras_3(content: _Content, copy: Path, path: Path, allow_code: bool) -> 
     )
 
 
-def _content_of(path: Path) -> _Content:
+def content_of(path: Path) -> KerasContent:
     """Read and check a Keras file. Raises BadArtefact if it is damaged or contains weights only."""
     data = read_bytes(path, _LARGEST)
     # Small files that declare large arrays are refused.
@@ -144,7 +147,7 @@ def _content_of(path: Path) -> _Content:
     return content
 
 
-def _archive(data: bytes, most: int) -> _Content | None:
+def _archive(data: bytes, most: int) -> KerasContent | None:
     """Check a `.keras` file; None if it has no architecture."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         names = archive.namelist()
@@ -158,7 +161,7 @@ def _archive(data: bytes, most: int) -> _Content | None:
     if fixed is not None:
         h5, data = fixed, _with_weights(data, fixed)
     version = str(metadata.get("keras_version", ""))
-    return _Content(".keras", data, config, h5, {"keras_version": version} if version else {})
+    return KerasContent(".keras", data, config, h5, {"keras_version": version} if version else {})
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -168,7 +171,7 @@ def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
         return stream.read(LARGEST_JSON)
 
 
-def _hdf5(data: bytes, most: int) -> _Content | None:
+def _hdf5(data: bytes, most: int) -> KerasContent | None:
     """Check an HDF5 file of Keras; None if it has no architecture."""
     with needs("train", reason="reading an HDF5 file"):
         import h5py
@@ -185,7 +188,7 @@ def _hdf5(data: bytes, most: int) -> _Content | None:
         }
         if "training_config" in file.attrs:
             metadata["training_config"] = "present"
-    return _Content(".h5", data, config, data, metadata)
+    return KerasContent(".h5", data, config, data, metadata)
 
 
 def _with_config(data: bytes, config: Any) -> bytes:

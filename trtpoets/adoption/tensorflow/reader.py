@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,11 +27,12 @@ from trtpoets.adoption.tensorflow.keras_files import network_of_file
 from trtpoets.adoption.tensorflow.leading import fixed_pixels
 from trtpoets.adoption.tensorflow.meaning import answers_of
 from trtpoets.adoption.tensorflow.saved_models import SAVED_MODEL, signature_of
+from trtpoets.adoption.vectors import require_scores
 from trtpoets.core.errors import BadArtefact, MissingArtefact, first_line
 from trtpoets.core.file_kinds import kind_of_file, other_kind
 from trtpoets.core.files import sha256_of_file, sha256_of_folder, storage_errors
 from trtpoets.core.optional import tensorflow
-from trtpoets.core.original import Format, Layout, OriginalInput, OriginalOutput
+from trtpoets.core.original import Answers, Format, Layout, OriginalInput, OriginalOutput
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.types import LARGEST_SIDE
 
@@ -49,6 +51,9 @@ _SIDE_TO_TRY = 224
 _TYPES = ("float32", "float16", "uint8", "int8", "int32", "float64")
 _MAX_NODES = 2000
 _MAX_TEXT = 1 << 20
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -174,14 +179,25 @@ def _analysed(path: Path, format_: Format, sha256: str, network: _Network, allow
     require_no_suppression(graph, source)
     batch, height, width, channels, layout = _image(cut, source)
     dtype = _dtype(graph, source)
-    # A graph whose decoder was removed is no longer what the signature runs.
-    run = network.run if network.run is not None and cut.fixed is None else function_of(graph)
+    # A graph whose decoder was removed is no longer what the signature runs; with explicit padding it may not run.
+    unchanged = network.run is not None and cut.fixed is None and not cut.separated
+    run = network.run if network.run is not None and unchanged else function_of(graph)
+    if cut.separated:
+        _log.info(
+            "TensorFlow runs %d depthwise convolutions of %s with their explicit padding as a Pad node, with the same "
+            "results: on some processors oneDNN ends the process otherwise",
+            cut.separated,
+            path,
+        )
     images = example_values(3, height or _SIDE_TO_TRY, width or _SIDE_TO_TRY, channels, layout, dtype)
     single = _padded(run, batch)
     first = single(images[:1])
     size = _size(first, graph, source)
     outputs = np.concatenate([first, *(single(image[None]) for image in images[1:])])
-    answers = answers_of(graph, outputs.reshape(len(images), size).astype(np.float32), source)
+    rows = outputs.reshape(len(images), size).astype(np.float32)
+    answers = answers_of(graph, rows, source)
+    if answers is Answers.LOGITS:
+        require_scores(source, network.output, rows)
     free = for_any_batch(graph, cut.shape, images, outputs, source)
     model = ForeignModel(
         path=path,

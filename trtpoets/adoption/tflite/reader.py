@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from trtpoets.adoption.tflite.contents import GIVE_SOURCE, Tensor, TfliteContent
 from trtpoets.adoption.tflite.metadata import clues_of
 from trtpoets.adoption.tflite.pixels import pixels_of_input
 from trtpoets.adoption.tflite.to_onnx import require_convertible
+from trtpoets.adoption.vectors import require_scores
 from trtpoets.core.errors import BadArtefact
 from trtpoets.core.images import usable_cores
 from trtpoets.core.original import Answers, Format, Layout, OriginalInput, OriginalOutput
@@ -25,6 +27,13 @@ _STORED = ("float32", "uint8", "int8")
 """Types of inputs and outputs that can be adopted."""
 
 _CONTROL_FLOW = ("IF", "WHILE", "CALL_ONCE", "STABLEHLO_WHILE", "STABLEHLO_CASE")
+
+_BY_OPERATOR = {
+    "SOFTMAX": Answers.PROBABILITIES,
+    "LOGISTIC": Answers.SIGMOID,
+    "LOG_SOFTMAX": Answers.LOG_PROBABILITIES,
+}
+"""What the values are after these operators."""
 
 _RANDOM_IMAGES = 4
 """Random images for each range of pixel values; the network's scores for them show what its output means."""
@@ -42,6 +51,17 @@ def read_tflite_classifier(path: Path) -> ForeignModel:
     MissingDependency.
     """
     contents = read_contents(path)
+    described = described_classifier(contents)
+    interpreter = interpreter_of(path, contents.content, usable_cores())
+    answers = _answers(contents, interpreter, described.output.size)
+    return replace(described, output=replace(described.output, answers=answers))
+
+
+def described_classifier(contents: TfliteContents) -> ForeignModel:
+    """Describe a classifier by the contents of its file alone: `answers` are LOGITS unless its last operator says more.
+
+    Nothing is run. Raises BadArtefact as `read_tflite_classifier` does.
+    """
     clues = clues_of(contents)
     _refuse_operators(contents)
     _refuse_tasks(contents, clues)
@@ -50,13 +70,12 @@ def read_tflite_classifier(path: Path) -> ForeignModel:
     require_convertible(contents)
     channels_first = layout is Layout.NCHW
     height, width = input_.shape[2:] if channels_first else input_.shape[1:3]
-    interpreter = interpreter_of(path, contents.content, usable_cores())
     described = OriginalInput(
         input_.name, input_.dtype, layout, *_scale(input_), batch=0 if input_.dynamic[0] else input_.shape[0]
     )
-    answers = _answers(contents, interpreter, size)
+    answers = _BY_OPERATOR.get(_last_kind(contents), Answers.LOGITS)
     return ForeignModel(
-        path,
+        contents.path,
         Format.TFLITE,
         hashlib.sha256(contents.content).hexdigest(),
         height,
@@ -249,17 +268,20 @@ def _last_kind(contents: TfliteContents) -> str:
 
 
 def _answers(contents: TfliteContents, interpreter: Any, size: int) -> Answers:
-    by_operator = {
-        "SOFTMAX": Answers.PROBABILITIES,
-        "LOGISTIC": Answers.SIGMOID,
-        "LOG_SOFTMAX": Answers.LOG_PROBABILITIES,
-    }
     kind = _last_kind(contents)
-    return by_operator[kind] if kind in by_operator else _answers_by_values(contents, interpreter, size)
+    if kind in _BY_OPERATOR:
+        return _BY_OPERATOR[kind]
+    values, tolerance = _rows_of_random_images(contents, interpreter, size)
+    if np.all(values >= -1e-6) and np.all(abs(values.sum(axis=1) - 1) <= tolerance):
+        return Answers.PROBABILITIES
+    if np.all(values <= 1e-6) and np.all(abs(np.exp(values).sum(axis=1) - 1) <= tolerance):
+        return Answers.LOG_PROBABILITIES
+    require_scores(str(contents.path), contents.tensors[contents.outputs[0]].name, values)
+    return Answers.LOGITS
 
 
-def _answers_by_values(contents: TfliteContents, interpreter: Any, size: int) -> Answers:
-    """The meaning of the output, determined from its values for random images with pixels of several ranges."""
+def _rows_of_random_images(contents: TfliteContents, interpreter: Any, size: int) -> tuple[np.ndarray, float]:
+    """The values of the output for random images of several ranges, and how far their sum may be from 1."""
     (input_,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
     scale, zero_point = _scale(contents.tensors[contents.outputs[0]])
     random = np.random.default_rng(0)
@@ -273,10 +295,4 @@ def _answers_by_values(contents: TfliteContents, interpreter: Any, size: int) ->
             interpreter.invoke()
             stored = interpreter.get_tensor(output["index"]).reshape(-1, size).astype(np.float64)
             rows.append((stored - zero_point) * scale)
-    values = np.concatenate(rows)
-    tolerance = 1e-3 + (scale * size / 2 if output["dtype"] is not np.float32 else 0)
-    if np.all(values >= -1e-6) and np.all(abs(values.sum(axis=1) - 1) <= tolerance):
-        return Answers.PROBABILITIES
-    if np.all(values <= 1e-6) and np.all(abs(np.exp(values).sum(axis=1) - 1) <= tolerance):
-        return Answers.LOG_PROBABILITIES
-    return Answers.LOGITS
+    return np.concatenate(rows), 1e-3 + (scale * size / 2 if output["dtype"] is not np.float32 else 0)

@@ -64,6 +64,10 @@ class GraphView:
         inputs = (value for value in model.graph.input if value.name not in self.constants)
         for size in (size for value in inputs for size in value.type.tensor_type.shape.dim[:1]):
             size.dim_value = 1
+        for value in (*model.graph.input, *model.graph.output):
+            for size in value.type.tensor_type.shape.dim:
+                if size.HasField("dim_value") and size.dim_value < 0:
+                    size.Clear()
         types = _inferred_types(model)
         names = {name for node in self.nodes if node.op_type in WEIGHTED for name in (*node.input, *node.output)}
         unknown = sorted(name for name in names - {*self.constants, ""} if not _is_fixed(types.get(name)))
@@ -78,7 +82,8 @@ class GraphView:
             if value.name not in self.constants
             for size in value.type.tensor_type.shape.dim[:1]
         ]
-        return sizes[0].dim_value if sizes and sizes[0].HasField("dim_value") else None
+        # Old exporters of Paddle write -1 for any number.
+        return sizes[0].dim_value if sizes and sizes[0].HasField("dim_value") and sizes[0].dim_value > 0 else None
 
     def shape(self, tensor: str) -> tuple[int | None, ...] | None:
         """Return the sizes of a tensor, None for sizes that are not fixed (the batch); None if the shape is unknown."""
@@ -219,7 +224,7 @@ def _is_fixed(kind: TypeProto.Tensor | None) -> bool:
 
 
 def _measured_types(model: Any, tensors: Sequence[str]) -> dict[str, TypeProto.Tensor]:
-    """Return the types of tensors with a black photo as input; none if the network cannot be run.
+    """Return the types of tensors with a black photo as input; none if it has any size, or the network cannot be run.
 
     Shape inference does not follow sizes through a division, such as the number of windows in a Swin transformer.
     """
@@ -237,7 +242,9 @@ def _measured_types(model: Any, tensors: Sequence[str]) -> dict[str, TypeProto.T
     for value in model.graph.input:
         kind = value.type.tensor_type
         if value.name not in constants:
-            sizes = [size.dim_value or 1 for size in kind.shape.dim]
+            sizes = [max(1, size.dim_value) for size in kind.shape.dim]
+            if any(size.dim_value < 1 for size in kind.shape.dim[1:]):
+                return {}
             values[value.name] = np.zeros(sizes, helper.tensor_dtype_to_np_dtype(kind.elem_type))
     try:
         arrays = open_session(copy.SerializeToString()).run(added, values)
@@ -264,6 +271,8 @@ def multiply_adds(view: GraphView, node: Any) -> int:
     weight = view.shape_for_one_photo(node.input[1])
     out = view.shape_for_one_photo(node.output[0])
     if weight is None or out is None or None in weight:
+        return 0
+    if node.op_type in ("Conv", "ConvTranspose") and None in out[1:]:  # for photos of any size
         return 0
     positions = _per_photo(out, view.batch)
     if node.op_type == "Conv":

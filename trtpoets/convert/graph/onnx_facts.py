@@ -30,6 +30,10 @@ _TRANSPARENT = ("Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identit
 """Operators that do not change values; they may stand between a Q/DQ pair and its convolution or MatMul."""
 
 
+_FLOATS = (1, 10, 11, 16)
+"""TensorProto's numbers of float32, float16, float64 and bfloat16."""
+
+
 @dataclass(frozen=True)
 class TensorFacts:
     """An input or output: its dtype, for example "uint8", and its sizes; None or a name ("N") for a dynamic size.
@@ -169,6 +173,10 @@ def _dequantizer(view: GraphView, tensor: str) -> Any:
 def _parameters(graph: Any) -> int:
     quantisation = {name for node in graph.node if node.op_type in QUANTISERS for name in node.input[1:]}
     own: int = sum(math.prod(tensor.dims) for tensor in graph.initializer if tensor.name not in quantisation)
+    # Old exporters, such as Paddle's, write weights as nodes. Shapes are integers.
+    nodes = [node for node in graph.node if node.op_type == "Constant" and node.output[0] not in quantisation]
+    tensors = [entry.t for node in nodes for entry in node.attribute if entry.HasField("t")]
+    own += sum(math.prod(tensor.dims) for tensor in tensors if tensor.dims and tensor.data_type in _FLOATS)
     subgraphs = [subgraph for node in graph.node for entry in node.attribute for subgraph in (entry.g, *entry.graphs)]
     return own + sum(_parameters(subgraph) for subgraph in subgraphs)
 

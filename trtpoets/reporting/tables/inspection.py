@@ -204,8 +204,28 @@ def _external(file: Any) -> str:
 
 
 def _other(facts: Any) -> list[Part]:
-    rows: list[tuple[Any, ...]] = [(shown(name), shown(value)) for name, value in facts.details.items()]
-    return [("", [], [*rows, ("next", facts.remedy)])]
+    network = facts.network
+    details = [(shown(name), shown(value)) for name, value in facts.details.items()]
+    if network is None:
+        return [("", [], [*details, ("next", facts.remedy)])]
+    weights = ", ".join(f"{count:,} {shown(name)}" for name, count in network.weights.items())
+    labels = ", ".join(shown(label) for label in network.labels[:_LISTED])
+    more = f" and {len(network.labels) - _LISTED:,} more" if len(network.labels) > _LISTED else ""
+    rows: list[tuple[Any, ...]] = [
+        ("written by", shown(network.producer) or "unknown"),
+        *details,
+        *(("input", _tensor(tensor)) for tensor in network.inputs),
+        *(("output", _tensor(tensor)) for tensor in network.outputs[:_LISTED]),
+        ("parameters", weights or "unknown"),
+        ("labels", f"{labels}{more}" if labels else shown(network.labels_from) or "none found"),
+        *([("labels from", shown(network.labels_from))] if labels else []),
+        *(("preprocessing", shown(sentence)) for sentence in network.preprocessing),
+        *([] if network.preprocessing else [("preprocessing", "nothing states it")]),
+        ("adoption", f"refused: {shown(network.refused)}" if network.refused else "nothing in the file forbids it"),
+        ("next", facts.remedy),
+    ]
+    operators = _first([(shown(name), count) for name, count in network.operators.items()])
+    return [("", [], rows), ("Layers", ["type", "number>"], operators)]
 
 
 def _share(part: int, whole: int) -> str:
