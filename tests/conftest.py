@@ -38,6 +38,7 @@ _FIRST = (
     *("pipeline/test_run.py", "pipeline/test_lineage.py", "pipeline/test_quantize.py", "train/"),
     *(
         "pipeline/test_bench_train.py",
+        "pipeline/test_sweep.py",
         "pipeline/test_tensorboard.py",
         "core/test_keras_settings.py",
         "convert/test_onnx_export.py",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from trtpoets.pipeline.report import report
     from trtpoets.pipeline.retrain import retrain
     from trtpoets.pipeline.run import demo, run
+    from trtpoets.pipeline.sweep import sweep
     from trtpoets.pipeline.tensorboard import tensorboard
     from trtpoets.pipeline.trust import trust
 
@@ -58,6 +59,7 @@ _MODULES = {
     "report": "trtpoets.pipeline.report",
     "retrain": "trtpoets.pipeline.retrain",
     "run": "trtpoets.pipeline.run",
+    "sweep": "trtpoets.pipeline.sweep",
     "tensorboard": "trtpoets.pipeline.tensorboard",
     "trust": "trtpoets.pipeline.trust",
 }
@@ -85,6 +87,7 @@ __all__ = [
     "report",
     "retrain",
     "run",
+    "sweep",
     "tensorboard",
     "trust",
 ]

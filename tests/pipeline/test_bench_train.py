@@ -83,7 +83,7 @@ def test_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert max(map(len, text.splitlines())) <= 80
     assert ["cpu", "onnxruntime", "200", "190", "to", "210"] in [line.split() for line in text.splitlines()]
     assert "diverged" in text
-    assert "Skipped: training on a GPU" in text
+    assert "Skipped: bottlenecks on a GPU" in text
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from trtpoets.pipeline.recorded_commands import (
     pretrained_command,
     quantize_command,
     retrain_command,
+    sweep_command,
 )
 from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.reporting.model import Report, TrainingSummary
@@ -160,6 +161,15 @@ def test_bench_train(monkeypatch: pytest.MonkeyPatch, space: Workspace) -> None:
     arguments, options = parsed(monkeypatch, "trtpoets.pipeline.bench_train.bench_train", command)
     assert arguments == ("my flowers", config)
     assert options["weights"] == Path("w.h5").absolute()
+
+
+def test_sweep(monkeypatch: pytest.MonkeyPatch, space: Workspace) -> None:
+    dataset = DatasetConfig(15, 20.5, strict=True, labels="/my photos/labels.csv", class_folders=True)
+    head = HeadConfig(steps=7, batch_size=9, class_weights=True, seed=3)
+    config = RetrainConfig(weights=Path("/my weights/w.h5"), resize=Resize.CROP, dataset=dataset, head=head)
+    arguments, options = parsed(monkeypatch, "trtpoets.pipeline.sweep.sweep", sweep_command(space, "/photos", config))
+    assert arguments == (Path("/photos"), "my flowers", config)
+    assert options == {"engines": space.engines, "force": False}
 
 
 def test_the_page_lists_what_was_recorded() -> None:

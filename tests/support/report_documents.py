@@ -175,6 +175,6 @@ def train_benchmark() -> dict[str, Any]:
             {**head, "learning_rate": 0.01, "validation_cross_entropy": 0.51, "curves": curves},
             {"device": "cpu", "optimizer": "adam", "learning_rate": 1000.0, "failed": "went astray"},
         ],
-        "skipped": [{"what": "training on a GPU", "why": "TensorFlow finds no GPU on this machine"}],
+        "skipped": [{"what": "bottlenecks on a GPU", "why": "TensorFlow finds no GPU on this machine"}],
         "conditions": {},
     }

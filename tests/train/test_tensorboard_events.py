@@ -74,7 +74,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_failing_event_writer_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
-    with raises(StorageFailed, "TP2079") as caught, curve_writer(tmp_path) as write:
+    with raises(StorageFailed, "TP1085") as caught, curve_writer(tmp_path) as write:
         (folder,) = tmp_path.iterdir()
         (folder / "train").write_text("a file")
         write(0, {"train": (0.5, 0.7)}, {})

@@ -10,7 +10,7 @@ import typer
 
 from trtpoets.cli import options as opt
 from trtpoets.cli.adopt_command import adopt
-from trtpoets.cli.retrain_command import Unfreeze, retrain
+from trtpoets.cli.retrain_command import Unfreeze, retrain, sweep
 from trtpoets.cli.terminal import (
     USAGE_ERROR,
     open_page,
@@ -110,6 +110,7 @@ def run(
 
 
 app.command()(retrain)
+app.command()(sweep)
 
 
 @app.command()

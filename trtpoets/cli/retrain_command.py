@@ -1,4 +1,4 @@
-"""The command `retrain`, with its options for fine-tuning and distortions."""
+"""The commands `retrain`, with its options for fine-tuning and distortions, and `sweep`."""
 
 from __future__ import annotations
 
@@ -148,3 +148,51 @@ def retrain(
     with progress_display() as progress:
         pipeline_retrain(photos, name, config, engines=engines, force=force, progress=progress)
     show_result("training", training_of(name, engines=engines), as_json)
+
+
+def sweep(
+    photos: opt.Photos,
+    name: opt.NameOption,
+    backbone: opt.Backbone = "efficientnet_lite0",
+    weights: opt.Weights = None,
+    resize: opt.ResizeOption = Resize.STRETCH,
+    device: opt.DeviceOption = "auto",
+    validation_percent: opt.ValidationPercent = 10,
+    test_percent: opt.TestPercent = 10,
+    strict: opt.Strict = False,
+    labels: opt.Labels = None,
+    class_folders: opt.ClassFolders = False,
+    steps: opt.Steps = HeadConfig.steps,
+    batch_size: opt.BatchSize = HeadConfig.batch_size,
+    class_weights: opt.ClassWeights = None,
+    seed: opt.Seed = 0,
+    engines: opt.Engines = DEFAULT_ENGINES,
+    force: opt.Force = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Compare 32 settings of the training on your photos.
+
+    These are learning rates, optimizers, penalties and label smoothings. One is recommended if it beats the default by
+    more than chance, on photos that took no part in the choice.
+    """
+    from trtpoets.pipeline.stage_options import retrain_config
+    from trtpoets.pipeline.sweep import sweep as pipeline_sweep
+
+    config = retrain_config(
+        backbone,
+        weights,
+        resize,
+        device,
+        validation_percent=validation_percent,
+        test_percent=test_percent,
+        strict=strict,
+        labels=labels,
+        class_folders=class_folders,
+        steps=steps,
+        batch_size=batch_size,
+        class_weights=class_weights,
+        seed=seed,
+    )
+    with progress_display() as progress:
+        result = pipeline_sweep(photos, name, config, engines=engines, force=force, progress=progress)
+    show_result("sweep", result, as_json)

@@ -45,10 +45,10 @@ class Workspace:
     def command(self, verb: str, *options: object) -> str:
         """The command `trtpoets VERB NAME OPTION...` for this run, quoted, with --engines if it is not the default.
 
-        `retrain`, `run`, `pretrained` and `adopt` take the name as an option: `command("retrain", "PHOTOS")` gives
-        `trtpoets retrain PHOTOS --name NAME`.
+        `retrain`, `run`, `sweep`, `pretrained` and `adopt` take the name as an option: `command("retrain", "PHOTOS")`
+        gives `trtpoets retrain PHOTOS --name NAME`.
         """
-        if verb in ("retrain", "run", "pretrained", "adopt"):
+        if verb in ("retrain", "run", "sweep", "pretrained", "adopt"):
             return command(verb, *options, "--name", self.name, engines=self.engines)
         return command(verb, self.name, *options, engines=self.engines)
 
@@ -105,6 +105,11 @@ class Workspace:
     def train_benchmark(self) -> Path:
         """The speed of bottlenecks and head training, and the accuracy for each learning rate."""
         return self.folder / "train-benchmark.json"
+
+    @property
+    def sweep(self) -> Path:
+        """The comparison of settings of the head's training."""
+        return self.folder / "sweep.json"
 
     @property
     def report(self) -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import temporary_folder
-from trtpoets.core.optional import tensorflow, tensorflow_gpus
+from trtpoets.core.optional import tensorflow_gpus
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.serialization import to_json
 from trtpoets.core.training import HeadConfig
@@ -56,7 +56,9 @@ def bench_train(
     engines: Path | str = ENGINES,
     progress: Progress = silent,
 ) -> TrainBenchmark:
-    """Measure bottlenecks per second and the training of the head, on the CPU and on the GPU if TensorFlow finds one.
+    """Measure bottlenecks per second, on the CPU and on the GPU if TensorFlow finds one, and the training of the head.
+
+    Heads are trained on the CPU on every machine.
 
     Returns the content of engines/<name>/train-benchmark.json. Event files for TensorBoard are written for each
     learning rate. `weights` is the weight file that `retrain` used, None for the published weights. Raises
@@ -93,11 +95,11 @@ def _measured(
     """Return the result of `bench_train`; `before` are the conditions at its start."""
     devices = [Device.CPU, *([Device.GPU] if tensorflow_gpus() else [])]
     extractors = _extractors(classifier_in(space).spec, weights, devices)
-    no_gpu = Skipped("training on a GPU", "TensorFlow finds no GPU on this machine")
+    no_gpu = Skipped("bottlenecks on a GPU", "TensorFlow finds no GPU on this machine")
     return TrainBenchmark(
         config=config,
         bottlenecks=_bottlenecks(dataset.in_split(Split.TRAIN), extractors, config, progress),
-        heads=_heads(dataset, extractors[Device.CPU], devices, trained, config, space.logs, progress),
+        heads=_heads(dataset, extractors[Device.CPU], trained, config, space.logs, progress),
         skipped=() if Device.GPU in devices else (no_gpu,),
         conditions=before,
         command=bench_train_command(space, config, weights),
@@ -152,29 +154,21 @@ def _bottlenecks(
 def _heads(
     dataset: Dataset,
     extractor: Extractor,
-    devices: Sequence[Device],
     trained: HeadConfig,
     config: TrainBenchConfig,
     logs: Path,
     progress: Progress,
 ) -> tuple[HeadResult, ...]:
-    """Return the result of each learning rate on each device. A short training before them is not counted."""
+    """Return the result of each learning rate. A short training before them is not counted."""
     features = bottlenecks_from_photos(dataset.photos, extractor, bottleneck_folder(), progress=progress)
-    rows = []
-    for number, device in enumerate(devices):
-        with tensorflow().device(f"/{device.value.upper()}:0"):
-            head_from_features(dataset, features, replace(trained, steps=trained.eval_interval))
-            for rate in config.learning_rates:
-                # One set of curves is enough for TensorBoard: devices differ in speed, not in the result.
-                events = logs if number == 0 else None
-                rows.append(_head(dataset, features, replace(trained, learning_rate=rate), device, events, progress))
-    return tuple(rows)
+    head_from_features(dataset, features, replace(trained, steps=trained.eval_interval))
+    return tuple(
+        _head(dataset, features, replace(trained, learning_rate=rate), logs, progress) for rate in config.learning_rates
+    )
 
 
-def _head(
-    dataset: Dataset, features: np.ndarray, config: HeadConfig, device: Device, logs: Path | None, progress: Progress
-) -> HeadResult:
-    row = HeadResult(device.value, config.learning_rate, config.optimizer.value)
+def _head(dataset: Dataset, features: np.ndarray, config: HeadConfig, logs: Path, progress: Progress) -> HeadResult:
+    row = HeadResult(Device.CPU.value, config.learning_rate, config.optimizer.value)
     try:
         _, training = head_from_features(dataset, features, config, logs, progress)
     except BadInput as error:  # a rate that is too large is a result

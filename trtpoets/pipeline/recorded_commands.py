@@ -40,13 +40,23 @@ _BENCH = ("xla", "keras", "cpu", "qdq_on_cpu", "loadgen")
 def retrain_command(space: Workspace, photos: Path | str, config: RetrainConfig) -> str:
     """Return the `trtpoets retrain` command for `config`."""
     head = {name: value for name, value in asdict(config.head).items() if name not in _NO_OPTION}
-    network = {name: getattr(config, name) for name in ("backbone", "weights", "resize", "device")}
-    labels = Path(config.dataset.labels) if config.dataset.labels else None
-    dataset = {**asdict(config.dataset), "labels": labels}
     tuning = _fine_tuning_options(config.fine_tuning) if config.fine_tuning else {}
     distortions = asdict(config.distortions) if config.distortions.any else {}
-    options = {**network, **dataset, **head, **distortions, **tuning, "auto_distortions": config.try_distortions}
+    inputs = _network_and_dataset(config)
+    options = {**inputs, **head, **distortions, **tuning, "auto_distortions": config.try_distortions}
     return _command(space, "retrain", [Path(photos)], options)
+
+
+def sweep_command(space: Workspace, photos: Path | str, config: RetrainConfig) -> str:
+    """Return the `trtpoets sweep` command for `config`."""
+    head = {name: getattr(config.head, name) for name in ("steps", "batch_size", "class_weights", "seed")}
+    return _command(space, "sweep", [Path(photos)], {**_network_and_dataset(config), **head})
+
+
+def _network_and_dataset(config: RetrainConfig) -> dict[str, object]:
+    network = {name: getattr(config, name) for name in ("backbone", "weights", "resize", "device")}
+    labels = Path(config.dataset.labels) if config.dataset.labels else None
+    return {**network, **asdict(config.dataset), "labels": labels}
 
 
 def _fine_tuning_options(config: FineTuneConfig) -> dict[str, object]:

@@ -14,6 +14,7 @@ from trtpoets.core.workspace import Workspace, card_of, key_of, open_card, open_
 from trtpoets.judge.bench.bench_config import BenchConfig
 from trtpoets.judge.bench.benchmark_file import benchmark_from_card
 from trtpoets.judge.evaluation_file import VERSION, EvaluatedFiles, Evaluations, evaluations_from_json
+from trtpoets.judge.sweep import Sweep
 from trtpoets.judge.train_benchmark import TrainBenchConfig, TrainBenchmark
 from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, classifier_key, dataset_in, has_dataset
 from trtpoets.pipeline.lineage import onnx_in, opened
@@ -115,6 +116,17 @@ def train_benchmark_now(space: Workspace) -> TrainBenchmark | None:
     benchmark = from_json(TrainBenchmark, details, str(space.train_benchmark))
     same = key_of(space.train_benchmark) == train_benchmark_key(space, benchmark.config)
     return benchmark if same else None
+
+
+def sweep_now(space: Workspace) -> Sweep | None:
+    """Return the result of `sweep` if it was made with the photos and the network of the classifier as it is now."""
+    details = open_card(space.sweep)
+    if details is None or not has_dataset(space):
+        return None
+    result = from_json(Sweep, details, str(space.sweep))
+    spec = classifier_in(space).spec
+    same = (result.dataset, result.backbone) == (dataset_in(space).hash, spec.backbone)
+    return result if same else None
 
 
 def train_benchmark_key(space: Workspace, config: TrainBenchConfig) -> str:

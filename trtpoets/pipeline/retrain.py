@@ -80,13 +80,8 @@ def retrain(
     """
     config = config or RetrainConfig()
     space = Workspace(Path(engines), name)
-    backbone = _backbone_of(config)
-    # Check a weights file before reading photos, and read the photos before downloading weights.
-    weights = weights_id(backbone, config.weights) if config.weights else ""
     with writing(space):
-        dataset = dataset_from_folder(user_path(photos), config.dataset, progress)
-        weights = weights or weights_id(backbone, None)
-        backbone = replace(backbone, preprocess=replace(backbone.preprocess, white=dataset.white))
+        dataset, backbone, weights = photos_and_backbone(photos, config, progress)
         key = hash_of(
             [
                 *(_VERSION, dataset.hash, backbone.name, weights, backbone.preprocess.hash, asdict(config.head), name),
@@ -104,11 +99,8 @@ def retrain(
         if config.fine_tuning and config.fine_tuning.unfreeze != AUTO:
             number_to_unfreeze(config.fine_tuning.unfreeze, network)  # a wrong number fails before the bottlenecks
         extractor = extractor_from_network(network, config.device)
-        cache = cache_root() / "bottlenecks"
-        thumbnails = ThumbnailCache(cache, extractor.preprocess)
-        features = bottlenecks_from_photos(dataset.photos, extractor, cache, progress=progress, decoded=thumbnails.add)
         as_read = dataset
-        dataset = copies_together(dataset, features, thumbnails.of(dataset.photos, progress), progress)
+        dataset, features = dataset_with_features(dataset, extractor, progress)
         distorted = _distortions(dataset, features, extractor, config, progress)
         variants = _variants(dataset, extractor, distorted, config.head.seed, progress)
         head, training, judged = _head_and_training(dataset, features, config.head, space.logs, progress, variants)
@@ -156,6 +148,28 @@ def training_of(name: str, *, engines: Path | str = ENGINES) -> TrainingDetails:
             f"{name} was not trained with trtpoets retrain", hint=space.command("retrain", "PHOTOS"), code="TP8035"
         )
     return details
+
+
+def photos_and_backbone(
+    photos: Path | str, config: RetrainConfig, progress: Progress = silent
+) -> tuple[Dataset, Backbone, str]:
+    """Return the dataset as it is read, the backbone with the preprocessing for it, and the identity of its weights."""
+    backbone = _backbone_of(config)
+    # Check a weights file before reading photos, and read the photos before downloading weights.
+    weights = weights_id(backbone, config.weights) if config.weights else ""
+    dataset = dataset_from_folder(user_path(photos), config.dataset, progress)
+    weights = weights or weights_id(backbone, None)
+    return dataset, replace(backbone, preprocess=replace(backbone.preprocess, white=dataset.white)), weights
+
+
+def dataset_with_features(
+    dataset: Dataset, extractor: Extractor, progress: Progress = silent
+) -> tuple[Dataset, np.ndarray]:
+    """Return a dataset with copies of a photo in one split, and the features of all its photos, float32 (N, D)."""
+    cache = cache_root() / "bottlenecks"
+    thumbnails = ThumbnailCache(cache, extractor.preprocess)
+    features = bottlenecks_from_photos(dataset.photos, extractor, cache, progress=progress, decoded=thumbnails.add)
+    return copies_together(dataset, features, thumbnails.of(dataset.photos, progress), progress), features
 
 
 def _backbone_of(config: RetrainConfig) -> Backbone:

@@ -54,6 +54,7 @@ def report_from_documents(documents: Documents) -> Report:
         dataset=_dataset(documents.dataset) if documents.dataset else None,
         training=_training(documents.training) if documents.training else None,
         train_benchmark=training,
+        sweep=documents.sweep,
         parity=documents.parity,
         rounded=documents.rounded,
         opset=documents.opset,

@@ -25,6 +25,7 @@ from trtpoets.reporting.sections.learning_curve_section import learning_curve_se
 from trtpoets.reporting.sections.near_copies_section import copies_section
 from trtpoets.reporting.sections.provenance import artefacts_from_report, commands_from_report, conditions_from_report
 from trtpoets.reporting.sections.speed_section import speed_section, tradeoff
+from trtpoets.reporting.sections.sweep_section import sweep_section
 from trtpoets.reporting.sections.training_section import train_benchmark_section, training_section
 from trtpoets.reporting.verdict import (
     UNKNOWN,
@@ -72,6 +73,7 @@ def page_from_report(report: Report, photos: Mapping[str, Photo] | None = None) 
         galleries=galleries.others,
         training=training_section(report),
         rates=train_benchmark_section(report),
+        sweep=sweep_section(report),
         dataset=dataset_section(report),
         copies=copies_section(report),
         precisions=precisions_section(report),

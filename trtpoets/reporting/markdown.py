@@ -21,6 +21,7 @@ from trtpoets.reporting.sections.learning_curve_section import learning_curve_se
 from trtpoets.reporting.sections.near_copies_section import copies_section
 from trtpoets.reporting.sections.provenance import artefacts_from_report, commands_from_report, conditions_from_report
 from trtpoets.reporting.sections.speed_section import speed_section
+from trtpoets.reporting.sections.sweep_section import sweep_section
 from trtpoets.reporting.sections.training_section import train_benchmark_section, training_section
 from trtpoets.reporting.verdict import verdict_groups
 
@@ -57,6 +58,10 @@ def _markdown(report: Report) -> str:
     parts += _mistakes(report)
     parts += _section("Training", training_section(report))
     parts += _section("Learning rates", train_benchmark_section(report), level=3)
+    sweep = sweep_section(report)
+    parts += _section("Sweep", sweep, level=3)
+    if sweep:
+        parts += _folded("The other settings", sweep.columns, sweep.more)
     parts += _section("Photos", dataset_section(report))
     parts += _section("Near-copies", copies_section(report), level=3)
     sentences = precisions_section(report)

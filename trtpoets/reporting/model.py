@@ -26,6 +26,7 @@ from trtpoets.judge.evaluation import ChangedAnswer, ComparisonSummary, Evaluate
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.gate import Gate
 from trtpoets.judge.head_notes import HeadNotes
+from trtpoets.judge.sweep import Sweep
 from trtpoets.judge.train_benchmark import TrainBenchmark
 from trtpoets.reporting.recommendation import Recommendation
 
@@ -383,6 +384,7 @@ class Report(Accuracies):
     schema_version: int = 1
     rounded: Parity | None = field(default=None, metadata=OPTIONAL)
     all_photos: AllPhotos | None = field(default=None, metadata=OPTIONAL)
+    sweep: Sweep | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def baseline(self) -> RunnerId:
@@ -403,6 +405,7 @@ class Documents:
     dataset: DatasetDocument | None = None
     training: TrainingDetails | None = None
     train_benchmark: TrainBenchmark | None = None
+    sweep: Sweep | None = None
     parity: Parity | None = None
     rounded: Parity | None = None
     opset: int | None = None

@@ -50,8 +50,13 @@ def curves_plot(word: str, steps: Sequence[int], curves: Mapping[str, Sequence[f
     return svg(f"curves-{re.sub('[^a-z]+', '-', word)}", 2.9, draw)
 
 
-def rates_plot(word: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
-    """Return a plot of the curves of several learning rates: learning rate -> (steps, values). Dashes differ too."""
+def rates_plot(
+    word: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, logarithmic: bool = False
+) -> str:
+    """Return a plot of the curves of several learning rates: learning rate -> (steps, values). Dashes differ too.
+
+    A `logarithmic` axis shows values of very different sizes, which must be above 0.
+    """
     dashes = ("solid", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)))
     styles = zip(itertools.cycle((ACCENT, SECOND, INK)), itertools.cycle(dashes))
 
@@ -62,6 +67,8 @@ def rates_plot(word: str, lines: Mapping[str, tuple[Sequence[float], Sequence[fl
         axes.grid(axis="y")
         axes.tick_params(length=0)
         axes.set_xlim(0, max(steps[-1] for steps, _ in lines.values()))
+        if logarithmic:
+            axes.set_yscale("log")
         axes.set_xlabel("training step")
         axes.set_title(word)
         figure.legend(loc="outside lower left", ncols=min(len(lines), 4), fontsize=9)

@@ -1,9 +1,10 @@
-"""Trains the head, a dense layer with softmax, in TensorFlow on bottlenecks."""
+"""Trains the head, a dense layer with softmax, on bottlenecks."""
 
 from __future__ import annotations
 
 import math
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,14 +13,17 @@ import numpy as np
 from trtpoets.core.errors import BadInput
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.training import HeadConfig, Training
-from trtpoets.train.head_loop import TrainingLoop
+from trtpoets.train.head_graph import loss_graph
+from trtpoets.train.head_loop import TrainingLoop, one_blas_thread, right_answers_and_nats
 from trtpoets.train.tensorboard_events import curve_writer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _EVALUATED = 2000
-"""At most this many training photos are scored at each evaluation, which is enough for a curve; also the batch size."""
+"""At most this many training photos are scored at each evaluation, which is enough for a curve, by all heads together;
+also the number of photos that are scored at once."""
 
 _HISTOGRAMS = 10
 """Approximate number of times that histograms are written to the event files during a training."""
@@ -56,39 +60,88 @@ def head_from_bottlenecks(
     end. The head is that of the step with the lowest validation cross-entropy. The same inputs and seed give the same
     head on the same machine. Event files for TensorBoard are written to a new folder in `logs`.
 
-    Raises BadInput for arrays that cannot be used for training, StorageFailed if the event files cannot be written.
+    Raises BadInput for arrays that cannot be used for training and if the training diverges, StorageFailed if the event
+    files cannot be written.
     """
-    config = config or HeadConfig()
+    photos = (train, train_labels, validation, validation_labels)
+    (trained,) = heads_from_bottlenecks(*photos, classes, [config or HeadConfig()], [logs], progress)
+    if isinstance(trained, Diverged):
+        raise BadInput(
+            f"the training diverged: after {trained.step} steps the cross-entropy is {trained.cross_entropy}",
+            hint="use a smaller --learning-rate",
+            code="TP2067",
+        )
+    return trained
+
+
+@dataclass(frozen=True)
+class Diverged:
+    """A training that ended because its cross-entropy on the validation photos was not finite after `step` steps."""
+
+    step: int
+    cross_entropy: float
+
+
+def heads_from_bottlenecks(
+    train: np.ndarray,
+    train_labels: np.ndarray,
+    validation: np.ndarray,
+    validation_labels: np.ndarray,
+    classes: int,
+    configs: Sequence[HeadConfig],
+    logs: Sequence[Path | None] | None = None,
+    progress: Progress = silent,
+) -> list[tuple[Head, Training] | Diverged]:
+    """Train a head for each of `configs` like `head_from_bottlenecks`, side by side on the same batches.
+
+    The configs may differ in the learning rate, optimizer, penalty and smoothing only. Each head is that which it would
+    be alone, within rounding. The curves of training photos are of fewer photos the more heads there are. `logs` has a
+    folder, or None, for each config. The `seconds` are those of all heads.
+    """
+    shared = configs[0]
+    _check_shared(configs)
     _check_classes(train, train_labels, validation, validation_labels, classes)
     start = time.perf_counter()
-    loop = TrainingLoop(
-        train,
-        train_labels.astype(np.int32),
-        optimizer=config.optimizer.value,
-        learning_rate=config.learning_rate,
-        l2=config.l2,
-        label_smoothing=config.label_smoothing,
-        class_weights=weights_of_classes(config, train_labels, classes),
-    )
-    random = np.random.default_rng(config.seed)
-    measured = np.sort(random.permutation(len(train))[:_EVALUATED])
+    class_weights = weights_of_classes(shared, train_labels, classes)
+    loop = TrainingLoop(train, train_labels, configs, class_weights)
+    random = np.random.default_rng(shared.seed)
+    measured = np.sort(random.permutation(len(train))[: max(_EVALUATED // len(configs), 1)])
     splits = {"train": (train[measured], train_labels[measured]), "validation": (validation, validation_labels)}
     shuffle = _Shuffle(random, len(train))
-    curves = _Curves()
-    histogram_interval = config.eval_interval * math.ceil(config.steps / config.eval_interval / _HISTOGRAMS)
+    curves = [_Curves() for _ in configs]
+    active = list(range(len(configs)))
+    histogram_interval = shared.eval_interval * math.ceil(shared.steps / shared.eval_interval / _HISTOGRAMS)
     step = 0
-    with curve_writer(logs, f"{config.optimizer.value}-{config.learning_rate:g}", loop.graph) as write:
-        while step < config.steps and not curves.stalled(config.early_stop):
-            more = min(config.eval_interval, config.steps - step)
-            loop.run(shuffle.take(more, config.batch_size))
+    with ExitStack() as stack:
+        stack.enter_context(one_blas_thread())
+        writers = []
+        for config, folder in zip(configs, logs or [None] * len(configs), strict=True):
+            graph = loss_graph(config, class_weights, *loop.standards) if folder else None
+            writers.append(stack.enter_context(curve_writer(folder, run_name(config), graph)))
+        while step < shared.steps and active:
+            more = min(shared.eval_interval, shared.steps - step)
+            loop.run(shuffle.take(more, shared.batch_size))
             step += more
-            head = Head(*loop.parameters())
-            values = {name: _accuracy_and_cross_entropy(head, *split) for name, split in splits.items()}
-            curves.add(step, head, values)
-            with_histograms = step % histogram_interval == 0 or step == config.steps
-            write(step, values, _histograms(head, validation) if logs and with_histograms else {})
-            progress("head", step, config.steps)
-    return curves.result(config, time.perf_counter() - start)
+            with_histograms = step % histogram_interval == 0 or step == shared.steps
+            heads = {number: Head(*parameters) for number, parameters in loop.parameters().items()}
+            values = {name: _accuracies_and_cross_entropies(heads, *split) for name, split in splits.items()}
+            for number, head in heads.items():
+                own = {name: of_heads[number] for name, of_heads in values.items()}
+                if curves[number].add(step, head, own):
+                    histograms = logs and logs[number] and with_histograms
+                    writers[number](step, own, _histograms(head, validation) if histograms else {})
+            going = [number for number in active if not curves[number].ended(shared.early_stop)]
+            if len(going) < len(active):
+                loop.keep(going)
+                active = going
+            progress("head" if len(configs) == 1 else "heads", step, shared.steps)
+    seconds = time.perf_counter() - start
+    return [curve.result(config, seconds) for curve, config in zip(curves, configs, strict=True)]
+
+
+def run_name(config: HeadConfig) -> str:
+    """Return the name of a training in TensorBoard."""
+    return f"{config.optimizer.value}-{config.learning_rate:g}"
 
 
 def _histograms(head: Head, validation: np.ndarray) -> dict[str, np.ndarray]:
@@ -127,25 +180,29 @@ class _Curves:
         self._steps: list[int] = []
         self._values: list[dict[str, tuple[float, float]]] = []
         self._best: tuple[float, int, Head] | None = None
+        self._diverged: Diverged | None = None
 
-    def add(self, step: int, head: Head, values: dict[str, tuple[float, float]]) -> None:
+    def add(self, step: int, head: Head, values: dict[str, tuple[float, float]]) -> bool:
+        """Add the values of a step, and return whether the cross-entropy is finite."""
         self._steps.append(step)
         self._values.append(values)
         cross_entropy = values["validation"][1]
         if not math.isfinite(cross_entropy):
-            raise BadInput(
-                f"the training diverged: after {step} steps the cross-entropy is {cross_entropy}",
-                hint="use a smaller --learning-rate",
-                code="TP2067",
-            )
+            self._diverged = Diverged(step, cross_entropy)
+            return False
         if self._best is None or cross_entropy < self._best[0]:
             self._best = cross_entropy, step, head
+        return True
 
-    def stalled(self, limit: int | None) -> bool:
-        """Return whether `limit` steps have passed since the best step."""
-        return limit is not None and self._best is not None and self._steps[-1] - self._best[1] >= limit
+    def ended(self, limit: int | None) -> bool:
+        """Return whether the training diverged, or `limit` steps have passed since the best step."""
+        if self._diverged is not None or self._best is None:
+            return True
+        return limit is not None and self._steps[-1] - self._best[1] >= limit
 
-    def result(self, config: HeadConfig, seconds: float) -> tuple[Head, Training]:
+    def result(self, config: HeadConfig, seconds: float) -> tuple[Head, Training] | Diverged:
+        if self._diverged is not None:
+            return self._diverged
         assert self._best is not None
         curve = {
             (split, number): tuple(value[split][number] for value in self._values)
@@ -165,17 +222,23 @@ class _Curves:
         return self._best[2], training
 
 
-def _accuracy_and_cross_entropy(head: Head, features: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Return accuracy and cross-entropy (nats per photo) over all photos, computed in batches."""
-    correct, nats = 0, 0.0
+def _accuracies_and_cross_entropies(
+    heads: Mapping[int, Head], features: np.ndarray, labels: np.ndarray
+) -> dict[int, tuple[float, float]]:
+    """Return each head's accuracy and cross-entropy (nats per photo) over all photos, computed in batches."""
+    weights = np.concatenate([head.weights.T for head in heads.values()])
+    bias = np.stack([head.bias for head in heads.values()])[:, :, None]
+    correct, nats = np.zeros(len(heads), np.int64), np.zeros(len(heads))
     for start in range(0, len(features), _EVALUATED):
-        logits = (features[start : start + _EVALUATED] @ head.weights + head.bias).astype(np.float64)
         truth = labels[start : start + _EVALUATED]
-        highest = logits.max(axis=1)
-        log_sums = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
-        correct += int(np.sum(logits.argmax(axis=1) == truth))
-        nats += float(np.sum(log_sums - logits[np.arange(len(truth)), truth]))
-    return correct / len(features), nats / len(features)
+        logits = (weights @ features[start : start + _EVALUATED].T).reshape(*bias.shape[:2], -1) + bias
+        own_correct, own_nats = right_answers_and_nats(logits, truth)
+        correct += own_correct.sum(axis=1)
+        nats += own_nats.sum(axis=1)
+    return {
+        number: (int(right) / len(features), float(total) / len(features))
+        for number, right, total in zip(heads, correct, nats, strict=True)
+    }
 
 
 def weights_of_classes(config: HeadConfig, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -183,6 +246,20 @@ def weights_of_classes(config: HeadConfig, labels: np.ndarray, classes: int) -> 
     if not config.class_weights:
         return np.ones(classes)
     return np.asarray(len(labels) / (classes * np.maximum(np.bincount(labels, minlength=classes), 1)))
+
+
+def _check_shared(configs: Sequence[HeadConfig]) -> None:
+    """Raise BadInput for settings that cannot be trained side by side."""
+    own = ("learning_rate", "optimizer", "l2", "label_smoothing")
+    others = {name: value for name, value in vars(configs[0]).items() if name not in own}
+    for config in configs[1:]:
+        different = [name for name, value in others.items() if getattr(config, name) != value]
+        if different:
+            raise BadInput(
+                f"heads that are trained side by side must have the same {different[0]}",
+                hint=f"only these may differ: {', '.join(own)}",
+                code="TP2230",
+            )
 
 
 def _check_classes(

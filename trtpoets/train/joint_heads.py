@@ -2,8 +2,7 @@
 
 The recipe is that of `head.head_from_bottlenecks`: softmax regression on standardised features, mini-batches, the same
 optimizers and penalties, and of all steps the one with the lowest cross-entropy on other photos. All heads see the
-same batches; each ignores the photos that it is not trained on, so that one matrix product serves all of them: ten
-heads take about the time of one. numpy is enough for that, so TensorFlow is not started.
+same batches; each ignores the photos that it is not trained on, so that one matrix product serves all of them.
 """
 
 from __future__ import annotations
@@ -14,20 +13,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.training import HeadConfig, Optimizer
+from trtpoets.core.training import HeadConfig
 from trtpoets.train.head import Head, head_scores
+from trtpoets.train.head_loop import (
+    MIN_DEVIATION,
+    STANDARDISED_ROWS,
+    Updates,
+    one_blas_thread,
+    right_answers_and_nats,
+    smoothed_targets,
+    softmax_in_place,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 PATIENCE = 500
 """A head without `early_stop` ends after so many steps without an improvement: later ones are hardly ever better."""
-
-_ROWS = 4096
-"""Number of photos whose statistics are computed at a time."""
-
-_MIN_DEVIATION = 1e-6
-"""Features with a smaller standard deviation are not used, as in `head_loop`."""
 
 
 def heads_from_parts(
@@ -49,21 +51,37 @@ def heads_from_parts(
     trained = np.zeros((len(features), len(parts)), np.float32)
     for number, (rows, _) in enumerate(parts):
         trained[rows, number] = 1
+    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):  # a head that diverges is None
+        return _best_heads(features, labels, trained, [rows for _, rows in parts], classes, config, progress, what)
+
+
+def _best_heads(
+    features: np.ndarray,
+    labels: np.ndarray,
+    trained: np.ndarray,
+    choosing: Sequence[np.ndarray],
+    classes: int,
+    config: HeadConfig,
+    progress: Progress,
+    what: str,
+) -> tuple[Head | None, ...]:
+    """Return each head at its best step on the photos `choosing`. `trained` float32 (N, K) is 1 where it is trained."""
     joint = _JointHeads(features, labels, trained, classes, config)
     drawn = np.flatnonzero(trained.any(axis=1))  # photos that no head is trained on are not drawn
     share = float(trained.sum(axis=0).mean()) / len(drawn)
     batches = _batches(len(drawn), max(round(config.batch_size / share), 1), config.seed)
-    best: list[tuple[float, int, Head | None]] = [(math.inf, 0, None)] * len(parts)
+    best: list[tuple[float, int, Head | None]] = [(math.inf, 0, None)] * len(choosing)
     patience = config.early_stop or PATIENCE
-    active = list(range(len(parts)))
+    active = list(range(len(choosing)))
     step = 0
     while step < config.steps and active:
         for _ in range(min(config.eval_interval, config.steps - step)):
             step += 1
-            joint.train(drawn[next(batches)], step)
+            joint.train(drawn[next(batches)])
         for place, number in enumerate(active):
-            head, rows = joint.head(place), parts[number][1]
-            loss = _cross_entropy(head, features[rows], labels[rows])
+            head, rows = joint.head(place), choosing[number]
+            logits = head.weights.T @ features[rows].T + head.bias[:, None]
+            loss = float(right_answers_and_nats(logits[None], labels[rows])[1].mean())
             if loss < best[number][0]:  # False where the loss is not a number
                 best[number] = loss, step, head
         going = [place for place, number in enumerate(active) if step - best[number][1] < patience]
@@ -84,7 +102,11 @@ def scores_by_fold(heads: Sequence[Head], features: np.ndarray, fold_of: np.ndar
 
 
 class _JointHeads:
-    """Parameters and optimizer state of K heads: weights (D, K, C), biases (K, C), for standardised features."""
+    """K heads with the same settings: parameters (K, C, D + 1) for standardised features; the last of them is the bias.
+
+    Each head standardises the features by its own photos. So that one matrix product serves all, this is folded into
+    the weights at each step.
+    """
 
     def __init__(
         self, features: np.ndarray, labels: np.ndarray, trained: np.ndarray, classes: int, config: HeadConfig
@@ -96,82 +118,73 @@ class _JointHeads:
         self._class_weights = np.ones_like(counts, np.float32)
         if config.class_weights:
             self._class_weights = (trained.sum(axis=0)[:, None] / (classes * np.maximum(counts, 1))).astype(np.float32)
-        shape = (features.shape[1] + 1, trained.shape[1], classes)  # the last row is the bias
-        self._values, self._first, self._second = (np.zeros(shape, np.float32) for _ in range(3))
+        heads = trained.shape[1]
+        shape = (heads, classes, features.shape[1] + 1)
+        self._updates = Updates(shape, config.optimizer, np.full(heads, config.learning_rate))
+        self._targets = smoothed_targets(classes, config.label_smoothing)
 
-    def train(self, rows: np.ndarray, step: int) -> None:
-        """Take step number `step`, from 1, on the photos `rows`."""
-        config = self._config
-        _, heads, classes = self._values.shape
+    def train(self, rows: np.ndarray) -> None:
+        """Take a step on the photos `rows`."""
+        values = self._updates.values
+        heads, classes, _ = values.shape
         x = self._features[rows] - self._centre
         y, taken = self._labels[rows], self._trained[rows]
         weights, bias = self._raw()
-        logits = (x @ weights.reshape(len(weights), -1)).reshape(len(rows), heads, classes) + bias
-        change = np.exp(logits - logits.max(axis=2, keepdims=True))
-        change /= change.sum(axis=2, keepdims=True)
-        change -= config.label_smoothing / classes
-        change[np.arange(len(rows)), :, y] -= 1 - config.label_smoothing
-        change *= (taken / np.maximum(taken.sum(axis=0), 1) * self._class_weights[:, y].T)[:, :, None]
-        of_bias = change.sum(axis=0)
-        gradient = np.empty_like(self._values)
-        gradient[:-1] = (x.T @ change.reshape(len(rows), -1)).reshape(weights.shape)
-        gradient[:-1] -= self._mean * of_bias
-        gradient[:-1] *= self._scale
-        gradient[:-1] += 2 * config.l2 * self._values[:-1]
-        gradient[-1] = of_bias
-        self._update(gradient, step)
+        logits = (weights.reshape(heads * classes, -1) @ x.T).reshape(heads, classes, -1)
+        logits += bias[:, :, None]
+        errors = softmax_in_place(logits)
+        errors -= self._targets[:, y]
+        errors *= (taken / np.maximum(taken.sum(axis=0), 1)).T[:, None] * self._class_weights[:, y][:, None]
+        gradient = np.empty_like(values)
+        gradient[:, :, :-1] = (errors.reshape(heads * classes, -1) @ x).reshape(weights.shape)
+        of_bias = errors.sum(axis=2)
+        gradient[:, :, :-1] -= self._mean * of_bias[:, :, None]
+        gradient[:, :, :-1] *= self._scale
+        gradient[:, :, :-1] += 2 * self._config.l2 * values[:, :, :-1]
+        gradient[:, :, -1] = of_bias
+        self._updates.apply(gradient)
 
     def head(self, place: int) -> Head:
         """Return a head for raw features."""
-        weights, bias = self._raw()
-        own = np.ascontiguousarray(weights[:, place])
-        shift = self._centre.astype(np.float64) @ own
-        return Head(own, (bias[place] - shift).astype(np.float32))
+        weights, bias = self._raw(slice(place, place + 1))
+        shift = weights[0] @ self._centre.astype(np.float64)
+        return Head(np.ascontiguousarray(weights[0].T), (bias[0] - shift).astype(np.float32))
 
     def keep(self, places: Sequence[int]) -> None:
         """Drop all heads but those at `places`."""
-        for name in ("_values", "_first", "_second", "_mean", "_scale", "_trained"):
-            setattr(self, name, np.ascontiguousarray(getattr(self, name)[:, places]))
+        self._updates.keep(places)
+        self._mean, self._scale = self._mean[list(places)], self._scale[list(places)]
         self._class_weights = self._class_weights[list(places)]
+        self._trained = np.ascontiguousarray(self._trained[:, places])
 
-    def _raw(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return weights (D, K, C) and biases (K, C) for features minus their centre."""
-        weights = self._values[:-1] * self._scale
-        return weights, self._values[-1] - (self._mean * weights).sum(axis=0)
-
-    def _update(self, gradient: np.ndarray, step: int) -> None:
-        """Change the parameters as the optimizers of Keras do with their default settings."""
-        rate = self._config.learning_rate
-        if self._config.optimizer is Optimizer.SGD:
-            self._first *= 0.9
-            self._first -= rate * gradient
-            self._values += self._first
-            return
-        self._first *= 0.9
-        self._first += 0.1 * gradient
-        self._second *= 0.999
-        self._second += 0.001 * np.square(gradient)
-        corrected = rate * math.sqrt(1 - 0.999**step) / (1 - 0.9**step)
-        self._values -= corrected * self._first / (np.sqrt(self._second) + 1e-7)
+    def _raw(self, heads: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Return weights (K, C, D) and biases (K, C) for features minus their centre."""
+        values = self._updates.values[heads]
+        weights = values[:, :, :-1] * self._scale[heads]
+        return weights, values[:, :, -1] - (self._mean[heads] * weights).sum(axis=2)
 
 
 def _standards(features: np.ndarray, trained: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the mean of all features (D,), each head's mean relative to it and reciprocal deviation, (D, K, 1).
+    """Return the mean of all features (D,), each head's mean relative to it and reciprocal deviation, (K, 1, D).
 
     All are float32; the reciprocal is 0 for a tiny deviation. `features` is not copied.
     """
     centre = features.mean(axis=0, dtype=np.float64)
     heads = trained.shape[1]
     sums, squares = np.zeros((features.shape[1], heads)), np.zeros((features.shape[1], heads))
-    for start in range(0, len(features), _ROWS):
-        x, own = features[start : start + _ROWS] - centre, trained[start : start + _ROWS].astype(np.float64)
+    for start in range(0, len(features), STANDARDISED_ROWS):
+        x, own = (
+            features[start : start + STANDARDISED_ROWS] - centre,
+            trained[start : start + STANDARDISED_ROWS].astype(np.float64),
+        )
         sums += x.T @ own
         squares += np.square(x).T @ own
     counts = np.maximum(trained.sum(axis=0, dtype=np.float64), 1)
     mean = sums / counts
     deviation = np.sqrt(np.maximum(squares / counts - mean**2, 0))
-    scale = np.where(deviation > _MIN_DEVIATION, 1 / np.maximum(deviation, _MIN_DEVIATION), 0)
-    return centre.astype(np.float32), mean.astype(np.float32)[:, :, None], scale.astype(np.float32)[:, :, None]
+    scale = np.where(deviation > MIN_DEVIATION, 1 / np.maximum(deviation, MIN_DEVIATION), 0)
+    own_mean, own_scale = (np.ascontiguousarray(array.T, np.float32)[:, None] for array in (mean, scale))
+    return centre.astype(np.float32), own_mean, own_scale
 
 
 def _batches(count: int, size: int, seed: int) -> Iterator[np.ndarray]:
@@ -183,11 +196,3 @@ def _batches(count: int, size: int, seed: int) -> Iterator[np.ndarray]:
             left = np.concatenate([left, random.permutation(count)])
         yield left[:size]
         left = left[size:]
-
-
-def _cross_entropy(head: Head, features: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean cross-entropy in nats per photo."""
-    logits = (features @ head.weights + head.bias).astype(np.float64)
-    highest = logits.max(axis=1)
-    nats = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1)) - logits[np.arange(len(labels)), labels]
-    return float(nats.mean())

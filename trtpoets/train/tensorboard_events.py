@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trtpoets.core.errors import StorageFailed
 from trtpoets.core.files import storage_errors
-from trtpoets.core.optional import tensorflow
+from trtpoets.core.optional import needs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 Values = dict[str, tuple[float, float]]
@@ -47,46 +47,45 @@ def curve_writer(
 
 
 class _Writers:
-    """One event file writer per split."""
+    """One event file per split."""
 
     def __init__(self, folder: Path) -> None:
+        with needs("convert", reason="writing event files"):
+            from tensorboard.compat.proto.event_pb2 import Event
+            from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+            from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+            from tensorboard.summary.writer.record_writer import RecordWriter
+        self._event, self._scalar, self._histogram, self._records = Event, scalar_pb, histogram_pb, RecordWriter
         self._folder = folder
-        self._tf = tensorflow()
         self._by_split: dict[str, Any] = {}
 
     def graph(self, graph: Any) -> None:
-        with self._storing(), self._split("train").as_default(0):
-            self._tf.summary.graph(graph)
+        self._write("train", [self._event(graph_def=graph.as_graph_def().SerializeToString())])
 
     def write(self, step: int, values: Values, histograms: Histograms) -> None:
-        with self._storing():
-            for split, (accuracy, cross_entropy) in values.items():
-                with self._split(split).as_default(step):
-                    self._tf.summary.scalar("accuracy", accuracy)
-                    self._tf.summary.scalar("cross_entropy", cross_entropy)
-            with self._split("train").as_default(step):
-                for name, numbers in histograms.items():
-                    self._tf.summary.histogram(name, numbers)
-
-    def _split(self, split: str) -> Any:
-        if split not in self._by_split:
-            self._by_split[split] = self._tf.summary.create_file_writer(str(self._folder / split))
-        return self._by_split[split]
+        for split, (accuracy, cross_entropy) in values.items():
+            summaries = [self._scalar("accuracy", accuracy), self._scalar("cross_entropy", cross_entropy)]
+            if split == "train":
+                summaries += [self._histogram(name, numbers) for name, numbers in histograms.items()]
+            self._write(split, [self._event(step=step, summary=summary) for summary in summaries])
 
     def close(self) -> None:
-        with self._storing():
-            for writer in self._by_split.values():
+        for writer in self._by_split.values():
+            with storage_errors(self._folder):
                 writer.close()
 
-    @contextmanager
-    def _storing(self) -> Iterator[None]:
-        try:
-            yield
-        except self._tf.errors.OpError as error:
-            reason = error.message.splitlines()[0].rpartition("; ")[2]
-            raise StorageFailed(
-                f"{self._folder} cannot be written: {reason}", hint="free some space on its disk", code="TP2079"
-            ) from error
+    def _write(self, split: str, events: Sequence[Any]) -> None:
+        with storage_errors(self._folder):
+            if split not in self._by_split:
+                path = self._folder / split / f"events.out.tfevents.{int(time.time())}"
+                path.parent.mkdir()
+                self._by_split[split] = self._records(path.open("xb"))
+                events = [self._event(file_version="brain.Event:2"), *events]
+            writer = self._by_split[split]
+            for event in events:
+                event.wall_time = time.time()
+                writer.write(event.SerializeToString())
+            writer.flush()
 
 
 def _new_folder(logs: Path, name: str) -> Path:

@@ -25,7 +25,7 @@ def test_learning_rates_beside_each_other() -> None:
     assert "0.001 has the lowest cross-entropy on the validation photos, 0.500; 0.01 comes within 5 %." in text
     assert "0.001 cpu 100 80.0 % 0.500 2.0 s" in text
     assert "1000 cpu – – diverged –" in text
-    assert "training on a GPU TensorFlow finds no GPU on this machine" in text
+    assert "bottlenecks on a GPU TensorFlow finds no GPU on this machine" in text
     labels = [str(figure["aria-label"]) for figure in reader.all("figure")]
     assert "validation cross-entropy by learning rate; at the end 0.001 0.500, 0.01 0.500" in labels
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from trtpoets.judge.bench.benchmark import Benchmark, Measurement
     from trtpoets.judge.evaluation import Comparison
     from trtpoets.judge.evaluation_file import Evaluations
+    from trtpoets.judge.sweep import Sweep
     from trtpoets.judge.train_benchmark import TrainBenchmark
     from trtpoets.reporting.model import BenchmarkSummary, EngineEntry, Report
 
@@ -214,6 +215,15 @@ def _train_benchmark(benchmark: TrainBenchmark) -> list[Any]:
     return [*_parts(train_benchmark_parts(benchmark)), *_skipped(benchmark.skipped)]
 
 
+def _sweep(sweep: Sweep) -> list[Any]:
+    from rich.text import Text
+
+    from trtpoets.reporting.sections.sweep_section import sweep_part
+
+    text = f"{sweep.why[0].upper()}{sweep.why[1:]}."
+    return [*_parts([sweep_part(sweep)]), text, "\nNext:", Text(shown(f"  {sweep.next}"))]
+
+
 def _training(training: Any) -> list[Any]:
     from trtpoets.judge.gate import photos_in_groups
     from trtpoets.reporting.sections.training_section import distorted_text, fine_tuning_text
@@ -317,6 +327,7 @@ _KINDS: dict[str, Callable[[Any], list[Any]]] = {
     "board": lambda board: [f"{many(len(board.runs), 'curve')} at {board.url} (Ctrl-C ends it)"],
     "recommendation": lambda recommendation: [recommendation.sentence] if recommendation.sentence else [],
     "train benchmark": _train_benchmark,
+    "sweep": _sweep,
     "training": _training,
     "classifier": _classifier,
     "adoption": _adoption,
