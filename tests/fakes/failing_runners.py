@@ -62,7 +62,7 @@ class Scripted(FakeRunner):
                 np.sin(_NUMBERS)
         if self.behaviour.startswith("hang after "):
             self.left -= 1
-            time.sleep(60 if self.left < 0 else 0)
+            time.sleep(60 if self.left < 0 else 0.005)  # slow, so that the warm-up takes few of the inferences
         if self.behaviour.endswith("slow"):
             time.sleep(0.02)
         scores = right_scores(photos)
