@@ -192,12 +192,15 @@ def _speed(report: Report) -> str:
         return f"{text}; {report.baseline_text} has no valid measurement at that batch size."
     if best.runner == report.baseline:
         return f"{text}; no other runner that was measured here is faster."
-    interval_text = f" ({best.speedup_low:.2f} to {best.speedup_high:.2f})" if best.speedup_low is not None else ""
+    has_interval = best.speedup_low is not None and not best.is_unclear
+    interval_text = f" ({best.speedup_low:.2f} to {best.speedup_high:.2f})" if has_interval else ""
     ratio = (
         f"{best.speedup:.1f} times{interval_text} as fast as {report.baseline_text} ({milliseconds(base.p50_ms)} ms)"
     )
     if best.drifts:
         return f"{text}, {ratio}; that ratio drifted during the measurement."
+    if best.is_unclear:
+        return f"{text}, {ratio}; the rounds differed so much that this ratio is not known to a factor of two."
     return f"{text}, {ratio}{'' if significantly_faster(best) else ', which may be noise'}."
 
 

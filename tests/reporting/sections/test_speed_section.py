@@ -120,6 +120,14 @@ def test_a_benchmark_that_ended_early_says_why() -> None:
     )
 
 
+def test_a_ratio_that_is_not_known_to_a_factor_of_two_is_called_unclear() -> None:
+    content = documents()
+    content["benchmark"]["measurements"][1] |= {"speedup": 6.6, "speedup_low": 0.1, "speedup_high": 9611.0}
+    section = speed_section(report_of(content))
+    assert section is not None
+    assert any(note.startswith('"unclear" means that the rounds differed so much') for note in section.notes)
+
+
 def test_percentiles_that_the_count_supports() -> None:
     row = from_json(Measurement, measurement("tensorflow", 1, 10.0), "the row")
     assert percentiles(row) == {50.0: 10.0, 90.0: 11.0}

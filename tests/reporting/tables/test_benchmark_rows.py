@@ -40,3 +40,5 @@ def test_a_ratio_in_a_cell() -> None:
     assert ratio(row_of({**fast, "valid": False})) == "INVALID"
     assert ratio(row_of({"valid": True, "speedup": 2.0})) == "2.00×"
     assert ratio(row_of({"valid": True, "speedup": None})) == "–"
+    assert ratio(row_of({"valid": True, "speedup": 6.6, "speedup_low": 3.4, "speedup_high": 13.0})) == "6.60× ±96%"
+    assert ratio(row_of({"valid": True, "speedup": 6.6, "speedup_low": 0.1, "speedup_high": 9611.0})) == "6.60× unclear"

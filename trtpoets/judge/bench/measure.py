@@ -45,6 +45,10 @@ class DeviceClock(Clock):
     graph: bool | None
 
 
+_UNCLEAR = 4.0
+"""The quotient of the ends of a ratio's interval above which the interval is not shown."""
+
+
 @dataclass(frozen=True)
 class Measurement:
     """The measurement of one runner at one batch size. A percentile that the count does not support is None.
@@ -108,6 +112,12 @@ class Measurement:
     speedup_rows: int = 0
     drifts: bool = False
     fault: str = ""
+
+    @property
+    def is_unclear(self) -> bool:
+        """Whether the rounds differ so much that the ratio is not even known to a factor of two in both directions."""
+        low, high = self.speedup_low, self.speedup_high
+        return low is not None and high is not None and high > _UNCLEAR * low
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from trtpoets.core.types import Precision
 from trtpoets.judge.bench.early_stop import stopped_text, timed_out_text
 from trtpoets.reporting.sections.section import NUMBER, TEXT, Listing, Picture, Pictures, Row, Section, Value, rows_of
 from trtpoets.reporting.speed_plots import Point, latency_plot, pareto, throughput_plot, tradeoff_plot
-from trtpoets.reporting.tables.benchmark_rows import DRIFTS, benched_parts
+from trtpoets.reporting.tables.benchmark_rows import DRIFTS, UNCLEAR, benched_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,6 +110,11 @@ def _notes(report: Report, measured: Sequence[Measurement]) -> list[str]:
         notes.append(
             f'"{DRIFTS}" means that the ratio changed during the measurement; another run may give a different one.'
         )
+    if any(row.is_unclear for row in measured):
+        notes.append(
+            f'"{UNCLEAR}" means that the rounds differed so much that the ratio is not known to a factor of two; '
+            f"{command('bench', report.name)} on an idle machine takes more rounds."
+        )
     if any(row.device for row in measured):
         notes += [_TRTEXEC, *_bottleneck_notes(measured)]
     return notes
@@ -143,6 +148,8 @@ def _ratio(row: Measurement) -> str | Value:
     ratio = f"{row.speedup:.2f}×"
     if row.drifts:
         return Value(ratio, DRIFTS)
+    if row.is_unclear:
+        return Value(ratio, UNCLEAR)
     if row.speedup_low is None or row.speedup_low == row.speedup_high:
         return ratio
     return Value(ratio, f"{row.speedup_low:.2f}–{row.speedup_high:.2f}")

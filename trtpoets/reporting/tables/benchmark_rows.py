@@ -20,15 +20,20 @@ Part = tuple[str, "Sequence[str]", "Sequence[Sequence[Any]]"]
 DRIFTS = "drifts"
 """Replaces the interval of a ratio that changed during the measurement."""
 
+UNCLEAR = "unclear"
+"""Replaces the interval of a ratio that is not known to a factor of two."""
+
 
 def ratio(row: Measurement) -> str:
-    """Return the ratio to TensorFlow as text, with its relative uncertainty unless the ratio drifts."""
+    """Return the ratio to TensorFlow as text, with its relative uncertainty unless the ratio drifts or is unclear."""
     if not row.valid:
         return "INVALID"
     if row.speedup is None:
         return "–"
     if row.drifts:
         return f"{row.speedup:.2f}× {DRIFTS}"
+    if row.is_unclear:
+        return f"{row.speedup:.2f}× {UNCLEAR}"
     low, high = row.speedup_low, row.speedup_high
     if low is None or high is None or low == high:
         return f"{row.speedup:.2f}×"
