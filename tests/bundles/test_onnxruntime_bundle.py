@@ -57,7 +57,10 @@ def test_the_scripts_use_the_runtime_of_the_bundle(bundle: Path) -> None:
 
 @pytest.mark.parametrize(
     "precision",
-    [pytest.param(each, marks=pytest.mark.slow) if each is Precision.FP16 else each for each in ORDER],
+    [
+        pytest.param(precision, marks=pytest.mark.slow) if precision is Precision.FP16 else precision
+        for precision in ORDER
+    ],
 )
 def test_the_self_test_passes(bundle: Path, precision: Precision) -> None:
     result = script(bundle, "selftest.py", "--precision", precision.value, "--json")

@@ -108,7 +108,7 @@ def releases(folder: Path) -> None:
 OPERATIONS: list[Operation] = [a_run, a_store, pruning, temporary, releases]
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.__name__)
 @pytest.mark.parametrize("call", CALLS)
 def test_a_call_that_fails(call: str, operation: Operation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))

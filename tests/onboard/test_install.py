@@ -43,8 +43,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return be
 
 
-def by_name(found: install.Installation) -> dict[str, Finding]:
-    return {finding.what: finding for finding in found.findings}
+def by_name(installation: install.Installation) -> dict[str, Finding]:
+    return {finding.what: finding for finding in installation.findings}
 
 
 def test_a_board_with_all_there_is(machine: Any, bundle: Bundle) -> None:

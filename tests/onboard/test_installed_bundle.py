@@ -33,7 +33,7 @@ def test_every_file_is_checked(bundle: Path) -> None:
     "command",
     [
         *("build", "classify"),
-        *(pytest.param(each, marks=pytest.mark.slow) for each in ("selftest", "bench", "install")),
+        *(pytest.param(command, marks=pytest.mark.slow) for command in ("selftest", "bench", "install")),
     ],
 )
 def test_every_command_checks_the_manifest(here: Board, bundle: Path, command: str) -> None:

@@ -73,8 +73,8 @@ def full() -> dict[str, Any]:
     return content
 
 
-def text_of(found: dict[str, Any]) -> str:
-    return Reader(page_from_report(report_of(found))).text.replace("\u00a0", " ")
+def text_of(documents: dict[str, Any]) -> str:
+    return Reader(page_from_report(report_of(documents))).text.replace("\u00a0", " ")
 
 
 def test_everything_that_was_noted_is_told() -> None:
