@@ -33,7 +33,7 @@ needs_ssh_keygen = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ne
 
 
 @needs_ssh_keygen
-def test_a_device_with_a_key_takes_what_it_signed_and_nothing_else(root: Path, tmp_path: Path, keys: Path) -> None:
+def test_a_device_with_a_key_accepts_only_bundles_signed_with_it(root: Path, tmp_path: Path, keys: Path) -> None:
     result = update(signed_bundle(tmp_path / "old", "old", keys / "ours"), root, QUICK)
     assert result.changed and word(root) == "old" and (root / "current" / SIGNATURE).is_file()
     (tmp_path / "ran").unlink()
@@ -41,7 +41,7 @@ def test_a_device_with_a_key_takes_what_it_signed_and_nothing_else(root: Path, t
         "not signed": signed_bundle(tmp_path / "unsigned", "unsigned"),
         "not from a key in": signed_bundle(tmp_path / "foreign", "foreign", keys / "theirs"),
     }
-    # A signed bundle that was changed, its manifest computed anew; and with the signature of the genuine one.
+    # A signed bundle whose files and manifest were changed, with the signature of the original manifest.
     changed = signed_bundle(tmp_path / "changed", "changed", keys / "ours")
     signature = (changed.folder / SIGNATURE).read_bytes()
     (changed.folder / "word").write_text("evil")
@@ -121,7 +121,7 @@ def test_bundle_signs(tmp_path: Path, keys: Path) -> None:
     if shutil.which("zstd"):
         with incoming(first.archive, first.archive_sha256.upper()) as bundle:
             verify_file(bundle.folder / MANIFEST, tmp_path / "signers")
-    # What is bundled later is newer, whatever the clock says; what was bundled before keeps its time.
+    # A changed bundle is newer than all before it, whatever the clock says; an unchanged one keeps its time.
     ledger = json.loads((space.folder / "bundled.json").read_text())
     (space.folder / "bundled.json").write_text(json.dumps(dict.fromkeys(ledger, 1 << 33) | {"0" * 64: 1 << 34}))
     less = trtpoets.bundle("tiny", "jetson", engines=space.engines, precisions=[Precision.FP32], force=True)
