@@ -246,7 +246,9 @@ def test_without_a_jetpack_there_are_commands_for_both_kinds_of_tensorrt(parts: 
 
 
 @pytest.mark.parametrize(("board", "mentioned"), [("orin-nx", True), ("orin-nano", False)])
-def test_the_dla_is_told_where_there_is_one(board: str, mentioned: bool, parts: BundleInputs, tmp_path: Path) -> None:
+def test_the_readme_mentions_the_dla_of_a_board(
+    board: str, mentioned: bool, parts: BundleInputs, tmp_path: Path
+) -> None:
     jetson_files(parts, tmp_path, system_of(jetson_named("5.1.2", board)))
     assert ("./build --dla 0 --precision fp16 --batch 1" in (tmp_path / "README.md").read_text()) is mentioned
 

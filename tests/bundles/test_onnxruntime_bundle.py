@@ -209,7 +209,7 @@ def test_one_precision_alone(parts: BundleInputs, tmp_path: Path, precision: Pre
     assert f"  try: it has {precision.value}" in other.stderr
 
 
-def test_tensorrt_is_told_what_the_file_wants(parts: BundleInputs) -> None:
+def test_tensorrt_gets_the_options_of_the_file(parts: BundleInputs) -> None:
     providers = to_json(settings_from_inputs(parts))["tensorrt"]["providers"]
     flags = {}
     for precision, (tensorrt, cuda, cpu) in providers.items():

@@ -32,7 +32,7 @@ main.main()
 
 
 def shell(end: str, *arguments: str, code: str = SHOW, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """The program, its streams redirected by what a shell is told in `end`."""
+    """Run the program with its streams redirected by `end`, the end of a shell command."""
     return subprocess.run(
         ["bash", "-c", f'"$0" "$@" {end}; exit ${{PIPESTATUS[0]}}', sys.executable, "-c", code, *arguments],
         cwd=ROOT,

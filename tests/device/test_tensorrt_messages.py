@@ -72,7 +72,7 @@ def test_noise_is_left_out() -> None:
     assert messages.sentence() == "first" and messages.warnings == ["scales are converted"]
 
 
-def test_the_real_logger_is_heard() -> None:
+def test_messages_of_the_real_logger_are_recorded() -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     library = load_tensorrt(Flavour.RTX)
     assert library.title == f"TensorRT-RTX {trt.__version__}" and library.strongly_typed and library.has_monitor
@@ -114,7 +114,7 @@ def test_parser_errors_have_a_fix(message: str, fix: str) -> None:
     assert fix in parser_fix(message) and "{" not in parser_fix(message)
 
 
-def test_the_real_recorder_is_heard() -> None:
+def test_errors_of_the_real_recorder_are_recorded() -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     library, messages = load_tensorrt(Flavour.RTX), Messages()
     logger = new_logger(library, messages)

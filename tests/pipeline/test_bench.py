@@ -76,7 +76,7 @@ def test_compare_with_an_earlier_benchmark(measured: Measured, tmp_path: Path) -
         (tmp_path / "other.json").write_text(text)
         with raises(BadArtefact, "TP5011"):
             trtpoets.bench("flowers", QUICK, compare=tmp_path / "other.json", engines=tmp_path)
-    assert measured.made == 2, "a file that can't be read is told before anything is measured"
+    assert measured.made == 2, "a file that can't be read is reported before anything is measured"
 
 
 def test_the_default_number_of_inferences_exceeds_the_minimum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,7 @@ def test_what_the_decoder_does_is_measured(
 
 
 @pytest.mark.parametrize("antialias", [False, True])
-def test_a_resize_without_antialiasing_is_told(antialias: bool, tmp_path: Path) -> None:
+def test_a_resize_without_antialiasing_is_reported(antialias: bool, tmp_path: Path) -> None:
     loaded = read(definition_of(lambda tf, photo: tf.image.resize(photo, (SIDE, SIDE), antialias=antialias)), tmp_path)
     geometry = loaded.model.geometry
     assert geometry is not None

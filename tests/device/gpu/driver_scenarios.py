@@ -250,7 +250,7 @@ def engines() -> None:
 
 
 def a_gpu_that_breaks() -> None:
-    """After an illegal access every call fails until the process ends: what broke is told, and no more."""
+    """After an illegal access every call fails until the process ends: only the first error is reported."""
     gpu = DriverGpu()
     sys.modules["tensorrt"] = fake_tensorrt(gpu, "tensorrt", rtx=False)
     with tempfile.TemporaryDirectory() as folder:
