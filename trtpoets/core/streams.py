@@ -20,8 +20,8 @@ def prepare_streams() -> None:
     """Prepare standard output and error for any text. Call it first in a program.
 
     Characters that the encoding does not have (LC_ALL=C, PYTHONIOENCODING=ascii) are replaced instead of ending the
-    program. Closed streams are replaced by /dev/null, so that no other file gets their descriptor; standard output is
-    opened for reading only then, so that writing results to it is an error (`writing_results`). Messages that can't be
+    program. Closed streams are replaced by /dev/null, so that no other file gets their descriptor. Standard output is
+    then opened for reading only, so that writing results to it is an error (`writing_results`). Messages that can't be
     written to standard error (closed, full, terminal closed) are lost, and the program continues.
     """
     for number in (0, 1, 2):

@@ -30,7 +30,7 @@ _AT_ONCE = 2
 """Number of layers that are tried at the same time. Each keeps the activations of all photos in memory."""
 
 _FEW_PHOTOS = 4
-"""Number of photos for an estimate, which only has to exclude the layers whose gain is certainly small."""
+"""Number of photos for an estimate, which only has to exclude layers whose gain is much too small."""
 
 _MARGIN = 4
 """A layer is not measured if its expected gain is less than the least gain divided by this factor."""
