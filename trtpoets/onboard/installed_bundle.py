@@ -65,8 +65,8 @@ class Bundle:
         """The ONNX file of a precision. Raises BadInput if the bundle has none, BadArtefact."""
         path = self.folder / onnx_name(precision)
         if path.name not in self.manifest.files:
-            there = ", ".join(precision.value for precision in self.manifest.order)
-            raise BadInput(f"this bundle has no {precision.value}", hint=f"it has {there}", code="TP7022")
+            available = ", ".join(listed.value for listed in self.manifest.order)
+            raise BadInput(f"this bundle has no {precision.value}", hint=f"it has {available}", code="TP7022")
         model = read_verified_onnx(path)
         if model.precision is not precision or model.spec != self.spec:
             raise BadArtefact(
