@@ -61,7 +61,7 @@ def test_images_are_of_one_release_and_run_without_root(dockerfile: Path) -> Non
     text = dockerfile.read_text()
     arguments = dict(re.findall(r"^ARG (\w+)=(\S+)", text, re.MULTILINE))
     for name, stage in stages(dockerfile).items():
-        image = re.sub(r"\$\{(\w+)\}", lambda found: arguments[found[1]], stage.split("\n")[0])
+        image = re.sub(r"\$\{(\w+)\}", lambda match: arguments[match[1]], stage.split("\n")[0])
         assert re.fullmatch(r"FROM nvcr\.io/nvidia/[\w-]+:r?\d+\.\d+[\w.-]+", image), f"{name}: {image} is not pinned"
     assert final_stages(dockerfile)
     for name, stage in final_stages(dockerfile).items():
@@ -78,15 +78,15 @@ def test_images_are_of_one_release_and_run_without_root(dockerfile: Path) -> Non
         ("Dockerfile", "serve", "selftest.py"),
     ],
 )
-@pytest.mark.parametrize(("told", "healthy"), [(0, 0), (1, 1), (3, 1)])
+@pytest.mark.parametrize(("exit_code", "healthy"), [(0, 0), (1, 1), (3, 1)])
 def test_the_health_check_is_the_self_test(
-    dockerfile: str, stage: str, script: str, told: int, healthy: int, tmp_path: Path
+    dockerfile: str, stage: str, script: str, exit_code: int, healthy: int, tmp_path: Path
 ) -> None:
     (check,) = re.findall(r"^HEALTHCHECK .*?CMD (\[.*\])", stages(ROOT / dockerfile)[stage], re.MULTILINE)
     command = json.loads(check)
     if command[0] == "docker-entrypoint":  # as in the image: NVIDIA's entrypoint, then the check
         command[0] = str(ROOT / "docker-entrypoint")
-    text = f"import sys\nsys.exit({told})" if script.endswith(".py") else f"#!/bin/sh\nexit {told}"
+    text = f"import sys\nsys.exit({exit_code})" if script.endswith(".py") else f"#!/bin/sh\nexit {exit_code}"
     (tmp_path / script).write_text(text)
     (tmp_path / script).chmod(0o755)
     assert subprocess.run(command, cwd=tmp_path, timeout=30, check=False).returncode == healthy

@@ -63,9 +63,9 @@ HUGGING_FACE = {"do_normalize": True, "image_mean": [0.485, 0.456, 0.406], "imag
     ],
 )  # fmt: skip
 def test_preprocessor_config(tmp_path: Path, config: Any, pixels: Pixels, geometry: Geometry | None) -> None:
-    found, resized, facts = facts_of(tmp_path, preprocessor_config__json=config)
-    assert found is not None
-    assert found.same_as(pixels)
+    actual, resized, facts = facts_of(tmp_path, preprocessor_config__json=config)
+    assert actual is not None
+    assert actual.same_as(pixels)
     assert resized == geometry
     assert all(fact.certain and fact.source is Source.METADATA for fact in facts)
 
@@ -110,9 +110,9 @@ def _normalised(mean: float, std: float, times: int = 1) -> Pixels:
 def test_the_class_of_hugging_face_decides_what_keys_mean(
     tmp_path: Path, config: Any, pixels: Pixels, geometry: Geometry, size: tuple[int, int] | None
 ) -> None:
-    found, resized, facts = facts_of(tmp_path, preprocessor_config__json=config)
-    assert found is not None
-    assert found.same_as(pixels)
+    actual, resized, facts = facts_of(tmp_path, preprocessor_config__json=config)
+    assert actual is not None
+    assert actual.same_as(pixels)
     assert resized == geometry
     assert size_from_facts(facts) == size
 

@@ -78,9 +78,9 @@ def test_without_photos(name: str) -> None:
     loaded = loaded_model(name)
     model = loaded.model
     assert producer_name(model) == producer
-    found = find_contract(loaded, facts_about(loaded), (model.height, model.width), (), (), contract_options())
-    assert nearly_same(found.decision.contract.pixels, pixels)
-    assert found.decision.contract.geometry == geometry
+    result = find_contract(loaded, facts_about(loaded), (model.height, model.width), (), (), contract_options())
+    assert nearly_same(result.decision.contract.pixels, pixels)
+    assert result.decision.contract.geometry == geometry
     names, evidence = labels_for(model)
     assert (evidence.source is Source.ASSUMED) == (not labels)
     assert " ".join(names) == labels or not labels
@@ -101,9 +101,9 @@ def search(name: str, labels: tuple[str, ...], **options: str) -> tuple[LoadedMo
     model = loaded.model
     photos = photos_of(name.split("/", maxsplit=1)[0], labels)
     size = (model.height, model.width)
-    found = find_contract(loaded, facts_about(loaded), size, photos, labels, contract_options(**options))  # type: ignore[arg-type]
-    assert found.trial is not None
-    return loaded, found.trial, found.decision.contract.pixels, found.decision.warnings
+    result = find_contract(loaded, facts_about(loaded), size, photos, labels, contract_options(**options))  # type: ignore[arg-type]
+    assert result.trial is not None
+    return loaded, result.trial, result.decision.contract.pixels, result.decision.warnings
 
 
 @pytest.mark.parametrize("name", ["pretrainedResnet.tflite", "pretrainedResnet_quant.tflite"])

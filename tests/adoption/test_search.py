@@ -37,9 +37,9 @@ def stated(pixels: Pixels) -> Fact:
 
 
 def test_without_photos_the_facts_decide_and_nothing_is_run() -> None:
-    found = find_contract(loaded(), [stated(UNIT)], (16, 16), (), (), contract_options(resize="stretch"))
-    assert found.trial is None
-    assert found.decision.contract.pixels == UNIT
+    result = find_contract(loaded(), [stated(UNIT)], (16, 16), (), (), contract_options(resize="stretch"))
+    assert result.trial is None
+    assert result.decision.contract.pixels == UNIT
 
 
 def test_without_photos_options_decide() -> None:
@@ -58,11 +58,11 @@ def test_photos_decide_by_their_labels(side: int, tmp_path: Path) -> None:
     photos, truth = colour_photos(tmp_path, 40, size=(16, 16), noise=30)
     network = ColourNetwork(bgr(UNIT))
     options = contract_options(resize="stretch")
-    found = find_contract(loaded(network, side), [stated(bgr(UNIT))], (16, 16), photos, LABELS, options)
-    assert found.trial is not None
-    assert found.decision.contract.pixels == bgr(UNIT)
-    assert sorted(found.trial.truth) == sorted(truth)
-    assert found.trial.best.count > 30
+    result = find_contract(loaded(network, side), [stated(bgr(UNIT))], (16, 16), photos, LABELS, options)
+    assert result.trial is not None
+    assert result.decision.contract.pixels == bgr(UNIT)
+    assert sorted(result.trial.truth) == sorted(truth)
+    assert result.trial.best.count > 30
     assert network.photos > 0
 
 

@@ -12,8 +12,8 @@ from trtpoets.core.original import Source
 def test_folders_with_the_names_of_a_data_set_give_its_order(name: str, labels: tuple[str, ...]) -> None:
     result = standard_labels(sorted(labels, reverse=True), len(labels))
     assert result is not None
-    found, evidence = result
-    assert found == labels
+    ordered, evidence = result
+    assert ordered == labels
     assert evidence.source is Source.ASSUMED and f"named like classes of {name}," in evidence.text
 
 

@@ -120,8 +120,8 @@ def test_a_file_that_accepts_any_size_needs_one(tmp_path: Path) -> None:
 
 def rows(truth: list[int], **right: list[int]) -> Trial:
     kinds = {"raw": RAW, "unit": UNIT, "signed": SIGNED, "caffe": CAFFE}
-    made = [TrialRow(Contract(kinds[name], Geometry()), tuple(map(bool, flags))) for name, flags in right.items()]
-    return Trial(tuple(sorted(made, key=lambda row: -row.count)), tuple(truth), 5, max(1, len(made) - 1))
+    trial_rows = [TrialRow(Contract(kinds[name], Geometry()), tuple(map(bool, flags))) for name, flags in right.items()]
+    return Trial(tuple(sorted(trial_rows, key=lambda row: -row.count)), tuple(truth), 5, max(1, len(trial_rows) - 1))
 
 
 def test_few_photos_prove_nothing() -> None:

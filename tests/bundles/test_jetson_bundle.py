@@ -96,9 +96,11 @@ def test_a_dla_needs_a_board_and_a_tensorrt_with_it(jetpack: str, board: str, dl
     assert system.dla is dla
 
 
-@pytest.mark.parametrize(("jetpack", "told"), [("", "10.3.0"), ("5.1.2", "8.5.2"), ("7.2", "10.16.2"), ("7.2.2", "")])
-def test_a_calibration_cache_is_for_the_tensorrt_that_reads_it(jetpack: str, told: str) -> None:
-    assert jetson_named(jetpack, "").cache_for == told
+@pytest.mark.parametrize(
+    ("jetpack", "version"), [("", "10.3.0"), ("5.1.2", "8.5.2"), ("7.2", "10.16.2"), ("7.2.2", "")]
+)
+def test_a_calibration_cache_is_for_the_tensorrt_that_reads_it(jetpack: str, version: str) -> None:
+    assert jetson_named(jetpack, "").cache_for == version
 
 
 # Files for older TensorRTs
@@ -243,10 +245,12 @@ def test_without_a_jetpack_there_are_commands_for_both_kinds_of_tensorrt(parts: 
     assert readme.count("--saveEngine=built/int8.engine") == 2
 
 
-@pytest.mark.parametrize(("board", "told"), [("orin-nx", True), ("orin-nano", False)])
-def test_the_dla_is_told_where_there_is_one(board: str, told: bool, parts: BundleInputs, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("board", "mentioned"), [("orin-nx", True), ("orin-nano", False)])
+def test_the_readme_mentions_the_dla_of_a_board(
+    board: str, mentioned: bool, parts: BundleInputs, tmp_path: Path
+) -> None:
     jetson_files(parts, tmp_path, system_of(jetson_named("5.1.2", board)))
-    assert ("./build --dla 0 --precision fp16 --batch 1" in (tmp_path / "README.md").read_text()) is told
+    assert ("./build --dla 0 --precision fp16 --batch 1" in (tmp_path / "README.md").read_text()) is mentioned
 
 
 def test_names_and_labels_can_not_break_the_readme_or_a_shell(parts: BundleInputs, tmp_path: Path) -> None:

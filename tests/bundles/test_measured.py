@@ -24,9 +24,9 @@ def inputs(content: dict[str, Any] | None, order: tuple[Precision, ...] = ORDER)
 
 
 def test_valid_rows_of_the_runner_only() -> None:
-    found = inputs(measured(ROWS))
-    assert [row["batch"] for row in rows_of(found, FP16)] == [1, 8]
-    best = best_row(found, FP16)
+    bundle_inputs = inputs(measured(ROWS))
+    assert [row["batch"] for row in rows_of(bundle_inputs, FP16)] == [1, 8]
+    best = best_row(bundle_inputs, FP16)
     assert best is not None and best["batch"] == 8
     assert rows_of(inputs(measured(ROWS, scenario="server")), FP16) == []
     assert rows_of(inputs(None), FP16) == [] and best_row(inputs(None), FP16) is None

@@ -57,7 +57,10 @@ def test_the_scripts_use_the_runtime_of_the_bundle(bundle: Path) -> None:
 
 @pytest.mark.parametrize(
     "precision",
-    [pytest.param(each, marks=pytest.mark.slow) if each is Precision.FP16 else each for each in ORDER],
+    [
+        pytest.param(precision, marks=pytest.mark.slow) if precision is Precision.FP16 else precision
+        for precision in ORDER
+    ],
 )
 def test_the_self_test_passes(bundle: Path, precision: Precision) -> None:
     result = script(bundle, "selftest.py", "--precision", precision.value, "--json")
@@ -206,7 +209,7 @@ def test_one_precision_alone(parts: BundleInputs, tmp_path: Path, precision: Pre
     assert f"  try: it has {precision.value}" in other.stderr
 
 
-def test_tensorrt_is_told_what_the_file_wants(parts: BundleInputs) -> None:
+def test_tensorrt_gets_the_options_of_the_file(parts: BundleInputs) -> None:
     providers = to_json(settings_from_inputs(parts))["tensorrt"]["providers"]
     flags = {}
     for precision, (tensorrt, cuda, cpu) in providers.items():

@@ -24,8 +24,8 @@ def test_advice_against_int8_puts_it_last() -> None:
 
 
 def test_a_precision_that_fails_the_gate_comes_last() -> None:
-    found, _ = evaluations(LABELS, 10)
-    judged = from_json(Evaluations, {"evaluations": found, "skipped": []}, "evaluation.json")
+    results, _ = evaluations(LABELS, 10)
+    judged = from_json(Evaluations, {"evaluations": results, "skipped": []}, "evaluation.json")
     order, reasons = shipping_order((FP32, FP16, INT8), "", judged)
     assert order in ((INT8, FP16, FP32), (FP16, FP32, INT8))
     assert set(reasons) == ({INT8} if order[-1] is INT8 else set())
@@ -34,10 +34,10 @@ def test_a_precision_that_fails_the_gate_comes_last() -> None:
 def test_the_file_for_cpus_has_its_own_gate() -> None:
     assert why_not_cpu_form("", None) == ""
     assert why_not_cpu_form("it loses answers", None) == "quantize advises against it: it loses answers"
-    found, _ = evaluations(LABELS, 10)
-    for_cpus = [{**row, "form": "cpu"} if row["runner"] == "onnxruntime-int8" else row for row in found]
+    results, _ = evaluations(LABELS, 10)
+    for_cpus = [{**row, "form": "cpu"} if row["runner"] == "onnxruntime-int8" else row for row in results]
     judged, other = (
-        from_json(Evaluations, {"evaluations": rows, "skipped": []}, "evaluation.json") for rows in (for_cpus, found)
+        from_json(Evaluations, {"evaluations": rows, "skipped": []}, "evaluation.json") for rows in (for_cpus, results)
     )
     assert why_not_cpu_form("", judged) in ("", "it failed the gate on the test photos")
     assert bool(why_not_cpu_form("", judged)) == (INT8 in shipping_order((FP32, INT8), "", other)[1])

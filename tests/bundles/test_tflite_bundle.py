@@ -202,7 +202,7 @@ def gate(outcome: str, low: float) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("judged", "first", "said"),
+    ("judged", "first", "warning"),
     [
         ({"photos": 200, "gate": gate("failed", 0.8)}, FP32, "int8.tflite misses its target and comes last: on 200"),
         ({"photos": 200, "gate": gate("passed", 0.98)}, INT8, ""),
@@ -215,14 +215,14 @@ def gate(outcome: str, low: float) -> dict[str, Any]:
     ],
     ids=["missed", "reached", "too few", "none"],
 )
-def test_validation_decides_the_order(space: Workspace, judged: dict[str, Any], first: Precision, said: str) -> None:
+def test_validation_decides_the_order(space: Workspace, judged: dict[str, Any], first: Precision, warning: str) -> None:
     path = space.tflite(INT8)
     card = json.loads(card_of(path).read_text())
     seal_card(card_of(path), key=card["key"], files=[path], details={**card["details"], "judged": judged})
     result = bundled(space)
     assert result.manifest.order[0] is first
     values = [text for text in result.warnings if "evaluated" not in text and "vary between builds" not in text]
-    assert any(said in text for text in values) if said else not values
+    assert any(warning in text for text in values) if warning else not values
 
 
 def test_a_large_int8_tolerance_is_a_warning(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ from trtpoets.core.types import OnnxModel, Precision
         (INT8, ("q/Softmax",), "11.4.1", ""),
     ],
 )
-def test_types_that_trtexec_is_told(
+def test_types_that_trtexec_gets(
     precision: Precision, kept: tuple[str, ...], tensorrt: str, options: str, tmp_path: Path
 ) -> None:
     """As `build` tells the builder: INT8 with FP16 allowed, and what must not overflow in FP32."""

@@ -30,10 +30,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
 
 @pytest.fixture(scope="module")
 def quantised(photos: list[Photo], tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
-    return made(tmp_path_factory.mktemp("model"), photos)
+    return int8_file(tmp_path_factory.mktemp("model"), photos)
 
 
-def made(folder: Path, photos: list[Photo], head: float = 1.0) -> OnnxModel:
+def int8_file(folder: Path, photos: list[Photo], head: float = 1.0) -> OnnxModel:
     """An INT8 file, of a network whose last layer multiplies by `head` as much."""
     path = folder / "fp32.onnx"
     model = saved(residual_network(), path)
@@ -62,7 +62,7 @@ def test_an_int8_file_lists_its_fp32_nodes(quantised: OnnxModel, photos: list[Ph
     proto = check_onnx(quantised.path)
     layer = last_layer(proto)
     assert metadata_of(with_last_layer(proto, layer.weights, layer.bias)) == metadata_of(proto), "another head"
-    large = named(made(tmp_path, photos, head=1e5))
+    large = named(int8_file(tmp_path, photos, head=1e5))
     assert {"softmax", "head"} <= {*large}, "logits beyond FP16's range"
 
 
@@ -93,7 +93,7 @@ def test_the_remainder_becomes_fp16(quantised: OnnxModel, photos: list[Photo], t
 
 def test_nodes_that_are_named_stay_fp32(photos: list[Photo], tmp_path: Path) -> None:
     """Their logits would be infinite in FP16."""
-    model = made(tmp_path, photos, head=1e5)
+    model = int8_file(tmp_path, photos, head=1e5)
     result = scores(with_fp16_remainder(model, tmp_path / "variant.onnx"), photos)
     assert np.isfinite(result).all() and np.allclose(result.sum(axis=1), 1.0, atol=1e-6)
 

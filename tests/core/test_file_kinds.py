@@ -115,7 +115,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_kinds_are_told_by_their_first_bytes(name: str, tmp_path: Path) -> None:
+def test_kinds_are_recognised_by_their_first_bytes(name: str, tmp_path: Path) -> None:
     for number, content in enumerate(KINDS[name]):
         kind = kind_of_content(content[:4096])
         assert kind is not None
@@ -130,7 +130,7 @@ def test_unknown_content_is_of_no_kind(content: bytes) -> None:
     assert kind_of_content(content) is None
 
 
-def test_hdf5_of_keras_is_told_by_its_configuration(tmp_path: Path) -> None:
+def test_hdf5_of_keras_is_recognised_by_its_configuration(tmp_path: Path) -> None:
     path = tmp_path / "net.bin"
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(10_000) + b"model_config" + bytes(100))
     kind = kind_of_file(path)
@@ -138,7 +138,7 @@ def test_hdf5_of_keras_is_told_by_its_configuration(tmp_path: Path) -> None:
     assert kind.name == "keras-h5"
 
 
-def test_a_zip_is_told_by_the_names_at_its_end(tmp_path: Path) -> None:
+def test_a_zip_is_recognised_by_the_names_at_its_end(tmp_path: Path) -> None:
     path = tmp_path / "net.zip"
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

@@ -78,7 +78,7 @@ def test_tensors_of_subgraphs_sparse_tensors_and_functions_are_listed() -> None:
     model = helper.make_model(graph)
     function = model.functions.add()
     function.node.append(helper.make_node("Constant", [], ["z"], value=tensor("in a function")))
-    names = [found.name for found in tensors_of(model) if found.name]
+    names = [proto.name for proto in tensors_of(model) if proto.name]
     assert sorted(set(names)) == ["in a function", "in a node", "indices", "initializer", "values"]
     assert names.count("in a node") == 2
 

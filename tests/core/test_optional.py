@@ -40,11 +40,11 @@ def test_missing_tensorflow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None
         tensorflow()
 
 
-@pytest.mark.parametrize("found", [[], ["gpu", "gpu"]])
-def test_the_gpus_that_tensorflow_finds(found: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    config = SimpleNamespace(list_physical_devices=lambda kind: found if kind == "GPU" else ["cpu"])
+@pytest.mark.parametrize("gpus", [[], ["gpu", "gpu"]])
+def test_the_gpus_that_tensorflow_finds(gpus: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SimpleNamespace(list_physical_devices=lambda kind: gpus if kind == "GPU" else ["cpu"])
     monkeypatch.setattr(optional, "tensorflow", lambda: SimpleNamespace(config=config))
-    assert tensorflow_gpus() == len(found)
+    assert tensorflow_gpus() == len(gpus)
 
 
 def test_onnx_runtime_sends_no_telemetry(tmp_path: Path) -> None:

@@ -100,12 +100,12 @@ def test_another_users_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     owner, third = os.getuid(), os.getuid() + 1
     real = os.fstat
 
-    def told(handle: int) -> os.stat_result:
+    def changed_owner(handle: int) -> os.stat_result:
         result = list(real(handle))
         result[4] = third if os.path.samestat(real(handle), (tmp_path / "lock").stat()) else owner
         return os.stat_result(result)
 
-    monkeypatch.setattr(os, "fstat", told)
+    monkeypatch.setattr(os, "fstat", changed_owner)
     with raises(StorageFailed, "TP1051", "lock", third):
         locked(tmp_path / "lock", "flowers").__enter__()
     # A disk without owners: SMB, FAT, NFS that makes everybody nobody.

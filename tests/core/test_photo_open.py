@@ -371,7 +371,7 @@ def test_damaged_files_give_an_array_or_bad_photo(content: bytes, data: st.DataO
 # A class whose photos were left out
 
 
-def test_a_class_without_photos_tells_each_reason_and_remedy(tmp_path: Path) -> None:
+def test_the_error_of_a_class_without_photos_has_each_reason_and_remedy(tmp_path: Path) -> None:
     for label in ("good", "bad"):
         (tmp_path / label).mkdir()
     for number in range(3):
@@ -386,7 +386,7 @@ def test_a_class_without_photos_tells_each_reason_and_remedy(tmp_path: Path) -> 
     assert "x.jpg is not a photo that can be read: it is a Git LFS pointer, not the file itself (cd " in message
 
 
-def test_a_class_with_too_few_photos_tells_the_reasons(tmp_path: Path) -> None:
+def test_the_error_of_a_class_with_too_few_photos_has_the_reasons(tmp_path: Path) -> None:
     for label in ("good", "poor"):
         (tmp_path / label).mkdir()
     for number in range(40):

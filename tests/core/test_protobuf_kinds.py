@@ -1,4 +1,4 @@
-"""Formats of networks are told apart by the fields at the beginning of a protobuf file."""
+"""Formats of networks are distinguished by the fields at the beginning of a protobuf file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trtpoets.core.file_kinds import kind_of_content
 from trtpoets.core.protobuf_kinds import protobuf_kind
 
 
-def test_onnx_files_are_told_from_other_protobufs() -> None:
+def test_onnx_files_are_distinguished_from_other_protobufs() -> None:
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
@@ -51,7 +51,7 @@ NODE = field(1, field(1, b"Placeholder") + field(2, b"Placeholder"))
         ("caffe", field(1, b"AlexNet") + field(2, b"\x0a\x00")),
     ],
 )
-def test_each_format_is_told_by_its_fields_even_if_they_are_cut(kind: str, content: bytes) -> None:
+def test_each_format_is_recognised_by_its_fields_even_if_they_are_cut(kind: str, content: bytes) -> None:
     assert protobuf_kind(content) == kind
     assert protobuf_kind(content[:-1]) == kind
 

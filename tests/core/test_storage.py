@@ -46,8 +46,8 @@ from trtpoets.train.feature_cache import feature_caches_in, prune_feature_caches
 Operation = Callable[[Path], object]
 
 
-def told_by_program(work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> list[TrtPoetsError]:
-    """What a program tells of what `work` raises. A bug is raised."""
+def reported_errors(work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> list[TrtPoetsError]:
+    """Return the errors that a program reports when it runs `work`. A bug is raised."""
     calls: list[TrtPoetsError] = []
     for name in ("prepare_streams", "interrupt_on_signals"):
         monkeypatch.setattr(program, name, lambda: None)
@@ -108,7 +108,7 @@ def releases(folder: Path) -> None:
 OPERATIONS: list[Operation] = [a_run, a_store, pruning, temporary, releases]
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.__name__)
 @pytest.mark.parametrize("call", CALLS)
 def test_a_call_that_fails(call: str, operation: Operation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
@@ -125,14 +125,14 @@ def test_a_call_that_fails(call: str, operation: Operation, tmp_path: Path, monk
             with failing(call, number, tmp_path):
                 operation(folder)
 
-        for error in told_by_program(fail, monkeypatch):
+        for error in reported_errors(fail, monkeypatch):
             assert error.hint
-            if isinstance(error, Busy):  # EACCES, as SMB says it of a lock that is held
+            if isinstance(error, Busy):  # SMB reports a lock that is held as EACCES
                 assert call == "flock" and number == errno.EACCES
                 continue
             assert str(tmp_path) in error.message, error.message
             assert os.strerror(number) in error.message or "trtpoets" in error.message, error.message
-        operation(folder)  # what failed is not in the way afterwards
+        operation(folder)  # the failure has left nothing that makes the next attempt fail
     logging.getLogger("trtpoets").handlers.clear()
 
 
@@ -158,7 +158,7 @@ def test_operations_that_a_disk_need_not_support(call: str, errors: tuple[int, .
         assert read_json(folder / "engines" / "flowers" / "report.json") == {}
 
 
-def test_a_lost_disk_is_no_disk_that_can_not_sync(tmp_path: Path) -> None:
+def test_a_disk_that_fails_is_not_taken_for_one_without_fsync(tmp_path: Path) -> None:
     for number in (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE):
         with failing("fsync", number, tmp_path), pytest.raises(StorageFailed, match=os.strerror(number)):
             write_json(tmp_path / "a.json", {})
@@ -170,7 +170,7 @@ def test_a_lost_disk_is_no_disk_that_can_not_sync(tmp_path: Path) -> None:
 def test_a_folder_that_can_not_be_replaced_is_as_it_was(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "model") as part:
         (part / "a").write_text("old")
-    renames = 2  # aside, and into its place
+    renames = 2  # of the old folder, and of the new one
     with (
         failing("replace", errno.EIO, tmp_path, [renames]),
         raises(StorageFailed, "TP1085", "model", "Input/output error"),
@@ -190,7 +190,7 @@ def test_a_file_that_can_not_be_replaced_is_as_it_was(call: str, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"] and read_json(tmp_path / "a.json") == "old"
 
 
-# Errors that no place expected, and those of libraries
+# Unexpected errors, and errors of libraries
 
 
 def test_the_file_that_failed_is_named(tmp_path: Path) -> None:
@@ -204,16 +204,16 @@ def test_the_file_that_failed_is_named(tmp_path: Path) -> None:
         raise OSError(errno.EIO, "Input/output error", str(tmp_path / ".x.json.part-1"))
 
 
-def test_what_is_no_error_of_a_disk(tmp_path: Path) -> None:
+def test_errors_that_are_not_of_a_disk(tmp_path: Path) -> None:
     for error in (BrokenPipeError(errno.EPIPE, ""), OSError("no number"), OSError(errno.EBADF, "")):
         assert storage_failure(error, tmp_path) is None
         assert stray_failure(error) is None
-    # A bug of ours keeps its traceback where no place expected it.
+    # These are bugs where no code expects them, and keep their traceback.
     assert stray_failure(FileNotFoundError(errno.ENOENT, "", str(tmp_path))) is None
     assert stray_failure(ConnectionRefusedError(errno.ECONNREFUSED, "")) is None
 
 
-def test_hdf5_and_native_code_tell_it_in_words(tmp_path: Path) -> None:
+def test_errors_of_a_disk_in_messages_of_libraries(tmp_path: Path) -> None:
     words = "Unable to synchronously create file (unable to open file: errno = 28, error message = 'No space left')"
     result = storage_failure(OSError(words), tmp_path / "a.keras")
     assert result is not None and "No space left on device" in result.message
@@ -253,7 +253,7 @@ def test_a_build_whose_disk_fails(number: int, kind: str, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """TMPDIR, full."""
+    """The folder of TMPDIR, for tests that make it full."""
     folder = tmp_path / "small disk"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -274,7 +274,7 @@ def test_a_tmpdir_that_fills_up_is_named(full: Path) -> None:
     assert f"can't write {full}/" in caught.value.message and "No space left" in caught.value.message
     assert "export TMPDIR=FOLDER" in caught.value.hint and list(full.iterdir()) == []
     with (
-        pytest.raises(OSError, match="No such file"),  # of somewhere else: not of the temporary folder
+        pytest.raises(OSError, match="No such file"),  # an error in another folder is raised as it is
         temporary_folder(),
     ):
         (full.parent / "absent").read_bytes()

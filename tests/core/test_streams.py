@@ -32,7 +32,7 @@ main.main()
 
 
 def shell(end: str, *arguments: str, code: str = SHOW, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """The program, its streams redirected by what a shell is told in `end`."""
+    """Run the program with its streams redirected by `end`, the end of a shell command."""
     return subprocess.run(
         ["bash", "-c", f'"$0" "$@" {end}; exit ${{PIPESTATUS[0]}}', sys.executable, "-c", code, *arguments],
         cwd=ROOT,
@@ -90,7 +90,7 @@ GONE = "the reader has gone"
 
 
 @pytest.mark.parametrize(
-    ("code", "arguments", "end", "unbuffered", "exit_code", "told"),
+    ("code", "arguments", "end", "unbuffered", "exit_code", "message"),
     [
         (PROGRAM, ["--help"], ">/dev/full", "1", 1, b"can't write to standard output: No space left on device"),
         (PROGRAM, ["models"], GONE, "", 141, b""),
@@ -100,7 +100,7 @@ GONE = "the reader has gone"
     ],
 )
 def test_help_and_usage(
-    code: str, arguments: list[str], end: str, unbuffered: str, exit_code: int, told: bytes
+    code: str, arguments: list[str], end: str, unbuffered: str, exit_code: int, message: bytes
 ) -> None:
     """Output of Click, Typer and argparse, and exceptions that they catch."""
     if end == GONE:
@@ -115,7 +115,7 @@ def test_help_and_usage(
     else:
         done = shell(end, *arguments, code=code, PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == exit_code, done.stderr
-    assert told in done.stderr and b"Traceback" not in done.stderr and b"Exception ignored" not in done.stderr
+    assert message in done.stderr and b"Traceback" not in done.stderr and b"Exception ignored" not in done.stderr
 
 
 def test_an_error_that_cannot_be_written_to_stderr() -> None:

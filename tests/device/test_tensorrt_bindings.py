@@ -198,13 +198,13 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("right", "wrong", "told"), MISTAKES, ids=[told for _, _, told in MISTAKES])
-def test_the_reader_finds_mistakes(right: str, wrong: str, told: str) -> None:
+@pytest.mark.parametrize(("right", "wrong", "finding"), MISTAKES, ids=[finding for _, _, finding in MISTAKES])
+def test_the_reader_finds_mistakes(right: str, wrong: str, finding: str) -> None:
     sources = {path.name: path.read_text() for path in FILES}
     assert sum(right in text for text in sources.values()) == 1, "the example of a mistake is out of date"
     changed = {name: ast.parse(text.replace(right, wrong)) for name, text in sources.items()}
     result = findings_in(changed, classes_of("10.3"))
-    assert told in "\n".join([*missing(result.touches, "10.3"), *result.misfits])
+    assert finding in "\n".join([*missing(result.touches, "10.3"), *result.misfits])
 
 
 @pytest.mark.parametrize("version", [version for version in VERSIONS if version != "rtx"])

@@ -28,7 +28,7 @@ TURING = (
 
 
 @pytest.mark.parametrize(
-    ("said", "means"),
+    ("message", "means"),
     [
         (TURING, "Cannot compile operation 'head' for Turing (SM75): FP32 GEMM is not supported"),
         (
@@ -47,8 +47,8 @@ TURING = (
         ("", ""),
     ],
 )
-def test_messages_become_one_sentence(said: str, means: str) -> None:
-    assert plain(said) == means
+def test_messages_become_one_sentence(message: str, means: str) -> None:
+    assert plain(message) == means
 
 
 def recording(base: Any) -> tuple[Any, Messages]:
@@ -72,7 +72,7 @@ def test_noise_is_left_out() -> None:
     assert messages.sentence() == "first" and messages.warnings == ["scales are converted"]
 
 
-def test_the_real_logger_is_heard() -> None:
+def test_messages_of_the_real_logger_are_recorded() -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     library = load_tensorrt(Flavour.RTX)
     assert library.title == f"TensorRT-RTX {trt.__version__}" and library.strongly_typed and library.has_monitor
@@ -100,7 +100,7 @@ def test_parser_errors_name_the_node_in_every_era() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "fix"),
+    ("message", "fix"),
     [
         ('creator && "Plugin not found"', "does not support the operator; export it again with the default operators"),
         ("No importer registered for op: Frobnicate", "does not support the operator"),
@@ -110,11 +110,11 @@ def test_parser_errors_name_the_node_in_every_era() -> None:
         ("something else", "export it again with the default operators: trtpoets export NAME --force"),
     ],
 )
-def test_parser_errors_have_a_fix(said: str, fix: str) -> None:
-    assert fix in parser_fix(said) and "{" not in parser_fix(said)
+def test_parser_errors_have_a_fix(message: str, fix: str) -> None:
+    assert fix in parser_fix(message) and "{" not in parser_fix(message)
 
 
-def test_the_real_recorder_is_heard() -> None:
+def test_errors_of_the_real_recorder_are_recorded() -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     library, messages = load_tensorrt(Flavour.RTX), Messages()
     logger = new_logger(library, messages)

@@ -39,7 +39,7 @@ class Interpreter:
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("what", "problem"),
     [
         ("os.write(2, b'last words\\n'); os.abort()", "was ended by SIGABRT; its last output: last w"),
         ("os.kill(os.getpid(), 11)", "was ended by SIGSEGV"),
@@ -49,7 +49,9 @@ class Interpreter:
         ("pass", "it needs more than 0.001 seconds for two photos"),
     ],
 )
-def test_a_network_that_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, said: str) -> None:
+def test_a_network_that_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, problem: str
+) -> None:
     """It ends the child process of the trial, and is never loaded in this process."""
     package = tmp_path / "ai_edge_litert"
     package.mkdir()
@@ -59,12 +61,12 @@ def test_a_network_that_ends_the_process(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setitem(sys.modules, name, None)  # so that what was there, or nothing, is there again afterwards
         del sys.modules[name]
     monkeypatch.syspath_prepend(tmp_path)
-    if "needs more" in said:
+    if "needs more" in problem:
         monkeypatch.setattr(tflite_check, "_SECONDS", 0.001)
     model = write_tflite(b"1234TFL3 damaged", tiny_spec(), Precision.FP32, tmp_path / "fp32.tflite")
     with raises(BadArtefact, "TP4109", model.path) as caught, open_runner(model):
         pass
-    assert said in caught.value.message
+    assert problem in caught.value.message
     assert caught.value.hint == "make it again: trtpoets bundle NAME --for tflite --force"
 
 

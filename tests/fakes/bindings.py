@@ -60,7 +60,7 @@ def enumeration(name: str, version: str, numbers: Mapping[str, int] | None = Non
 
 
 def bound(name: str, version: str, body: type) -> type:
-    """`body` as the class `name` of a version: without members that the version does not have, with all that it has."""
+    """Return `body` as the class `name` of a version, with exactly the members that the version has."""
     listed = committed_listings()[version][name]
     faked = {key: value for key, value in vars(body).items() if key.startswith("_") or key in listed}
     faked.pop("__dict__", None), faked.pop("__weakref__", None)

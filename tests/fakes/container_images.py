@@ -139,7 +139,7 @@ def _add_cuda_and_tensorrt(root: Path, folder: Path) -> None:
         shutil.copytree(headers, cuda / "include", dirs_exist_ok=True)
     for name in ("bin", "lib64/stubs"):
         (cuda / name).mkdir(parents=True)
-    (cuda / "bin/nvcc").write_text("#!/bin/sh\n")  # where it is tells pycuda where CUDA is
+    (cuda / "bin/nvcc").write_text("#!/bin/sh\n")  # pycuda locates CUDA by the path of nvcc
     (cuda / "bin/nvcc").chmod(0o755)
     include = cuda / "include"
     (folder / "cuda.c").write_text(_functions("cu[A-Z]", include / "cuda.h", include / "cudaProfiler.h"))

@@ -28,7 +28,7 @@ _NUMBERS = np.linspace(0, 1, 2000)
 
 
 class Scripted(FakeRunner):
-    """Returns the correct scores for photos of `tests.support.photos` by their colours, unless told otherwise."""
+    """Returns the correct scores for photos of `tests.support.photos` by their colours, or fails by `behaviour`."""
 
     def __init__(self, artefact: Any, behaviour: str) -> None:
         runner = open_runner(artefact)
@@ -57,7 +57,7 @@ class Scripted(FakeRunner):
             raise ValueError("photos without their white frames")
         if self.behaviour == "not at 4" and len(photos) == 4:
             raise ValueError("batch 4 is too much")
-        if self.behaviour.startswith("work "):  # so many times the same computation
+        if self.behaviour.startswith("work "):  # repeats a computation this number of times
             for _ in range(int(self.behaviour.split()[1])):
                 np.sin(_NUMBERS)
         if self.behaviour.startswith("hang after "):

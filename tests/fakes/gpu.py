@@ -37,7 +37,7 @@ TICK = 0.25
 
 
 class Primary:
-    """One life of the primary context: from the first retain to the last release."""
+    """The primary context between its first retain and its last release."""
 
     alive = True
     number = 1 << 20
@@ -55,9 +55,9 @@ Job = Callable[[], None]
 
 
 class Work(NamedTuple):
-    """Something that can be queued, and by number what may not be freed or changed before it is done.
+    """Work that can be queued, and the numbers of the objects that must not be freed or changed before it is done.
 
-    `begin` is called when it is queued (a graph's, at each launch), and gives what to do when its turn comes.
+    `begin` is called when it is queued (for a graph: at each launch), and returns the function that does it later.
     """
 
     begin: Callable[[], Job]
@@ -173,9 +173,9 @@ class FakeGpu:
         ticks: int = 1,
         begin: Callable[[], Job] | None = None,
     ) -> None:
-        """Queue work on a stream, or record it while the stream is captured: `do`, or what `begin` gives when queued.
+        """Queue `do` on a stream, or what `begin` returns; record it if the stream is captured.
 
-        Queueing takes the host `host_ms`, and no work begins before it is queued.
+        Queueing takes `host_ms` of the host's time, and no work begins before it is queued.
         """
         self.current(what)
         self.rule(stream in self.queues, f"{what} on stream {stream}, which is not one of ours")
@@ -198,7 +198,7 @@ class FakeGpu:
             queue.captured.append(work)
 
     def queue(self, queue: Queue, work: Work, what: str, *more: int) -> None:
-        """Queue work now. Memory of the GPU that other streams' work needs is theirs until they were waited for."""
+        """Queue work now. Memory that other streams' work needs must not be used before the host waited for them."""
         needs = work.needs.union(more)
         shared = needs.intersection(self.memory)
         others = [item for other in list(self.queues.values()) if other is not queue for item in list(other.waiting)]

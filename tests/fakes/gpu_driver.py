@@ -22,7 +22,7 @@ class FakeDriver:
 
     def __init__(self, gpu: FakeGpu, *, old: bool = False) -> None:
         self.gpu = gpu
-        # CUDA before 11.4 has the other name, with more arguments; before 11.0, no second version of the flags.
+        # CUDA before 11.4 has this function under another name, with more arguments; before 11.0, flags have no _v2.
         setattr(self, "cuGraphInstantiate" if old else "cuGraphInstantiateWithFlags", self._instantiate)
         second = "" if gpu.cuda < 11000 else "_v2"
         setattr(self, f"cuDevicePrimaryCtxSetFlags{second}", self._set_flags)

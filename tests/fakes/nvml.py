@@ -1,4 +1,4 @@
-"""NVML's Python module with one GPU, as nvidia-ml-py documents its functions."""
+"""A fake of NVML's Python module with two GPUs, as nvidia-ml-py documents its functions."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ CONSTANTS = {
 }
 
 OURS = "0000:3B:00.0"
-"""The bus id of the GPU that CUDA uses, as CUDA writes it. To NVML it is GPU 1: GPU 0 is another, and busy and hot."""
+"""The bus id of the GPU that CUDA uses, as CUDA writes it. NVML numbers it 1; GPU 0 is another one, busy and hot."""
 
 
 class Driver:
-    """As much of nvidia-ml-py as is asked for: two GPUs, and what was set of the one that CUDA uses.
+    """The functions of nvidia-ml-py that trtpoets calls, with settable values for the GPU that CUDA uses.
 
     Calls that name a GPU by its index, or the other GPU, fail.
     """
 
     class NVMLError(Exception):
-        """What the driver does not tell."""
+        """Raised for values that the driver does not report."""
 
     def __init__(self, **values: Any) -> None:
         self.opened = 0
@@ -59,7 +59,7 @@ class Driver:
         self.opened -= 1
 
     def _handle(self, bus_id: bytes) -> str:
-        assert isinstance(bus_id, bytes)  # older versions of nvidia-ml-py take nothing else
+        assert isinstance(bus_id, bytes)  # older versions of nvidia-ml-py accept only bytes
         if bus_id.decode() != OURS:
             raise self.NVMLError("not found")
         return f"handle of {OURS}"

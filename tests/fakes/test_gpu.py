@@ -1,4 +1,4 @@
-"""The fake GPU is worth its tests: a harness that breaks a rule does not get past it."""
+"""The fake GPU fails a test whose code breaks a rule of the GPU."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trtpoets.device.tensorrt_session import EngineContext, TensorRtSession
 
 
 def exercise(gpu: FakeGpu, folder: Path) -> None:
-    """Two lives of a runner: sizes that stay and change, a batch in pieces, a failure in the middle."""
+    """Use two runners in turn: equal and other batch sizes, a batch in parts, a failure, overlapping batches."""
     with nothing_left(gpu):
         for _ in range(2):
             with TensorRtRunner(paper_engine(folder)) as runner:
@@ -46,11 +46,11 @@ def exercise(gpu: FakeGpu, folder: Path) -> None:
 
 
 def nothing(*_: Any, **__: Any) -> None:
-    """A rule that is not kept."""
+    """Replaces a method that a rule requires."""
 
 
 def popped_late(session: CudaSession) -> None:
-    """Release a context as versions before did: pycuda pushes it, and it is popped when it is gone."""
+    """Release a context in the wrong order: pycuda pushes it, and it is popped after it was destroyed."""
     context, session._context, session._current = session._context, None, None
     context.detach()
     libcuda.pop_context(session._driver)
@@ -95,7 +95,7 @@ def during(self: Any, enqueue: Callable[[], None], **_: Any) -> Any:
 
 
 def late(real: Callable[..., None]) -> Callable[..., None]:
-    """Change what was queued to be copied."""
+    """Change the source of a copy after the copy was queued."""
 
     def upload(self: CudaSession, address: int, source: np.ndarray) -> None:
         real(self, address, source)
@@ -213,7 +213,10 @@ BROKEN: dict[str, tuple[Any, str, Any, str]] = {
     "a tensor without memory": (EngineContext, "bind", nothing, "run before it is set up"),
     "a shape that is never set": (EngineContext, "set_shape", nothing, "an address is set before the shape"),
 }
-"""What is broken: where, by what, and what the fake says to it (nothing where only what is left over tells)."""
+"""By rule: the class, its member, the replacement that breaks the rule, and the message of the fake.
+
+The message is empty where the fake reports no broken rule, and `exercise` itself fails.
+"""
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -227,10 +230,10 @@ def test_a_broken_rule_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         exercise(gpu, tmp_path)
     assert any(result in item for item in gpu.broken) if result else not gpu.broken
     del caught
-    gc.collect()  # what was left dies here, with its complaints
+    gc.collect()  # destructors of objects that were not freed may raise errors here
 
 
-def test_a_harness_that_keeps_the_rules_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_that_keeps_the_rules_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = FakeGpu(tiny_spec())
     gpu.install(monkeypatch)
     exercise(gpu, tmp_path)

@@ -1,4 +1,4 @@
-"""The whole of a build in every era of TensorRT, against a fake that keeps to its rules; and that it does."""
+"""Complete builds with every version of TensorRT, against a fake that enforces its rules; and tests of the fake."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def refused(version: str, content: bytes, asked: BuildRequest, behaviour: str = 
 
 @pytest.mark.parametrize("precision", Precision)
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_precision_in_every_era(version: str, precision: Precision) -> None:
+def test_every_precision_with_every_version(version: str, precision: Precision) -> None:
     steps: list[float] = []
     messages = Messages()
     content = tiny_graph(precision).SerializeToString()
@@ -48,7 +48,7 @@ def test_every_precision_in_every_era(version: str, precision: Precision) -> Non
     assert build_log["network"] == (0b11 if ten and not weak else 0b1)
     types = {Precision.FP32: "FP32 alone", Precision.FP16: "FP16 allowed", Precision.INT8: "INT8 and FP16 allowed"}
     assert built.typing == (f"weakly typed, {types[precision]}" if weak else "strongly typed")
-    assert bool(steps) is not eight, "8.x can't be watched"
+    assert bool(steps) is not eight, "8.x reports no progress"
     layers = inspect_engine(library, built.engine, request(precision), built.logger)
     assert bool(layers.layers) is (version != "rtx")
     del built
@@ -58,7 +58,7 @@ def test_every_precision_in_every_era(version: str, precision: Precision) -> Non
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_unknown_operator(version: str) -> None:
-    """8.x tells the node's number only."""
+    """8.x reports only the number of the node."""
     error = refused(version, tiny_graph().SerializeToString(), request(Precision.FP32), "unknown operator")
     assert error.message.endswith(
         "can't parse the network: node 'conv' (Conv): "
@@ -76,14 +76,14 @@ def test_a_reason_comes_through_the_recorder(version: str) -> None:
     assert error.hint == "use a larger workspace: --workspace 4"
 
 
-def test_an_int8_network_is_told_of_to_a_weakly_typed_builder() -> None:
-    """A fake that took INT8 networks without their flag would prove nothing."""
+def test_an_int8_network_without_its_flag_is_refused() -> None:
+    """Otherwise the builds above would not prove that the flag is set."""
     content = tiny_graph(Precision.INT8).SerializeToString()
     assert "Int8 precision has not been set" in refused("8.6", content, request(Precision.FP32)).message
 
 
 def test_an_empty_file_is_no_network() -> None:
-    """Parsers take it, as a network without inputs."""
+    """Parsers accept it as a network without inputs."""
     with raises(BadArtefact, "TP4052", "[]"):
         build_engine(fake_library("10.3"), b"", request(Precision.FP32), lambda _: True, Messages())
 

@@ -10,7 +10,7 @@ from trtpoets.device.runners.fake import FakeRunner
 
 
 class Time:
-    """Passes only while it is slept through, or worked through."""
+    """A clock that advances with `sleep` and with the work of a runner."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -24,7 +24,7 @@ class Time:
 
 
 class Overlapping(FakeRunner):
-    """Has two batches under way, each done so long after it was submitted, and after the one before, by its clock."""
+    """Has two batches under way. Each takes `work_seconds` after its submission and after the end of the one before."""
 
     slots = 2
 

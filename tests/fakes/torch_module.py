@@ -46,7 +46,7 @@ def fake_torch(gpu: FakeGpu) -> Any:
         gpu.rule(bool(streams), f"{what} on PyTorch's own stream")
         gpu.submit(streams[-1], what, do, *(tensor.address for tensor in tensors if tensor.address))
 
-    def made(array: np.ndarray) -> Tensor:
+    def tensor_of(array: np.ndarray) -> Tensor:
         gpu.rule(not gpu.capturing, "PyTorch allocates while this thread captures a graph")
         return Tensor(module, lambda: array, array.shape)
 
@@ -86,9 +86,9 @@ def fake_torch(gpu: FakeGpu) -> Any:
     )
     module.float16, module.float32 = np.float32, np.float32
     module.manual_seed = lambda seed: seeded.__setitem__(0, np.random.default_rng(seed))
-    module.randn = lambda shape, device, dtype: made(np.asarray(seeded[0].normal(size=shape)).astype(dtype))
-    module.empty = lambda shape, device, dtype: made(np.zeros(shape, dtype))
-    module.zeros = lambda count, device: made(np.zeros(count))
+    module.randn = lambda shape, device, dtype: tensor_of(np.asarray(seeded[0].normal(size=shape)).astype(dtype))
+    module.empty = lambda shape, device, dtype: tensor_of(np.zeros(shape, dtype))
+    module.zeros = lambda count, device: tensor_of(np.zeros(count))
     module.cuda = SimpleNamespace(
         is_available=lambda: True, stream=stream, ExternalStream=lambda handle: handle, empty_cache=lambda: None
     )

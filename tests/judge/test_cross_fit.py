@@ -29,11 +29,11 @@ def sha256s(count: int) -> list[str]:
 
 
 def folds_of(truth: list[int], groups: list[int] | None = None, folds: int = 10, seed: int = 0) -> Folds:
-    found = folds_of_photos(
+    assigned = folds_of_photos(
         np.array(truth), groups or list(range(len(truth))), sha256s(len(truth)), CrossFitConfig(folds, seed)
     )
-    assert found is not None
-    return found
+    assert assigned is not None
+    return assigned
 
 
 PHOTOS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40)), min_size=MIN_PHOTOS, max_size=90)

@@ -53,16 +53,16 @@ def evaluations(
     answers[:lost] = 1 - truth[:lost]
     reference[lost : lost + won] = 1 - truth[lost : lost + won]
 
-    def scores(said: np.ndarray) -> np.ndarray:
-        return np.where(np.arange(2) == said[:, None], 0.9, 0.1).astype(np.float32)
+    def scores(indices: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(2) == indices[:, None], 0.9, 0.1).astype(np.float32)
 
     first = evaluation_from_scores(TENSORFLOW, scores(reference), shown, LABELS, groups=groups)
     second = evaluation_from_scores(identity(runner), scores(answers), shown, LABELS, scores(reference), groups)
     return [first, second]
 
 
-def outcome(found: list[Evaluation], **limits: Any) -> GateOutcome:
-    return gate_from_evaluations(found, GateConfig(**limits)).outcome
+def outcome(results: list[Evaluation], **limits: Any) -> GateOutcome:
+    return gate_from_evaluations(results, GateConfig(**limits)).outcome
 
 
 def test_the_interval_decides() -> None:
@@ -321,8 +321,8 @@ def test_a_runner_that_fails_on_its_own_photos_fails() -> None:
         assert result.checks[0].file == ""
     # 8 of 250 answers: the interval contains the limit, the measured value is beyond it.
     doubtful = [evaluations(250, lost=8, runner=runner) for runner in ("onnxruntime-int8", "rtx-int8")]
-    assert [outcome(found, min_agreement=98) for found in doubtful] == [GateOutcome.UNKNOWN] * 2
-    results = [gate_from_evaluations(found, limits, good).outcome for found in doubtful]
+    assert [outcome(pair, min_agreement=98) for pair in doubtful] == [GateOutcome.UNKNOWN] * 2
+    results = [gate_from_evaluations(pair, limits, good).outcome for pair in doubtful]
     assert results == [GateOutcome.PASSED, GateOutcome.UNKNOWN]
 
 

@@ -185,7 +185,7 @@ def edited(folder: Path, change: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda value: value.pop("photos"), "photos is missing"),
         (lambda value: value["photos"].clear(), "not those of 0 photos"),
@@ -198,10 +198,10 @@ def edited(folder: Path, change: Any) -> None:
         (lambda value: value["photos"][3].update(file="none.bmp"), r"none.bmp can't be read: No such file"),
     ],
 )
-def test_a_damaged_index_is_one_sentence(photos: list[Photo], tmp_path: Path, change: Any, told: str) -> None:
+def test_a_damaged_index_is_one_sentence(photos: list[Photo], tmp_path: Path, change: Any, message: str) -> None:
     write_golden(golden_of(photos, fp32=0.1), tmp_path)
     edited(tmp_path, change)
-    with pytest.raises(BadArtefact, match=told):
+    with pytest.raises(BadArtefact, match=message):
         read_golden(tmp_path)
 
 

@@ -22,7 +22,7 @@ def test_build_and_selftest(board: Board, bundle: Path) -> None:
     record = record_of(bundle)
     assert (record["engine"], len(record["attempts"])) == ("int8.tensorrt.engine", 1)
     assert record["attempts"][0]["verdict"]["passed"] is True
-    # Again: nothing to do, and the same words as in a workspace.
+    # The second build has nothing to do. Its arguments are those of the command for a workspace.
     again = board.run(bundle, "trtpoets", "build", "tiny", "--json")
     assert as_json(again) == [engine]
     assert "build built/" not in again.stderr
@@ -48,7 +48,7 @@ def test_the_next_precision_is_used_and_reported(board: Board, bundle: Path) -> 
     attempts = record_of(bundle)["attempts"]
     assert [attempt["precision"] for attempt in attempts] == ["int8", "fp16", "fp32"]
     assert [bool(attempt["problem"]) for attempt in attempts] == [True, True, False]
-    # What is not to be run does not lie about.
+    # Engines that must not be run are deleted.
     engines = sorted(path.name for path in (bundle / "built").glob("*.engine"))
     assert engines == ["fp32.tensorrt.engine"]
     text = board.run(bundle, "build")
@@ -166,6 +166,6 @@ def test_a_parser_s_refusal_leads_to_the_next_precision_without_onnx(here: Board
     result = here.run(bundle, "build", "--json")
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
-    node = "a QuantizeLinear node" if version.startswith("8.") else "node 'conv' (Conv)"  # 8.x tells a number only
+    node = "a QuantizeLinear node" if version.startswith("8.") else "node 'conv' (Conv)"  # 8.x reports no name
     assert f"can't parse the network: {node}: Plugin not found; next: fp16\n" in result.stderr
     assert as_json(result)[0]["card"]["precision"] == "fp32"

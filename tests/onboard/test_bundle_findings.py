@@ -55,7 +55,7 @@ def test_required_findings_that_are_missing(packed: Bundle, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("versions", "found", "state"),
+    ("versions", "text", "state"),
     [
         ({"numpy": "1.17.4", "pillow": "7.0.0"}, "7.0.0, but 8.0 or later is needed", State.MISSING),
         ({"numpy": "1.17.4"}, "not installed", State.MISSING),
@@ -64,7 +64,7 @@ def test_required_findings_that_are_missing(packed: Bundle, tmp_path: Path) -> N
 )
 def test_packages(
     versions: dict[str, str],
-    found: str,
+    text: str,
     state: State,
     packed: Bundle,
     tmp_path: Path,
@@ -73,7 +73,7 @@ def test_packages(
     monkeypatch.setattr(bundle_findings, "installed", lambda _: versions)
     findings = findings_of(packed, orin(tmp_path))
     pillow = by_name(findings)["pillow"]
-    assert (pillow.found, pillow.state) == (found, state)
+    assert (pillow.found, pillow.state) == (text, state)
     assert pillow.hint == ("" if state is State.READY else "pip install 'pillow>=8.0'")
     assert by_name(findings)["numpy"].state is State.READY
     assert lacking(findings) == ([] if state is State.READY else [pillow])

@@ -1,4 +1,4 @@
-"""The commands of a bundle on the fake device: build, checks, measurements; in Python 3.8 and this one."""
+"""The commands of a bundle on the fake device: build, checks, measurements; in Python 3.8 and the current Python."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def test_a_bundle_that_can_t_be_written_to(here: Board, bundle: Path) -> None:
     result = subprocess.run([bundle / "build"], env=here.variables, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert f"can't write {bundle}/built/.lock" in result.stderr
-    assert result.stderr.endswith("move it, or choose another folder\n")  # and no option that a bundle has not
+    assert result.stderr.endswith(
+        "move it, or choose another folder\n"
+    )  # the hint names no option that these programs lack
 
 
 # The program

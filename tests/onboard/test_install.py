@@ -31,7 +31,7 @@ def bundle(tmp_path: Path) -> Bundle:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`machine(software, release, python)`: from now on this is that board."""
+    """Return `machine(software, release, python)`, which replaces this machine by such a board."""
 
     def be(loads: Any, release: str = "36 4.3", python: str = "3.10") -> None:
         root = write(tmp_path / "root", jetson_files(release, *ORIN, python))
@@ -43,11 +43,11 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return be
 
 
-def by_name(found: install.Installation) -> dict[str, Finding]:
-    return {finding.what: finding for finding in found.findings}
+def by_name(installation: install.Installation) -> dict[str, Finding]:
+    return {finding.what: finding for finding in installation.findings}
 
 
-def test_a_board_with_all_there_is(machine: Any, bundle: Bundle) -> None:
+def test_a_board_that_lacks_nothing(machine: Any, bundle: Bundle) -> None:
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
     result = install.install(bundle, dry_run=True)
     assert result.lacking == ()
@@ -115,7 +115,7 @@ def test_a_machine_without_a_gpu(machine: Any, bundle: Bundle) -> None:
 
 
 def paper_venv(board: Board, journal: list[str]) -> Any:
-    """In place of running commands: the environment is one of the board's, and pip only writes down."""
+    """Return a replacement of `install._run`: `venv` creates an environment of the board, pip is only recorded."""
 
     def run(command: list[str], _: Any) -> None:
         journal.append(" ".join(command[1:3]))
@@ -140,12 +140,12 @@ def test_the_environment(
     venv = tmp_path / "elsewhere" if elsewhere else bundle.built / "venv"
     result = install.install(bundle, venv=venv if elsewhere else None)
     assert journal == ["-m venv", "-m pip"]
-    assert result.lacking == ()  # told by the environment's own Python, over the GPU of paper
+    assert result.lacking == ()  # reported by the environment's own Python, with the fake GPU
     assert (bundle.built / "venv").is_symlink() == elsewhere
     assert (bundle.built / "venv").resolve() == venv.resolve()
     outcome = subprocess.run([venv / "bin" / "trtpoets", "--version"], capture_output=True, text=True, check=True)
     assert outcome.stdout == "trtpoets 0.1.0\n"
-    # Again: what is there is left.
+    # The second install leaves the environment as it is.
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
     assert install.install(bundle, venv=venv if elsewhere else None).commands == ()
 
@@ -159,7 +159,7 @@ def test_an_environment_inside_another(machine: Any, bundle: Bundle, monkeypatch
 
 
 def half_a_venv(monkeypatch: pytest.MonkeyPatch, folder: Path, then: str) -> None:
-    """From now on Python's venv makes bin/python, and then does what a shell is told."""
+    """Replace venv by a script that creates bin/python and then runs `then`, commands of a shell."""
     python = folder / "python3"
     python.write_text(f'#!/bin/sh\nmkdir -p "$4/bin" && : > "$4/bin/python"\n{then}\n')
     python.chmod(0o755)
@@ -167,7 +167,7 @@ def half_a_venv(monkeypatch: pytest.MonkeyPatch, folder: Path, then: str) -> Non
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
 
 
-def test_half_an_environment_does_not_stay(
+def test_an_incomplete_environment_is_deleted(
     machine: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Python without ensurepip, or a full disk: venv fails after it has created bin/python."""
@@ -179,7 +179,7 @@ def test_half_an_environment_does_not_stay(
     assert not (bundle.built / "venv").exists()
 
 
-def test_an_environment_that_was_interrupted_does_not_stay(
+def test_an_interrupted_environment_is_deleted(
     machine: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine(with_gpu((8, 7), "10.3.0", "12.6"))
@@ -197,7 +197,7 @@ def test_another_environment_than_the_bundles_own(
     base.write_text("")
     (own / "bin").mkdir(parents=True)
     (own / "bin" / "python").symlink_to(base)
-    assert install.python_outside(bundle, other) is None  # this Python is not of the bundle's environment
+    assert install.python_outside(bundle, other) is None  # this Python does not belong to the bundle's environment
     monkeypatch.setattr(sys, "prefix", str(own))
     monkeypatch.setattr(sys, "executable", str(own / "bin" / "python"))
     assert install.python_outside(bundle, None) is None
@@ -211,7 +211,7 @@ def test_another_environment_than_the_bundles_own(
     assert sorted(path.name for path in bundle.built.iterdir()) == ["venv"]
     own.unlink()
     (own / "bin").mkdir(parents=True)
-    (own / "bin" / "python").write_text("")  # a copy does not tell what it was made from
+    (own / "bin" / "python").write_text("")  # the original of a copy is unknown
     assert install.python_outside(bundle, tmp_path / "new") is None
 
 

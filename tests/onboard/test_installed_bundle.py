@@ -33,7 +33,7 @@ def test_every_file_is_checked(bundle: Path) -> None:
     "command",
     [
         *("build", "classify"),
-        *(pytest.param(each, marks=pytest.mark.slow) for each in ("selftest", "bench", "install")),
+        *(pytest.param(command, marks=pytest.mark.slow) for command in ("selftest", "bench", "install")),
     ],
 )
 def test_every_command_checks_the_manifest(here: Board, bundle: Path, command: str) -> None:
@@ -70,7 +70,7 @@ def test_an_engine_of_another_bundle_is_not_run(here: Board, bundle: Path) -> No
     (bundle / "built" / "build.json").write_text("[]")
     with pytest.raises(BadArtefact, match="is damaged"):
         engine_in(open_bundle(bundle))
-    assert here.run(bundle, "build").returncode == 0  # whatever it was, a build puts it right
+    assert here.run(bundle, "build").returncode == 0  # a new build repairs all of this
     assert here.run(bundle, "selftest").returncode == 0
 
 

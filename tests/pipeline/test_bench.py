@@ -40,7 +40,7 @@ class Measured:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Measured:
+def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
     """A run without artefacts, and a benchmark that takes no time."""
     result = Measured()
     monkeypatch.setattr("trtpoets.pipeline.bench.benchmark_from_artefacts", result)
@@ -49,22 +49,22 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Measured:
     return result
 
 
-def test_ctrl_c_writes_an_incomplete_benchmark(made: Measured, tmp_path: Path) -> None:
-    made.incomplete = "at batch 1, in round 3 of 20"
+def test_ctrl_c_writes_an_incomplete_benchmark(measured: Measured, tmp_path: Path) -> None:
+    measured.incomplete = "at batch 1, in round 3 of 20"
     with raises(Interrupted, "TP5014", "at batch 1, in round 3 of 20") as caught:
         trtpoets.bench("flowers", QUICK, engines=tmp_path)
     assert caught.value.exit_code == 130
     space = Workspace(tmp_path, "flowers")
     kept = open_card(space.benchmark)
     assert kept is not None
-    assert (kept["incomplete"], len(kept["measurements"])) == (made.incomplete, 2)
-    made.incomplete = ""
+    assert (kept["incomplete"], len(kept["measurements"])) == (measured.incomplete, 2)
+    measured.incomplete = ""
     trtpoets.bench("flowers", QUICK, engines=tmp_path, force=False)
     trtpoets.bench("flowers", QUICK, engines=tmp_path, force=False)
-    assert made.made == 2, "an incomplete one is measured again, a complete one is not"
+    assert measured.made == 2, "an incomplete one is measured again, a complete one is not"
 
 
-def test_compare_with_an_earlier_benchmark(made: Measured, tmp_path: Path) -> None:
+def test_compare_with_an_earlier_benchmark(measured: Measured, tmp_path: Path) -> None:
     trtpoets.bench("flowers", QUICK, engines=tmp_path)
     older = Workspace(tmp_path, "flowers").benchmark
     again = trtpoets.bench("flowers", QUICK, compare=older, engines=tmp_path)
@@ -76,7 +76,7 @@ def test_compare_with_an_earlier_benchmark(made: Measured, tmp_path: Path) -> No
         (tmp_path / "other.json").write_text(text)
         with raises(BadArtefact, "TP5011"):
             trtpoets.bench("flowers", QUICK, compare=tmp_path / "other.json", engines=tmp_path)
-    assert made.made == 2, "a file that can't be read is told before anything is measured"
+    assert measured.made == 2, "a file that can't be read is reported before anything is measured"
 
 
 def test_the_default_number_of_inferences_exceeds_the_minimum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,12 +99,12 @@ def test_the_default_number_of_inferences_exceeds_the_minimum(tmp_path: Path, mo
 
 @pytest.mark.parametrize("options", [("--fail-below", "nan"), ("--max-p99", "inf"), ("--fail-below", "-1")])
 def test_invalid_limits_are_rejected_before_measuring(
-    made: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, str]
+    measured: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["trtpoets", "bench", "flowers", "--engines", str(tmp_path), *options])
     with pytest.raises(SystemExit) as caught:
         main.main()
-    assert (caught.value.code in (1, 2), made.made) == (True, 0)
+    assert (caught.value.code in (1, 2), measured.made) == (True, 0)
 
 
 def test_a_missing_loadgen_is_reported_before_measuring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_missing_loadgen_is_reported_before_measuring(monkeypatch: pytest.Monk
 
 
 def test_scores_are_kept_if_the_gate_rejects_its_options(
-    made: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    measured: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trtpoets.pipeline.evaluate.artefacts_in", lambda space: ())
     monkeypatch.setattr("trtpoets.pipeline.evaluate.photos_to_judge", lambda space: ())

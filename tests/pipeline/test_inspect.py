@@ -394,8 +394,8 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_a_folder_is_described_by_the_one_classifier_in_it(tmp_path: Path) -> None:
     folder = tmp_path / "export"
     model = colour_classifier(folder / "net.onnx")
-    found = trtpoets.inspect(folder)
-    assert (found.path, found.kind) == (model, "onnx")
+    description = trtpoets.inspect(folder)
+    assert (description.path, description.kind) == (model, "onnx")
     config = AdoptConfig(contract=contract_options(preprocess="0-1", resize="stretch"))
     adopt(model, "x", config=config, engines=tmp_path / "engines")
     run = tmp_path / "engines" / "x"

@@ -261,7 +261,7 @@ def test_a_network_that_is_refused_has_no_command(tmp_path: Path, capsys: pytest
     assert "adoption refused: " in output and "next give a classifier" in output
 
 
-def test_weights_without_a_network_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_without_a_network_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file.attrs["keras_version"] = "2.4.0"

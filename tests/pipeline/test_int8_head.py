@@ -192,10 +192,10 @@ def test_fp16_is_recommended_if_little_runs_in_int8(
 ) -> None:
     space = workspace(tmp_path, photos)
     wide, narrow = models(space, 0)
-    found = recommendation(space, wide, narrow, share=0.31)
-    assert found.precision is Precision.FP16
-    assert found.why.startswith("only 31% of its multiply-adds run in INT8")
-    assert found.gate is not None
+    result = recommendation(space, wide, narrow, share=0.31)
+    assert result.precision is Precision.FP16
+    assert result.why.startswith("only 31% of its multiply-adds run in INT8")
+    assert result.gate is not None
     assert "INT8 brings little" in caplog.text
     assert recommendation(space, wide, narrow, share=0.79).precision is Precision.FP16
     slow = recommendation(space, wide, narrow, share=0.99, time=1.04)

@@ -108,7 +108,7 @@ def test_memory_use_does_not_depend_on_the_number_of_photos(
     monkeypatch.setattr(label_module, "usable_cores", lambda: 2)
     calls: list[tuple[str, int, int]] = []
     many = [next(photos.glob("ant/*"))] * 5000
-    stream = label_stream("x", many, progress=lambda *each: calls.append(each))
+    stream = label_stream("x", many, progress=lambda *call: calls.append(call))
     for number, _ in enumerate(stream, start=1):
         assert len(decoded) <= number + 4 + 2 * 4 + 2
         assert calls[-1] == ("photos", number, 5000)

@@ -259,7 +259,7 @@ def test_the_first_of_the_commands_that_are_missing_is_named(engines: Path) -> N
         assert caught.value.hint == hint
 
 
-def test_a_name_that_is_none_is_told_the_nearest(engines: Path) -> None:
+def test_an_unknown_name_gets_the_nearest_one_as_hint(engines: Path) -> None:
     with pytest.raises(MissingArtefact) as caught:
         trtpoets.build("smal", engines=engines)
     assert caught.value.hint == f"did you mean small? If not: {Workspace(engines, 'smal').command('retrain', 'PHOTOS')}"
@@ -311,7 +311,7 @@ def test_calibration_photos_are_never_test_photos(finished: Path) -> None:
     assert test.isdisjoint(ranges["photos"])
 
 
-def test_a_gate_is_told_everywhere_and_exits_3_when_it_fails(
+def test_a_gate_is_shown_everywhere_and_exits_3_when_it_fails(
     engines: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     space, command = Workspace(engines, "small"), ("evaluate", "small", "--engines", str(engines))
@@ -389,7 +389,7 @@ def test_int8_engines_come_last_where_quantize_advised_against_them(engines: Pat
 
 
 @pytest.mark.slow
-def test_quantize_fits_the_head_unless_told_not_to_and_says_what_it_recommends(engines: Path) -> None:
+def test_quantize_refits_the_head_by_default_and_prints_its_recommendation(engines: Path) -> None:
     space = Workspace(engines, "small")
     before = open_card(card_of(space.onnx(Precision.INT8)))
     assert before is not None

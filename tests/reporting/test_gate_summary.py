@@ -11,8 +11,8 @@ from trtpoets.reporting.gate_summary import gate_limits, gate_rows, gate_section
 
 def gate(max_drop: float | None = None, min_agreement: float | None = None, per_class: int = 10) -> Gate:
     """The gate of evaluations in which INT8 loses three right answers, all of the class ant, and FP16 none."""
-    found, _ = evaluations(LABELS, per_class)
-    judged = from_json(Evaluations, {"evaluations": found, "skipped": []}, "evaluation.json")
+    results, _ = evaluations(LABELS, per_class)
+    judged = from_json(Evaluations, {"evaluations": results, "skipped": []}, "evaluation.json")
     return gate_from_evaluations(judged.evaluations, GateConfig(max_drop, min_agreement))
 
 

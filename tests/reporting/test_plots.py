@@ -48,7 +48,7 @@ def contrast(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("mode", [0, 1, 2], ids=["light", "dark", "print"])
-def test_colours_can_be_told_apart(mode: int) -> None:
+def test_colours_are_distinguishable(mode: int) -> None:
     css = (files("trtpoets.reporting") / "templates" / "page.css").read_text()
     block = re.findall(r":root \{([^}]*)\}", css)[mode]
     colours = {}

@@ -1,4 +1,4 @@
-"""What to ship, from what was measured: limits held, ties broken, doubts told, and what to do when nothing fits."""
+"""What to ship, from what was measured: limits held, ties broken, doubts shown, and what to do when nothing fits."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def scripted(
 
 @contextmanager
 def busy(core: int | None = None) -> Iterator[None]:
-    """Another process that works without end while inside, on one core if it is told which."""
+    """Run another process that uses the processor during the context; on `core` alone if it is given."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as beside:
         try:
             if core is not None:

@@ -14,7 +14,7 @@ from tests.support.tiny import tiny_spec
 
 
 def record_runtime(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int | None]]:
-    """What the runtime was told when it came to load an engine."""
+    """Return a list that records, for each engine that is loaded, whether host code was allowed, and the DLA core."""
     runtime = sys.modules["tensorrt"].Runtime
     load = runtime.deserialize_cuda_engine
     calls: list[tuple[bool, int | None]] = []

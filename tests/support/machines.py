@@ -24,17 +24,17 @@ config = SimpleNamespace(experimental=experimental, list_physical_devices=lambda
 """
 
 
-def by_name(found: Diagnosis) -> dict[str, Finding]:
-    return {finding.what: finding for finding in (*found.parts, *found.works)}
+def by_name(diagnosis: Diagnosis) -> dict[str, Finding]:
+    return {finding.what: finding for finding in (*diagnosis.parts, *diagnosis.works)}
 
 
-def checked(found: Diagnosis) -> dict[str, Finding]:
+def checked(diagnosis: Diagnosis) -> dict[str, Finding]:
     """By name, after what must be true of every machine."""
-    for finding in (*found.parts, *found.works):
+    for finding in (*diagnosis.parts, *diagnosis.works):
         assert finding.found, finding.what
         good = finding.state in (State.READY, State.IDLE)
         assert good == (not finding.hint), f"{finding.what}: {finding.state} comes with the hint {finding.hint!r}"
-    return by_name(found)
+    return by_name(diagnosis)
 
 
 UBUNTU = {"etc/os-release": 'PRETTY_NAME="Ubuntu 24.04 LTS"\n', "usr/local/cuda/bin/nvcc": ""}

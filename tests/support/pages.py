@@ -49,8 +49,8 @@ class Reader(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def read(found: dict[str, Any], photos: dict[str, Photo] | None = None) -> Reader:
-    return Reader(page_from_report(report_of(found), photos))
+def read(documents: dict[str, Any], photos: dict[str, Photo] | None = None) -> Reader:
+    return Reader(page_from_report(report_of(documents), photos))
 
 
 HOSTILE = (

@@ -5,5 +5,5 @@ from __future__ import annotations
 from typing import Any
 
 
-def names(found: Any) -> list[str]:
-    return [item.path.name if hasattr(item, "path") else item.photo.name for item in found]
+def names(items: Any) -> list[str]:
+    return [item.path.name if hasattr(item, "path") else item.photo.name for item in items]

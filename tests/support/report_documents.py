@@ -19,14 +19,14 @@ from trtpoets.reporting.model import Documents, Report
 LABELS = ("ant", "bee", "cow")
 
 
-def report_of(found: Mapping[str, Any]) -> Report:
+def report_of(documents: Mapping[str, Any]) -> Report:
     """The report of documents that are given as JSON."""
-    return report_from_documents(from_json(Documents, found, "the documents"))
+    return report_from_documents(from_json(Documents, documents, "the documents"))
 
 
-def json_report(found: Mapping[str, Any]) -> dict[str, Any]:
+def json_report(documents: Mapping[str, Any]) -> dict[str, Any]:
     """The content of report.json, of documents that are given as JSON."""
-    report: dict[str, Any] = to_json(report_of(found))
+    report: dict[str, Any] = to_json(report_of(documents))
     return report
 
 

@@ -20,7 +20,7 @@ from trtpoets.onboard.installed_bundle import Bundle
 needs_zstd = pytest.mark.skipif(not shutil.which("zstd"), reason="needs zstd")
 
 
-def made(folder: Path, text: str, key: Path | None = None, created: int = 0) -> Bundle:
+def signed_bundle(folder: Path, text: str, key: Path | None = None, created: int = 0) -> Bundle:
     """A bundle of a few files, signed where there is a key, which writes `text` where its program is run."""
     small_bundle(folder, text)
     program = folder / "trtpoets"

@@ -19,7 +19,7 @@ def lite0() -> Network:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+def model_and_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """A MobileNet of keras.applications with random weights and live batch norms, and a folder for its files."""
     keras = tensorflow().keras
     keras.utils.set_random_seed(7)

@@ -64,7 +64,7 @@ def test_it_learns_and_keeps_the_best_step(photos: LabelledPhotos, tmp_path: Pat
     np.testing.assert_array_equal(logits.argmax(axis=1) == photos.validation_labels, course.right[course.best])
 
 
-@pytest.mark.parametrize("stop", [7, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 24))])
+@pytest.mark.parametrize("stop", [7, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 24))])
 def test_an_interrupted_training_ends_like_an_undisturbed_one(
     photos: LabelledPhotos, tmp_path: Path, stop: int
 ) -> None:

@@ -146,9 +146,9 @@ def test_a_failed_download_names_the_alternatives(
 
 @pytest.mark.slow  # builds a network three times
 def test_downloaded_weights_are_cached_and_identified_by_content(
-    made: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch, no_caches: Path, tmp_path: Path
+    model_and_folder: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch, no_caches: Path, tmp_path: Path
 ) -> None:
-    model, _ = made
+    model, _ = model_and_folder
     model.save(tmp_path / "published.h5")
     content = (tmp_path / "published.h5").read_bytes()
     monkeypatch.setattr(downloaded_weights, "opener", lambda url: Response(content))

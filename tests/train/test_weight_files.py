@@ -27,10 +27,11 @@ SMALL = "mobilenet_0.25_128"
 
 
 @pytest.mark.parametrize(
-    "ending", ["safetensors", "weights.h5", *(pytest.param(each, marks=pytest.mark.slow) for each in ("h5", "keras"))]
+    "ending",
+    ["safetensors", "weights.h5", *(pytest.param(ending, marks=pytest.mark.slow) for ending in ("h5", "keras"))],
 )
-def test_a_file_of_each_kind_loads_and_gives_the_same_features(made: tuple[Any, Path], ending: str) -> None:
-    model, folder = made
+def test_a_file_of_each_kind_loads_and_gives_the_same_features(model_and_folder: tuple[Any, Path], ending: str) -> None:
+    model, folder = model_and_folder
     path = folder / f"mine.{ending}"
     if ending == "weights.h5":
         model.save_weights(path)
@@ -62,7 +63,7 @@ def test_a_file_without_the_last_layer_loads_without_a_head(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_embedded_backbones_accept_only_files_with_their_layer_names(
-    made: tuple[Any, Path], lite0: Network, tmp_path: Path
+    model_and_folder: tuple[Any, Path], lite0: Network, tmp_path: Path
 ) -> None:
     lite0.model.get_layer("efficientnet_lite0_base").save(tmp_path / "own.keras")
     again = network_from_backbone(lite0.backbone, tmp_path / "own.keras")
@@ -70,7 +71,7 @@ def test_embedded_backbones_accept_only_files_with_their_layer_names(
     np.testing.assert_array_equal(answers(again.model, photos), answers(lite0.model, photos))
     assert again.weights_id != lite0.weights_id
     theirs = tmp_path / "keras.weights.h5"
-    made[0].save_weights(theirs)
+    model_and_folder[0].save_weights(theirs)
     with pytest.raises(BadInput, match="do not fit mobilenet_v2: it has no layer named 'block_00_depthwise'") as caught:
         network_from_backbone(backbone_named("mobilenet_v2"), theirs)
     assert "names and shapes of mobilenet_v2.safetensors" in caught.value.hint
@@ -155,9 +156,11 @@ def test_safetensors_that_do_not_fit(tmp_path: Path) -> None:
     assert network_from_backbone(row, path).imagenet_head is None
 
 
-def test_a_layer_that_keras_does_not_load_is_an_error(made: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_that_keras_does_not_load_is_an_error(
+    model_and_folder: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Keras may skip a layer with a warning only."""
-    model, folder = made
+    model, folder = model_and_folder
     path = folder / "complete.weights.h5"
     model.save_weights(path)
     keras = tensorflow().keras

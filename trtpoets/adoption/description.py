@@ -79,10 +79,10 @@ def known_about(
     where = ""
     if model.output.size:
         try:
-            found, evidence = labels_for(model)
+            names, evidence = labels_for(model)
         except BadInput as error:
             where = error.message
         else:
-            labels = () if evidence.source is Source.ASSUMED else found
+            labels = () if evidence.source is Source.ASSUMED else names
             where = evidence.text if labels else ""
     return producer_name(model), labels, where, tuple(dict.fromkeys(sentences))

@@ -90,10 +90,10 @@ def _levels(folder: Path) -> Iterator[list[Path]]:
 def _entries(folder: Path, most: int) -> list[Path]:
     """Return the first `most` entries of a folder by name, without hidden ones and what macOS adds to archives."""
     try:
-        found = sorted(folder.iterdir())
+        entries = sorted(folder.iterdir())
     except OSError:
         return []
-    return [entry for entry in found if not entry.name.startswith(".") and entry.name != "__MACOSX"][:most]
+    return [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"][:most]
 
 
 def _kind(path: Path) -> FileKind | None:

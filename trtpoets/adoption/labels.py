@@ -53,7 +53,7 @@ _MAX_LABELS = 1 << 20
 
 
 @dataclass(frozen=True)
-class _Found:
+class _LabelList:
     labels: tuple[str, ...]
     where: str
     source: Source
@@ -70,20 +70,20 @@ def labels_for(foreign: ForeignModel, option: Path | None = None) -> tuple[tuple
     count = classes_of(foreign.output)
     if option is not None:
         return _of_option(option, count)
-    other_counts: list[_Found] = []
-    for found in (*_of_metadata(foreign), *_beside(foreign)):
-        fitting = _fitted(found.labels, count)
+    other_counts: list[_LabelList] = []
+    for candidate in (*_of_metadata(foreign), *_beside(foreign)):
+        fitting = _fitted(candidate.labels, count)
         if fitting is None:
-            if found.is_for_labels:
-                other_counts.append(found)
+            if candidate.is_for_labels:
+                other_counts.append(candidate)
             continue
         fitting, renamed = _distinct(fitting)
-        _check(fitting, found.where)
-        background = " and the class background before them" if len(fitting) > len(found.labels) else ""
+        _check(fitting, candidate.where)
+        background = " and the class background before them" if len(fitting) > len(candidate.labels) else ""
         skipped = "".join(
             f"; {one.where} has {many(len(one.labels), 'label')} and was not used" for one in other_counts
         )
-        return fitting, Evidence("labels", found.source, f"{found.where}{background}{renamed}{skipped}")
+        return fitting, Evidence("labels", candidate.source, f"{candidate.where}{background}{renamed}{skipped}")
     if other_counts:
         raise _other_count(other_counts[0].where, len(other_counts[0].labels), count)
     names = tuple(f"class {number}" for number in range(count))
@@ -132,30 +132,30 @@ def _of_option(option: Path, count: int) -> tuple[tuple[str, ...], Evidence]:
     return fitting, Evidence("labels", Source.OPTION, f"{option.name}, given with --labels{background}{renamed}")
 
 
-def _of_metadata(foreign: ForeignModel) -> Iterator[_Found]:
+def _of_metadata(foreign: ForeignModel) -> Iterator[_LabelList]:
     ultralytics = ultralytics_metadata(foreign)
     labels = _of_map(literal_dict(ultralytics.get("names")))
     if labels:
-        yield _Found(labels, "names in the metadata of Ultralytics", Source.METADATA)
+        yield _LabelList(labels, "names in the metadata of Ultralytics", Source.METADATA)
     named = foreign.clues.metadata.get("output.files", "").split(",")
     for name, text in sorted(foreign.clues.files.items(), key=lambda item: (item[0] not in named, item[0])):
         labels = _labels_of_text(text) if name in named or "label" in name or name == "dict.txt" else None
         if labels:
-            yield _Found(labels, f"{name} inside {foreign.path.name}", Source.METADATA)
+            yield _LabelList(labels, f"{name} inside {foreign.path.name}", Source.METADATA)
     labels = _labels_of_text(foreign.clues.metadata.get("output.labels", ""))
     if labels:
-        yield _Found(labels, f"an output of {foreign.path.name} that is the same for every photo", Source.METADATA)
+        yield _LabelList(labels, f"an output of {foreign.path.name} that is the same for every photo", Source.METADATA)
     labels = paddle_labels(foreign)
     if labels:
-        yield _Found(labels, f"label_list in {FILE}", Source.METADATA)
+        yield _LabelList(labels, f"label_list in {FILE}", Source.METADATA)
     for key in ("character", "labels", "classes", "class_names", "id2label", "names"):
         value = "" if key == "names" and ultralytics else foreign.clues.metadata.get(key, "")
         labels = _labels_of_text(value)
         if labels:
-            yield _Found(labels, f"{key} in the metadata of {foreign.path.name}", Source.METADATA)
+            yield _LabelList(labels, f"{key} in the metadata of {foreign.path.name}", Source.METADATA)
 
 
-def _beside(foreign: ForeignModel) -> Iterator[_Found]:
+def _beside(foreign: ForeignModel) -> Iterator[_LabelList]:
     stem = foreign.path.stem
     own = [name.format(stem) for name in _OWN]
     for path in find_beside(foreign, [*own, *_NAMES]):
@@ -168,7 +168,7 @@ def _beside(foreign: ForeignModel) -> Iterator[_Found]:
             continue
         # A text or settings file of another purpose has no labels, or one line.
         if labels is not None and (len(labels) > 1 or path.name in _NAMES[:6]):
-            yield _Found(labels, f"{path.name} beside the file", Source.METADATA, is_for_labels)
+            yield _LabelList(labels, f"{path.name} beside the file", Source.METADATA, is_for_labels)
 
 
 def _labels_of_text(text: str) -> tuple[str, ...] | None:

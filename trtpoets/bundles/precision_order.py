@@ -44,7 +44,7 @@ def why_not_cpu_form(advised_against: str, evaluation: Evaluations | None) -> st
 
 _CPU_FORM = RunnerId(Library.ONNXRUNTIME, Precision.INT8, form=Int8Form.CPU)
 
-_FILES = {RunnerId(Library.ONNXRUNTIME, each).name: each for each in REDUCED}
+_FILES = {RunnerId(Library.ONNXRUNTIME, precision).name: precision for precision in REDUCED}
 """The precisions by the name of the runner that shows what their files answer."""
 
 
@@ -52,7 +52,7 @@ def _failed(evaluation: Evaluations | None, names: Mapping[str, Precision] = _FI
     """Return the precisions whose ONNX file failed the gate, or the default gate if none was set, with the reason."""
     if not evaluation:
         return {}
-    runners = tuple(each.runner.name for each in evaluation.evaluations if each.runner.name in names)
+    runners = tuple(result.runner.name for result in evaluation.evaluations if result.runner.name in names)
     if not runners:
         return {}
     usual = GateConfig(_GATE.max_drop, runners=runners)

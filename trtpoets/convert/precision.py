@@ -163,7 +163,7 @@ def _weighs_values(view: GraphView, softmax: Any) -> bool:
 
 def _variances(view: GraphView) -> set[str]:
     """Return the nodes that compute variances, as in a LayerNorm: square, mean, plus epsilon, square root."""
-    found = set()
+    names = set()
     for root in view.nodes:
         chain = [root]
         for operators in (("Add",), ("ReduceMean", "GlobalAveragePool"), ("Pow", "Mul")):
@@ -173,8 +173,8 @@ def _variances(view: GraphView) -> set[str]:
                 break
             chain.append(node)
         else:
-            found |= {node.name for node in chain}
-    return found
+            names |= {node.name for node in chain}
+    return names
 
 
 def _unfit_weights(view: GraphView, name: str) -> str:

@@ -1,7 +1,7 @@
-"""Child processes that native code may crash without harm to the parent, with requests and replies as JSON lines.
+"""Starts child processes, which native code may crash without harm to the parent, and exchanges JSON lines with them.
 
 The parent starts `python_program(module)` as a `Child`, sends requests to its stdin and reads replies from its stdout.
-The module's `main` replies with `replies()`, limits its memory with `limit_memory`, and ends when stdin is closed.
+The module's `main` sends them by `replies()`, limits its memory by `limit_memory`, and ends when stdin is closed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ROOT = Path(trtpoets.__file__).parent.parent
 
 
 class ChildFailed(Exception):
-    """The failure of a child process. `alive` is whether it accepts further requests, `hung` whether it timed out."""
+    """The failure of a child process: it still accepts requests if `alive`, and did not reply in time if `hung`."""
 
     def __init__(self, why: str, *, alive: bool = False, hung: bool = False) -> None:
         super().__init__(why)
@@ -39,10 +39,10 @@ class ChildFailed(Exception):
 
 
 class Child:
-    """A Python program in a process of its own, which is ended with the `with` block.
+    """Runs a Python program in a process of its own until the end of the `with` block.
 
-    It has a session of its own, so that Ctrl-C is received only by the parent. `threads` limits the threads of native
-    libraries (0: no limit). It runs in `folder`, None for that of the parent.
+    The process has its own session, so that only the parent receives Ctrl-C. `threads` limits the threads of native
+    libraries (0: no limit). The process runs in `folder`, or in that of the parent if it is None.
     """
 
     def __init__(self, command: Sequence[str], threads: int = 0, folder: Path | None = _ROOT) -> None:
@@ -79,14 +79,14 @@ class Child:
         return self.answer(timeout)
 
     def begin(self, request: Mapping[str, object]) -> None:
-        """Send a request, whose reply `answer` returns."""
+        """Send a request; `answer` returns its reply."""
         self.send(request)
         self._owed += 1
 
     def answer(self, timeout: float) -> dict[str, Any]:
-        """Return the reply to the last request that was begun. Raises ChildFailed like `ask`."""
+        """Return the reply to the last request that `begin` sent. Raises ChildFailed as `ask` does."""
         reply: dict[str, Any] | None = None
-        while self._owed:  # skips the reply to an interrupted request
+        while self._owed:  # skips replies to interrupted requests
             try:
                 reply = self.receive(timeout)
             except TimeoutError:
@@ -103,11 +103,11 @@ class Child:
     def send(self, request: Mapping[str, object]) -> None:
         """Send a request without waiting for a reply."""
         line = json.dumps(request).encode() + b"\n"
-        # A long request fills the pipe, and a child that hangs never empties it.
+        # A child that hangs does not read its pipe, and writing a long request would wait for it without a time limit.
         threading.Thread(target=self._write, args=(line,), daemon=True, name="child-request").start()
 
     def receive(self, timeout: float) -> dict[str, Any] | None:
-        """Return the next reply; None when the child has closed its end. Raises TimeoutError after `timeout` s."""
+        """Return the next reply; None if the child has closed its stdout. Raises TimeoutError after `timeout` s."""
         try:
             line = self._replies.get(timeout=timeout)
         except queue.Empty:
@@ -118,14 +118,14 @@ class Child:
         return reply
 
     def wait(self, timeout: float) -> int | None:
-        """Wait until the process ends; returns its exit code, -N for signal N, or None after `timeout` seconds."""
+        """Wait until the process ends; return its exit code (-N for signal N), or None after `timeout` seconds."""
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             return None
 
     def interrupt(self, grace: float) -> int:
-        """Send SIGINT to the process, end it after `grace` seconds, and return its exit code, -N for signal N."""
+        """Send SIGINT to the process, kill it after `grace` seconds, and return its exit code (-N for signal N)."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             if self.wait(grace) is None:
@@ -133,23 +133,23 @@ class Child:
         return self._process.wait()
 
     def end(self) -> None:
-        """End the process and its children, which are in a session of their own."""
+        """Kill the process and its children, which are in its session."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         assert self._process.stdin is not None
-        with suppress(OSError):  # of a request that it never read
+        with suppress(OSError):  # the process has not read a request
             self._process.stdin.close()
         self._errors.close()
 
     def output(self) -> str:
-        """What the process wrote to stderr, and to stdout apart from its replies."""
+        """Return what the process wrote to stderr, and to stdout apart from its replies."""
         self._errors.seek(0)
         return self._errors.read().decode("utf-8", "replace")
 
     def _write(self, line: bytes) -> None:
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError, ValueError):  # it ended before it read all: its exit code says how
+        with suppress(BrokenPipeError, ValueError):  # it ended before it read all; `_failure` reports why
             self._process.stdin.write(line)
             self._process.stdin.flush()
 
@@ -161,7 +161,7 @@ class Child:
         self._replies.put(None)
 
     def _failure(self, timeout: float) -> ChildFailed:
-        """How the process ended, with the last line that it wrote."""
+        """Return how the process ended, with the last line that it wrote."""
         code = self.wait(timeout)
         if code is None:
             return ChildFailed(f"hung: still running {timeout:g} s after it closed its output", hung=True)
@@ -178,7 +178,7 @@ class Child:
 def python_program(module: str) -> tuple[str, ...]:
     """Return the command that runs `main` of a module of trtpoets with this Python.
 
-    With the parent's sys.path the child imports the same packages, and nothing from the current folder.
+    The child has the sys.path of the parent: it imports the same packages, and none from the current folder.
     """
     program = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; main()"
     flags = ("-B",) if sys.dont_write_bytecode else ()
@@ -186,20 +186,20 @@ def python_program(module: str) -> tuple[str, ...]:
 
 
 def signal_name(number: int) -> str:
-    """The name of a signal, such as SIGSEGV; "signal 99" for one without a name."""
+    """Return the name of a signal, such as SIGSEGV; "signal 99" for one without a name."""
     return next((member.name for member in signal.Signals if member == number), f"signal {number}")
 
 
 def last_line(text: str) -> str:
-    """The last line that is not blank; empty without one."""
+    """Return the last line that is not blank; empty if there is none."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 @contextmanager
 def replies() -> Iterator[Callable[[Any], None]]:
-    """In the child: yield the function that sends a reply, a mapping or a dataclass, to the parent.
+    """Yield the function with which a child process sends a reply, a mapping or a dataclass, to its parent.
 
-    Native libraries write to stdout as they like: their output goes to stderr, and only replies go to stdout.
+    Everything else that is written to stdout, such as messages of native libraries, goes to stderr from then on.
     """
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream:
         os.dup2(2, 1)
@@ -212,16 +212,16 @@ def replies() -> Iterator[Callable[[Any], None]]:
 
 
 def error_line(error: Exception) -> str:
-    """Return an exception as one line."""
+    """Return the message of an exception in one line: with its hint if it is ours, else with its class."""
     if isinstance(error, TrtPoetsError):
         return f"{error.message} ({error.hint})" if error.hint else error.message
     return f"{type(error).__name__}: {error}"
 
 
 def limit_memory(size: int) -> None:
-    """Limit the private writable memory of this process to `size` bytes, and be ended first when memory runs out.
+    """Limit the private writable memory of this process to `size` bytes, and call `be_ended_first`.
 
-    RLIMIT_DATA is used because RLIMIT_AS limits address space, of which CUDA reserves much more than there is memory.
+    The limit is RLIMIT_DATA: RLIMIT_AS limits address space, and CUDA reserves much more of that than there is memory.
     """
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if hard != resource.RLIM_INFINITY:

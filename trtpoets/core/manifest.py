@@ -99,9 +99,9 @@ def write_manifest(
         except UnicodeEncodeError as error:
             raise BadInput(f"the file name {path!r} is not UTF-8", hint="rename it", code="TP1026") from error
         files[path] = sha256_of_file(folder / path)
-    made = Manifest(name, target, version, model, tuple(order), files, jetpack, board, created)
-    write_json(folder / MANIFEST, _document_of(made))
-    return made
+    manifest = Manifest(name, target, version, model, tuple(order), files, jetpack, board, created)
+    write_json(folder / MANIFEST, _document_of(manifest))
+    return manifest
 
 
 def read_manifest(folder: Path) -> Manifest:

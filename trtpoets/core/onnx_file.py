@@ -57,7 +57,10 @@ def check_onnx(path: Path) -> Any:
     require_kind(path, "onnx", expected="a valid ONNX file")
     try:
         model, external = checked_once(
-            "onnx", path, lambda: _parsed(onnx, path), lambda found: None if found[1] else _check_fully(onnx, found[0])
+            "onnx",
+            path,
+            lambda: _parsed(onnx, path),
+            lambda parsed: None if parsed[1] else _check_fully(onnx, parsed[0]),
         )
         if external:  # the other files may have changed where this one has not
             _check_fully(onnx, model)

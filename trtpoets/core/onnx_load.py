@@ -47,13 +47,13 @@ def load_self_contained(path: Path) -> LoadedOnnx:
     files = require_external(path, content)
     if not files:
         return LoadedOnnx(content)
-    weights = {each.location: read_bytes(path.parent / each.location) for each in files}
+    weights = {file.location: read_bytes(path.parent / file.location) for file in files}
     with needs("train", reason="reading ONNX files with external data"):
         import onnx
     model = onnx.load_model_from_string(content)
     embed_external_data(model, weights, path)
     own = hashlib.sha256(content).hexdigest()
-    sha256 = {location: hashlib.sha256(each).hexdigest() for location, each in weights.items()}
+    sha256 = {location: hashlib.sha256(data).hexdigest() for location, data in weights.items()}
     return LoadedOnnx(model.SerializeToString(deterministic=True), identity(own, sha256))
 
 

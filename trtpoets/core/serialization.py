@@ -1,12 +1,14 @@
-"""Typed documents as JSON and back, by the type hints of frozen dataclasses.
+"""Converts frozen dataclasses to JSON and back, by the type hints of their fields.
 
-`to_json` turns a value into what `json.dumps` takes; `from_json` turns parsed JSON into a value of a given class and
-says which field is wrong, `parsed` too, for callers with an error of their own. Supported types: str, bool, int, float,
-None, Any, Enum, Path, dataclasses, tuples, lists, `Mapping[str, T]` and `T | None`. Python 3.8 cannot evaluate hints
-such as `tuple[int, ...] | None`, so they are parsed.
+`to_json` converts a value to one that `json.dumps` accepts. `from_json` converts parsed JSON to a value of a given
+class, and raises BadArtefact, which names the wrong field; `parsed` raises ValueError instead, for callers that raise
+their own error. Supported types: str, bool, int, float, None, Any, Enum, Path, dataclasses, tuples, lists,
+`Mapping[str, T]` and `T | None`. Python 3.8 cannot evaluate hints such as `tuple[int, ...] | None`, so this module
+parses them.
 
-A field with `metadata=FLAT` puts the fields of its value into the object that holds it; its class has `row()`, which
-returns them, and `from_row(Mapping)`, which reads them. A field with `metadata=OPTIONAL` is left out when it is None.
+The value of a field with `metadata=FLAT` has no JSON object of its own: its fields are written to the object that
+contains it. Its class has `row()`, which returns these fields, and `from_row(Mapping)`, which reads them. A field with
+`metadata=OPTIONAL` is omitted when it is None.
 """
 
 from __future__ import annotations
@@ -32,9 +34,10 @@ _GENERIC: Mapping[str, Any] = {"Mapping": Mapping, "dict": Mapping, "Any": Any}
 
 
 class Hint(NamedTuple):
-    """A parsed type hint. `kind` is a class, Any, or `Mapping`, `tuple`, `list`; `args` are the hints of its items.
+    """A parsed type hint. `kind` is a class, Any, Mapping, tuple or list; `args` are the hints of its items.
 
-    A tuple of any length has one item hint and `many`; a tuple with a fixed length has one hint for each item.
+    For lists and tuples of any length, `args` has one hint, and `many` is True; for a tuple of a fixed length, `args`
+    has a hint for each item. `optional` is whether None is allowed.
     """
 
     kind: Any
@@ -74,9 +77,9 @@ def to_json(value: Any) -> Any:  # noqa: PLR0911 - one for each type
 
 
 def from_json(kind: type[_T], value: Any, source: str, hint: str = "") -> _T:
-    """Return parsed JSON as a `kind`. Unknown fields are ignored; missing ones take their default.
+    """Return parsed JSON as a `kind`. Unknown fields are ignored; missing ones get their default.
 
-    Raises BadArtefact with `hint`, naming `source` and the field, where a value has another type than its field.
+    Raises BadArtefact with `hint` if a value has another type than its field; the message names `source` and the field.
     """
     try:
         return parsed(kind, value)
@@ -105,7 +108,7 @@ def _read(hint: Hint, value: Any, where: str) -> Any:  # noqa: PLR0911 - one for
     if hint.kind in (tuple, list):
         _require(isinstance(value, (list, tuple)), value, "a list", where)
         if hint.many and hint.args[0] in (Hint(int), Hint(str)) and set(map(type, value)) <= {hint.args[0].kind}:
-            return hint.kind(value)  # thousands of times in nanoseconds, each of the right type
+            return hint.kind(value)  # fast for thousands of values of the right type
         items = hint.args * len(value) if hint.many else hint.args
         _require(len(items) == len(value), value, f"a list of {len(items)}", where)
         return hint.kind(_read(item, one, f"{where}[{i}]") for i, (item, one) in enumerate(zip(items, value)))
@@ -122,7 +125,8 @@ def _read(hint: Hint, value: Any, where: str) -> Any:  # noqa: PLR0911 - one for
     else:
         fits = _is_number(value) and (hint.kind is float or value == int(value))
     _require(fits, value, expected, where)
-    return value if hint.kind is float else hint.kind(value)  # 10 stays 10: documents are written as they were read
+    # 10 does not become 10.0, so that documents are written as they were read.
+    return value if hint.kind is float else hint.kind(value)
 
 
 def _read_object(kind: Any, value: Any, where: str) -> Any:
@@ -142,7 +146,7 @@ def _read_object(kind: Any, value: Any, where: str) -> Any:
             arguments[field.name] = None
     try:
         return kind(**arguments)
-    except (TrtPoetsError, ValueError) as error:  # of its __post_init__
+    except (TrtPoetsError, ValueError) as error:  # raised by its __post_init__
         raise _Wrong(f"{where or 'the document'}: {getattr(error, 'message', error)}") from None
 
 
@@ -186,7 +190,7 @@ def _parsed(node: Any, space: Mapping[str, Any]) -> Hint:
         parts = [_parsed(part, space) for part in (node.left, node.right)]
         rest = [part for part in parts if part.kind is not type(None)]
         if len(rest) > 1:
-            return Hint(Any)  # a union of two types is not told apart
+            return Hint(Any)  # the value of such a union is not checked
         return rest[0]._replace(optional=True)
     if isinstance(node, ast.Constant):
         return Hint(type(None))

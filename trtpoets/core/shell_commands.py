@@ -16,7 +16,7 @@ PLACEHOLDERS = frozenset({"PHOTOS", "PHOTO...", "NAME", "FILE", "FOLDER", "NEWPL
 
 
 def quote(word: object) -> str:
-    """`word` quoted for a shell if needed; as $'a\\nb' if it contains characters that are not printable.
+    """Return `word`, quoted for a shell if needed; as $'a\\nb' if it contains characters that are not printable.
 
     Works in bash, zsh and ksh. A relative Path that begins with "-" gets the prefix "./".
     """
@@ -29,6 +29,7 @@ def quote(word: object) -> str:
 
 
 def _ansi_c(character: str) -> str:
+    """Return a character as it is written in $'...'."""
     if character in "\\'":
         return f"\\{character}"
     if printable(character) == character:
@@ -39,7 +40,7 @@ def _ansi_c(character: str) -> str:
 
 
 def command(verb: str, *arguments: object, engines: Path = DEFAULT_ENGINES) -> str:
-    """The text `trtpoets VERB ARGUMENT...`, with each argument quoted for a POSIX shell if needed.
+    """Return the text `trtpoets VERB ARGUMENT...`, with each argument quoted for a POSIX shell if needed.
 
     An argument is an option ("--force") or a value; pass an option and its value as two arguments. Words in
     PLACEHOLDERS are not quoted. `--engines DIR` is appended if `engines` is not the default folder.
@@ -51,19 +52,20 @@ def command(verb: str, *arguments: object, engines: Path = DEFAULT_ENGINES) -> s
 
 
 _NAMED = re.compile(r"(\btrtpoets [a-z]+(?: [^;,&|()]*?)? )NAME\b( --engines )?")
+"""A command up to the placeholder NAME, and the option --engines if it follows."""
 
 _QUOTED = re.compile(r"(?<!\S)\$?'[^']*'")
-"""A quoted word. An apostrophe in a sentence follows a letter."""
+"""A quoted word. It begins after a space, unlike the apostrophe in "can't"."""
 
 
 def filled(hint: str, name: str, engines: Path = DEFAULT_ENGINES) -> str:
-    """A hint with NAME in each command replaced by the quoted name of the run, and `--engines DIR` as in `command`."""
+    """Return a hint with the name of the run for NAME in each command, and `--engines DIR` as in `command`."""
     folder = "" if Path(engines) == DEFAULT_ENGINES else f" --engines {quote(engines)}"
 
     quoted = [match.span() for match in _QUOTED.finditer(hint)]
 
     def replacement(match: re.Match[str]) -> str:
-        if any(start < match.end(1) < end for start, end in quoted):  # a file whose name looks like a command
+        if any(start < match.end(1) < end for start, end in quoted):  # the name of a file looks like a command
             return match.group()
         return match.group(1) + quote(name) + (match.group(2) or folder)
 

@@ -20,9 +20,9 @@ def prepare_streams() -> None:
     """Prepare standard output and error for any text. Call it first in a program.
 
     Characters that the encoding does not have (LC_ALL=C, PYTHONIOENCODING=ascii) are replaced instead of ending the
-    program. Closed streams become /dev/null, so that no other file gets their descriptor; a closed standard output is
-    not writable, so that lost results are an error (`writing_results`). Messages that can't be written to standard
-    error (closed, full, terminal closed) are lost, and the program continues.
+    program. Closed streams are replaced by /dev/null, so that no other file gets their descriptor. Standard output is
+    then opened for reading only, so that writing results to it is an error (`writing_results`). Messages that can't be
+    written to standard error (closed, full, terminal closed) are lost, and the program continues.
     """
     for number in (0, 1, 2):
         try:
@@ -31,7 +31,7 @@ def prepare_streams() -> None:
             # os.open returns the lowest free descriptor, which is this one.
             os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_RDWR)
     if sys.stdin is None:
-        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - as long as the process
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - open until the process ends
     if sys.stdout is None or sys.stdout is sys.__stdout__:
         by_line = getattr(sys.stdout, "line_buffering", False) or getattr(sys.stdout, "write_through", False)
         sys.stdout = _text_stream(1, sys.stdout, io.TextIOWrapper, "replace", by_line)
@@ -44,7 +44,7 @@ def prepare_streams() -> None:
 
 
 class _Descriptor(io.FileIO):
-    """A standard stream that keeps its first write error, because callers may catch it and lose output."""
+    """A standard stream that keeps its first write error, because callers may catch it although output is lost."""
 
     error: OSError | None = None
 
@@ -57,7 +57,7 @@ class _Descriptor(io.FileIO):
 
 
 def _text_stream(number: int, old: Any, kind: type[io.TextIOWrapper], errors: str, by_line: bool) -> io.TextIOWrapper:
-    """A text stream for a descriptor, with the encoding of the old stream."""
+    """Return a text stream for a descriptor, with the encoding of the old stream."""
     raw = _Descriptor(number, "w", closefd=False)
     encoding = getattr(old, "encoding", "utf-8")
     return kind(io.BufferedWriter(raw), encoding=encoding, errors=errors, line_buffering=by_line)
@@ -78,9 +78,9 @@ class _Messages(io.TextIOWrapper):
 
 @contextmanager
 def writing_results() -> Iterator[None]:
-    """Within the context, write results to standard output; they are flushed at the end.
+    """Flush standard output at the end of the context, which writes results to it.
 
-    Raises StorageFailed if this or an earlier write failed, BrokenPipeError if the reader has exited.
+    Raises StorageFailed if a write failed in the context or before it, BrokenPipeError if the reader has exited.
     """
     try:
         yield
@@ -101,7 +101,7 @@ def writing_results() -> Iterator[None]:
 
 
 def discard_output() -> None:
-    """Discard unwritten standard output, which Python would otherwise report again at exit."""
+    """Discard the buffer of standard output. Otherwise, Python writes it at exit, and reports the error again."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -201,8 +201,8 @@ def seal_card(card: Path, *, key: str, files: Iterable[Path], details: object) -
 
 def authenticate_card(card: Path) -> None:
     """Add this user's HMAC to a valid card whose files the user trusts. Raises as `read_card` does."""
-    found = read_card(card)
-    _write_card(card, {"key": found.key, "files": dict(found.files), "details": dict(found.details)})
+    content = read_card(card)
+    _write_card(card, {"key": content.key, "files": dict(content.files), "details": dict(content.details)})
 
 
 def _write_card(card: Path, value: Mapping[str, Any]) -> None:
@@ -261,12 +261,12 @@ def open_card(card: Path, key: str | None = None, *, own: bool = False) -> Mappi
     """
     if not card.is_file():
         return None
-    found = read_card(card)
-    if (key is not None and found.key != key) or (own and found.foreign):
+    content = read_card(card)
+    if (key is not None and content.key != key) or (own and content.foreign):
         return None
-    if not all(card_matches(found, card.parent / name) for name in found.files):
+    if not all(card_matches(content, card.parent / name) for name in content.files):
         return None
-    return found.details
+    return content.details
 
 
 def open_details(card: Path, kind: type[_T], key: str | None = None, *, own: bool = False) -> _T | None:

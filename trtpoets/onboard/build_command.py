@@ -152,5 +152,5 @@ def _no_engine(attempts: Sequence[Attempt]) -> BuildFailed:
     reasons = list(dict.fromkeys(attempt.problem for attempt in attempts))
     if len(reasons) == 1:
         return BuildFailed(f"no engine can be built on this device: {reasons[0]}", hint=attempts[0].hint, code="TP7004")
-    said = "; ".join(f"{each.precision.value}: {each.problem}" for each in attempts)
-    return BuildFailed(f"no engine can be built on this device: {said}", hint=attempts[-1].hint, code="TP7005")
+    problems = "; ".join(f"{attempt.precision.value}: {attempt.problem}" for attempt in attempts)
+    return BuildFailed(f"no engine can be built on this device: {problems}", hint=attempts[-1].hint, code="TP7005")

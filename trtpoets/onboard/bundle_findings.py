@@ -62,7 +62,7 @@ def compiler_problem(system: System) -> str:
         "nvcc": system.nvcc or shutil.which("nvcc"),
         "ensurepip": importlib.util.find_spec("ensurepip"),
     }
-    return ", ".join(tool for tool, found in tools.items() if not found)
+    return ", ".join(tool for tool, available in tools.items() if not available)
 
 
 def _packages() -> Iterator[Finding]:
@@ -72,8 +72,8 @@ def _packages() -> Iterator[Finding]:
         if package not in versions:
             yield Finding(package, State.MISSING, "not installed", "everything", f"pip install '{package}>={wanted}'")
         elif version_of(versions[package]) < oldest:
-            found = f"{versions[package]}, but {wanted} or later is needed"
-            yield Finding(package, State.MISSING, found, "everything", f"pip install '{package}>={wanted}'")
+            problem = f"{versions[package]}, but {wanted} or later is needed"
+            yield Finding(package, State.MISSING, problem, "everything", f"pip install '{package}>={wanted}'")
         else:
             yield Finding(package, State.READY, versions[package], "everything")
 
@@ -82,9 +82,9 @@ def _jetpack(bundle: Bundle, here: JetPack | None) -> Iterator[Finding]:
     """Yield a finding if the bundle was made for another JetPack, which may still work: see the other findings."""
     wanted = bundle.manifest.jetpack
     if wanted and here is not None and here.version != wanted:
-        found = f"this bundle was made for JetPack {wanted}, but JetPack {here.version} is installed"
+        problem = f"this bundle was made for JetPack {wanted}, but JetPack {here.version} is installed"
         again = command("bundle", bundle.manifest.name, "--for", "jetson", "--jetpack", here.version)
-        yield Finding("JetPack", State.DOUBTFUL, found, "the right operators", f"make one for it: {again}")
+        yield Finding("JetPack", State.DOUBTFUL, problem, "the right operators", f"make one for it: {again}")
 
 
 def _operators(bundle: Bundle, diagnosis: Diagnosis) -> Finding:
@@ -94,9 +94,9 @@ def _operators(bundle: Bundle, diagnosis: Diagnosis) -> Finding:
     version = diagnosis.software.tensorrt.version
     ceiling = opset_ceiling(Flavour.TENSORRT, version) if version else None
     if ceiling is not None and opset > ceiling:
-        found = f"ONNX opset {opset}, but TensorRT {version} supports up to {ceiling}"
+        problem = f"ONNX opset {opset}, but TensorRT {version} supports up to {ceiling}"
         again = command("export", bundle.manifest.name, "--opset", min(ceiling, 17), "--force")
-        return Finding(what, State.MISSING, found, serves, f"on the PC: {again}, quantize, and bundle again")
+        return Finding(what, State.MISSING, problem, serves, f"on the PC: {again}, quantize, and bundle again")
     return Finding(what, State.READY, f"ONNX opset {opset}", serves)
 
 

@@ -65,22 +65,22 @@ class Bundle:
         """The ONNX file of a precision. Raises BadInput if the bundle has none, BadArtefact."""
         path = self.folder / onnx_name(precision)
         if path.name not in self.manifest.files:
-            there = ", ".join(each.value for each in self.manifest.order)
-            raise BadInput(f"this bundle has no {precision.value}", hint=f"it has {there}", code="TP7022")
-        found = read_verified_onnx(path)
-        if found.precision is not precision or found.spec != self.spec:
+            available = ", ".join(listed.value for listed in self.manifest.order)
+            raise BadInput(f"this bundle has no {precision.value}", hint=f"it has {available}", code="TP7022")
+        model = read_verified_onnx(path)
+        if model.precision is not precision or model.spec != self.spec:
             raise BadArtefact(
-                f"{path} contains {found.spec.name} in {found.precision.value}, or has another preprocessing",
+                f"{path} contains {model.spec.name} in {model.precision.value}, or has another preprocessing",
                 hint="make the bundle again: trtpoets bundle NAME --for jetson",
                 code="TP7023",
             )
-        return found
+        return model
 
     def golden_files(self) -> tuple[Photo, ...]:
         """The golden photos as files with their labels."""
         return tuple(
-            Photo(self.folder / "golden" / each.file, each.label, Split.TEST, each.sha256)
-            for each in self.golden.photos
+            Photo(self.folder / "golden" / photo.file, photo.label, Split.TEST, photo.sha256)
+            for photo in self.golden.photos
         )
 
     def onnx_models(self) -> Iterator[OnnxModel]:

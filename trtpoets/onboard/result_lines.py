@@ -16,37 +16,37 @@ if TYPE_CHECKING:
     from trtpoets.onboard.update.update_command import Updated
 
 
-def finding_lines(found: Iterable[Finding]) -> Iterator[str]:
+def finding_lines(findings: Iterable[Finding]) -> Iterator[str]:
     """A line each, and the line that mends it below."""
-    for each in found:
-        yield f"{each.state.value:<9} {each.what}: {each.found}"
-        if each.hint and each.state in (State.MISSING, State.DOUBTFUL):
-            yield f"{'':<9} try: {each.hint}"
+    for finding in findings:
+        yield f"{finding.state.value:<9} {finding.what}: {finding.found}"
+        if finding.hint and finding.state in (State.MISSING, State.DOUBTFUL):
+            yield f"{'':<9} try: {finding.hint}"
 
 
-def install_lines(found: Installation, dry_run: bool) -> Iterator[str]:
+def install_lines(installation: Installation, dry_run: bool) -> Iterator[str]:
     """What was found, and what was done."""
-    yield from finding_lines(found.findings)
-    undone = dry_run or bool(found.lacking)
-    for command in found.commands:
+    yield from finding_lines(installation.findings)
+    undone = dry_run or bool(installation.lacking)
+    for command in installation.commands:
         yield f"{'to run' if undone else 'done':<9} {command}"
-    if not found.lacking and not undone:
+    if not installation.lacking and not undone:
         yield "ready: ./build"
 
 
-def build_lines(found: BundleEngine) -> Iterator[str]:
+def build_lines(result: BundleEngine) -> Iterator[str]:
     """What was tried, and what is to be run."""
-    for attempt in found.attempts:
+    for attempt in result.attempts:
         if attempt.problem:
             yield f"{attempt.precision.value}: not here: {attempt.problem}"
-    card = found.engine.card
-    yield f"{card.precision.value}: {found.engine.path}, {card.engine_bytes / 1e6:.1f} MB"
+    card = result.engine.card
+    yield f"{card.precision.value}: {result.engine.path}, {card.engine_bytes / 1e6:.1f} MB"
     yield f"  built by {card.flavour.value} {card.tensorrt_version} for {card.gpu} in {card.build_seconds:.1f} s"
     if card.typing:
         yield f"  {card.typing}"
     for note in card.notes:
         yield f"  note: {note}"
-    verdict = found.attempts[-1].verdict
+    verdict = result.attempts[-1].verdict
     if verdict is not None:
         yield (
             f"  golden photos: {verdict.same_answers} of {verdict.photos} the same answer, scores up to "
@@ -54,9 +54,9 @@ def build_lines(found: BundleEngine) -> Iterator[str]:
         )
 
 
-def plan_lines(found: Iterable[BuildPlan]) -> Iterator[str]:
+def plan_lines(plans: Iterable[BuildPlan]) -> Iterator[str]:
     """What would be tried, in order, and what stands in the way."""
-    for plan in found:
+    for plan in plans:
         state = "is up to date" if plan.current else "can't be built" if plan.problems else "would be built"
         yield f"{plan.precision.value}: {plan.engine} {state}; {plan.library or 'no TensorRT'}, {plan.gpu or 'no GPU'}"
         for problem in plan.problems:
@@ -68,17 +68,17 @@ def plan_lines(found: Iterable[BuildPlan]) -> Iterator[str]:
             yield f"  note: {note}"
 
 
-def selftest_lines(found: Selftest) -> Iterator[str]:
+def selftest_lines(result: Selftest) -> Iterator[str]:
     """Whether the scores are the golden ones, and how long one takes."""
-    verdict, latency = found.verdict, found.latency
-    yield f"{found.name}, {found.runner}: {'passed' if verdict.passed else 'FAILED'}"
+    verdict, latency = result.verdict, result.latency
+    yield f"{result.name}, {result.runner}: {'passed' if verdict.passed else 'FAILED'}"
     yield (
         f"  scores up to {verdict.max_difference:.2g} from the golden ones ({verdict.worst}), "
         f"{verdict.tolerance:.2g} allowed"
     )
     yield f"  {verdict.same_answers} of {verdict.photos} photos get the same answer"
     yield f"  {latency.median_ms:.2f} ms a photo (median of {latency.count}, longest {latency.worst_ms:.2f})"
-    yield f"  {latency.conditions}; loaded in {found.load_seconds:.2f} s"
+    yield f"  {latency.conditions}; loaded in {result.load_seconds:.2f} s"
 
 
 def bench_lines(benchmark: Benchmark) -> Iterator[str]:
@@ -120,9 +120,9 @@ def count_line(count: Count) -> str:
     return ", ".join(parts) + "\n"
 
 
-def update_lines(found: Updated) -> Iterator[str]:
+def update_lines(update: Updated) -> Iterator[str]:
     """What runs now."""
-    yield f"current: {found.current}{'' if found.changed else ' (as before)'}"
-    yield f"before: {found.previous or 'nothing'}"
-    for release in found.pruned:
+    yield f"current: {update.current}{'' if update.changed else ' (as before)'}"
+    yield f"before: {update.previous or 'nothing'}"
+    for release in update.pruned:
         yield f"deleted: {release}"

@@ -1,21 +1,19 @@
-"""Compares the files of a run with FP32 on all of its photos, by heads that were trained without the photo in question.
+"""Compares the files of a run with FP32 on all of its photos. No photo is scored by a head that was trained on it.
 
-`judge.cross_fit` says what the numbers estimate. The heads are trained with the settings of the run's own head, on the
-bottlenecks that training has stored. A file is run up to the input of its last layer, once for each photo; these
-features are stored too. Where the last layer of the file was refitted to its base (`int8_head`), each cross-fitted head
-is refitted in the same way, on those photos of the refit that it was trained on or its step was selected with.
+`judge.cross_fit` describes what the numbers estimate. One head for each fold is trained, with the settings of the run's
+own head, on the bottlenecks that training has stored. Each file is run once for each photo, up to the input of its
+last layer; these features are stored too. If the last layer of a file was refitted to its features (`int8_head`), each
+head is refitted in the same way, on the photos of the refit outside of the head's fold.
 
-A backbone that was fine-tuned here has seen the labels of the training photos through its features, so nothing is
-cross-fitted: the advice rests on the validation photos, the evaluation on the test photos, and there is no learning
-curve.
+The features of a backbone that was fine-tuned here depend on the labels of the training photos, so nothing is
+cross-fitted: the advice uses the validation photos, the evaluation the test photos, and there is no learning curve.
 
-A network that was not trained here answers all photos as it is, so nothing is trained: adopted and pretrained networks.
+Adopted and pretrained networks were not trained on the photos of the run. They score all photos; no head is trained.
 
-Which photos may be used for what: `quantize` chooses the ranges, the layers in float, the last layer and the precision
-that it recommends from training and validation photos. For its advice the heads are trained, and the files compared, on
-these only. Test photos take part in the evaluation alone, where nothing is chosen any more. So the numbers of the test
-photos are those of a file that was chosen without them, and all photos are counted for the report, the gate and
-`recommend`.
+`quantize` chooses the ranges, the layers in float, the last layer and the precision that it recommends with training
+and validation photos only. For its advice, heads are trained and files are compared on these. Test photos are used only
+in the evaluation, which chooses nothing. So the numbers of the test photos are those of a file that was chosen without
+them, and the report, the gate and `recommend` count all photos.
 """
 
 from __future__ import annotations
@@ -53,11 +51,11 @@ if TYPE_CHECKING:
     from trtpoets.train.dataset import Dataset
 
 Features = Callable[[OnnxModel, Sequence[Photo], Progress], np.ndarray]
-"""Returns the input of a file's last layer for each photo, float32 (N, D): `features_of_model`, or a faster way."""
+"""A function that returns the input of a file's last layer for each photo, float32 (N, D): see `features_of_model`."""
 
 MAX_COMPARED = 4000
-"""The most photos on which a file is compared: enough to decide 0.5 points of accuracy where 1.2 % of the answers
-change between right and wrong. On two cores they take about a minute."""
+"""The largest number of photos on which a file is compared. They suffice to prove a difference of 0.5 points of
+accuracy if 1.2 % of the answers change between right and wrong, and take about a minute on two cores."""
 
 _USES = {Split.TRAIN: "training", Split.VALIDATION: "validation", Split.TEST: "test"}
 
@@ -71,10 +69,10 @@ _FINE_TUNED = (
 
 @dataclass(frozen=True, eq=False)
 class CrossFit:
-    """FP32's scores for all photos, and what is needed to compute those of other files under the same heads.
+    """FP32's scores for all photos (`reference`), and what the scores of other files under the same heads need.
 
-    `heads` has one head per fold, () where the shipped network answers; `features` and `layer` are FP32's, None where
-    the graph has no known last layer.
+    `heads` has one head for each fold, or none if the network itself scores all photos. `layer` is FP32's last layer,
+    `features` are the inputs of it; both are None if the last layer is not known.
     """
 
     photos: tuple[Photo, ...]
@@ -110,8 +108,8 @@ class CrossFit:
                 scores = head_scores(Head(own_layer.weights, own_layer.bias), features)
             head = "its own"
             excluded |= {photo.sha256 for photo in self._refit_photos} if refitted else set()
-        every = np.full_like(self.reference, 1 / self.reference.shape[1])
-        every[self._compared_rows] = scores
+        all_scores = np.full_like(self.reference, 1 / self.reference.shape[1])
+        all_scores[self._compared_rows] = scores
         measured = np.zeros(len(self.photos), bool)
         measured[self._compared_rows] = True
         return ScoredFile(
@@ -119,7 +117,7 @@ class CrossFit:
             sha256=sha256_of_onnx(model.path),
             precision=model.precision,
             head=head,
-            scores=every,
+            scores=all_scores,
             calibration=np.array([photo.sha256 in excluded for photo in self.photos], bool),
             measured=measured,
         )
@@ -130,7 +128,7 @@ class CrossFit:
 
     @cached_property
     def _compared_rows(self) -> np.ndarray:
-        """The photos on which files are compared: all, or the first MAX_COMPARED in the order of their sha256."""
+        """The rows of the photos on which files are compared: all, or the first MAX_COMPARED by sha256."""
         order = sorted(range(len(self.photos)), key=lambda row: self.photos[row].sha256)
         return np.sort(np.array(order[:MAX_COMPARED], dtype=np.int64))
 
@@ -178,7 +176,7 @@ def all_photos_of(
     progress: Progress = silent,
     features_of: Features = features_of_model,
 ) -> AllPhotos:
-    """Return the evaluation of FP32 and `files` over all photos of a run; its `skipped` is the reason if there is none.
+    """Return the evaluation of FP32 and `files` over all photos of a run, or one with only the reason, `skipped`.
 
     Raises BadPhoto, PhotoChanged and StorageFailed like `bottlenecks_from_photos`.
     """
@@ -217,9 +215,10 @@ def cross_fit(
     progress: Progress = silent,
     features_of: Features = features_of_model,
 ) -> CrossFit | AllPhotos:
-    """Train a head per fold on the photos of `splits`, and answer them; without training, use the network as it is.
+    """Train a head for each fold on the photos of `splits`; return these heads and FP32's scores under them.
 
-    Returns an AllPhotos that only has `skipped`, the reason, where this is not possible.
+    A network that was not trained here scores all photos itself. If cross-fitting is not possible, this function
+    returns an AllPhotos with only the reason, `skipped`.
     """
     if not has_dataset(space):
         return AllPhotos(config, "", skipped="the run has no photos")

@@ -88,14 +88,15 @@ def quantize(
     symmetric Q/DQ pairs has scales of its own: int8.onnx gets exactly these, without calibration and corrections, and
     int8.cpu.onnx is not written, because it would need other scales.
 
-    int8.cpu.onnx has the ranges of int8.onnx. Layers are kept in float in it only if it misses the target of INT8
-    otherwise. With `cpu_form` None it is written on a machine without a GPU, because that is the INT8 that runs there,
-    and it is not an error if the network has no such form.
+    int8.cpu.onnx has the ranges of int8.onnx, and keeps layers in float only if it misses the target of INT8 otherwise.
+    If `cpu_form` is None, it is written on a machine without a GPU, where it is the form of INT8 that runs; a network
+    that has no such form is then no error.
 
     With `distill`, weights, biases and scales of int8.onnx are trained on the calibration photos, without labels, until
     its features are close to those of FP32; the result is kept if validation photos prove an improvement. This takes
     minutes on a CPU, and needs TensorFlow. The scales of an adopted file are not trained.
 
+    Returns the files in the order of `precisions`, then int8.cpu.onnx; those that are up to date are not written again.
     Raises BadInput if the run has no photos, because calibration needs photos of the classes.
     """
     space = Workspace(Path(engines), name)
@@ -175,7 +176,7 @@ def _fp16(
 
 @dataclass(frozen=True)
 class _Int8Work:
-    """What both forms of INT8 are made from: `photos` for calibration, `judged` for choices, and the options."""
+    """The inputs of both forms of INT8: `photos` for calibration, `judged` for choices, and the options."""
 
     space: Workspace
     fp32: OnnxModel
@@ -190,7 +191,7 @@ class _Int8Work:
 
     @property
     def made_from(self) -> list[object]:
-        """What the ranges are made from, for keys of cards."""
+        """The inputs of the ranges, for the keys of cards."""
         return [_VERSION, self.origin.made_from, _hashes((self.photos, self.judged)), asdict(self.calibration)]
 
     @cached_property
@@ -200,7 +201,7 @@ class _Int8Work:
 
     @cached_property
     def ranges(self) -> Ranges:
-        """The ranges of int8.onnx: those of ranges.json, unless they are of other photos or options."""
+        """The ranges of int8.onnx, from ranges.json if photos and options are the same, else measured."""
         key = hash_of([*self.made_from, self.config.correct_bias])
         ranges = None if self.force else open_details(self.space.ranges, Ranges, key)
         if ranges is None:
@@ -212,11 +213,11 @@ class _Int8Work:
 
     @cached_property
     def fitted(self) -> CrossFit | AllPhotos:
-        """The heads and answers of FP32 with which both forms are compared."""
+        """The heads and scores of FP32 with which both forms are compared."""
         return fitted_for_choices(self.space, self.fp32, self.progress)
 
     def judge(self, form: Int8Form) -> Judge | None:
-        """The comparison of versions on all photos that may be used for a choice."""
+        """Return the function that compares versions on the photos for choices: see `judge_of_choices`."""
         return judge_of_choices(self.space, self.fp32, form, self.fitted, self.progress)
 
     def seal(self, model: OnnxModel, key: str, notes: Int8FileNotes) -> None:
@@ -264,7 +265,7 @@ def _int8_for_cpu(work: _Int8Work) -> OnnxModel:
         return read_onnx(out)
     preprocess = work.fp32.spec.preprocess
     ranges = ranges_for_form(check_onnx(work.fp32.path), CPU, work.ranges, work.photos, preprocess, work.progress)
-    # A layer in float costs conversions on both sides, so that layers are searched only where the target is missed.
+    # A layer in float needs conversions on both sides, so it is kept only if the target is missed without.
     model, notes, head, recommended = _for_cpu(work, ranges, out, replace(work.config, max_float_layers=0))
     if recommended.missed and work.config.max_float_layers != 0:
         model, notes, head, recommended = _for_cpu(work, ranges, out, work.config)
@@ -279,7 +280,7 @@ def _int8_for_cpu(work: _Int8Work) -> OnnxModel:
 def _for_cpu(
     work: _Int8Work, ranges: Ranges, out: Path, config: Int8Config
 ) -> tuple[OnnxModel, Int8Notes, HeadNotes | None, Recommended]:
-    """Write int8.cpu.onnx by `config`, and return it with its notes, those on its head, and the recommendation."""
+    """Write int8.cpu.onnx by `config`; return it, its notes, the notes on its head, and the recommendation."""
     evaluator = work.evaluator.of_form(CPU, config)
     model, notes = int8_from_onnx(evaluator, ranges, out, work.progress, judge=work.judge(Int8Form.CPU))
     head, recommended = advice(

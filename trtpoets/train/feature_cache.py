@@ -56,7 +56,7 @@ class FeatureCacheInfo:
 
 
 class FeatureCache:
-    """The features of one extractor, by the sha256 of the photo's bytes."""
+    """A cache of the features of one extractor. The sha256 of a photo's bytes identifies its row."""
 
     def __init__(self, folder: Path, key: str, width: int) -> None:
         self.path = folder / _name(key, width)
@@ -191,7 +191,7 @@ def prune_feature_caches(folder: Path, older_than_days: float = 0) -> tuple[Feat
 
 
 def _info(path: Path) -> FeatureCacheInfo | None:
-    """Return the cache at `path`; None if there is none, or something else."""
+    """Return the cache at `path`; None if there is no valid one."""
     try:
         with _folder(path) as folder, _opened(path / "index", folder, os.O_RDONLY) as index:
             header, status = os.pread(index, _HEADER, 0), os.fstat(index)
@@ -207,7 +207,7 @@ def _info(path: Path) -> FeatureCacheInfo | None:
 
 
 def _delete(info: FeatureCacheInfo) -> bool:
-    """Delete a cache and return whether it still existed. Other files in its folder, and the folder then, are kept."""
+    """Delete a cache and return whether it still existed. A folder with other files is kept."""
     if _info(info.path) is None:
         return False
     with _folder(info.path) as folder:
@@ -254,7 +254,7 @@ def _storing(path: Path) -> Iterator[None]:
 def _lock(cache: Path) -> Iterator[None]:
     """Wait for the lock of a cache and hold it. The lock file is beside the cache, so that the cache can be deleted.
 
-    On a disk without locks, writers may damage each other's rows, which wrong checksums then reveal.
+    On a disk without locks, writers may damage each other's rows, which readers recognise by their checksums.
     """
     with _folder(cache.parent, make=True), waiting_for(cache.parent / f".{cache.name}.lock", "the cache"):
         yield

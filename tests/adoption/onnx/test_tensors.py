@@ -82,9 +82,9 @@ def test_constants_and_scales() -> None:
     assert values is not None
     assert values == 0.5
     assert constant_values(view, "input") is None
-    found = quantisation(view, view.producer[stored])
-    assert found is not None
-    assert [float(one) for one in found] == [0.5, 3]
+    parameters = quantisation(view, view.producer[stored])
+    assert parameters is not None
+    assert [float(one) for one in parameters] == [0.5, 3]
     assert quantisation(view, view.producer["output"]) is None
 
 

@@ -45,9 +45,9 @@ def graph(
 ) -> Any:
     """The GraphDef of what `build` adds to a graph of TensorFlow 1; it gets `tf.compat.v1`."""
     tf = tensorflow()
-    with tf.Graph().as_default() as made:
+    with tf.Graph().as_default() as graph:
         build(tf.compat.v1)
-    return made.as_graph_def()
+    return graph.as_graph_def()
 
 
 def weights(*shape: int, seed: int = 0) -> np.ndarray:

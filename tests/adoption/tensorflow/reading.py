@@ -38,8 +38,8 @@ def classifier(*first: Any, shape: Any = (None, SIDE, SIDE, 3), name: str = "Pla
 def scores_in_onnx(loaded: LoadedTensorFlow, folder: Path, pixels: Pixels) -> tuple[np.ndarray, np.ndarray]:
     """Scores of the original, and of fp32.onnx."""
     spec = spec_of(loaded, pixels)
-    made = classifier_from_tensorflow(loaded, spec, folder / "classifier")
-    model = onnx_from_classifier(made, folder / "fp32.onnx")
+    classifier = classifier_from_tensorflow(loaded, spec, folder / "classifier")
+    model = onnx_from_classifier(classifier, folder / "fp32.onnx")
     values = values_from_photos(photos(), spec.preprocess, pixels.channels)
     with TensorFlowNetwork(loaded) as network:
         expected = scores_from_output(network.infer(values), loaded.model.output)

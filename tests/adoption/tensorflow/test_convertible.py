@@ -33,7 +33,7 @@ def test_grouped_convolutions_and_activations_with_gradients_of_their_own(tmp_pa
     loaded = read_tensorflow(tmp_path / "model.keras")
     expected = expected_scores(loaded, UNIT)
     np.testing.assert_allclose(expected, model(photos() / np.float32(255)), atol=1e-5)
-    made = classifier_from_tensorflow(loaded, spec_of(loaded, UNIT), tmp_path / "classifier")
-    path = onnx_from_classifier(made, tmp_path / "fp32.onnx").path
+    classifier = classifier_from_tensorflow(loaded, spec_of(loaded, UNIT), tmp_path / "classifier")
+    path = onnx_from_classifier(classifier, tmp_path / "fp32.onnx").path
     session = onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, {"photos": photos()})[0], expected, atol=1e-5)

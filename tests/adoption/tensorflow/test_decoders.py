@@ -95,16 +95,16 @@ def test_what_the_decoder_does_is_measured(
     tf = tensorflow()
     definition = definition_of(decode, **more)
     loaded = read(definition, tmp_path)
-    found = loaded.model
-    assert (found.height, found.width, found.channels) == (SIDE, SIDE, 3)
-    assert found.fixed is not None and found.geometry is not None
-    assert found.fixed.pixels.same_as(pixels)
+    model = loaded.model
+    assert (model.height, model.width, model.channels) == (SIDE, SIDE, 3)
+    assert model.fixed is not None and model.geometry is not None
+    assert model.fixed.pixels.same_as(pixels)
     # Resizing moves the ramps by up to a pixel.
-    assert found.geometry.geometry.resize is geometry.resize
-    assert found.geometry.geometry.crop_fraction == pytest.approx(geometry.crop_fraction, abs=0.02)
-    facts = known_facts(found)
+    assert model.geometry.geometry.resize is geometry.resize
+    assert model.geometry.geometry.crop_fraction == pytest.approx(geometry.crop_fraction, abs=0.02)
+    facts = known_facts(model)
     assert [fact.channels_known for fact in facts if fact.pixels] == [True]
-    assert [fact.geometry for fact in facts if fact.geometry] == [found.geometry.geometry]
+    assert [fact.geometry for fact in facts if fact.geometry] == [model.geometry.geometry]
     if geometry.crop_fraction == 1:  # then photos of the size of the input are not resized
         contents = [tf.io.encode_png(photo).numpy() for photo in photos()]
         if more.get("in_base64"):
@@ -117,12 +117,12 @@ def test_what_the_decoder_does_is_measured(
 
 
 @pytest.mark.parametrize("antialias", [False, True])
-def test_a_resize_without_antialiasing_is_told(antialias: bool, tmp_path: Path) -> None:
+def test_a_resize_without_antialiasing_is_reported(antialias: bool, tmp_path: Path) -> None:
     loaded = read(definition_of(lambda tf, photo: tf.image.resize(photo, (SIDE, SIDE), antialias=antialias)), tmp_path)
-    found = loaded.model.geometry
-    assert found is not None
-    assert found.evidence.text.endswith(", without antialiasing") is not antialias
-    assert found.warning == ("" if antialias else NOT_ANTIALIASED)
+    geometry = loaded.model.geometry
+    assert geometry is not None
+    assert geometry.evidence.text.endswith(", without antialiasing") is not antialias
+    assert geometry.warning == ("" if antialias else NOT_ANTIALIASED)
     decision = decide(loaded.model, known_facts(loaded.model), None)
     assert (NOT_ANTIALIASED in decision.warnings) is not antialias
 

@@ -67,10 +67,10 @@ def test_a_signature_with_explicit_padding_runs_without_it(tmp_path: Path) -> No
 def test_convolutions_in_functions_are_changed_too(tmp_path: Path) -> None:
     tf = tensorflow()
     inner = tf.function(network, autograph=False)
-    with tf.Graph().as_default() as made:
+    with tf.Graph().as_default() as graph:
         pixels = tf.compat.v1.placeholder("float32", [None, SIDE, SIDE, 3], name="input")
         tf.identity(inner(pixels), name="scores")
-    definition = made.as_graph_def()
+    definition = graph.as_graph_def()
     assert len(definition.library.function) == 1
     assert separate_padding(definition) == 1
     assert separate_padding(definition) == 0
@@ -78,8 +78,8 @@ def test_convolutions_in_functions_are_changed_too(tmp_path: Path) -> None:
         (scores,) = tf.import_graph_def(definition, return_elements=["scores:0"], name="")
     values = photos().astype(np.float32)
     with tf.compat.v1.Session(graph=again) as session:
-        found = session.run(scores, {"input:0": values})
-    np.testing.assert_allclose(found, network(values).numpy(), atol=1e-5)
+        actual = session.run(scores, {"input:0": values})
+    np.testing.assert_allclose(actual, network(values).numpy(), atol=1e-5)
 
 
 def test_other_convolutions_are_left_as_they_are() -> None:

@@ -31,19 +31,19 @@ h5py = pytest.importorskip("h5py")
 
 def test_a_file_of_keras_3(file: Path, model: Any, tmp_path: Path) -> None:
     loaded = read_tensorflow(file)
-    found = loaded.model
-    assert (found.format, found.height, found.width, found.channels) == (Format.KERAS, SIDE, SIDE, 3)
-    assert (found.input.name, found.input.batch, found.output.name) == ("photo", 0, "classes")
-    assert (found.output.size, found.output.answers) == (3, Answers.PROBABILITIES)
-    assert found.clues.nodes == ("to_unit", "conv", "norm", "depthwise", "pool", "classes")
-    assert found.clues.writer.startswith("keras 3.")
-    assert found.fixed is not None
-    assert found.fixed.pixels == RAW
-    assert "to_unit" in found.fixed.evidence.text
+    foreign = loaded.model
+    assert (foreign.format, foreign.height, foreign.width, foreign.channels) == (Format.KERAS, SIDE, SIDE, 3)
+    assert (foreign.input.name, foreign.input.batch, foreign.output.name) == ("photo", 0, "classes")
+    assert (foreign.output.size, foreign.output.answers) == (3, Answers.PROBABILITIES)
+    assert foreign.clues.nodes == ("to_unit", "conv", "norm", "depthwise", "pool", "classes")
+    assert foreign.clues.writer.startswith("keras 3.")
+    assert foreign.fixed is not None
+    assert foreign.fixed.pixels == RAW
+    assert "to_unit" in foreign.fixed.evidence.text
     expected = expected_scores(loaded, RAW)
     np.testing.assert_allclose(expected, model.predict(photos(), verbose=0), atol=1e-6)
-    made = classifier_from_tensorflow(loaded, spec_of(loaded), tmp_path / "classifier")
-    path = onnx_from_classifier(made, tmp_path / "fp32.onnx").path
+    classifier = classifier_from_tensorflow(loaded, spec_of(loaded), tmp_path / "classifier")
+    path = onnx_from_classifier(classifier, tmp_path / "fp32.onnx").path
     session = onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, {"photos": photos()})[0], expected, atol=1e-5)
 
@@ -99,11 +99,11 @@ def test_normalization_in_a_nested_model(tmp_path: Path) -> None:
     )
     model = keras.Sequential([layers.Input((SIDE, SIDE, 3)), inner, layers.Flatten(), layers.Dense(2)])
     model.save(tmp_path / "nested.h5")
-    found = read_tensorflow(tmp_path / "nested.h5").model
-    assert found.output.answers is Answers.LOGITS
-    assert found.fixed is not None
-    assert found.fixed.pixels == RAW
-    assert "statistics" in found.fixed.evidence.text
+    foreign = read_tensorflow(tmp_path / "nested.h5").model
+    assert foreign.output.answers is Answers.LOGITS
+    assert foreign.fixed is not None
+    assert foreign.fixed.pixels == RAW
+    assert "statistics" in foreign.fixed.evidence.text
 
 
 @pytest.mark.slow
@@ -176,8 +176,8 @@ def test_an_embedding_is_no_classifier(tmp_path: Path) -> None:
         ("norm", layers.UnitNormalization()),
         ("features", layers.Activation("linear", name="features")),
     ):
-        made = tensorflow().keras.Sequential([layers.Input((SIDE, SIDE, 3)), *model.layers, layer])
-        made.save(tmp_path / f"{name}.keras")
+        embedding = tensorflow().keras.Sequential([layers.Input((SIDE, SIDE, 3)), *model.layers, layer])
+        embedding.save(tmp_path / f"{name}.keras")
         why = {"norm": "have the length 1", "features": "as its name says"}[name]
         with pytest.raises(BadArtefact, match=f"is an embedding, landmarks or coordinates, .*{why}"):
             read_tensorflow(tmp_path / f"{name}.keras")

@@ -22,13 +22,13 @@ if find_spec("tensorflow") is None:  # without importing it, which takes seconds
 
 
 def test_the_graph_computes_what_the_model_computes(model: Any) -> None:
-    found = graph_of_model(tensorflow(), model, "net.keras")
-    assert (found.input, found.output) == ("photo", "classes")
-    assert found.layers[-1] == "classes"
+    graph = graph_of_model(tensorflow(), model, "net.keras")
+    assert (graph.input, graph.output) == ("photo", "classes")
+    assert graph.layers[-1] == "classes"
     values = photos().astype(np.float32)
-    run = function_of(Graph(found.definition, "photo", found.tensor))
+    run = function_of(Graph(graph.definition, "photo", graph.tensor))
     np.testing.assert_allclose(run(values), model(values), atol=1e-6)
-    np.testing.assert_allclose(found.call(values), model(values), atol=1e-6)
+    np.testing.assert_allclose(graph.call(values), model(values), atol=1e-6)
 
 
 def test_models_without_an_input_or_with_several(model: Any) -> None:

@@ -57,7 +57,7 @@ def test_right_answers_and_the_same_scores_in_onnx(
     if labels:
         correct = [labels[best] == file.parent.name for best, file in zip(scores.argmax(axis=1), files, strict=True)]
         assert sum(correct) >= right
-    made = classifier_from_tensorflow(loaded, spec, tmp_path / "classifier")
-    path = onnx_from_classifier(made, tmp_path / "fp32.onnx").path
+    classifier = classifier_from_tensorflow(loaded, spec, tmp_path / "classifier")
+    path = onnx_from_classifier(classifier, tmp_path / "fp32.onnx").path
     session = onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, {"photos": photos})[0], scores, atol=1e-4)

@@ -68,12 +68,12 @@ def test_a_saved_model_of_tensorflow_2(model: Any, tmp_path: Path) -> None:
 
     folder = saved(serve, tmp_path / "saved", pixels_spec(name="Image"), model=model)
     loaded = read_tensorflow(folder / "saved_model.pb")
-    found = loaded.model
-    assert (found.path, found.format) == (folder, Format.SAVED_MODEL)
-    assert (found.input.name, found.output.name, found.output.size) == ("Image", "Confidences", 3)
-    assert found.output.answers is Answers.PROBABILITIES
-    assert found.clues.writer.startswith("tensorflow 2.")
-    assert any("first" in name for name in found.clues.nodes)
+    foreign = loaded.model
+    assert (foreign.path, foreign.format) == (folder, Format.SAVED_MODEL)
+    assert (foreign.input.name, foreign.output.name, foreign.output.size) == ("Image", "Confidences", 3)
+    assert foreign.output.answers is Answers.PROBABILITIES
+    assert foreign.clues.writer.startswith("tensorflow 2.")
+    assert any("first" in name for name in foreign.clues.nodes)
     values = values_from_photos(photos(), spec_of(loaded, UNIT).preprocess, UNIT.channels)
     output = TensorFlowNetwork(loaded).infer(values)
     np.testing.assert_allclose(output, model(values), atol=1e-6)
@@ -83,7 +83,7 @@ def test_a_saved_model_of_tensorflow_2(model: Any, tmp_path: Path) -> None:
         if file.is_file():
             (other / file.relative_to(folder)).write_bytes(file.read_bytes())
     (other / "labels.txt").write_text("a\nb\n")
-    assert read_tensorflow(other).model.sha256 != found.sha256
+    assert read_tensorflow(other).model.sha256 != foreign.sha256
 
 
 def test_pixels_of_0_to_255_as_uint8(model: Any, tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_pixels_of_0_to_255_as_uint8(model: Any, tmp_path: Path) -> None:
     assert loaded.model.fixed is not None
     assert loaded.model.fixed.pixels == RAW
     spec = spec_of(loaded)
-    made = classifier_from_tensorflow(loaded, spec, tmp_path / "classifier")
-    path = onnx_from_classifier(made, tmp_path / "fp32.onnx").path
+    classifier = classifier_from_tensorflow(loaded, spec, tmp_path / "classifier")
+    path = onnx_from_classifier(classifier, tmp_path / "fp32.onnx").path
     values = values_from_photos(photos(), spec.preprocess, RAW.channels)
     expected = scores_from_output(TensorFlowNetwork(loaded).infer(values), loaded.model.output)
     session = onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -111,10 +111,10 @@ def test_one_jpeg_is_replaced_by_pixels(model: Any, tmp_path: Path) -> None:
         return model(tf.image.resize(photo, (SIDE, SIDE))[None] * 2.0 - 1.0)
 
     folder = saved(serve, tmp_path / "saved", tf.TensorSpec((), tf.string), model=model)
-    found = read_tensorflow(folder).model
-    assert (found.height, found.width, found.input.dtype) == (SIDE, SIDE, "float32")
-    assert found.fixed is not None
-    assert found.fixed.pixels.same_as(SIGNED)
+    foreign = read_tensorflow(folder).model
+    assert (foreign.height, foreign.width, foreign.input.dtype) == (SIDE, SIDE, "float32")
+    assert foreign.fixed is not None
+    assert foreign.fixed.pixels.same_as(SIGNED)
 
 
 def test_a_batch_of_jpegs_with_keys_and_labels_as_automl_vision_exports_it(model: Any, tmp_path: Path) -> None:
@@ -132,13 +132,18 @@ def test_a_batch_of_jpegs_with_keys_and_labels_as_automl_vision_exports_it(model
     texts = [tf.TensorSpec((None,), tf.string, name=name) for name in ("image_bytes", "key")]
     folder = saved(serve, tmp_path / "saved", *texts, model=model)
     loaded = read_tensorflow(folder)
-    found = loaded.model
-    assert (found.height, found.width, found.input.dtype, found.output.name) == (SIDE, SIDE, "float32", "scores")
-    assert found.fixed is not None and found.geometry is not None
-    assert (found.fixed.pixels, found.geometry.geometry) == (UNIT, Geometry(Resize.STRETCH))
-    assert labels_for(found)[0] == ("rose", "tulip", "daisy")
-    made = classifier_from_tensorflow(loaded, spec_of(loaded, UNIT), tmp_path / "classifier")
-    path = onnx_from_classifier(made, tmp_path / "fp32.onnx").path
+    foreign = loaded.model
+    assert (foreign.height, foreign.width, foreign.input.dtype, foreign.output.name) == (
+        SIDE,
+        SIDE,
+        "float32",
+        "scores",
+    )
+    assert foreign.fixed is not None and foreign.geometry is not None
+    assert (foreign.fixed.pixels, foreign.geometry.geometry) == (UNIT, Geometry(Resize.STRETCH))
+    assert labels_for(foreign)[0] == ("rose", "tulip", "daisy")
+    classifier = classifier_from_tensorflow(loaded, spec_of(loaded, UNIT), tmp_path / "classifier")
+    path = onnx_from_classifier(classifier, tmp_path / "fp32.onnx").path
     session = onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
     encoded = [tf.io.encode_png(photo).numpy() for photo in photos()]
     original = tf.saved_model.load(str(folder)).signatures["serving_default"]
@@ -154,8 +159,8 @@ def test_labels_that_depend_on_the_photo_are_no_labels_of_the_classes(model: Any
         order = tf.argsort(scores, direction="DESCENDING")
         return {"scores": scores, "labels": tf.gather(tf.constant(["rose", "tulip", "daisy"]), order)}
 
-    found = read_tensorflow(saved(serve, tmp_path / "saved", pixels_spec(), model=model)).model
-    assert labels_for(found)[0] == ("class 0", "class 1", "class 2")
+    foreign = read_tensorflow(saved(serve, tmp_path / "saved", pixels_spec(), model=model)).model
+    assert labels_for(foreign)[0] == ("class 0", "class 1", "class 2")
 
 
 def test_scores_in_the_order_of_their_size_are_refused(model: Any, tmp_path: Path) -> None:
@@ -242,8 +247,8 @@ def test_any_height_and_width(tmp_path: Path) -> None:
 
     loaded = read_tensorflow(saved(serve, tmp_path / "saved", pixels_spec(None, None, None, 3)))
     assert (loaded.model.height, loaded.model.width) == (0, 0)
-    made = classifier_from_tensorflow(loaded, spec_of(loaded, UNIT, side=24), tmp_path / "classifier")
-    session = onnxruntime().InferenceSession(str(onnx_from_classifier(made, tmp_path / "fp32.onnx").path))
+    classifier = classifier_from_tensorflow(loaded, spec_of(loaded, UNIT, side=24), tmp_path / "classifier")
+    session = onnxruntime().InferenceSession(str(onnx_from_classifier(classifier, tmp_path / "fp32.onnx").path))
     assert session.get_inputs()[0].shape[1:] == [24, 24, 3]
 
 
@@ -264,10 +269,10 @@ def test_a_saved_model_of_tensorflow_1(tmp_path: Path) -> None:
         values = photos(1) / np.float32(255)
         expected = session.run(scores, {pixels: values})
     loaded = read_tensorflow(folder)
-    found = loaded.model
-    assert (found.input.name, found.input.batch, found.output.name) == ("pixels", 1, "prob")
+    foreign = loaded.model
+    assert (foreign.input.name, foreign.input.batch, foreign.output.name) == ("pixels", 1, "prob")
     np.testing.assert_allclose(TensorFlowNetwork(loaded).infer(values), expected, atol=1e-6)
     assert TensorFlowNetwork(loaded).infer(photos(4) / np.float32(255)).shape == (4, 3)
-    made = classifier_from_tensorflow(loaded, spec_of(loaded, UNIT), tmp_path / "classifier")
-    session = onnxruntime().InferenceSession(str(onnx_from_classifier(made, tmp_path / "fp32.onnx").path))
+    classifier = classifier_from_tensorflow(loaded, spec_of(loaded, UNIT), tmp_path / "classifier")
+    session = onnxruntime().InferenceSession(str(onnx_from_classifier(classifier, tmp_path / "fp32.onnx").path))
     np.testing.assert_allclose(session.run(None, {"photos": photos(1)})[0], expected, atol=1e-5)

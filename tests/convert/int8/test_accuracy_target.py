@@ -49,8 +49,11 @@ def test_answers_are_counted_from_scores() -> None:
         (PairedAnswers(500, 6), 2.0),
         (PairedAnswers(500, 3, labelled=400, lost=5), 2.5),  # 2 may be lost
         (PairedAnswers(500, 12, labelled=400, lost=4), 4.0),  # the worse of the two
-        (PairedAnswers(189, 3), 3.0),  # none may differ, so one step is what can be told
-        (PairedAnswers(100, 4, labelled=100, lost=4), 2.0),  # 2 of 100 may differ; the loss of so few says nothing
+        (PairedAnswers(189, 3), 3.0),  # none may differ, so the factor is relative to one answer
+        (
+            PairedAnswers(100, 4, labelled=100, lost=4),
+            2.0,
+        ),  # 2 of 100 may differ; the loss of so few is not significant
     ],
 )
 def test_the_excess_is_relative_to_what_is_allowed(answers: PairedAnswers, factor: float) -> None:

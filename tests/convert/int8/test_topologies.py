@@ -43,8 +43,8 @@ from trtpoets.device.build.engine_config import EngineConfig
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
-    found = photos_in(photo_folder(tmp_path_factory.mktemp("photos"), {"daisy": 14, "rose": 14, "tulip": 14}))
-    return [found[index] for index in np.random.default_rng(0).permutation(len(found))]
+    by_class = photos_in(photo_folder(tmp_path_factory.mktemp("photos"), {"daisy": 14, "rose": 14, "tulip": 14}))
+    return [by_class[index] for index in np.random.default_rng(0).permutation(len(by_class))]
 
 
 def fixed_ranges(placement: Placement, sha256: str = "") -> Ranges:

@@ -169,7 +169,9 @@ def test_nothing_is_built_when_the_last_of_them_cant_be(
     assert [engine.path.name for engine in engines] == ["fp32.tensorrt.engine", "fp16.tensorrt.engine"]
 
 
-@pytest.mark.parametrize("version", [*(pytest.param(each, marks=pytest.mark.slow) for each in ("8.5", "8.6")), "10.3"])
+@pytest.mark.parametrize(
+    "version", [*(pytest.param(version, marks=pytest.mark.slow) for version in ("8.5", "8.6")), "10.3"]
+)
 def test_operators_that_a_parser_misreads_are_refused_alike(child: Any, tmp_path: Path, version: str) -> None:
     """The axes of a ReduceMean are an input since opset 18, which the parser of 8.5 and 8.6 ignores."""
     import onnx

@@ -159,7 +159,7 @@ def test_paths_of_any_bytes(rtx: None, tmp_path: Path) -> None:
 # ONNX files that are not whole
 
 
-@pytest.mark.parametrize("number", [0, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 2, 3))])
+@pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2, 3))])
 def test_files_that_crash_the_parser_never_reach_it(rtx: None, out: Path, model: OnnxModel, number: int) -> None:
     if not SEGFAULTS.is_dir():
         pytest.skip("the files that crash the parser are in ../shared, which is not here")

@@ -39,7 +39,7 @@ def test_a_jetson_that_saves_power(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("packages", "what", "found", "hint"),
+    ("packages", "what", "ending", "hint"),
     [
         ({"tensorflow-cpu": "2.21.0"}, "TensorFlow", "built for CPUs", "pip uninstall -y tensorflow-cpu && pip "),
         ({"tensorflow": "2.21.0"}, "TensorFlow", "does not see the GPU", "pip install 'tensorflow[and-cuda]'"),
@@ -49,10 +49,10 @@ def test_a_jetson_that_saves_power(tmp_path: Path) -> None:
         ({}, "tf2onnx", "not installed", "pip install 'trtpoets[train]'"),
     ],
 )
-def test_training_on_a_gpu(tmp_path: Path, packages: dict[str, str], what: str, found: str, hint: str) -> None:
+def test_training_on_a_gpu(tmp_path: Path, packages: dict[str, str], what: str, ending: str, hint: str) -> None:
     here = with_gpu((8, 6), "10.13.3.9", "12.6", "RTX 3060", packages=packages, tensorflow_gpus=0)
     findings = checked(diagnose(system(write(tmp_path, UBUNTU)), here))
-    assert findings[what].found.endswith(found) and findings[what].hint.startswith(hint)
+    assert findings[what].found.endswith(ending) and findings[what].hint.startswith(hint)
 
 
 def test_a_governor_that_saves_power(tmp_path: Path) -> None:

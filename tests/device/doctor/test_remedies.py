@@ -55,7 +55,7 @@ def test_a_jetson_without_tensorrt(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("packages", "cuda", "found", "hint"),
+    ("packages", "cuda", "problem", "hint"),
     [
         (
             {"tensorrt-cu12": "10.13", "tensorrt-cu12-libs": "10.13", "tensorrt-cu13": "11.0", "tensorrt": "11.0"},
@@ -77,10 +77,10 @@ def test_a_jetson_without_tensorrt(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_cuda_12_and_13_mixed_up(tmp_path: Path, packages: dict[str, str], cuda: str, found: str, hint: str) -> None:
+def test_cuda_12_and_13_mixed_up(tmp_path: Path, packages: dict[str, str], cuda: str, problem: str, hint: str) -> None:
     here = with_gpu((8, 6), "11.0.0", cuda, "RTX 3060", packages=packages)
     findings = checked(diagnose(system(write(tmp_path, UBUNTU)), here))
-    assert (findings["TensorRT"].found, findings["TensorRT"].hint) == (found, hint)
+    assert (findings["TensorRT"].found, findings["TensorRT"].hint) == (problem, hint)
     assert findings["build TensorRT engines"].hint == findings["run engines"].hint == hint
 
 

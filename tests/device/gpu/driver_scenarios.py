@@ -250,7 +250,7 @@ def engines() -> None:
 
 
 def a_gpu_that_breaks() -> None:
-    """After an illegal access every call fails until the process ends: what broke is told, and no more."""
+    """After an illegal access every call fails until the process ends: only the first error is reported."""
     gpu = DriverGpu()
     sys.modules["tensorrt"] = fake_tensorrt(gpu, "tensorrt", rtx=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -299,7 +299,7 @@ SCENARIOS = [
 if __name__ == "__main__":
     DRIVER = ctypes.CDLL("libcuda.so.1")
     DRIVER.fake_violation.restype = ctypes.c_char_p
-    (scenario,) = [each for each in SCENARIOS if each.__name__ == sys.argv[1]]
+    (scenario,) = [candidate for candidate in SCENARIOS if candidate.__name__ == sys.argv[1]]
     scenario()
     if scenario is not errors:
         assert not DRIVER.fake_violation(), DRIVER.fake_violation()

@@ -46,17 +46,17 @@ def test_the_wait_mode_is_set_before_the_context(
         _ = runner.waits
 
 
-@pytest.mark.parametrize(("cuda", "found"), [(10020, Wait.AUTO), (11000, Wait.SPIN)])
+@pytest.mark.parametrize(("cuda", "mode"), [(10020, Wait.AUTO), (11000, Wait.SPIN)])
 def test_a_context_that_is_there_already(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, cuda: int, found: Wait
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, cuda: int, mode: Wait
 ) -> None:
     """Before CUDA 11 its flags can't be changed; the mode in effect is reported."""
     gpu = FakeGpu(tiny_spec(), cuda=cuda)
     gpu.install(monkeypatch)
     gpu.retain()
     with caplog.at_level(logging.INFO), TensorRtRunner(paper_engine(tmp_path), wait=Wait.SPIN) as runner:
-        assert runner.waits is found
-    assert ("CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE" in caplog.text) is (found is Wait.AUTO)
+        assert runner.waits is mode
+    assert ("CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE" in caplog.text) is (mode is Wait.AUTO)
     gpu.let_go()
 
 

@@ -96,7 +96,7 @@ def test_driver_versions(
     ("gib", "memory_gib", "model", "integrated"),
     [(61.4, 64, "NVIDIA Jetson AGX Orin Developer Kit\0", 1), (7.4, 8, "", 1), (11.75, 12, "", 0)],
 )
-def test_what_tells_gpus_apart(
+def test_gpus_are_distinguished(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gib: float, memory_gib: int, model: str, integrated: int
 ) -> None:
     tree = tmp_path / "proc" / "device-tree"

@@ -141,8 +141,10 @@ def test_where_nothing_ran_an_older_benchmark_stays(tmp_path: Path) -> None:
     assert open_card(path, "k") == to_json(first)
 
 
-@pytest.mark.parametrize(("incomplete", "told"), [("", "before it could be written"), ("at batch 8", "at batch 8")])
-def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, incomplete: str, told: str) -> None:
+@pytest.mark.parametrize(("incomplete", "recorded"), [("", "before it could be written"), ("at batch 8", "at batch 8")])
+def test_a_full_disk_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, incomplete: str, recorded: str
+) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise StorageFailed("can't write it: No space left on device", hint="free some space")
 
@@ -152,7 +154,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(StorageFailed) as caught:
         written(tmp_path / "benchmark.json", incomplete)
     assert caught.value.hint == f"free some space; what was measured is in {kept}"
-    assert read_benchmark(kept).incomplete == told
+    assert read_benchmark(kept).incomplete == recorded
     monkeypatch.setattr(benchmark_file, "write_json", full)
     with pytest.raises(StorageFailed) as caught:
         written(tmp_path / "benchmark.json", incomplete)

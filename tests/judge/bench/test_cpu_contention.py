@@ -1,4 +1,4 @@
-"""What others use is told from what we use: by made-up counters, and with a real process beside us."""
+"""Processor time of other processes is distinguished from ours: with fake counters, and beside a real process."""
 
 from __future__ import annotations
 

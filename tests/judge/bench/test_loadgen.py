@@ -62,7 +62,7 @@ def test_a_desk_completes_every_sample_of_a_runner_that_breaks(
     assert judge.completed == list(range(10)) and isinstance(desk.error, KeyError)
 
 
-@pytest.mark.parametrize("scenario", list(Scenario), ids=lambda each: each.value)
+@pytest.mark.parametrize("scenario", list(Scenario), ids=lambda scenario: scenario.value)
 def test_loadgen_itself(tmp_path: Path, scenario: Scenario) -> None:
     pytest.importorskip("mlperf_loadgen")
     delay = 0.0005
@@ -80,7 +80,7 @@ def test_loadgen_itself(tmp_path: Path, scenario: Scenario) -> None:
     assert (judged.clock_value is None) == (scenario is Scenario.SERVER)
 
 
-@pytest.mark.parametrize("scenario", [Scenario.SINGLE_STREAM, Scenario.SERVER], ids=lambda each: each.value)
+@pytest.mark.parametrize("scenario", [Scenario.SINGLE_STREAM, Scenario.SERVER], ids=lambda scenario: scenario.value)
 def test_a_runner_that_breaks_under_loadgen(tmp_path: Path, scenario: Scenario) -> None:
     pytest.importorskip("mlperf_loadgen")
 

@@ -21,7 +21,7 @@ from trtpoets.judge.bench.slowdown_watch import GpuLoad
 
 
 class Clock:
-    """Advances by what it is told, in nanoseconds, at each second look (after an inference)."""
+    """A clock that advances by the next of `spans`, in nanoseconds, at each second call (after an inference)."""
 
     def __init__(self, *spans: int) -> None:
         self.spans, self.looks, self.now = spans, 0, 0

@@ -14,7 +14,7 @@ from trtpoets.judge.bench.speed_gate import require_limits, require_speed
 
 
 @pytest.mark.parametrize(
-    ("found", "limits", "message"),
+    ("benchmark", "limits", "message"),
     [
         (
             benchmark_document(1, 5.0),
@@ -48,9 +48,9 @@ from trtpoets.judge.bench.speed_gate import require_limits, require_speed
         ),
     ],
 )
-def test_gates_that_fail(found: dict[str, Any], limits: dict[str, Any], message: str) -> None:
+def test_gates_that_fail(benchmark: dict[str, Any], limits: dict[str, Any], message: str) -> None:
     with pytest.raises(GateFailed) as caught:
-        require_speed("flowers", typed(found), **limits)
+        require_speed("flowers", typed(benchmark), **limits)
     assert message in caught.value.message
     assert caught.value.hint
     assert caught.value.exit_code == 3

@@ -30,7 +30,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opencv(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """`opencv(script, pace)`: from now on cv2 plays a script; returns the journal."""
+    """Return `opencv(script, pace)`, which replaces cv2 by a fake that plays the script, and returns its journal."""
     journal: list[str] = []
 
     def play(script: list[Any], pace: float = 0.0) -> list[str]:
@@ -43,5 +43,5 @@ def opencv(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(video, "_FIRST_WAIT", 0.01)
     monkeypatch.setattr(video, "_GRACE_SECONDS", 0.2)
     yield play
-    # The thread that reads has ended, or is told to and hangs in the driver.
+    # The reading thread has ended, or it is a daemon thread that hangs in the driver.
     assert not [thread for thread in threading.enumerate() if thread.name == "frames" and not thread.daemon]

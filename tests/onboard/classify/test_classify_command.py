@@ -48,7 +48,7 @@ def test_stopping_in_the_middle_of_a_folder(photos: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"top": 0}, {"batch": 0}, {"frames": -1}, {"threshold": 2.0}, {"patience": 0.0}])
-def test_numbers_that_make_no_sense(change: dict[str, Any]) -> None:
+def test_invalid_numbers_are_rejected(change: dict[str, Any]) -> None:
     with pytest.raises(BadInput) as caught:
         ClassifyConfig(**change)
     assert caught.value.hint
@@ -57,13 +57,13 @@ def test_numbers_that_make_no_sense(change: dict[str, Any]) -> None:
 # Cameras
 
 
-def test_what_the_driver_raises_is_not_swallowed(opencv: Any) -> None:
+def test_an_exception_of_the_driver_is_raised(opencv: Any) -> None:
     opencv([[ValueError("a bug of a driver")]])
     with pytest.raises(ValueError, match="a bug of a driver"):
         answered(CAMERA)
 
 
-def test_a_camera_ends_when_it_is_told_to(opencv: Any) -> None:
+def test_the_stop_event_ends_a_camera(opencv: Any) -> None:
     opencv([frames(10_000)], pace=0.001)
     stop = threading.Event()
     threading.Timer(0.1, stop.set).start()
@@ -84,7 +84,7 @@ def test_without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_program(python: str, built: Path, tmp_path: Path, photos: Path) -> None:
     board = Board(tmp_path, python)
-    if python == sys.executable:  # as `built`, which is built once
+    if python == sys.executable:  # the fixture `built` was built with this Python
         bundle = Path(shutil.copytree(built, tmp_path / "tiny-jetson"))
     else:
         bundle = paper_bundle(tmp_path / "tiny-jetson")
@@ -122,7 +122,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def watching(built: Path, tmp_path: Path, **options: Any) -> subprocess.Popen[str]:
-    """`classify camera`, with a camera that never ends: OpenCV of paper beside the TensorRT of paper."""
+    """Start `classify camera` with a fake OpenCV, whose camera never ends, and the fake TensorRT."""
     board, bundle = Board(tmp_path), Path(shutil.copytree(built, tmp_path / "tiny-jetson"))
     (tmp_path / "site" / "cv2.py").write_text(
         "import time\nimport numpy\nCAP_ANY = CAP_GSTREAMER = 0\n\n\nclass VideoCapture:\n"
@@ -164,7 +164,7 @@ def test_a_signal_ends_it_cleanly(built: Path, tmp_path: Path, ends: signal.Sign
         assert "Traceback" not in content
 
 
-def test_ctrl_c_does_not_end_it_in_a_shells_background(built: Path, tmp_path: Path) -> None:
+def test_ctrl_c_does_not_end_a_background_job(built: Path, tmp_path: Path) -> None:
     with watching(built, tmp_path, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) as running:
         assert running.stdout is not None
         assert json.loads(running.stdout.readline())["source"] == "camera"

@@ -28,7 +28,7 @@ def test_a_camera_that_is_faster_than_the_engine_loses_frames(opencv: Any) -> No
     assert numbers[-1] > 10
     assert lines[-1]["dropped"] >= numbers[-1] - len(lines)
     assert all(line["ms"] >= 20 and line["source"] == "camera" for line in lines)
-    # What waits is one frame at most: no answer is much older than two inferences.
+    # At most one frame waits, so that no answer is much older than two inferences.
     assert max(line["ms"] for line in lines[1:]) < 1000
 
 

@@ -1,4 +1,4 @@
-"""Keys, and a device that takes only what one of them signed."""
+"""Keys, and a device that accepts only bundles that were signed with one of them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path, keys: Path) -> Path:
-    """A device that takes only what "ours" signed."""
+    """A device that accepts only bundles that were signed with "ours"."""
     set_signers(keys / "ours.pub", tmp_path / "device", dry_run=False)
     return tmp_path / "device"

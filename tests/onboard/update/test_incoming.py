@@ -11,7 +11,7 @@ import pytest
 
 from tests.onboard.update.test_update_command import QUICK, word
 from tests.support.errors import raises
-from tests.support.signed_bundles import entry, made, needs_zstd, packed
+from tests.support.signed_bundles import entry, needs_zstd, packed, signed_bundle
 from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import sha256_of_file
@@ -27,7 +27,7 @@ def test_an_archive_with_its_sha256(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(
         incoming_module, "open_bundle", lambda folder: Bundle(folder, check_manifest(folder), tiny_spec())
     )
-    archive, root = packed(made(tmp_path / "new", "new")), tmp_path / "device"
+    archive, root = packed(signed_bundle(tmp_path / "new", "new")), tmp_path / "device"
     with incoming(archive, sha256_of_file(archive)) as bundle:
         update(bundle, root, QUICK)
     assert not bundle.folder.exists() and word(root) == "new"

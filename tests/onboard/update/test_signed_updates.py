@@ -15,7 +15,7 @@ import trtpoets
 from tests.onboard.update.test_update_command import QUICK, fleet, word
 from tests.support.bundle_run import bundle_run
 from tests.support.errors import raises
-from tests.support.signed_bundles import made, needs_zstd, packed, sealed
+from tests.support.signed_bundles import needs_zstd, packed, sealed, signed_bundle
 from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.manifest import MANIFEST, SIGNATURE, check_manifest, read_manifest
@@ -33,16 +33,16 @@ needs_ssh_keygen = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ne
 
 
 @needs_ssh_keygen
-def test_a_device_with_a_key_takes_what_it_signed_and_nothing_else(root: Path, tmp_path: Path, keys: Path) -> None:
-    result = update(made(tmp_path / "old", "old", keys / "ours"), root, QUICK)
+def test_a_device_with_a_key_accepts_only_bundles_signed_with_it(root: Path, tmp_path: Path, keys: Path) -> None:
+    result = update(signed_bundle(tmp_path / "old", "old", keys / "ours"), root, QUICK)
     assert result.changed and word(root) == "old" and (root / "current" / SIGNATURE).is_file()
     (tmp_path / "ran").unlink()
     refused = {
-        "not signed": made(tmp_path / "unsigned", "unsigned"),
-        "not from a key in": made(tmp_path / "foreign", "foreign", keys / "theirs"),
+        "not signed": signed_bundle(tmp_path / "unsigned", "unsigned"),
+        "not from a key in": signed_bundle(tmp_path / "foreign", "foreign", keys / "theirs"),
     }
-    # A signed bundle that was changed, its manifest computed anew; and with the signature of the genuine one.
-    changed = made(tmp_path / "changed", "changed", keys / "ours")
+    # A signed bundle whose files and manifest were changed, with the signature of the original manifest.
+    changed = signed_bundle(tmp_path / "changed", "changed", keys / "ours")
     signature = (changed.folder / SIGNATURE).read_bytes()
     (changed.folder / "word").write_text("evil")
     changed = sealed(changed.folder)
@@ -102,7 +102,7 @@ def test_signers(tmp_path: Path, keys: Path) -> None:
 def test_where_there_is_no_ssh_keygen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "device").mkdir()
     (tmp_path / "device" / "allowed_signers").write_text("x")
-    bundle = made(tmp_path / "new", "new")
+    bundle = signed_bundle(tmp_path / "new", "new")
     (bundle.folder / SIGNATURE).write_text("x")
     monkeypatch.setenv("PATH", str(tmp_path))
     with raises(MissingDependency, "TP1083"):
@@ -121,7 +121,7 @@ def test_bundle_signs(tmp_path: Path, keys: Path) -> None:
     if shutil.which("zstd"):
         with incoming(first.archive, first.archive_sha256.upper()) as bundle:
             verify_file(bundle.folder / MANIFEST, tmp_path / "signers")
-    # What is bundled later is newer, whatever the clock says; what was bundled before keeps its time.
+    # A changed bundle is newer than all before it, whatever the clock says; an unchanged one keeps its time.
     ledger = json.loads((space.folder / "bundled.json").read_text())
     (space.folder / "bundled.json").write_text(json.dumps(dict.fromkeys(ledger, 1 << 33) | {"0" * 64: 1 << 34}))
     less = trtpoets.bundle("tiny", "jetson", engines=space.engines, precisions=[Precision.FP32], force=True)
@@ -134,13 +134,13 @@ def test_bundle_signs(tmp_path: Path, keys: Path) -> None:
 
 def test_an_older_bundle_needs_an_option(tmp_path: Path) -> None:
     root = tmp_path / "device"
-    update(made(tmp_path / "new", "new", created=2000), root, QUICK)
+    update(signed_bundle(tmp_path / "new", "new", created=2000), root, QUICK)
     for name, created in (("old", 1999), ("ancient", 0)):
         with raises(BadInput, "TP7049", "on 1970-01-01 at 00:33:20 UTC") as caught:
-            update(made(tmp_path / name, name, created=created), root, QUICK)
+            update(signed_bundle(tmp_path / name, name, created=created), root, QUICK)
         assert "--allow-downgrade" in caught.value.hint
     assert word(root) == "new" and (tmp_path / "ran").read_text().split() == ["new"] * 3
-    update(made(tmp_path / "again", "again", created=2000), root, QUICK)
+    update(signed_bundle(tmp_path / "again", "again", created=2000), root, QUICK)
     assert word(root) == "again"
     update(Bundle(tmp_path / "old", read_manifest(tmp_path / "old"), None), root, Options(downgrade=True))  # type: ignore[arg-type]
     assert word(root) == "old"
@@ -148,7 +148,7 @@ def test_an_older_bundle_needs_an_option(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("created", [-1, "soon", 1.5, True, 1 << 50])
 def test_times_of_nonsense(tmp_path: Path, created: object) -> None:
-    folder = made(tmp_path / "new", "new", created=5).folder
+    folder = signed_bundle(tmp_path / "new", "new", created=5).folder
     value = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps({**value, "created": created}))
     with raises(BadArtefact, "TP1029"):
@@ -161,7 +161,7 @@ def test_times_of_nonsense(tmp_path: Path, created: object) -> None:
 @needs_ssh_keygen
 @needs_zstd
 def test_a_fleet_runs_nothing_that_is_not_signed(root: Path, tmp_path: Path, keys: Path) -> None:
-    good = made(tmp_path / "it's-good", "good", keys / "ours")
+    good = signed_bundle(tmp_path / "it's-good", "good", keys / "ours")
     result = fleet(tmp_path, str(packed(good)), str(root), "one")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "ran").read_text() == "good\n"
@@ -189,7 +189,7 @@ def test_a_fleet_runs_nothing_that_is_not_signed(root: Path, tmp_path: Path, key
     }
 
     for number, (problem, change) in enumerate(damage.items()):
-        bundle = made(tmp_path / f"bad{number}", "evil", keys / "ours")
+        bundle = signed_bundle(tmp_path / f"bad{number}", "evil", keys / "ours")
         change(bundle)
         result = fleet(tmp_path, str(packed(bundle)), str(root), "one")
         assert result.returncode == 1 and re.search(problem, result.stderr), result.stderr
@@ -198,7 +198,7 @@ def test_a_fleet_runs_nothing_that_is_not_signed(root: Path, tmp_path: Path, key
 
 @needs_zstd
 def test_a_fleet_with_a_sha256_and_strange_hosts(tmp_path: Path) -> None:
-    archive = packed(made(tmp_path / "new", "new"))
+    archive = packed(signed_bundle(tmp_path / "new", "new"))
     wrong = fleet(tmp_path, "-s", "0" * 64, str(archive), str(tmp_path / "device"), "one")
     assert wrong.returncode == 1 and "was expected" in wrong.stderr and not (tmp_path / "ran").exists()
     right = fleet(tmp_path, "-k", "-s", sha256_of_file(archive), str(archive), str(tmp_path / "device"), "*", "-oX=1")

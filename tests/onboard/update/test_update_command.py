@@ -120,7 +120,7 @@ def test_a_release_that_fails_its_selftest_is_never_current(root: Path, tmp_path
 
 
 @pytest.mark.slow  # a variant of a release that fails its self-test
-def test_a_release_whose_service_is_not_well_is_undone(
+def test_a_release_whose_health_check_fails_is_undone(
     root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     old = Releases(root).current
@@ -144,8 +144,8 @@ def test_a_health_check_that_hangs_is_a_failure(
     assert word(root) == "old"
 
 
-@pytest.mark.slow  # a variant of a release whose service is well
-def test_health_may_take_its_time(root: Path, tmp_path: Path) -> None:
+@pytest.mark.slow  # a variant of a health check that passes
+def test_a_health_check_is_repeated_until_it_passes(root: Path, tmp_path: Path) -> None:
     health = f"test -e {tmp_path}/up || {{ touch {tmp_path}/up; false; }}"
     assert update(small_bundle(tmp_path / "new", "new"), root, Options(health=health, health_seconds=20)).changed
     assert word(root) == "new"
@@ -161,7 +161,7 @@ def test_the_first_release_has_nothing_to_go_back_to(tmp_path: Path) -> None:
         rollback(tmp_path / "device")
 
 
-def test_what_a_killed_update_began_ends_with_it(root: Path, tmp_path: Path) -> None:
+def test_child_processes_of_a_killed_update_end(root: Path, tmp_path: Path) -> None:
     """A build that continued would lock the release for the next update."""
     new = small_bundle(tmp_path / "new", "new")
     (new.folder / "manifest.json").unlink()
@@ -216,7 +216,7 @@ def test_boot_after_a_switch_that_was_cut_short(root: Path, tmp_path: Path) -> N
     assert word(root) == "old"
     with releases.writing():
         releases.switch(releases.previous)
-    (root / "current" / "built" / "engine").unlink()  # it does not work after all
+    (root / "current" / "built" / "engine").unlink()  # the new release does not work
     result = recover(root)
     assert (result.changed, word(root)) == (True, "old")
 
@@ -247,7 +247,7 @@ FILES = REPOSITORY / "trtpoets" / "onboard" / "files"
 
 
 def fleet(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run fleet.sh with an ssh that runs the command here; HOST is what the device's root is called after."""
+    """Run fleet.sh with an ssh that runs the command here; $HOST is the name of the host."""
     ssh = tmp_path / "bin" / "ssh"
     ssh.parent.mkdir(exist_ok=True)
     ssh.write_text(
@@ -263,13 +263,13 @@ def fleet(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def packed(tmp_path: Path) -> Path:
-    """The archive of a bundle whose program writes down what it is told, and fails on the host "ill"."""
+    """The archive of a bundle whose program records its arguments, and fails on the host "ill"."""
     if not shutil.which("zstd"):
         pytest.skip("needs zstd")
     folder = tmp_path / "it's-jetson"
     folder.mkdir()
     (folder / "trtpoets").write_text(
-        f'#!/bin/sh\necho "$HOST" "$@" >> {tmp_path}/told\n[ "$HOST" != ill ] || exit 1\ncd "$(dirname "$0")"\n'
+        f'#!/bin/sh\necho "$HOST" "$@" >> {tmp_path}/calls\n[ "$HOST" != ill ] || exit 1\ncd "$(dirname "$0")"\n'
         f"if [ -e built/venv ]; then readlink built/venv > {tmp_path}/venv-seen; fi\n"
     )
     (folder / "trtpoets").chmod(0o755)
@@ -283,7 +283,7 @@ def test_a_fleet(packed: Path, tmp_path: Path) -> None:
     words = ["--", "--restart", "echo 'it is' up"]
     result = fleet(tmp_path, str(packed), str(root), "one", "two", *words)
     assert result.returncode == 0, result.stderr
-    assert (tmp_path / "told").read_text().splitlines() == [
+    assert (tmp_path / "calls").read_text().splitlines() == [
         f"{host} update --root {root} --restart echo 'it is' up" for host in ("one", "two")
     ]
     assert not (tmp_path / "venv-seen").exists()
@@ -293,13 +293,13 @@ def test_a_fleet(packed: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("tmp.*")), "what was unpacked is still there"
 
 
-def test_a_fleets_hosts_are_words_as_they_are(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Host names are not patterns, several words or options of ssh; at least one is needed."""
+def test_names_of_hosts_are_passed_unchanged(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No host name is expanded, split or read as an option of ssh; at least one is needed."""
     monkeypatch.chdir(tmp_path)
     hosts = ["*", "-oProxyCommand=x", "a b", "$HOME"]
     result = fleet(tmp_path, str(packed), str(tmp_path / "root"), *hosts, "--", "--keep", "*")
     assert result.returncode == 0, result.stderr
-    assert (tmp_path / "told").read_text().splitlines() == [
+    assert (tmp_path / "calls").read_text().splitlines() == [
         f"{host} update --root {tmp_path}/root --keep *" for host in hosts
     ]
     assert [line for line in result.stderr.splitlines() if line.endswith("updated")] == [
@@ -312,7 +312,7 @@ def test_a_fleets_hosts_are_words_as_they_are(packed: Path, tmp_path: Path, monk
 def test_a_fleet_stops_at_the_first_that_fails(packed: Path, tmp_path: Path) -> None:
     result = fleet(tmp_path, str(packed), str(tmp_path / "root"), "one", "ill", "two")
     assert (result.returncode, result.stderr.splitlines()[-1]) == (1, "Error: not updated: ill")
-    assert [line.split()[0] for line in (tmp_path / "told").read_text().splitlines()] == ["one", "ill"]
+    assert [line.split()[0] for line in (tmp_path / "calls").read_text().splitlines()] == ["one", "ill"]
     result = fleet(tmp_path, "-k", str(packed), str(tmp_path / "root"), "down", "ill", "two")
     assert (result.returncode, result.stderr.splitlines()[-1]) == (1, "Error: not updated: down ill")
     assert "== two: updated" in result.stderr
@@ -325,10 +325,10 @@ def test_a_fleet_that_is_called_wrongly(packed: Path, tmp_path: Path) -> None:
     assert fleet(tmp_path, "none.tar.zst", "/root", "host").returncode == 1
     packed.write_bytes(packed.read_bytes()[:50])
     assert fleet(tmp_path, str(packed), str(tmp_path / "root"), "one").returncode == 1
-    assert not (tmp_path / "told").exists()
+    assert not (tmp_path / "calls").exists()
 
 
-def test_the_unit_is_one(tmp_path: Path) -> None:
+def test_the_unit_of_systemd(tmp_path: Path) -> None:
     text = (FILES / "trtpoets.service").read_text()
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.read_string(text)

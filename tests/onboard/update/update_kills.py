@@ -38,7 +38,7 @@ STEPS = ("os.rename", "os.symlink", "os.remove", "os.mkdir", "subprocess.Popen",
 
 
 def small_bundle(folder: Path, word: str, *, ill: bool = False) -> Bundle:
-    """A bundle of a few small files whose program does what an update asks for."""
+    """Return a bundle of a few small files, whose program has the commands that an update runs."""
     folder.mkdir(parents=True)
     (folder / "trtpoets").write_text(PROGRAM)
     (folder / "trtpoets").chmod(0o755)
@@ -52,7 +52,7 @@ def small_bundle(folder: Path, word: str, *, ill: bool = False) -> Bundle:
 
 
 def killed_at(step: int, root: Path, work: Callable[[], object]) -> bool:
-    """Do the work in a child that is killed at its step of this number; whether it came so far."""
+    """Do the work in a child process that is killed at this step; return whether the work has so many steps."""
     child = os.fork()
     if not child:
         count = 0
@@ -71,7 +71,7 @@ def killed_at(step: int, root: Path, work: Callable[[], object]) -> bool:
             work()
         except GateFailed:
             code = 3
-        except BaseException as error:  # noqa: BLE001 - told, and seen by the parent
+        except BaseException as error:  # noqa: BLE001 - printed; the parent sees the exit code
             sys.stderr.write(f"step {step}: {error!r}\n")
             code = 1
         finally:
@@ -89,16 +89,18 @@ def _writes(given: tuple[object, ...], root: Path) -> bool:
 
 
 def works(root: Path) -> str:
-    """The current release, whole and with its engine."""
+    """Check that the current release is complete and has an engine; return its word."""
     current = root / "current"
     check_manifest(current.resolve())
-    assert (current / "built" / "engine").exists(), "what is current was not built"
-    assert not (root / "current" / "ill").exists() or (root / "update.json").exists(), "what is ill was proven"
+    assert (current / "built" / "engine").exists(), "the current release has no engine"
+    assert not (root / "current" / "ill").exists() or (root / "update.json").exists(), (
+        "a release that fails its self-test was confirmed"
+    )
     return (current / "word").read_text()
 
 
 def sweep(folder: Path, start: Callable[[Path], None], work: Callable[[Path], object], ends: str) -> int:
-    """Kill the work at every step; afterwards the same work must end with the release `ends`. Returns the steps."""
+    """Kill the work at every step, and require that it ends with the release `ends` then; return the step count."""
     step = 0
     while True:
         step += 1
@@ -117,7 +119,7 @@ def sweep(folder: Path, start: Callable[[Path], None], work: Callable[[Path], ob
 
 
 def main() -> None:
-    """Sweep an update that goes well, one whose health fails, a rollback, and what boot makes of a switch cut short."""
+    """Sweep an update that succeeds, one whose health check fails, a rollback, and the recovery of a switch at boot."""
     folder = Path(sys.argv[1])
     old, new = small_bundle(folder / "old", "old"), small_bundle(folder / "new", "new")
     healthy, failing = Options(health_seconds=0), Options(health="false", health_seconds=0)

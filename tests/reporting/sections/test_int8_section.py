@@ -73,11 +73,11 @@ def full() -> dict[str, Any]:
     return content
 
 
-def text_of(found: dict[str, Any]) -> str:
-    return Reader(page_from_report(report_of(found))).text.replace("\u00a0", " ")
+def text_of(documents: dict[str, Any]) -> str:
+    return Reader(page_from_report(report_of(documents))).text.replace("\u00a0", " ")
 
 
-def test_everything_that_was_noted_is_told() -> None:
+def test_all_notes_are_shown() -> None:
     text = text_of(full())
     parts = [
         "99.1 % of the multiply-adds, in 51 of 52 convolutions and 0 of 1 MatMul; 9 layers stayed in float.",

@@ -31,7 +31,7 @@ def report_with(own: LearningCurve | None) -> Report:
     return report_of(content)
 
 
-def test_the_section_tells_measured_from_expected_accuracy() -> None:
+def test_the_section_distinguishes_measured_from_expected_accuracy() -> None:
     report = report_with(curve(0.015, 0.004, 0.026))
     section = learning_curve_section(report)
     assert section is not None

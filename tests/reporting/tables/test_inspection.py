@@ -14,8 +14,10 @@ from trtpoets.reporting.tables.inspection import inspection_parts
 
 
 def inspected(kind: str, facts: Any, *, ours: bool = True) -> list[Any]:
-    found = SimpleNamespace(kind=kind, facts=facts, of_ours=ours, path=Path("x/a\x1b"), bytes=1234, sha256="f" * 64)
-    return list(inspection_parts(found))
+    description = SimpleNamespace(
+        kind=kind, facts=facts, of_ours=ours, path=Path("x/a\x1b"), bytes=1234, sha256="f" * 64
+    )
+    return list(inspection_parts(description))
 
 
 def test_the_file_is_described_first_and_hashed_last() -> None:

@@ -1,4 +1,4 @@
-"""Class names that cannot be told apart or stored."""
+"""Class names that cannot be distinguished or stored."""
 
 from __future__ import annotations
 

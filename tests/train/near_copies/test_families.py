@@ -62,7 +62,7 @@ def features_of(images: list[Image.Image]) -> np.ndarray:
     )
 
 
-def found(images: list[Image.Image], names: list[str] | None = None) -> set[tuple[int, ...]]:
+def found_families(images: list[Image.Image], names: list[str] | None = None) -> set[tuple[int, ...]]:
     files = [("", name) for name in names or [f"{hash(number)}.jpg" for number in range(len(images))]]
     return set(families_of(features_of(images), thumbnails_of(images), files))
 
@@ -71,7 +71,7 @@ def found(images: list[Image.Image], names: list[str] | None = None) -> set[tupl
 def test_copies_are_found(kind: str) -> None:
     originals = [scene(seed) for seed in range(12)]
     images = [*originals, *(CHANGES[kind](image) for image in originals[:6])]
-    assert found(images) == {(number, number + 12) for number in range(6)}
+    assert found_families(images) == {(number, number + 12) for number in range(6)}
 
 
 def test_two_crops_of_one_photo_are_copies() -> None:
@@ -79,32 +79,32 @@ def test_two_crops_of_one_photo_are_copies() -> None:
     images = [image.crop((0, 0, 176, 132)) for image in originals] + [
         image.crop((24, 18, 200, 150)) for image in originals
     ]
-    assert found(images) == {(number, number + 10) for number in range(10)}
+    assert found_families(images) == {(number, number + 10) for number in range(10)}
 
 
 def test_photos_that_look_alike_are_no_copies() -> None:
     images = [lookalike(seed) for seed in range(150)]
-    assert found([*images, CHANGES["encode"](images[7])]) == {(7, 150)}
+    assert found_families([*images, CHANGES["encode"](images[7])]) == {(7, 150)}
 
 
 def test_names_alone_join_nothing() -> None:
     images = [scene(seed) for seed in range(5)]
-    assert not found(images, ["a.jpg", "a (2).jpg", "a_aug3.jpg", "a.rf.0123456789abcdef.jpg", "a-copy.jpg"])
+    assert not found_families(images, ["a.jpg", "a (2).jpg", "a_aug3.jpg", "a.rf.0123456789abcdef.jpg", "a-copy.jpg"])
 
 
 def test_no_photos_and_one() -> None:
     assert families_of(np.zeros((0, 8), np.float32), np.zeros((0, 64, 64), np.uint8), []) == ()
-    assert found([scene(1)]) == set()
+    assert found_families([scene(1)]) == set()
     black = [Image.new("RGB", (50, 50)) for _ in range(3)]
-    found(black)  # photos without structure are compared without warnings of numpy
+    found_families(black)  # photos without structure are compared without warnings of numpy
 
 
 def test_families_do_not_depend_on_order() -> None:
     images = [scene(seed) for seed in range(8)]
     images += [CHANGES[kind](images[number]) for number, kind in enumerate(CHANGES)]
-    expected = found(images)
+    expected = found_families(images)
     order = np.random.default_rng(0).permutation(len(images))
-    again = found([images[place] for place in order])
+    again = found_families([images[place] for place in order])
     assert {tuple(sorted(int(order[place]) for place in family)) for family in again} == expected
     assert len(expected) == len(CHANGES)
 

@@ -85,11 +85,11 @@ def _standardised_for_inception(view: GraphView, image: ImageInput) -> bool:
     changes = [_change_of_channel(view, node) for node in readers]
     if any(change is None for change in changes):
         return False
-    found = {change[0]: change[1:] for change in changes if change is not None}
+    actual = {change[0]: change[1:] for change in changes if change is not None}
     expected = {
         c: (std / 0.5, (mean - 0.5) / 0.5) for c, (mean, std) in enumerate(zip(_UNIT_MEAN, _UNIT_STD, strict=True))
     }
-    return found.keys() == expected.keys() and all(np.allclose(found[c], expected[c], atol=1e-3) for c in expected)
+    return actual.keys() == expected.keys() and all(np.allclose(actual[c], expected[c], atol=1e-3) for c in expected)
 
 
 def _change_of_channel(view: GraphView, node: Any) -> tuple[int, float, float] | None:

@@ -231,14 +231,16 @@ def _replace_group_normalizations(model: Any) -> None:
         groups, name = attribute(node, "num_groups", 1), node.output[0]
         channels = int(shape[1] or view.constants[node.input[1]].dims[0])
         dtype = view.array(node.input[1]).dtype
-        each = [view.array(one) for one in node.input[1:3]]
-        each = [np.repeat(one, channels // groups) if len(one) == groups != channels else one for one in each]
+        parameters = [view.array(one) for one in node.input[1:3]]
+        parameters = [
+            np.repeat(one, channels // groups) if len(one) == groups != channels else one for one in parameters
+        ]
         constants = {
             f"{name}.groups": np.array([0, groups, -1]),
             f"{name}.ones": np.ones(groups, dtype),
             f"{name}.zeros": np.zeros(groups, dtype),
-            f"{name}.weight": each[0].reshape(-1, *[1] * (len(shape) - 2)),
-            f"{name}.bias": each[1].reshape(-1, *[1] * (len(shape) - 2)),
+            f"{name}.weight": parameters[0].reshape(-1, *[1] * (len(shape) - 2)),
+            f"{name}.bias": parameters[1].reshape(-1, *[1] * (len(shape) - 2)),
         }
         model.graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in constants.items())
         epsilon = attribute(node, "epsilon", 1e-5)

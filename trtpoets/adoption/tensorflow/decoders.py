@@ -223,14 +223,14 @@ def _in_loops(nodes: Nodes) -> set[str]:
 
 
 def _reachable(consumers: dict[str, list[Any]], starts: Sequence[str]) -> set[str]:
-    found: set[str] = set()
+    reachable: set[str] = set()
     pending = list(starts)
     while pending:
         name = pending.pop()
-        if name not in found:
-            found.add(name)
+        if name not in reachable:
+            reachable.add(name)
             pending += [user.name for user in consumers.get(name, [])]
-    return found
+    return reachable
 
 
 def _sorted(nodes: Nodes, needed: set[str]) -> list[Any]:
@@ -294,16 +294,16 @@ def _named(pixels: Pixels) -> Pixels:
 
 def _geometry_of(decoder: _Decoder, place: str, height: int, width: int, pixels: Pixels, source: str) -> Geometry:
     """Return the part of wide and tall photos that the decoder keeps, as a geometry. Raises BadArtefact for others."""
-    found = []
+    geometries = []
     kept = []
     side = max(256, 4 * max(height, width))
     for tall in (False, True):
         rows, columns = (side * 2, side) if tall else (side, side * 2)
         down, across = _shares(decoder, place, rows, columns, pixels)
         kept.append(f"{across:.0%} of the width and {down:.0%} of the height of a photo of {columns} x {rows}")
-        found.append(_geometry(down, across, rows, columns, height, width))
-    if found[0] is not None and found[0] == found[1]:
-        return found[0]
+        geometries.append(_geometry(down, across, rows, columns, height, width))
+    if geometries[0] is not None and geometries[0] == geometries[1]:
+        return geometries[0]
     raise BadArtefact(
         f"{source} takes encoded photos, and its decoder keeps {'; '.join(kept)}. trtpoets stretches whole photos, "
         "crops the middle, or adds black borders (letterbox)",

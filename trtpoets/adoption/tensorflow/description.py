@@ -160,8 +160,8 @@ def _refused(inputs: tuple[TensorFacts, ...], outputs: tuple[TensorFacts, ...]) 
 
 def _nodes(content: memoryview, node_field: int) -> Iterator[_Node]:
     """Yield the nodes of a GraphDef (field 1) or of a FunctionDef (field 3)."""
-    found = (value for number, value in fields(content) if number == node_field)
-    for count, value in enumerate(islice(found, _MAX_NODES + 1)):
+    encoded_nodes = (value for number, value in fields(content) if number == node_field)
+    for count, value in enumerate(islice(encoded_nodes, _MAX_NODES + 1)):
         if count == _MAX_NODES:
             raise ValueError(f"it has more than {_MAX_NODES:,} nodes")
         name = operator = ""
@@ -191,10 +191,10 @@ def _entry(value: Value) -> tuple[str, memoryview]:
 
 
 def _fields(content: memoryview) -> dict[int, list[Value]]:
-    found: dict[int, list[Value]] = {}
+    values_by_field: dict[int, list[Value]] = {}
     for number, value in fields(content):
-        found.setdefault(number, []).append(value)
-    return found
+        values_by_field.setdefault(number, []).append(value)
+    return values_by_field
 
 
 def _last(content: memoryview, number: int) -> Value:
@@ -216,14 +216,14 @@ def _signature(meta: Mapping[int, list[Value]]) -> dict[int, list[Value]]:
 
 def _tensors(values: Iterable[Value]) -> tuple[TensorFacts, ...]:
     """Return the inputs or outputs of a signature."""
-    found = []
+    tensors = []
     for value in values:
         name, info = _entry(value)
         parts = _fields(info)
         dtype = parts.get(2, [0])[-1]
         shape = _shape(message(parts[3][-1])) if 3 in parts else None
-        found.append(TensorFacts(name, _DTYPES.get(dtype if isinstance(dtype, int) else 0, "unknown"), shape))
-    return tuple(sorted(found, key=lambda tensor: tensor.name))
+        tensors.append(TensorFacts(name, _DTYPES.get(dtype if isinstance(dtype, int) else 0, "unknown"), shape))
+    return tuple(sorted(tensors, key=lambda tensor: tensor.name))
 
 
 def _shape(content: memoryview) -> tuple[int | str | None, ...] | None:
@@ -248,14 +248,14 @@ def _placeholder(node: _Node) -> TensorFacts:
 def _needed(nodes: Sequence[_Node], names: Iterable[str]) -> list[_Node]:
     """Return the nodes that these need, in the order of the graph."""
     by_name = {node.name: node for node in nodes}
-    found: set[str] = set()
+    needed: set[str] = set()
     pending = list(names)
     while pending:
         name = pending.pop()
-        if name in by_name and name not in found:
-            found.add(name)
+        if name in by_name and name not in needed:
+            needed.add(name)
             pending += map(_node_of, by_name[name].inputs)
-    return [node for node in nodes if node.name in found]
+    return [node for node in nodes if node.name in needed]
 
 
 def _node_of(tensor: str) -> str:
@@ -265,18 +265,18 @@ def _node_of(tensor: str) -> str:
 def _functions(graph: memoryview) -> dict[str, memoryview]:
     """Return the functions of a graph by their names."""
     libraries = [message(value) for number, value in fields(graph) if number == 2]
-    found = {}
+    functions = {}
     for library in libraries:
         for number, value in fields(library):
             if number == 1:
                 definition = message(value)
-                found[text(_last(message(_last(definition, 1)), 1))] = definition
-    return found
+                functions[text(_last(message(_last(definition, 1)), 1))] = definition
+    return functions
 
 
 def _called(nodes: Iterable[_Node], functions: Mapping[str, memoryview]) -> list[_Node]:
     """Return the nodes of the functions that these nodes call, and so on."""
-    found: list[_Node] = []
+    called_nodes: list[_Node] = []
     done: set[str] = set()
     pending = list(nodes)
     while pending:
@@ -286,11 +286,11 @@ def _called(nodes: Iterable[_Node], functions: Mapping[str, memoryview]) -> list
         if name in functions and name not in done:
             done.add(name)
             inside = list(_nodes(functions[name], node_field=3))
-            if len(found) + len(inside) > _MAX_NODES:
+            if len(called_nodes) + len(inside) > _MAX_NODES:
                 raise ValueError(f"it has more than {_MAX_NODES:,} nodes")
-            found += inside
+            called_nodes += inside
             pending += inside
-    return found
+    return called_nodes
 
 
 def _size(node: _Node) -> int:
@@ -343,19 +343,19 @@ def _beginning(nodes: Sequence[_Node]) -> Iterator[str]:
         for name in node.inputs:
             readers.setdefault(_node_of(name), []).append(node)
     for source in [node for node in nodes if node.operator == "Placeholder"][:1]:
-        found: list[str] = []
+        steps: list[str] = []
         node = source
         for _ in range(_LONGEST_CHAIN):  # a damaged graph may have a cycle
-            if len(found) == _FIRST or len(readers.get(node.name, [])) != 1:
+            if len(steps) == _FIRST or len(readers.get(node.name, [])) != 1:
                 break
             node = readers[node.name][0]
             if node.operator in _FIRST_LAYERS:
                 break
             if node.operator != "Identity":
                 numbers = [_scalar(by_name[name]) for name in map(_node_of, node.inputs) if name in by_name]
-                found.append(" ".join([node.operator, *(f"{value:.6g}" for value in numbers if value is not None)]))
-        if found:
-            yield f"the graph begins with {', '.join(found)} behind {source.name}"
+                steps.append(" ".join([node.operator, *(f"{value:.6g}" for value in numbers if value is not None)]))
+        if steps:
+            yield f"the graph begins with {', '.join(steps)} behind {source.name}"
 
 
 def _scalar(node: _Node) -> float | None:

@@ -184,8 +184,13 @@ def _contents(path: Path, content: bytes, schema: Any) -> TfliteContents:
         _text(model.description),
         tuple(_tensor(tensor, buffers, types) for tensor in graph.tensors),
         tuple(
-            Operator(codes[each.opcodeIndex], _numbers(each.inputs), _numbers(each.outputs), each.builtinOptions)
-            for each in graph.operators
+            Operator(
+                codes[operator.opcodeIndex],
+                _numbers(operator.inputs),
+                _numbers(operator.outputs),
+                operator.builtinOptions,
+            )
+            for operator in graph.operators
         ),
         _numbers(graph.inputs),
         _numbers(graph.outputs),
@@ -199,7 +204,7 @@ def _contents(path: Path, content: bytes, schema: Any) -> TfliteContents:
 def _check_numbers(graph: Any) -> None:
     """Raise ValueError if an operator or the graph refers to a tensor that does not exist."""
     count = len(graph.tensors)
-    for numbers in (graph.inputs, graph.outputs, *(each.outputs for each in graph.operators)):
+    for numbers in (graph.inputs, graph.outputs, *(operator.outputs for operator in graph.operators)):
         if any(not 0 <= number < count for number in _numbers(numbers)):
             raise ValueError(f"there is no tensor with one of the numbers {_numbers(numbers)}")
     for operator in graph.operators:
@@ -242,7 +247,7 @@ def _buffer(buffer: Any, content: bytes) -> bytes:
 
 def _signature(model: Any) -> tuple[str, ...]:
     for signature in model.signatureDefs or ():
-        names = [each.name for each in (*(signature.inputs or ()), *(signature.outputs or ()))]
+        names = [tensor.name for tensor in (*(signature.inputs or ()), *(signature.outputs or ()))]
         return tuple(_text(name) for name in (signature.signatureKey, *names))
     return ()
 

@@ -204,7 +204,7 @@ class OnnxWriter:
     def in_integers(self, *indices: int) -> bool:
         """Whether to compute with the steps of these tensors: the network is `rounded`, and all of them have 8 bits."""
         tensors = [self.tensor(index) for index in indices]
-        return self.rounded and all(each.quantisation and each.dtype in ("int8", "uint8") for each in tensors)
+        return self.rounded and all(tensor.quantisation and tensor.dtype in ("int8", "uint8") for tensor in tensors)
 
     def is_hybrid(self, operator: Operator) -> bool:
         """Whether an operator quantises its float input itself, for weights of 8 bits, in a `rounded` network."""

@@ -109,15 +109,15 @@ def network_from_tflite(path: Path, opset: int = 17) -> tuple[onnx.ModelProto, o
     _check_batch(contents, smooth)
     operators = _needed(contents, _constants(contents))
     rounds = any(
-        is_hybrid(contents, each) or any(contents.tensors[index].integer_range for index in each.outputs)
-        for each in operators
+        is_hybrid(contents, operator) or any(contents.tensors[index].integer_range for index in operator.outputs)
+        for operator in operators
     )
     return (_model(contents, shapes, opset, rounded=True) if rounds else smooth), smooth
 
 
 def require_convertible(contents: TfliteContents) -> None:
     """Raise BadArtefact if the output depends on operators that cannot be converted; they are named."""
-    unsupported = sorted({each.kind for each in _needed(contents, _constants(contents))} - set(_HANDLERS))
+    unsupported = sorted({operator.kind for operator in _needed(contents, _constants(contents))} - set(_HANDLERS))
     if unsupported:
         raise BadArtefact(
             f"{contents.path} has operators that can't be converted to ONNX: {', '.join(unsupported)}",
@@ -161,7 +161,9 @@ def _shapes(contents: TfliteContents) -> dict[int, tuple[int, ...]]:
     (details,) = interpreter.get_input_details()
     interpreter.set_tensor(details["index"], np.zeros(details["shape"], details["dtype"]))
     interpreter.invoke()
-    return {each["index"]: tuple(int(size) for size in each["shape"]) for each in interpreter.get_tensor_details()}
+    return {
+        tensor["index"]: tuple(int(size) for size in tensor["shape"]) for tensor in interpreter.get_tensor_details()
+    }
 
 
 def _model(

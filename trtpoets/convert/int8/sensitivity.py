@@ -1,10 +1,11 @@
-"""Sensitivity analysis: finds the layers that INT8 harms most, and the fewest of them to keep in FP32.
+"""Sensitivity analysis: finds the layers whose errors in INT8 are largest, and keeps as few as possible in FP32.
 
 A layer's sensitivity is the gain in SQNR of the features, averaged over the photos, when that layer alone returns to
 FP32. The network runs in segments, so that the layers before it are not run again.
 
-The search first keeps nearly all multiply-adds in INT8. If the target of accuracy_target.py is not met then, it goes on
-beyond that share, and divides each gain by the time that the layer costs in FP16 (layer_costs.py).
+The search first keeps USUAL_SHARE of the multiply-adds in INT8. If the network misses the target of accuracy_target.py
+then, the search continues down to MIN_SHARE, and divides each gain by the time that the layer costs in FP16
+(layer_costs.py).
 """
 
 from __future__ import annotations
@@ -29,39 +30,39 @@ _AT_ONCE = 2
 """Number of layers that are tried at the same time. Each keeps the activations of all photos in memory."""
 
 _FEW_PHOTOS = 4
-"""So many photos are enough for an estimate, which only tells the layers that may gain something from the others."""
+"""Number of photos for an estimate, which only has to exclude layers whose gain is much too small."""
 
 _MARGIN = 4
-"""A layer is left out if its expected gain is less than the least gain by this factor."""
+"""A layer is not measured if its expected gain is less than the least gain divided by this factor."""
 
 _MEASURED_AT_ONCE = 4
-"""The gains of this many layers, of those with the highest expected worth, are measured on all photos at once."""
+"""Number of layers, those with the highest expected worth, whose gains are measured in one pass over all photos."""
 
 _LARGEST_SHARE = 0.999
-"""The largest expected share of a layer in the noise of all."""
+"""The largest expected share of one layer in the noise of all layers."""
 
 _CHANCE = 0.05
-"""Agreement counts as too low only if so many different labels would occur by chance in fewer than 1 of 20 cases."""
+"""Agreement is too low only if a network at the target gives so many different labels at most this often."""
 
 _LAYER_COST = 0.01
-"""Cost of a layer in FP32 besides its own work, as a share of all work: it splits a chain of INT8 layers."""
+"""Cost of keeping a layer in FP32 in addition to its own work, as a share of all work: it splits a chain in INT8."""
 
 _MIN_TIME = 0.005
-"""Least cost in time of a layer in FP32, as a share of the time of FP16: the estimate is no more precise."""
+"""Least time that a layer in FP32 costs, as a share of the time of FP16: estimates are not more precise."""
 
 USUAL_SHARE = 0.95
 """The share of the multiply-adds that stays INT8 while the accuracy target is met."""
 
 MIN_SHARE = 0.8
-"""The share of the multiply-adds below which FP16 is advised anyway, so that the search ends there."""
+"""The share of the multiply-adds at which the search ends: with less in INT8, FP16 is recommended in any case."""
 
 
 @dataclass(frozen=True)
 class SearchLimits:
     """Targets and limits of the search. Shares and agreement are 0..1. Gains below `least_gain_db` are ignored.
 
-    The multiply-adds in INT8 stay at least `least_share`; None stands for USUAL_SHARE, and for MIN_SHARE where the
-    accuracy target needs it.
+    At least `least_share` of the multiply-adds stays in INT8. None stands for USUAL_SHARE, or for MIN_SHARE if the
+    accuracy target is missed otherwise.
     """
 
     target_db: float
@@ -83,7 +84,7 @@ class SearchLimits:
 
 
 class SensitivitySearch:
-    """The search for layers to keep in FP32. `photos`, uint8 (N, H, W, 3), are those of the `reference`.
+    """Searches for the layers to keep in FP32. `photos`, uint8 (N, H, W, 3), are those of the `reference`.
 
     `shifts` are the bias corrections of the INT8 layers; they hardly depend on which other layers are INT8.
     """
@@ -110,8 +111,8 @@ class SensitivitySearch:
     ) -> Iterator[KeptLayer]:
         """Yield layers to keep in FP32, the best first, until the targets or limits are reached.
 
-        `evaluate` returns the fidelity of the corrected network with the given layers in FP32; `is_target_met` judges
-        the network that was evaluated last, at first that of `start`.
+        `evaluate` returns the fidelity of the corrected network with the given layers in FP32; `is_target_met` returns
+        whether the network that was evaluated last, at first that of `start`, meets the accuracy target.
         """
         keep: dict[str, str] = {}
         latest = [start]
@@ -134,10 +135,10 @@ class SensitivitySearch:
     ) -> Iterator[tuple[str, float]]:
         """Add layers to `keep` one by one, and yield each with its gain in dB, until `is_done` or a limit is reached.
 
-        `worth_beside(keep)` weighs the gain of a layer by what it costs beside the layers of `keep`.
+        `worth_beside(keep)` returns the function that divides the gain of a layer by its cost in addition to `keep`.
         """
         possible = self._share({})
-        # Where less can be INT8 at all, the same proportion of what can be must remain.
+        # If less than `least_share` can be INT8 at all, the same proportion of that must remain.
         lowest = least_share * (1.0 if possible >= least_share else possible)
         while (limits.most_layers is None or len(keep) < limits.most_layers) and not is_done():
             best = self._best(keep, self._affordable(keep, lowest), limits.least_gain_db, worth_beside(keep), progress)
@@ -158,8 +159,8 @@ class SensitivitySearch:
     ) -> tuple[str, float] | None:
         """Return the most worthwhile candidate and its gain; None if none gains enough.
 
-        Candidates are measured on all photos in the order of their expected worth, a few at a time, until one of these
-        gains enough. The worth of those that were never measured is estimated first.
+        Candidates are measured on all photos in the order of their expected worth, a few at a time, until one of them
+        gains enough. Candidates without an expected gain are estimated first.
         """
         unknown = [name for name in candidates if name not in self._expected]
         self._expected.update(self._estimates(keep, unknown, progress) if unknown else {})
@@ -175,10 +176,10 @@ class SensitivitySearch:
         return None
 
     def _expect_after(self, layer: str, gain_db: float) -> None:
-        """Change the expected gains to those after `layer` has returned to FP32, with this gain.
+        """Update the expected gains of the other layers after `layer` has returned to FP32 with this gain.
 
-        The errors of layers add up as independent noise does, so a layer has the larger share of the noise, the less
-        of it is left.
+        The errors of layers are treated as independent noise, whose powers add up: the less noise is left, the larger
+        is the share of each other layer in it.
         """
         left = 10 ** (-gain_db / 10)
         del self._expected[layer]
@@ -220,9 +221,9 @@ class SensitivitySearch:
         ]
 
     def _estimates(self, keep: Mapping[str, str], candidates: Collection[str], progress: Progress) -> dict[str, float]:
-        """Return about what `_gains` returns, in a tenth of the time: from few photos, without building the versions.
+        """Return estimates of what `_gains` measures, in a tenth of the time: with few photos, and no new networks.
 
-        Only the segment that ends with the candidate is computed in FP32, on the inputs that it has in INT8.
+        The segment that ends with the candidate runs in FP32 on the outputs of the INT8 segments before it.
         """
         segments = self._segments(keep)
         exact = split_like(self.builder.build_clipped(self.builder.placement(keep), unlimited=True), self.reference)
@@ -257,7 +258,7 @@ class SensitivitySearch:
             return segments[number].end, self._db_without(segments, number, tensors, keep)
 
         features_db: dict[str, float] = {}
-        # Building a version is Python and running it is not, so that threads overlap the two.
+        # One thread can build a version, in Python, while another runs one in ONNX Runtime, which releases the GIL.
         for name, db in map_ahead(db_of, starts(), _AT_ONCE, _AT_ONCE):
             features_db[name] = db
             progress("sensitivity", len(features_db), len(candidates))
@@ -268,7 +269,7 @@ class SensitivitySearch:
         """Return the features' SQNR with the last layer of segment `number` in FP32, continuing from `live`."""
         version = self._segments({**keep, segments[number].end: "tried"})
         first = next(i for i, segment in enumerate(version) if segment.plan != segments[i].plan)
-        # Where Concats join branches, a layer in FP32 changes earlier segments too: then run from the photos on.
+        # Where Concats join branches, a layer in FP32 changes earlier segments too; then all segments are run.
         start, tensors = (number, dict(live)) if first >= number else (0, {INPUT_NAME: self.photos})
         for unchanged, segment in zip(segments[start:], version[start:], strict=True):
             # An unchanged segment has an open session already.
@@ -283,7 +284,7 @@ class SensitivitySearch:
         return split_like(with_shifted_biases(model, shifts), self.reference)
 
     def _db(self, live: LiveTensors) -> float:
-        """Return the mean of the photos' SQNR in dB. Pooling all photos' errors would weigh only the worst few."""
+        """Return the mean SQNR of the photos in dB. That of all errors together would depend on the worst ones."""
         features = live[self.reference.feature_name]
         exact = self.reference.features[: len(features)]
         return float(np.mean([sqnr_db(before, after) for before, after in zip(exact, features, strict=True)]))

@@ -158,11 +158,11 @@ def _checked_network(wanted: BuildOrder) -> tuple[bytes, str | None]:
     a bundle lists its hash, and it was checked when the bundle was made.
     """
     path = Path(os.fsdecode(bytes.fromhex(wanted.onnx_path)))
-    found = read_verified_onnx(path) if wanted.in_manifest else read_onnx(path)
+    model = read_verified_onnx(path) if wanted.in_manifest else read_onnx(path)
     expected, request = ModelSpec.from_json(wanted.spec, "the order"), wanted.request
-    if found.precision is not request.precision or found.spec != expected:
+    if model.precision is not request.precision or model.spec != expected:
         raise BadArtefact(
-            f"{path} contains {found.spec.name} in {found.precision.value}, not {expected.name} in "
+            f"{path} contains {model.spec.name} in {model.precision.value}, not {expected.name} in "
             f"{request.precision.value}, or has another preprocessing",
             hint="export it again: trtpoets export NAME --force",
             code="TP4003",

@@ -37,16 +37,16 @@ def _retrains(system: System, software: Software, hints: Mapping[str, str]) -> F
     what, serves = "retrain, export, quantize", "trtpoets run"
     lacking = [name for name, packages in _PACKAGES.items() if not set(packages) & software.packages.keys()]
     if system.python.minor < remedies.OLDEST_PYTHON_TO_TRAIN:
-        found = f"not with Python {system.python.version}: on a PC, with 3.10 or later"
-        return Finding(what, State.IDLE, found, serves)
+        reason = f"not with Python {system.python.version}: on a PC, with 3.10 or later"
+        return Finding(what, State.IDLE, reason, serves)
     if lacking and system.jetson:
         return Finding(what, State.IDLE, "on a PC: bring the ONNX files here, and build", serves)
     if lacking:
         return Finding(what, State.MISSING, f"no {', '.join(lacking)}", serves, "pip install 'trtpoets[train]'")
     broken = [name for name, module in remedies.MODULES.items() if module in software.problems]
     if broken:
-        found = f"{', '.join(broken)}: installed, and {'does' if len(broken) == 1 else 'do'} not import"
-        return Finding(what, State.MISSING, found, serves, next(hints[name] for name in broken))
+        reason = f"{', '.join(broken)}: installed, and {'does' if len(broken) == 1 else 'do'} not import"
+        return Finding(what, State.MISSING, reason, serves, next(hints[name] for name in broken))
     return Finding(what, State.READY, "on the GPU" if software.tensorflow_gpus else "on the CPU", serves)
 
 
@@ -58,9 +58,9 @@ def _builds(system: System, software: Software, hints: Mapping[str, str]) -> Fin
     version, gpu = software.tensorrt.version, software.gpus[0]
     least = least_capability(Flavour.TENSORRT, version)
     if least and gpu.compute_capability < least:
-        number, oldest = ("{}.{}".format(*each) for each in (gpu.compute_capability, least))
-        found = f"TensorRT {version} begins at compute capability {oldest}, this GPU has {number}"
-        return Finding(what, State.MISSING, found, serves, "use an older TensorRT, or a newer GPU")
+        number, oldest = ("{}.{}".format(*capability) for capability in (gpu.compute_capability, least))
+        reason = f"TensorRT {version} begins at compute capability {oldest}, this GPU has {number}"
+        return Finding(what, State.MISSING, reason, serves, "use an older TensorRT, or a newer GPU")
     ceiling = opset_ceiling(Flavour.TENSORRT, version)
     upto = f"; ONNX operator sets up to {ceiling}" if ceiling else ""
     return Finding(what, State.READY, f"{_precisions(gpu)}{upto}{_accelerator(system)}", serves)
@@ -70,17 +70,19 @@ def _lacks(
     what: str, serves: str, system: System, software: Software, lacking: list[str], hints: Mapping[str, str]
 ) -> Finding:
     """The finding for a missing requirement: MISSING with the first hint if it can be installed, else IDLE."""
-    found = f"needs {' and '.join('an ' + name if name == 'NVIDIA GPU' else name for name in lacking)}"
+    reason = f"needs {' and '.join('an ' + name if name == 'NVIDIA GPU' else name for name in lacking)}"
     hint = next((hints[name] for name in lacking if hints.get(name)), "")
     if hint and (software.gpus or system.jetson or system.nvidia_card):
-        return Finding(what, State.MISSING, found, serves, hint)
-    return Finding(what, State.IDLE, found, serves)
+        return Finding(what, State.MISSING, reason, serves, hint)
+    return Finding(what, State.IDLE, reason, serves)
 
 
 def _precisions(gpu: Gpu) -> str:
     able = fast_types_of(gpu.compute_capability)
-    none = [each.value for each in Precision if not able.has(each)]
-    return ", ".join(each.value for each in able.precisions) + (f"; no gain from {', '.join(none)}" if none else "")
+    none = [precision.value for precision in Precision if not able.has(precision)]
+    return ", ".join(precision.value for precision in able.precisions) + (
+        f"; no gain from {', '.join(none)}" if none else ""
+    )
 
 
 def _accelerator(system: System) -> str:
@@ -94,7 +96,7 @@ def _builds_rtx(software: Software) -> Finding:
     what, serves = "build RTX engines", "trtpoets build --flavour rtx"
     if not software.rtx.version:
         return Finding(what, State.IDLE, "needs TensorRT-RTX", serves)
-    able = ", ".join(each.value for each in Precision)
+    able = ", ".join(precision.value for precision in Precision)
     return Finding(what, State.READY, f"{able}; without a GPU, and not for Jetsons or Hopper", serves)
 
 
@@ -115,6 +117,6 @@ def _runs(system: System, software: Software, hints: Mapping[str, str]) -> Findi
 def _scores(system: System, software: Software) -> Finding:
     what, serves = "run ONNX files on the CPU", "trtpoets label, evaluate, bench"
     if software.providers:
-        return Finding(what, State.READY, ", ".join(each.value for each in Precision), serves)
+        return Finding(what, State.READY, ", ".join(precision.value for precision in Precision), serves)
     hint = "" if system.jetson else "pip install onnxruntime"
     return Finding(what, State.MISSING if hint else State.IDLE, "needs ONNX Runtime", serves, hint)

@@ -48,10 +48,10 @@ def _python(system: System) -> Finding:
 def _board(jetson: Jetson) -> Finding:
     pack = jetson.jetpack
     if pack is None:
-        found = f"{jetson.model}, L4T {jetson.l4t or 'unknown'}: a JetPack that is not in our table"
-        return Finding("Jetson", State.DOUBTFUL, found, "", "update trtpoets: a later version may support it")
-    found = f"{jetson.model}, L4T {jetson.l4t}: JetPack {pack.version} (TensorRT {pack.tensorrt}, CUDA {pack.cuda})"
-    return Finding("Jetson", State.READY, found, "running engines")
+        board = f"{jetson.model}, L4T {jetson.l4t or 'unknown'}: a JetPack that is not in our table"
+        return Finding("Jetson", State.DOUBTFUL, board, "", "update trtpoets: a later version may support it")
+    board = f"{jetson.model}, L4T {jetson.l4t}: JetPack {pack.version} (TensorRT {pack.tensorrt}, CUDA {pack.cuda})"
+    return Finding("Jetson", State.READY, board, "running engines")
 
 
 def _power(system: System) -> list[Finding]:
@@ -83,8 +83,8 @@ def _named(gpu: Gpu) -> str:
 
 def _cuda(system: System, software: Software) -> Finding:
     toolkit = f"toolkit {system.toolkit}" if system.toolkit else "a toolkit" if system.nvcc else "no toolkit"
-    found = f"driver {software.driver or 'unknown'}, for CUDA up to {software.driver_cuda}; {toolkit}"
-    return Finding("CUDA", State.READY, found, "running engines; installing pycuda")
+    versions = f"driver {software.driver or 'unknown'}, for CUDA up to {software.driver_cuda}; {toolkit}"
+    return Finding("CUDA", State.READY, versions, "running engines; installing pycuda")
 
 
 def _tensorrt(system: System, software: Software) -> Finding:
@@ -95,18 +95,18 @@ def _tensorrt(system: System, software: Software) -> Finding:
     if not library.version:
         if not software.gpus and not system.jetson:
             return Finding("TensorRT", State.IDLE, "of no use without an NVIDIA GPU", serves)
-        found = _why(library.problem)
-        if found == _NOT_INSTALLED and system.system_tensorrt:
-            found = f"{system.system_tensorrt} is not seen by this Python"
-        return Finding("TensorRT", State.MISSING, found, serves, remedies.tensorrt(system, software))
+        problem = _why(library.problem)
+        if problem == _NOT_INSTALLED and system.system_tensorrt:
+            problem = f"{system.system_tensorrt} is not seen by this Python"
+        return Finding("TensorRT", State.MISSING, problem, serves, remedies.tensorrt(system, software))
     if not remedies.usable_tensorrt(software):
-        found = f"{library.version}, and trtpoets needs 8.5 or later"
-        return Finding("TensorRT", State.MISSING, found, serves, remedies.old_jetpack(system.jetson))
+        problem = f"{library.version}, and trtpoets needs 8.5 or later"
+        return Finding("TensorRT", State.MISSING, problem, serves, remedies.old_jetpack(system.jetson))
     pack = system.jetson.jetpack if system.jetson else None
     if pack and version_of(pack.tensorrt) != version_of(library.version):
-        found = f"{library.version}; JetPack {pack.version} brings {pack.tensorrt}"
+        problem = f"{library.version}; JetPack {pack.version} brings {pack.tensorrt}"
         hint = remedies.foreign_tensorrt(system, software)
-        return Finding("TensorRT", State.DOUBTFUL if hint else State.READY, found, serves, hint)
+        return Finding("TensorRT", State.DOUBTFUL if hint else State.READY, problem, serves, hint)
     return Finding("TensorRT", State.READY, library.version, serves)
 
 
@@ -139,7 +139,7 @@ def _pycuda(system: System, software: Software) -> Finding:
 def _training(system: System, software: Software) -> list[Finding]:
     """The findings about packages for training. On a Jetson or with an old Python, missing ones are not reported."""
     elsewhere = system.jetson is not None or system.python.minor < remedies.OLDEST_PYTHON_TO_TRAIN
-    found = []
+    findings = []
     for what, names, serves in _TRAINING:
         here = [name for name in names if name in software.packages]
         if here:
@@ -147,20 +147,20 @@ def _training(system: System, software: Software) -> list[Finding]:
             state = State.DOUBTFUL if hint else State.READY
             if remedies.MODULES[what] in software.problems:
                 state = State.MISSING
-            found.append(Finding(what, state, text, serves, hint))
+            findings.append(Finding(what, state, text, serves, hint))
         elif not elsewhere:
-            found.append(Finding(what, State.MISSING, _NOT_INSTALLED, serves, "pip install 'trtpoets[train]'"))
+            findings.append(Finding(what, State.MISSING, _NOT_INSTALLED, serves, "pip install 'trtpoets[train]'"))
         elif what == "TensorFlow":
-            found.append(Finding(what, State.IDLE, "retrain on a PC, and bring the ONNX files", serves))
-    return found
+            findings.append(Finding(what, State.IDLE, "retrain on a PC, and bring the ONNX files", serves))
+    return findings
 
 
 def _package(what: str, here: list[str], software: Software) -> tuple[str, str]:
     """The text and the hint about the installed packages `here` of a requirement."""
     version = software.packages[here[0]]
     if len(here) > 1:
-        found = f"{here[0]} and {here[1]} are both installed, and overwrite each other"
-        return found, f"pip uninstall -y {' '.join(here)} && pip install {here[0]}"
+        conflict = f"{here[0]} and {here[1]} are both installed, and overwrite each other"
+        return conflict, f"pip uninstall -y {' '.join(here)} && pip install {here[0]}"
     problem = software.problems.get(remedies.MODULES[what])
     if problem:
         return f"{version}, and it does not import: {problem}", f"pip install --force-reinstall {here[0]}"

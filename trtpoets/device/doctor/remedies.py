@@ -63,14 +63,14 @@ def mixed_cuda(software: Software, package: str) -> tuple[str, str] | None:
     if not majors or (len(majors) == 1 and not too_new and not without_code):
         return None
     if len(majors) > 1:
-        found = f"wheels for CUDA {' and '.join(majors)} are both installed, and overwrite each other"
+        problem = f"wheels for CUDA {' and '.join(majors)} are both installed, and overwrite each other"
     elif too_new:
         served = software.driver_cuda or f"CUDA {driver}"
-        found = f"{here[0]} needs a driver for CUDA {majors[0]}; this one serves {served}"
+        problem = f"{here[0]} needs a driver for CUDA {majors[0]}; this one serves {served}"
     else:
-        found = f"{here[0]} has nothing for this {software.gpus[0].name}: CUDA {majors[0]} begins at 7.5"
+        problem = f"{here[0]} has nothing for this {software.gpus[0].name}: CUDA {majors[0]} begins at 7.5"
     rest = [name for name in (package,) if name in software.packages]
-    return found, f"pip uninstall -y {' '.join([*rest, *sorted(here)])} && pip install {_wheel(package, software)}"
+    return problem, f"pip uninstall -y {' '.join([*rest, *sorted(here)])} && pip install {_wheel(package, software)}"
 
 
 def _wheel(package: str, software: Software) -> str:

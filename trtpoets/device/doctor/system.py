@@ -105,17 +105,17 @@ def python_here() -> PythonFacts:
 
 
 def _system_name(root: Path) -> str:
-    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', system_text(root / "etc/os-release"), re.MULTILINE)
-    return found.group(1) if found else platform.system()
+    match = re.search(r'^PRETTY_NAME="?([^"\n]+)', system_text(root / "etc/os-release"), re.MULTILINE)
+    return match.group(1) if match else platform.system()
 
 
 def _cpu(root: Path) -> str:
     text = system_text(root / "proc/cpuinfo")
     # x86 kernels write "model name", some ARM kernels "Model" or "Hardware". Otherwise the architecture is used.
     for key in ("model name", "Model", "Hardware"):
-        found = re.search(rf"^{key}\s*:\s*(.+)$", text, re.MULTILINE)
-        if found:
-            return found.group(1).strip()
+        match = re.search(rf"^{key}\s*:\s*(.+)$", text, re.MULTILINE)
+        if match:
+            return match.group(1).strip()
     return platform.processor() or platform.machine()
 
 
@@ -135,8 +135,8 @@ def _toolkit(root: Path) -> tuple[str | None, str | None]:
 
 
 def _system_tensorrt(root: Path) -> str | None:
-    found = sorted(root.glob("usr/lib/python3*/dist-packages/tensorrt/__init__.py"))
-    return "/" + str(found[-1].parent.relative_to(root)) if found else None
+    modules = sorted(root.glob("usr/lib/python3*/dist-packages/tensorrt/__init__.py"))
+    return "/" + str(modules[-1].parent.relative_to(root)) if modules else None
 
 
 def _jetson(root: Path, environment: Mapping[str, str]) -> Jetson | None:
@@ -161,8 +161,8 @@ def _jetson(root: Path, environment: Mapping[str, str]) -> Jetson | None:
 def _power(root: Path) -> tuple[str | None, PowerMode | None]:
     """The name of the current power mode, and the fastest one."""
     modes = power_modes(system_text(root / "etc/nvpmodel.conf"))
-    found = re.search(r"pmode:(\d+)", system_text(root / "var/lib/nvpmodel/status"))
-    if not found:
+    match = re.search(r"pmode:(\d+)", system_text(root / "var/lib/nvpmodel/status"))
+    if not match:
         return None, fastest_mode(modes)
     names = {mode.number: mode.name for mode in modes}
-    return names.get(int(found.group(1)), f"mode {int(found.group(1))}"), fastest_mode(modes)
+    return names.get(int(match.group(1)), f"mode {int(match.group(1))}"), fastest_mode(modes)

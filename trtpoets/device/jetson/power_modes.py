@@ -38,5 +38,5 @@ def _rank(name: str) -> tuple[int, int, int]:
 
 
 def _number(pattern: str, name: str) -> int:
-    found = re.search(pattern, name)
-    return int(found.group(1)) if found else 0
+    match = re.search(pattern, name)
+    return int(match.group(1)) if match else 0

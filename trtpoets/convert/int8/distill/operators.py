@@ -290,8 +290,8 @@ def _integers(node: Any, inputs: Inputs, index: int, name: str) -> list[int] | N
     """
     value = inputs[index] if len(inputs) > index else None
     if value is None:
-        found = attribute(node, name, None)
-        return None if found is None else [int(number) for number in found]
+        numbers = attribute(node, name, None)
+        return None if numbers is None else [int(number) for number in numbers]
     if value.constant is None:
         raise unsupported(node, f"a computed {name}")
     return [int(number) for number in value.constant.reshape(-1)]
