@@ -192,16 +192,21 @@ def _speed(report: Report) -> str:
         return f"{text}; {report.baseline_text} has no valid measurement at that batch size."
     if best.runner == report.baseline:
         return f"{text}; no other runner that was measured here is faster."
-    has_interval = best.speedup_low is not None and not best.is_unclear
-    interval_text = f" ({best.speedup_low:.2f} to {best.speedup_high:.2f})" if has_interval else ""
-    ratio = (
-        f"{best.speedup:.1f} times{interval_text} as fast as {report.baseline_text} ({milliseconds(base.p50_ms)} ms)"
-    )
-    if best.drifts:
-        return f"{text}, {ratio}; that ratio drifted during the measurement."
-    if best.is_unclear:
-        return f"{text}, {ratio}; the rounds differed so much that this ratio is not known to a factor of two."
-    return f"{text}, {ratio}{'' if significantly_faster(best) else ', which may be noise'}."
+    return f"{text}, {_ratio_text(best, f'{report.baseline_text} ({milliseconds(base.p50_ms)} ms)')}."
+
+
+def _ratio_text(row: Measurement, baseline: str) -> str:
+    """Return how many times as fast as the baseline a runner is, and how certain that is."""
+    if row.is_unclear:
+        return (
+            f"{row.speedup:.1f} times as fast as {baseline}; the rounds differed so much that this ratio is not known "
+            "to a factor of two"
+        )
+    interval_text = f" ({row.speedup_low:.2f} to {row.speedup_high:.2f})" if row.speedup_low is not None else ""
+    text = f"{row.speedup:.1f} times{interval_text} as fast as {baseline}"
+    if row.drifts:
+        return f"{text}; that ratio drifted during the measurement"
+    return text if significantly_faster(row) else f"{text}, which may be noise"
 
 
 def _engines(report: Report) -> str:
