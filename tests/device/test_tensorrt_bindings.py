@@ -68,7 +68,7 @@ GUARDED_CALLS = {"ICudaEngine.create_execution_context": "IRuntimeCache"}
 """Calls with arguments that not every version takes, and the probe before them."""
 
 OURS = (
-    r"built\.logger|(engine\.card|found|request)\.precision|node\.name|owners\.update|read_header\(path\)\.metadata|"
+    r"built\.logger|(engine\.card|model|request)\.precision|node\.name|owners\.update|read_header\(path\)\.metadata|"
     r"Precision\.\w+|(.*\.)?(precision|flavour)\.value|(self|self\.identity|engine|gpu|expected|.*spec)\.name|.*\.nbytes"
     r"|error\.code|np\.dtype|photos\.(dtype|shape)|built\.engine|cuda\.device_memory|self\._session\.set_shape"
     r"|self\.(_found|_contexts)\.clear"
