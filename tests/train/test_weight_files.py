@@ -17,7 +17,7 @@ if find_spec("tensorflow") is None:  # without importing it, which takes seconds
 
 from safetensors.numpy import load_file, save_file
 
-from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.errors import BadArtefact, BadInput, TrtPoetsError
 from trtpoets.core.optional import tensorflow
 from trtpoets.train.backbones import backbone_named
 from trtpoets.train.networks import Network, network_from_backbone
@@ -130,27 +130,29 @@ def test_safetensors_that_do_not_fit(tmp_path: Path) -> None:
     tensors = load_file(EMBEDDED["mobilenet_v2"].path)
     path = tmp_path / "a.safetensors"
 
-    def refused(match: str, error: type[Exception] = BadInput) -> None:
+    def refused(*values: object, error: type[TrtPoetsError] = BadInput) -> None:
+        """`values` are texts that the message must contain."""
         save_file(tensors, path)
-        with pytest.raises(error, match=match):
+        with pytest.raises(error) as caught:
             network_from_backbone(row, path)
+        assert all(str(value) in caught.value.message for value in values), caught.value.message
 
     good = tensors["stem/kernel"]
     tensors["stem/kernel"] = good[..., :3].copy()
-    refused(r"have stem/kernel as \(3, 3, 3, 3\), where the network has \(3, 3, 3, 32\)")
+    refused("stem/kernel", (3, 3, 3, 3), (3, 3, 3, 32))
     tensors["stem/kernel"] = good * np.float16(np.nan)
-    refused("contain values that are not finite, in stem/kernel", BadArtefact)
+    refused("stem/kernel", error=BadArtefact)
     del tensors["stem/kernel"]
-    refused(r"lacks stem/kernel \(1 names missing, 0 unknown\)")
+    refused("stem/kernel", "1 names missing, 0 unknown")
     tensors["stem/kernel"] = good
     tensors["other"] = good
-    refused(r"has other, which the network has not \(0 names missing, 1 unknown\)")
+    refused("other", "0 names missing, 1 unknown")
     del tensors["other"]
     bias = tensors[HEAD_BIAS]
     tensors[HEAD_BIAS] = bias[:10].copy()
-    refused(r"have a 1,000-class layer of \(1280, 1000\) and \(10,\)")
+    refused("1,000-class", (1280, 1000), (10,))
     del tensors[HEAD_BIAS]
-    refused("has imagenet_head/kernel, which the network has not")
+    refused(HEAD_KERNEL)
     del tensors[HEAD_KERNEL]
     save_file(tensors, path)
     assert network_from_backbone(row, path).imagenet_head is None
