@@ -198,6 +198,10 @@ def test_reasons_why_nothing_is_measured(tmp_path: Path, photos: Path, monkeypat
     monkeypatch.setattr(module, "MIN_PHOTOS", 30)
     monkeypatch.setattr(module, "groups_of", lambda shown, _: tuple(index // 90 for index in range(len(shown))))
     assert "no class has 3 independent groups" in str(all_photos_of(space, wide, [narrow], FOUR).skipped)
+    monkeypatch.setattr(module, "label_indices", lambda labels, _: [-1 for _ in labels])
+    assert all_photos_of(space, wide, [narrow], FOUR).skipped == (
+        "some photos have labels that the classifier does not have"
+    )
     assert all_photos_of(Workspace(tmp_path, "empty"), None, [], FOUR).skipped == "the run has no photos"
 
 

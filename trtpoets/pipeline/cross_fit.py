@@ -232,6 +232,8 @@ def cross_fit(
         training = training_in(space)
         if training is not None and training.fine_tuned:
             raise _NotPossible(_FINE_TUNED)
+        if training is not None and (truth < 0).any():
+            raise _NotPossible("some photos have labels that the classifier does not have")
         folds = None if training is None else _folds(truth, groups, photos, config)
         uses = [_USES[photo.split] for photo in photos]
         counted = PhotosToCount(truth, groups, uses, fp32.spec.labels, folds)

@@ -24,6 +24,14 @@ def test_histograms_count_every_value_of_a_small_map(model: OnnxModel, photos: l
     assert np.abs(np.cumsum(counts) - np.cumsum(expected)).max() <= widest + 3, "values of one fine bin may be divided"
 
 
+def test_denormal_magnitudes_are_counted() -> None:
+    histogram = GrowingHistogram()
+    histogram.add(np.array([0.0, 5e-43, -1e-42], np.float32))
+    assert histogram.counts.sum() == 3
+    assert np.count_nonzero(histogram.counts) == 3
+    assert 1e-42 <= histogram.top <= 2e-42
+
+
 def test_a_histogram_grows_with_the_values() -> None:
     values = np.abs(np.random.default_rng(0).normal(size=(6, 1000))).astype(np.float32)
     values *= np.array([0, 1e-3, 1, 0.5, 40, 3], np.float32)[:, None]

@@ -158,11 +158,18 @@ class GrowingHistogram:
         if largest > self.top:
             self._grow(2.0 ** np.ceil(np.log2(largest)))
         if self.top:
-            magnitudes *= np.float32(_FINE_BINS / self.top)
-            bins = np.minimum(magnitudes.astype(np.intp), _FINE_BINS - 1)
+            bins = np.minimum(self._scaled(magnitudes).astype(np.intp), _FINE_BINS - 1)
             self.counts += np.bincount(bins, minlength=_FINE_BINS)
         else:
             self.counts[0] += magnitudes.size
+
+    def _scaled(self, magnitudes: np.ndarray) -> np.ndarray:
+        """Return magnitudes, float32 (N,), in bins; they may be overwritten."""
+        scale = _FINE_BINS / self.top
+        if scale > np.finfo(np.float32).max:  # the top is a denormal number
+            return magnitudes.astype(np.float64) * scale
+        magnitudes *= np.float32(scale)
+        return magnitudes
 
     def _grow(self, top: float) -> None:
         merged = min(round(top / self.top), _FINE_BINS) if self.top else _FINE_BINS
