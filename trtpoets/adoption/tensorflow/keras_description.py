@@ -22,6 +22,9 @@ _MAX_LAYERS = 20_000
 _WITHOUT_UNITS = ("Activation", "Softmax", "Dropout", "Flatten", "Reshape", "ReLU")
 """Layers that keep the number of classes of the layer before them."""
 
+LayerConfig = Mapping[str, Any]
+"""The JSON of a layer in a Keras configuration. Its values are checked where they are read."""
+
 
 def facts_of_keras(path: Path) -> NetworkFacts:
     """Describe a Keras file. Raises BadArtefact if it is damaged or has no network, MissingDependency."""
@@ -49,7 +52,7 @@ def facts_of_keras(path: Path) -> NetworkFacts:
     )
 
 
-def _layers(config: Any) -> Iterator[Mapping[str, Any]]:
+def _layers(config: Any) -> Iterator[LayerConfig]:
     """Yield the layers of a configuration in their order, those of networks inside it too."""
     pending, count = [config], 0
     while pending and count < _MAX_LAYERS:
@@ -65,18 +68,18 @@ def _layers(config: Any) -> Iterator[Mapping[str, Any]]:
             yield part
 
 
-def _name(layer: Mapping[str, Any]) -> str:
+def _name(layer: LayerConfig) -> str:
     return str(layer["config"].get("name", ""))
 
 
-def _dtype(layer: Mapping[str, Any]) -> str:
+def _dtype(layer: LayerConfig) -> str:
     dtype = layer["config"].get("dtype", "float32")
     if isinstance(dtype, dict):  # a policy of Keras 3
         dtype = dtype.get("config", {}).get("name", "float32")
     return _DTYPES.get(str(dtype), str(dtype))
 
 
-def _ends(config: Any, layers: list[Mapping[str, Any]]) -> tuple[tuple[TensorFacts, ...], tuple[TensorFacts, ...]]:
+def _ends(config: Any, layers: list[LayerConfig]) -> tuple[tuple[TensorFacts, ...], tuple[TensorFacts, ...]]:
     """Return the inputs and outputs of the outer network; the shapes of outputs are unknown."""
     inner = config.get("config", {}) if isinstance(config, dict) else {}
     by_name = {_name(layer): layer for layer in layers}
@@ -100,7 +103,7 @@ def _names(value: Any) -> list[str]:
     return [str(entry[0]) for entry in entries if isinstance(entry, list) and entry]
 
 
-def _shape(layer: Mapping[str, Any]) -> tuple[int | str | None, ...] | None:
+def _shape(layer: LayerConfig) -> tuple[int | str | None, ...] | None:
     config = layer["config"]
     shape = config.get("batch_shape") or config.get("batch_input_shape")
     if not isinstance(shape, list) or not all(size is None or isinstance(size, int) for size in shape):
@@ -108,7 +111,7 @@ def _shape(layer: Mapping[str, Any]) -> tuple[int | str | None, ...] | None:
     return tuple(shape)
 
 
-def _classes(layers: list[Mapping[str, Any]]) -> int:
+def _classes(layers: list[LayerConfig]) -> int:
     """Return the number of values of the last layer, 0 if the configuration does not say it."""
     for layer in reversed(layers):
         units = layer["config"].get("units")
@@ -119,7 +122,7 @@ def _classes(layers: list[Mapping[str, Any]]) -> int:
     return 0
 
 
-def _scaling(layers: list[Mapping[str, Any]]) -> Iterator[str]:
+def _scaling(layers: list[LayerConfig]) -> Iterator[str]:
     """Yield what the layers state that scale pixels."""
     for layer in layers:
         config = layer["config"]
@@ -129,7 +132,7 @@ def _scaling(layers: list[Mapping[str, Any]]) -> Iterator[str]:
             yield f"the layer {_name(layer)} subtracts a mean and divides by a deviation"
 
 
-def _number(config: Mapping[str, Any], key: str) -> str:
+def _number(config: LayerConfig, key: str) -> str:
     value = config.get(key, 0)
     return f"{value:.6g}" if isinstance(value, (int, float)) else str(value)
 
