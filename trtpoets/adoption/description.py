@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,3 +86,17 @@ def known_about(
             labels = () if evidence.source is Source.ASSUMED else names
             where = evidence.text if labels else ""
     return producer_name(model), labels, where, tuple(dict.fromkeys(sentences))
+
+
+def refusal_of(tensors: Sequence[TensorFacts], what: str) -> str:
+    """Return why a network with these inputs or outputs is no classifier; "" for one tensor. `what` names them."""
+    if len(tensors) <= 1:
+        return ""
+    return f"it has {len(tensors)} {what} ({', '.join(tensor.name for tensor in tensors[:6])}); a classifier has one"
+
+
+def refusal_of_input(tensor: TensorFacts) -> str:
+    """Return why the input cannot be a batch of photos; "" if its shape has 4 axes or is unknown."""
+    if tensor.shape is None or len(tensor.shape) == 4:
+        return ""
+    return f"its input {tensor.name} has {len(tensor.shape)} axes; photos have 4: batch, height, width, channels"

@@ -14,7 +14,7 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.training import HeadConfig, Training
 from trtpoets.train.head_graph import loss_graph
-from trtpoets.train.head_loop import TrainingLoop, one_blas_thread, right_answers_and_nats
+from trtpoets.train.head_loop import Shuffle, TrainingLoop, one_blas_thread, right_answers_and_nats
 from trtpoets.train.tensorboard_events import curve_writer
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def heads_from_bottlenecks(
     random = np.random.default_rng(shared.seed)
     measured = np.sort(random.permutation(len(train))[: max(_EVALUATED // len(configs), 1)])
     splits = {"train": (train[measured], train_labels[measured]), "validation": (validation, validation_labels)}
-    shuffle = _Shuffle(random, len(train))
+    shuffle = Shuffle(random, len(train))
     curves = [_Curves() for _ in configs]
     active = list(range(len(configs)))
     histogram_interval = shared.eval_interval * math.ceil(shared.steps / shared.eval_interval / _HISTOGRAMS)
@@ -153,24 +153,6 @@ def _histograms(head: Head, validation: np.ndarray) -> dict[str, np.ndarray]:
         ]
     )
     return {"head/weights": head.weights, "head/bias": head.bias, "validation/top_score": top_scores}
-
-
-class _Shuffle:
-    """Rows in random order; each row is used once before any is repeated."""
-
-    def __init__(self, random: np.random.Generator, count: int) -> None:
-        self._random = random
-        self._count = count
-        self._left = np.zeros(0, dtype=np.int32)
-
-    def take(self, batches: int, batch_size: int) -> np.ndarray:
-        """Return the next rows: int32 (batches, batch_size)."""
-        needed = batches * batch_size
-        rounds = max(0, -(-(needed - len(self._left)) // self._count))
-        fresh = [self._random.permutation(self._count).astype(np.int32) for _ in range(rounds)]
-        rows = np.concatenate([self._left, *fresh])
-        self._left = rows[needed:]
-        return rows[:needed].reshape(batches, batch_size)
 
 
 class _Curves:

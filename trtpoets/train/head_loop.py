@@ -195,6 +195,24 @@ class Updates:
         self._rates = self._rates[kept]
 
 
+class Shuffle:
+    """Rows in random order; each row is used once before any is repeated."""
+
+    def __init__(self, random: np.random.Generator, count: int) -> None:
+        self._random = random
+        self._count = count
+        self._left = np.zeros(0, dtype=np.int32)
+
+    def take(self, batches: int, batch_size: int) -> np.ndarray:
+        """Return the next rows: int32 (batches, batch_size)."""
+        needed = batches * batch_size
+        rounds = max(0, -(-(needed - len(self._left)) // self._count))
+        fresh = [self._random.permutation(self._count).astype(np.int32) for _ in range(rounds)]
+        rows = np.concatenate([self._left, *fresh])
+        self._left = rows[needed:]
+        return rows[:needed].reshape(batches, batch_size)
+
+
 def softmax_in_place(logits: np.ndarray) -> np.ndarray:
     """Replace logits, float32 (K, C, N), by their softmax over the classes, and return them."""
     logits -= logits.max(axis=1, keepdims=True)
@@ -227,5 +245,9 @@ def standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for start in range(0, len(features), STANDARDISED_ROWS):
         squares += np.square(features[start : start + STANDARDISED_ROWS] - mean).sum(axis=0)
     deviation = np.sqrt(squares / len(features))
-    scale = np.where(deviation > MIN_DEVIATION, 1 / np.maximum(deviation, MIN_DEVIATION), 0)
-    return mean.astype(np.float32), scale.astype(np.float32)
+    return mean.astype(np.float32), reciprocal(deviation).astype(np.float32)
+
+
+def reciprocal(deviation: np.ndarray) -> np.ndarray:
+    """Return the reciprocals of standard deviations, 0 for tiny ones."""
+    return np.where(deviation > MIN_DEVIATION, 1 / np.maximum(deviation, MIN_DEVIATION), 0)

@@ -16,17 +16,18 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.training import HeadConfig
 from trtpoets.train.head import Head, head_scores
 from trtpoets.train.head_loop import (
-    MIN_DEVIATION,
     STANDARDISED_ROWS,
+    Shuffle,
     Updates,
     one_blas_thread,
+    reciprocal,
     right_answers_and_nats,
     smoothed_targets,
     softmax_in_place,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 PATIENCE = 500
 """A head without `early_stop` ends after so many steps without an improvement: later ones are hardly ever better."""
@@ -69,15 +70,17 @@ def _best_heads(
     joint = _JointHeads(features, labels, trained, classes, config)
     drawn = np.flatnonzero(trained.any(axis=1))  # photos that no head is trained on are not drawn
     share = float(trained.sum(axis=0).mean()) / len(drawn)
-    batches = _batches(len(drawn), max(round(config.batch_size / share), 1), config.seed)
+    batch_size = max(round(config.batch_size / share), 1)
+    shuffle = Shuffle(np.random.default_rng(config.seed), len(drawn))
     best: list[tuple[float, int, Head | None]] = [(math.inf, 0, None)] * len(choosing)
     patience = config.early_stop or PATIENCE
     active = list(range(len(choosing)))
     step = 0
     while step < config.steps and active:
-        for _ in range(min(config.eval_interval, config.steps - step)):
-            step += 1
-            joint.train(drawn[next(batches)])
+        more = min(config.eval_interval, config.steps - step)
+        for rows in shuffle.take(more, batch_size):
+            joint.train(drawn[rows])
+        step += more
         for place, number in enumerate(active):
             head, rows = joint.head(place), choosing[number]
             logits = head.weights.T @ features[rows].T + head.bias[:, None]
@@ -182,17 +185,7 @@ def _standards(features: np.ndarray, trained: np.ndarray) -> tuple[np.ndarray, n
     counts = np.maximum(trained.sum(axis=0, dtype=np.float64), 1)
     mean = sums / counts
     deviation = np.sqrt(np.maximum(squares / counts - mean**2, 0))
-    scale = np.where(deviation > MIN_DEVIATION, 1 / np.maximum(deviation, MIN_DEVIATION), 0)
-    own_mean, own_scale = (np.ascontiguousarray(array.T, np.float32)[:, None] for array in (mean, scale))
+    own_mean, own_scale = (
+        np.ascontiguousarray(array.T, np.float32)[:, None] for array in (mean, reciprocal(deviation))
+    )
     return centre.astype(np.float32), own_mean, own_scale
-
-
-def _batches(count: int, size: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield batches of `size` indices below `count` in random order; each is used once before any is repeated."""
-    random = np.random.default_rng(seed)
-    left = np.zeros(0, dtype=np.int64)
-    while True:
-        while len(left) < size:
-            left = np.concatenate([left, random.permutation(count)])
-        yield left[:size]
-        left = left[size:]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from trtpoets.adoption.description import NetworkFacts, by_number, known_about, model_of
+from trtpoets.adoption.description import NetworkFacts, by_number, known_about, model_of, refusal_of, refusal_of_input
 from trtpoets.adoption.foreign import Clues
 from trtpoets.adoption.tensorflow.frozen_graphs import LARGEST, NAMED_OUTPUTS, NO_OUTPUTS
 from trtpoets.convert.graph.onnx_facts import TensorFacts
@@ -150,12 +150,8 @@ def _facts(
 
 def _refused(inputs: tuple[TensorFacts, ...], outputs: tuple[TensorFacts, ...]) -> str:
     floats = [tensor for tensor in outputs if tensor.dtype in ("fp32", "fp16", "fp64", "bf16")]
-    if len(floats) > 1:
-        return f"it has {len(floats)} outputs ({', '.join(t.name for t in floats[:6])}); a classifier has one"
-    shape = inputs[0].shape if len(inputs) == 1 else None
-    if shape is not None and len(shape) != 4 and inputs[0].dtype != "string":
-        return f"its input {inputs[0].name} has {len(shape)} axes; photos have 4: batch, height, width, channels"
-    return ""
+    photos = len(inputs) == 1 and inputs[0].dtype != "string"  # a string is an encoded photo
+    return refusal_of(floats, "outputs") or (refusal_of_input(inputs[0]) if photos else "")
 
 
 def _nodes(content: memoryview, node_field: int) -> Iterator[_Node]:

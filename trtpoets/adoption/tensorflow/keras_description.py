@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trtpoets.adoption.description import NetworkFacts, by_number, known_about, model_of
+from trtpoets.adoption.description import NetworkFacts, by_number, known_about, model_of, refusal_of, refusal_of_input
 from trtpoets.adoption.foreign import Clues
 from trtpoets.adoption.tensorflow.keras_config import require_no_code
 from trtpoets.adoption.tensorflow.keras_files import KerasContent, content_of
@@ -161,10 +161,5 @@ def _refused(
         require_no_code(content.config, path, allow_code=False)
     except BadArtefact as error:
         return error.message
-    for tensors, what in ((inputs, "inputs"), (outputs, "outputs")):
-        if len(tensors) > 1:
-            return f"it has {len(tensors)} {what} ({', '.join(t.name for t in tensors[:6])}); a classifier has one"
-    shape = inputs[0].shape if inputs else None
-    if shape is not None and len(shape) != 4:
-        return f"its input {inputs[0].name} has {len(shape)} axes; photos have 4: batch, height, width, channels"
-    return ""
+    several = refusal_of(inputs, "inputs") or refusal_of(outputs, "outputs")
+    return several or (refusal_of_input(inputs[0]) if inputs else "")

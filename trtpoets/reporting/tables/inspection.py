@@ -209,15 +209,14 @@ def _other(facts: Any) -> list[Part]:
     if network is None:
         return [("", [], [*details, ("next", facts.remedy)])]
     weights = ", ".join(f"{count:,} {shown(name)}" for name, count in network.weights.items())
-    labels = ", ".join(shown(label) for label in network.labels[:_LISTED])
-    more = f" and {len(network.labels) - _LISTED:,} more" if len(network.labels) > _LISTED else ""
+    labels = first_names(network.labels, _LISTED)
     rows: list[tuple[Any, ...]] = [
         ("written by", shown(network.producer) or "unknown"),
         *details,
         *(("input", _tensor(tensor)) for tensor in network.inputs),
         *(("output", _tensor(tensor)) for tensor in network.outputs[:_LISTED]),
         ("parameters", weights or "unknown"),
-        ("labels", f"{labels}{more}" if labels else shown(network.labels_from) or "none found"),
+        ("labels", labels or shown(network.labels_from) or "none found"),
         *([("labels from", shown(network.labels_from))] if labels else []),
         *(("preprocessing", shown(sentence)) for sentence in network.preprocessing),
         *([] if network.preprocessing else [("preprocessing", "nothing states it")]),
