@@ -19,7 +19,6 @@ PACKAGE = Path(__file__).parents[2] / "trtpoets"
 WITHOUT_CUDA = {
     "core/signatures.py": "ssh-keygen",
     "judge/bench/conditions.py": "nvidia-smi",
-    "onboard/update/incoming.py": "zstd",
 }
 """Modules that start a program which opens no CUDA library."""
 

@@ -38,7 +38,7 @@ _COMMANDS = {
     "trtpoets": "Runs any of these commands by name, for use in scripts: ./trtpoets build",
 }
 
-_PACKAGES = "nvidia-jetpack python3-libnvinfer python3-venv python3-dev build-essential zstd"
+_PACKAGES = "nvidia-jetpack python3-libnvinfer python3-venv python3-dev build-essential"
 """The Ubuntu and JetPack packages that the runtime needs."""
 
 _TRTEXEC = "/usr/src/tensorrt/bin/trtexec"
@@ -96,7 +96,7 @@ def next_on_a_jetson(name: str, archive: Path, system: TargetSystem) -> tuple[st
     run = (
         f"cd {unpacked} && ./install && ./build && ./selftest" if system.runs_trtpoets else f"less {unpacked}/README.md"
     )
-    on_device = f"zstd -dc {quote(archive.name)} | tar -x && {run}"
+    on_device = f"tar -xf {quote(archive.name)} && {run}"
     return f"scp {quote(archive)} USER@JETSON:", f"ssh -t USER@JETSON {quote(on_device)}"
 
 
@@ -172,7 +172,7 @@ def _common(inputs: BundleInputs, system: TargetSystem, notes: tuple[str, ...]) 
     folder = root_of(spec.name, Target.JETSON)
     return {
         "name": _cell(spec.name),
-        "archive": shlex.quote(f"{folder}.tar.zst"),
+        "archive": shlex.quote(f"{folder}.tar"),
         "folder": shlex.quote(folder),
         "network": (
             f"{spec.backbone}, {many(len(spec.labels), 'label')}, photos of {preprocess.height} × {preprocess.width}; "

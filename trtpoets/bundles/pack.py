@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import atomic_file, atomic_folder, sha256_of_file, sha256_of_folder
@@ -20,16 +20,12 @@ from trtpoets.core.manifest import (
     read_manifest,
     write_manifest,
 )
-from trtpoets.core.optional import needs
 from trtpoets.core.signatures import sign_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from trtpoets.bundles.bundle_inputs import BundleInputs
-
-_LEVEL = 9
-"""The compression level. Weights hardly compress, and higher levels only take longer."""
 
 _TIME = 315_532_800
 """The modification time of every file: the beginning of 1980, the oldest time that all tools support."""
@@ -76,13 +72,12 @@ def write_bundle(
     `created` maps the sha256 of all files except the manifest to the time of the first such bundle, in seconds since
     1970. `sign` is the SSH private key that signs the manifest.
 
-    The bytes of the archive depend only on the names, bytes and executable bits of the files, and on the release of
-    zstd, which pyproject.toml pins.
+    The archive is not compressed, because weights hardly compress and every device can unpack a plain tar file. Its
+    bytes depend only on the names, bytes and executable bits of the files.
 
-    Raises MissingDependency, StorageFailed, BadInput, and what `fill` raises; `out` is then unchanged.
+    Raises StorageFailed, BadInput, and what `fill` raises; `out` is then unchanged.
     """
     archive = archive_of(out)
-    zstandard()
     with atomic_file(archive) as packed, atomic_folder(out) as folder:
         fill(folder)
         manifest = write_manifest(
@@ -118,8 +113,8 @@ def root_of(name: str, target: Target) -> str:
 
 
 def archive_of(out: Path) -> Path:
-    """Return the path of the archive of a bundle: `<out>.tar.zst`."""
-    return out.with_name(out.name + ".tar.zst")
+    """Return the path of the archive of a bundle: `<out>.tar`."""
+    return out.with_name(out.name + ".tar")
 
 
 def require_replaceable(out: Path, force: bool) -> None:
@@ -168,19 +163,10 @@ def require_replaceable(out: Path, force: bool) -> None:
         )
 
 
-def zstandard() -> Any:
-    """Import and return the package zstandard. Raises MissingDependency."""
-    with needs("train", reason="packing a bundle"):
-        import zstandard as package
-    return package
-
-
 def _pack(folder: Path, root: str, manifest: Manifest, out: Path) -> None:
     """Write the archive: the manifest, its signature, then every file sorted by name, all below the folder `root`."""
-    compressor = zstandard().ZstdCompressor(level=_LEVEL, write_checksum=True)
     with (
-        out.open("wb") as raw,
-        compressor.stream_writer(raw, closefd=False) as stream,
+        out.open("wb") as stream,
         tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar,
     ):
         signed = [SIGNATURE] if (folder / SIGNATURE).is_file() else []
@@ -194,14 +180,9 @@ def _pack(folder: Path, root: str, manifest: Manifest, out: Path) -> None:
 
 def _is_bundle_archive(archive: Path) -> bool:
     """Whether a file is an archive written by `_pack`: its first entry is a manifest."""
-    package = zstandard()
     try:
-        with (
-            archive.open("rb") as raw,
-            package.ZstdDecompressor().stream_reader(raw) as stream,
-            tarfile.open(fileobj=stream, mode="r|") as tar,
-        ):
+        with archive.open("rb") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             first = tar.next()
-    except (OSError, tarfile.TarError, package.ZstdError):
+    except (OSError, tarfile.TarError):
         return False
     return first is not None and first.name.partition("/")[2] == MANIFEST

@@ -150,9 +150,9 @@ def _update(command: argparse.ArgumentParser) -> None:
         dest="source",
         type=path_argument,
         metavar="BUNDLE",
-        help="The bundle to install: folder or .tar.zst.",
+        help="The bundle to install: folder or .tar.",
     )
-    add("--sha256", help="SHA-256 of the .tar.zst given by --from, as printed by `trtpoets bundle`.")
+    add("--sha256", help="SHA-256 of the .tar given by --from, as printed by `trtpoets bundle`.")
     add("--allow-downgrade", action="store_true", help="Accept a bundle that is older than the current one.")
 
 

@@ -68,7 +68,7 @@ def bundle(
     force: bool = False,
     progress: Progress = silent,
 ) -> BundleResult:
-    """Write a bundle to engines/<name>/bundles/<name>-<target>/, or to `out`, and an archive (.tar.zst) next to it.
+    """Write a bundle to engines/<name>/bundles/<name>-<target>/, or to `out`, and an archive (.tar) next to it.
 
     `target` is "jetson", "triton", "onnxruntime" or "tflite". `precisions` are those to pack, by default all available
     ones. `jetpack` and `board` name a Jetson: precisions without benefit there are left out with a warning, and files

@@ -15,7 +15,7 @@ import trtpoets
 from tests.onboard.update.test_update_command import QUICK, fleet, word
 from tests.support.bundle_run import bundle_run
 from tests.support.errors import raises
-from tests.support.signed_bundles import needs_zstd, packed, sealed, signed_bundle
+from tests.support.signed_bundles import packed, sealed, signed_bundle
 from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.manifest import MANIFEST, SIGNATURE, check_manifest, read_manifest
@@ -118,9 +118,8 @@ def test_bundle_signs(tmp_path: Path, keys: Path) -> None:
     check_manifest(first.folder)
     again = trtpoets.bundle("tiny", "jetson", engines=space.engines, sign=keys / "ours")
     assert again.archive_sha256 == first.archive_sha256
-    if shutil.which("zstd"):
-        with incoming(first.archive, first.archive_sha256.upper()) as bundle:
-            verify_file(bundle.folder / MANIFEST, tmp_path / "signers")
+    with incoming(first.archive, first.archive_sha256.upper()) as bundle:
+        verify_file(bundle.folder / MANIFEST, tmp_path / "signers")
     # A changed bundle is newer than all before it, whatever the clock says; an unchanged one keeps its time.
     ledger = json.loads((space.folder / "bundled.json").read_text())
     (space.folder / "bundled.json").write_text(json.dumps(dict.fromkeys(ledger, 1 << 33) | {"0" * 64: 1 << 34}))
@@ -159,7 +158,6 @@ def test_times_of_nonsense(tmp_path: Path, created: object) -> None:
 
 
 @needs_ssh_keygen
-@needs_zstd
 def test_a_fleet_runs_nothing_that_is_not_signed(root: Path, tmp_path: Path, keys: Path) -> None:
     good = signed_bundle(tmp_path / "it's-good", "good", keys / "ours")
     result = fleet(tmp_path, str(packed(good)), str(root), "one")
@@ -196,7 +194,6 @@ def test_a_fleet_runs_nothing_that_is_not_signed(root: Path, tmp_path: Path, key
     assert not (tmp_path / "ran").exists()
 
 
-@needs_zstd
 def test_a_fleet_with_a_sha256_and_strange_hosts(tmp_path: Path) -> None:
     archive = packed(signed_bundle(tmp_path / "new", "new"))
     wrong = fleet(tmp_path, "-s", "0" * 64, str(archive), str(tmp_path / "device"), "one")

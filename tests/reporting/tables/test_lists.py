@@ -50,9 +50,9 @@ def test_stores_of_bottlenecks_have_sizes() -> None:
 def test_a_bundle_has_a_row_for_each_folder() -> None:
     manifest = SimpleNamespace(name="flowers", target=Target.JETSON, order=(Precision.INT8, Precision.FP32))
     sizes = {"manifest.json": 10, "golden/1.bmp": 100, "golden/2.bmp": 200}
-    bundle: Any = SimpleNamespace(sizes=sizes, manifest=manifest, archive=Path("f.tar.zst"), archive_bytes=99)
+    bundle: Any = SimpleNamespace(sizes=sizes, manifest=manifest, archive=Path("f.tar"), archive_bytes=99)
     title, _, rows = bundle_part(bundle)
     assert title.endswith("; to be tried in this order: int8, fp32")
-    assert [row[:2] for row in rows] == [("golden/", 2), ("manifest.json", 1), ("together", 3), ("f.tar.zst", "")]
+    assert [row[:2] for row in rows] == [("golden/", 2), ("manifest.json", 1), ("together", 3), ("f.tar", "")]
     manifest.target = Target.TRITON
     assert "to be tried" not in bundle_part(bundle)[0]

@@ -2,7 +2,7 @@
 # Updates devices one after the other, and stops at the first that fails; the others keep their running bundle.
 #
 #   fleet.sh [-k] [-s SHA256] ARCHIVE ROOT HOST... [-- OPTIONS OF ./trtpoets update]
-#   fleet.sh flowers-jetson.tar.zst /opt/flowers line1 line2 -- --restart 'sudo systemctl restart flowers'
+#   fleet.sh flowers-jetson.tar /opt/flowers line1 line2 -- --restart 'sudo systemctl restart flowers'
 #
 # ARCHIVE was written by `trtpoets bundle NAME --for jetson`; ROOT is a folder on each device that the ssh user can write.
 # On each device the bundle is unpacked beside the running one, built, self-tested and switched to in one step, and switched
@@ -57,7 +57,7 @@ there="set -eu
 mkdir -p -- $root
 new=\$(mktemp -d)
 trap 'rm -rf \"\$new\"' EXIT INT TERM
-zstd -dcq | tar -xm -C \"\$new\" --no-same-owner
+tar -xm -C \"\$new\" --no-same-owner
 set -- \"\$new\"/*
 bundle=\$1
 if [ -e $root/allowed_signers ] || [ -L $root/allowed_signers ]; then

@@ -6,13 +6,12 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 import tarfile
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Iterator
 
-from trtpoets.core.errors import BadArtefact, BadInput, MissingDependency
+from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import storage_errors, temporary_folder
 from trtpoets.core.manifest import BUILT, MANIFEST
 from trtpoets.core.reading import NotReadable, open_regular, read_errors
@@ -24,13 +23,13 @@ _REDO_HINT = "copy the archive again, and compare its sha256 with the output of 
 
 @contextmanager
 def incoming(source: Path | None, sha256: str | None) -> Iterator[Bundle]:
-    """Yield the checked bundle at `source`, a folder or a .tar.zst; if it is None, the bundle of this program.
+    """Yield the checked bundle at `source`, a folder or a .tar; if it is None, the bundle of this program.
 
     An archive must have the given `sha256` and is unpacked into a temporary folder.
-    Raises BadInput, MissingArtefact, BadArtefact, MissingDependency if zstd is not installed, StorageFailed.
+    Raises BadInput, MissingArtefact, BadArtefact, StorageFailed.
     """
     if sha256 is not None and (source is None or source.is_dir()):
-        raise BadInput("--sha256 needs an archive", hint="add: --from FILE.tar.zst", code="TP7035")
+        raise BadInput("--sha256 needs an archive", hint="add: --from FILE.tar", code="TP7035")
     if source is None:
         yield bundle_here()
         return
@@ -45,7 +44,7 @@ def incoming(source: Path | None, sha256: str | None) -> Iterator[Bundle]:
 
 def _unpacked(archive: Path, sha256: str | None, into: Path) -> Path:
     """Unpack an archive and return the folder of the bundle in it."""
-    hint = "give a folder, or a .tar.zst"
+    hint = "give a folder, or a .tar"
     with read_errors(BadInput, archive, hint=hint, code="TP7037"):
         try:
             opened = open_regular(archive)
@@ -55,26 +54,12 @@ def _unpacked(archive: Path, sha256: str | None, into: Path) -> Path:
         if sha256 is not None:
             _require_hash(stream, archive, sha256)
         try:
-            zstd = subprocess.Popen(
-                ["zstd", "-dcq"],  # noqa: S607 - found by PATH
-                stdin=stream,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
-        except FileNotFoundError as error:
-            raise MissingDependency("unpacking needs zstd", hint="sudo apt install -y zstd", code="TP7038") from error
-        with zstd:
-            assert zstd.stdout is not None
-            try:
-                with tarfile.open(fileobj=zstd.stdout, mode="r|") as tar:
-                    top = _extract(tar, archive, into)
-            except (tarfile.TarError, EOFError) as error:
-                raise BadArtefact(
-                    f"{archive} is not an archive of a bundle, or damaged: {error}", hint=_REDO_HINT, code="TP7039"
-                ) from error
-            finally:
-                zstd.kill()
-    return top
+            with tarfile.open(fileobj=stream, mode="r|") as tar:
+                return _extract(tar, archive, into)
+        except (tarfile.TarError, EOFError) as error:
+            raise BadArtefact(
+                f"{archive} is not an archive of a bundle, or damaged: {error}", hint=_REDO_HINT, code="TP7039"
+            ) from error
 
 
 def _require_hash(stream: IO[bytes], archive: Path, sha256: str) -> None:
@@ -91,7 +76,7 @@ def _require_hash(stream: IO[bytes], archive: Path, sha256: str) -> None:
         raise BadArtefact(
             f"{archive} has the sha256 {digest.hexdigest()}, but {sha256} was expected", hint=_REDO_HINT, code="TP7041"
         )
-    os.lseek(stream.fileno(), 0, os.SEEK_SET)  # zstd reads from the descriptor
+    stream.seek(0)
 
 
 def _extract(tar: tarfile.TarFile, archive: Path, into: Path) -> Path:
@@ -103,7 +88,9 @@ def _extract(tar: tarfile.TarFile, archive: Path, into: Path) -> Path:
         top = top or "".join(first)
         if entry.isdir():
             continue
-        plain = entry.isreg() and inside and ".." not in parts and not entry.name.startswith("/")
+        plain = (
+            entry.isreg() and not entry.issparse() and inside and ".." not in parts and not entry.name.startswith("/")
+        )
         if not plain or first != (top,) or inside[0] == BUILT:
             raise BadArtefact(f"{archive} contains {entry.name!r}, which no bundle has", hint=_REDO_HINT, code="TP7042")
         path = into.joinpath(*parts)
