@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "onboard": {"core", "device", "judge"},
     "pipeline": {"core", "train", "convert", "device", "judge", "adoption", "reporting", "bundles"},
     "cli": {"core", "device", "judge", "reporting", "pipeline"},
-    "__main__": {"cli"},
+    "__main__": {"core", "cli"},
     "__init__": {"core", "device", "pipeline"},
 }
 

@@ -6,6 +6,7 @@ program starts (nohup: SIGHUP; a background job of a shell: SIGINT) stays ignore
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from typing import Any
@@ -15,6 +16,16 @@ _SAME_SECONDS = 5.0
 
 _received: list[int] = []
 _last = [0.0]
+
+
+def exit_on_ctrl_c() -> None:
+    """End the process with one line at SIGINT, until `interrupt_on_signals` replaces this.
+
+    For the time in which modules are imported: an exception may be lost in an import, and there is nothing to clean up
+    yet. The programs of bundles that check files before they import any of them have a copy of this function.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it is ignored in background jobs
+        signal.signal(signal.SIGINT, _exit)
 
 
 def interrupt_on_signals() -> None:
@@ -66,3 +77,10 @@ def _interrupt(number: int, _: Any) -> None:
     record_signal(number)
     if not repeated:
         raise KeyboardInterrupt
+
+
+def _exit(number: int, _: Any) -> None:
+    try:
+        os.write(2, b"Error: interrupted\n")
+    finally:
+        os._exit(128 + number)

@@ -5,15 +5,13 @@ Exit codes: 0 success, 1 error, 2 usage error, 3 failed gate, 128 + signal numbe
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from typing import Any
 
 from trtpoets.core.console import error_text
 from trtpoets.core.errors import MissingDependency, TrtPoetsError
 from trtpoets.core.optional import needs
 from trtpoets.core.program import run_program
+from trtpoets.core.signals import exit_on_ctrl_c
 from trtpoets.core.streams import write_message
 
 _PACKAGES = "sudo apt install -y python3-numpy python3-pil python3-venv"
@@ -26,17 +24,8 @@ _OPTION = ": --engines DIR"
 
 def main() -> None:
     """Run one command and exit. Errors that the user can fix are shown in two lines; bugs keep their traceback."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it is ignored in background jobs
-        signal.signal(signal.SIGINT, _end)  # until run_program has prepared the program
+    exit_on_ctrl_c()
     sys.exit(run_program(_work, _report))
-
-
-def _end(number: int, _: Any) -> None:
-    """Exit at once: there is nothing to clean up yet."""
-    try:
-        os.write(2, b"Error: interrupted\n")
-    finally:
-        os._exit(128 + number)
 
 
 def _work() -> int:
