@@ -7,12 +7,12 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from tests.support.clouds import CLASSES, clouds
+from trtpoets.core.threads import one_blas_thread
 from trtpoets.core.training import HeadConfig, Optimizer
 from trtpoets.train import head_loop
 from trtpoets.train.head_loop import (
     TrainingLoop,
     Updates,
-    one_blas_thread,
     right_answers_and_nats,
     smoothed_targets,
     softmax_in_place,

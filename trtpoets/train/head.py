@@ -12,9 +12,10 @@ import numpy as np
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.threads import one_blas_thread
 from trtpoets.core.training import HeadConfig, Training
 from trtpoets.train.head_graph import loss_graph
-from trtpoets.train.head_loop import Shuffle, TrainingLoop, one_blas_thread, right_answers_and_nats
+from trtpoets.train.head_loop import Shuffle, TrainingLoop, right_answers_and_nats
 from trtpoets.train.tensorboard_events import curve_writer
 
 if TYPE_CHECKING:

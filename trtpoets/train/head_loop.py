@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trtpoets.core.optional import needs
 from trtpoets.core.threads import map_ahead
 from trtpoets.core.training import HeadConfig, Optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractContextManager
 
 STANDARDISED_ROWS = 4096
 """Number of photos that are standardised at a time: 20 MiB of 1,280 features."""
@@ -28,18 +26,6 @@ _COPIED_BYTES = 2**26
 
 MIN_DEVIATION = 1e-6
 """Features with a smaller standard deviation are not used: they do not distinguish the photos."""
-
-
-def one_blas_thread() -> AbstractContextManager[None]:
-    """Return a context in which matrix products take one thread: threads for microseconds of work mostly wait.
-
-    On a busy machine, a step with two threads took up to ten times as long. The results do not depend on the number of
-    cores either. Raises MissingDependency without threadpoolctl.
-    """
-    with needs("convert", reason="training a head"):
-        from threadpoolctl import threadpool_limits
-    limits: AbstractContextManager[None] = threadpool_limits(1, "blas")
-    return limits
 
 
 class TrainingLoop:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.threads import one_blas_thread
 from trtpoets.core.training import HeadConfig
 from trtpoets.train.head import Head, head_scores
 from trtpoets.train.head_loop import (
     STANDARDISED_ROWS,
     Shuffle,
     Updates,
-    one_blas_thread,
     reciprocal,
     right_answers_and_nats,
     smoothed_targets,

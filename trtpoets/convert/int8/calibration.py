@@ -41,7 +41,7 @@ from trtpoets.core.types import Int8Form, OnnxModel, Photo, Split, hash_of
 _log = logging.getLogger(__name__)
 
 SEARCHED = 8
-"""The first photos of calibration are those of the range search: their features give 8 N errors to compare by."""
+"""The range search uses at most so many of the first photos of calibration; channel peaks are those of the others."""
 
 _PEAK_PHOTOS = 16
 """With fewer photos than this for the channel peaks, no tensor is equalised: the peaks would be unreliable."""

@@ -35,8 +35,9 @@ _FEW_PHOTOS = 4
 _MARGIN = 4
 """A layer is not measured if its expected gain is less than the least gain divided by this factor."""
 
-_MEASURED_AT_ONCE = 4
-"""Number of layers, those with the highest expected worth, whose gains are measured in one pass over all photos."""
+_MEASURED = 4
+"""Of so many layers, those with the highest expected worth, the best is taken although another may be expected to be
+worth more: expectations are less precise than measurements."""
 
 _LARGEST_SHARE = 0.999
 """The largest expected share of one layer in the noise of all layers."""
@@ -159,21 +160,29 @@ class SensitivitySearch:
     ) -> tuple[str, float] | None:
         """Return the most worthwhile candidate and its gain; None if none gains enough.
 
-        Candidates are measured on all photos in the order of their expected worth, a few at a time, until one of them
-        gains enough. Candidates without an expected gain are estimated first.
+        Candidates are measured on all photos in the order of their expected worth, two at a time, until one of them
+        gains enough and is worth more than the next is expected to be. Candidates without an expected gain are
+        estimated first.
         """
         unknown = [name for name in candidates if name not in self._expected]
         self._expected.update(self._estimates(keep, unknown, progress) if unknown else {})
         likely = [name for name in candidates if self._expected[name] >= least_gain_db / _MARGIN]
         likely.sort(key=lambda name: worth(name, self._expected[name]), reverse=True)
-        for start in range(0, len(likely), _MEASURED_AT_ONCE):
-            gains = self._gains(keep, likely[start : start + _MEASURED_AT_ONCE], progress)
+        expected = {name: worth(name, self._expected[name]) for name in likely}
+        enough: dict[str, float] = {}
+        for start in range(0, len(likely), _AT_ONCE):
+            gains = self._gains(keep, likely[start : start + _AT_ONCE], progress)
             self._expected.update(gains)
-            enough = {name: worth(name, gain) for name, gain in gains.items() if gain >= least_gain_db}
-            if enough:
-                layer = max(enough, key=enough.__getitem__)
-                return layer, gains[layer]
-        return None
+            enough.update((name, worth(name, gain)) for name, gain in gains.items() if gain >= least_gain_db)
+            following = start + _AT_ONCE
+            if enough and (
+                following >= min(_MEASURED, len(likely)) or max(enough.values()) >= expected[likely[following]]
+            ):
+                break
+        if not enough:
+            return None
+        layer = max(enough, key=enough.__getitem__)
+        return layer, self._expected[layer]
 
     def _expect_after(self, layer: str, gain_db: float) -> None:
         """Update the expected gains of the other layers after `layer` has returned to FP32 with this gain.

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trtpoets.core.optional import needs
 from trtpoets.core.progress import PARTS, Progress, silent
+from trtpoets.core.threads import one_blas_thread
 from trtpoets.train.near_copies.alignment import align, window_positions
 from trtpoets.train.near_copies.candidates import PHOTOS_PER_TASK, candidate_pairs, in_threads
 from trtpoets.train.near_copies.file_names import pairs_by_name
@@ -92,10 +92,8 @@ def families_of(
     """
     if len(features) < 2:
         return ()
-    with needs("convert", reason="the search for copies of photos"):
-        from threadpoolctl import threadpool_limits
     # There is one thread per core already: additional BLAS threads would wait for each other (4 times the CPU time).
-    with threadpool_limits(1, "blas"):
+    with one_blas_thread():
         return _families(features, thumbnails, names, progress)
 
 
