@@ -81,7 +81,7 @@ def test_a_folder_without_a_classifier_says_what_it_has(tmp_path: Path) -> None:
         archive.writestr("best/version", "3")
     error = error_of(tmp_path)
     assert error.code == "TP9501"
-    assert "(it has best.pt (a PyTorch file (zip of pickles)), labels.txt (text))" in error.message
+    assert "best.pt (a PyTorch file (zip of pickles)), labels.txt (text)" in error.message
     assert "torch.onnx.export" in error.hint
     for number in range(9):
         (tmp_path / f"{number}.txt").write_text("text\n")

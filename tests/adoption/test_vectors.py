@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.adoption.vectors import require_scores, why_no_scores
 from trtpoets.core.errors import BadArtefact
 
@@ -31,6 +32,6 @@ def test_vectors_of_length_1() -> None:
     assert why_no_scores("output", values) == ""
     assert why_no_scores("output", np.eye(3)) == "", "scores of a certain network"
     assert why_no_scores("output", np.full((3, 8), np.nan)) == ""
-    with pytest.raises(BadArtefact, match="net is not a classifier: its output x with 8 values"):
+    with raises(BadArtefact, "TP9462", "output x with 8 values", "length 1"):
         require_scores("net", "x", unit)
     require_scores("net", "x", values)

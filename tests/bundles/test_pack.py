@@ -166,8 +166,17 @@ def test_a_folder_with_a_foreign_manifest_is_not_replaced(force: bool, tmp_path:
 
 
 @pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("kind", ["folder", "file", "link", "archive", "linked archive"])
-def test_other_files_and_folders_are_not_replaced(kind: str, force: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("folder", "TP6003"),
+        ("file", "TP6002"),
+        ("link", "TP6002"),
+        ("archive", "TP6001"),
+        ("linked archive", "TP6001"),
+    ],
+)
+def test_other_files_and_folders_are_not_replaced(kind: str, code: str, force: bool, tmp_path: Path) -> None:
     out, mine = tmp_path / "out", tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("years")
@@ -182,6 +191,6 @@ def test_other_files_and_folders_are_not_replaced(kind: str, force: bool, tmp_pa
             backup.add(mine, "photos")
     else:
         (tmp_path / "out.tar").symlink_to(mine / "thesis.tex")
-    with pytest.raises(BadInput, match=r"exists and is not") as caught:
+    with raises(BadInput, code, out.with_suffix(".tar") if "archive" in kind else out) as caught:
         require_replaceable(out, force)
     assert "--out FOLDER" in caught.value.hint

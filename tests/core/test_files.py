@@ -102,7 +102,7 @@ def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "engines").write_text("")
-    with pytest.raises(StorageFailed, match=r"Not a directory|File exists"):
+    with raises(StorageFailed, "TP1085", tmp_path / "engines", "Not a directory"):
         write_text(tmp_path / "engines" / "flowers" / "a.json", "")
 
 

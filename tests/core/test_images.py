@@ -170,31 +170,32 @@ def test_the_array_is_new() -> None:
     assert array.flags.owndata and array.flags.writeable and array.flags.c_contiguous
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
-def test_a_truncated_photo_is_refused(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("JPEG", "TP1020"), ("PNG", "TP1020"), ("WEBP", "TP1065"), ("BMP", "TP1020"), ("GIF", "TP1020")],
+)
+def test_a_truncated_photo_is_refused(kind: str, code: str) -> None:
     content = encoded(make_photo(0, 0, (200, 150)), kind)
     half = content[: len(content) // 2]
     for look in (lambda: check_photo(half, "half.jpg"), lambda: bytes_to_array(half, SMALL, "half.jpg")):
-        with pytest.raises(
-            BadPhoto, match=r"^half\.jpg (can't be decoded|is not a photo that can be read): .*"
-        ) as caught:
+        with raises(BadPhoto, code, "half.jpg") as caught:
             look()
         assert caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "code", "value"),
     [
-        (b"", r"x is empty"),
-        (b"hello", r"x is not a photo that can be read: it is text"),
-        (b"%PDF-1.4", r"x is not a photo"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n", r"x is not a photo"),
+        (b"", "TP1060", "x "),
+        (b"hello", "TP1064", "text"),
+        (b"%PDF-1.4", "TP1064", "PDF"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "TP1065", "EPS"),
     ],
 )
-def test_other_files_are_refused(content: bytes, message: str) -> None:
-    with pytest.raises(BadPhoto, match=message):
+def test_other_files_are_refused(content: bytes, code: str, value: str) -> None:
+    with raises(BadPhoto, code, value):
         check_photo(content, "x")
-    with pytest.raises(BadPhoto, match=message):
+    with raises(BadPhoto, code, value):
         bytes_to_array(content, SMALL, "x")
 
 
@@ -206,11 +207,11 @@ def png(width: int, height: int, rows: bytes, depth: int = 8) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize(("side", "message"), [(10_001, r"has 100 megapixels"), (60_000, r"has 3600 megapixels")])
-def test_a_bomb_is_refused_before_it_is_decoded(side: int, message: str) -> None:
-    with pytest.raises(BadPhoto, match=message) as caught:
+@pytest.mark.parametrize(("side", "megapixels"), [(10_001, "100 megapixels"), (60_000, "3600 megapixels")])
+def test_a_bomb_is_refused_before_it_is_decoded(side: int, megapixels: str) -> None:
+    with raises(BadPhoto, "TP1061", "bomb.png", megapixels, "at most 100") as caught:
         check_photo(png(side, side, b"\0" * 100), "bomb.png")
-    assert "at most 100 are allowed" in caught.value.message and caught.value.hint
+    assert caught.value.hint
 
 
 def test_a_large_photo_below_the_limit_gives_no_warning_of_pillows() -> None:

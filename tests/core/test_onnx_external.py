@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from tests.support.errors import raises
 from tests.support.foreign_onnx import external
 from tests.support.tiny import SIDE, tiny_graph, tiny_photos, tiny_spec
-from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError
+from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.onnx_external import external_files, sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx, open_session, read_onnx
 from trtpoets.core.onnx_load import load_self_contained
@@ -109,22 +109,22 @@ def test_weights_that_are_missing_or_cut_short(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("location", "text"),
+    ("location", "reason"),
     [
-        ("/etc/hostname", "an absolute path"),
-        ("C:\\weights", "an absolute path"),
-        ("../net.onnx.data", "leads out of"),
-        ("sub/../../x", "leads out of"),
-        ("sub\\..\\..\\x", "leads out of"),
-        ("link", "a link that leads out of"),
-        ("linked/net.onnx.data", "a link that leads out of"),
-        ("loop", r"can't be followed|is missing"),
-        ("", "in a file named ''"),
-        ("sub", "which is a folder"),
-        ("a" * 300, "can't be followed|is missing"),
+        ("/etc/hostname", "absolute"),
+        ("C:\\weights", "absolute"),
+        ("../net.onnx.data", "out of"),
+        ("sub/../../x", "out of"),
+        ("sub\\..\\..\\x", "out of"),
+        ("link", "link that leads out of"),
+        ("linked/net.onnx.data", "link that leads out of"),
+        ("loop", ""),
+        ("", "''"),
+        ("sub", "folder"),
+        ("a" * 300, ""),
     ],
 )
-def test_locations_that_lead_elsewhere(tmp_path: Path, location: str, text: str) -> None:
+def test_locations_that_lead_elsewhere(tmp_path: Path, location: str, reason: str) -> None:
     path = external(tmp_path / "net")
     (tmp_path / "net.onnx.data").write_bytes((path.parent / "net.onnx.data").read_bytes())
     (path.parent / "link").symlink_to(tmp_path / "net.onnx.data")
@@ -133,7 +133,7 @@ def test_locations_that_lead_elsewhere(tmp_path: Path, location: str, text: str)
     (path.parent / "sub").mkdir()
     relocated(path, location)
     for read in (check_onnx, sha256_of_onnx, open_session):
-        with pytest.raises(TrtPoetsError, match=text) as caught:
+        with raises(BadArtefact, "TP1951", path, location, reason) as caught:
             read(path)
         assert caught.value.hint
 

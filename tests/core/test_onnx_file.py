@@ -1,6 +1,5 @@
 """Reading, checking and opening ONNX files."""
 
-import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,11 +23,11 @@ def test_reading_what_was_written(tmp_path: Path) -> None:
     assert read_onnx(model.path) == OnnxModel(model.path, Precision.FP32, spec())
 
 
-@pytest.mark.parametrize("keep", [0, 1, 100, 4000])
-def test_a_truncated_file_is_refused(tmp_path: Path, keep: int) -> None:
+@pytest.mark.parametrize(("keep", "code"), [(0, "TP1011"), (1, "TP1038"), (100, "TP1038"), (4000, "TP1038")])
+def test_a_truncated_file_is_refused(tmp_path: Path, keep: int, code: str) -> None:
     path = tmp_path / "cut.onnx"
     path.write_bytes(residual_network().SerializeToString()[:keep])
-    with pytest.raises(BadArtefact, match=r"cut\.onnx (is not a valid ONNX file|has no input)"):
+    with raises(BadArtefact, code, path):
         check_onnx(path)
 
 
@@ -38,7 +37,7 @@ def test_the_files_that_crash_the_parser_are_refused() -> None:
         pytest.skip(f"{SEGFAULTS} is not on this machine")
     assert len(files) == 4
     for file in files:
-        with pytest.raises(BadArtefact, match="is not a valid ONNX file"):
+        with raises(BadArtefact, "TP1038", file):
             check_onnx(file)
 
 
@@ -104,13 +103,10 @@ def test_one_session_of_many_has_few_threads_and_the_same_answers(
 
 
 @pytest.mark.parametrize(
-    ("count", "calls", "text"),
-    [
-        (25, 2, "its graph has more than 1,000,000 nodes"),
-        (40, 1, "calls of its functions are nested more than 30 deep"),
-    ],
+    ("count", "calls", "value"),
+    [(25, 2, "1,000,000 nodes"), (40, 1, "30 deep")],
 )
-def test_functions_that_never_end_are_refused_at_once(tmp_path: Path, count: int, calls: int, text: str) -> None:
+def test_functions_that_never_end_are_refused_at_once(tmp_path: Path, count: int, calls: int, value: str) -> None:
     """The checker would inline the functions to 2 ** 25 nodes."""
     graph = tiny_graph()
     operators = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
@@ -123,7 +119,7 @@ def test_functions_that_never_end_are_refused_at_once(tmp_path: Path, count: int
     relu.op_type, relu.domain = "F0", "own"
     graph.opset_import.append(helper.make_opsetid("own", 1))
     onnx.save(graph, str(tmp_path / "x.onnx"))
-    with pytest.raises(BadArtefact, match=re.escape(f"is not a valid ONNX file: {text}")):
+    with raises(BadArtefact, "TP1038", tmp_path / "x.onnx", value):
         check_onnx(tmp_path / "x.onnx")
     del graph.functions[1:]
     graph.functions[0].node[0].op_type, graph.functions[0].node[0].domain = "Relu", ""

@@ -46,9 +46,9 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 def test_a_16_bit_png_of_100_megapixels_is_refused_by_its_bytes() -> None:
     content = png(10_000, 10_000, 16, 2)
     for use in (lambda: check_photo(content, "it"), lambda: bytes_to_array(content, SMALL, "it")):
-        with raises(BadPhoto, "TP1059", "1,600") as caught:
+        with raises(BadPhoto, "TP1059", "1,600 MB", "1,250 MB") as caught:
             use()
-        assert "more than 1,250 MB" in caught.value.message and caught.value.hint
+        assert caught.value.hint
 
 
 _OTHER_KINDS = ("rgba16", "grey16", "rgba", "palette", "tiff", "webp", "progressive")
@@ -141,7 +141,7 @@ def test_sizes_that_hide_behind_a_smaller_header() -> None:
     at = icon.index(b"IHDR")
     icon[at + 4 : at + 12] = struct.pack(">II", 20_000, 20_000)
     assert pixels_before_opening(bytes(icon)) == 400_000_000
-    with pytest.raises(BadPhoto, match=r"needs .* MB of memory|has 400 megapixels"):
+    with raises(BadPhoto, "TP1059", "9,600 MB", "1,250 MB"):
         check_photo(bytes(icon), "it")
     codestream = b"\xff\x4f\xff\x51" + bytes(4) + struct.pack(">II", 30_000, 30_000)
     assert pixels_before_opening(b"\0\0\0\x0cjP  " + bytes(50) + codestream) == 900_000_000

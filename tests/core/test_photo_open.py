@@ -137,26 +137,23 @@ def test_raw_files_are_not_their_thumbnails(content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "code", "value"),
     [
-        (b"\xff\x0a" + bytes(50), "is a JPEG XL photo, which Pillow does not decode"),
-        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(50), "is a JPEG XL photo"),
-        (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(50), "is a video, not a photo"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "it is EPS, and decoding it needs the program Ghostscript"),
-        (b"SIMPLE  =                    T" + bytes(50), "it is FITS"),
-        (
-            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
-            "is not a photo that can be read: it is a Git LFS pointer",
-        ),
-        (b"<!DOCTYPE html><html><body>404</body></html>", "is not a photo that can be read: it is an HTML page"),
-        (b"\x1f\x8b\x08\0" + bytes(50), "is not a photo that can be read: it is compressed with gzip"),
-        (bytes(500), "is not a photo that can be read: it is filled with zero bytes"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(30), "not a photo that can be read: PNG: "),
-        (SOI + b"\xff\xe0\0\x04xy\xff\xd9", r"(not a photo that can be read: JPEG: |can't be decoded: )\w+"),
+        (b"\xff\x0a" + bytes(50), "TP1063", "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(50), "TP1063", "JPEG XL"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(50), "TP1069", "video"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "TP1065", "Ghostscript"),
+        (b"SIMPLE  =                    T" + bytes(50), "TP1065", "FITS"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "TP1064", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html><body>404</body></html>", "TP1064", "HTML"),
+        (b"\x1f\x8b\x08\0" + bytes(50), "TP1064", "gzip"),
+        (bytes(500), "TP1064", "zero bytes"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(30), "TP1065", "PNG: "),
+        (SOI + b"\xff\xe0\0\x04xy\xff\xd9", "TP1065", "JPEG: "),
     ],
 )
-def test_the_reason_is_shown(content: bytes, message: str) -> None:
-    with pytest.raises(BadPhoto, match=message) as caught:
+def test_the_reason_is_shown(content: bytes, code: str, value: str) -> None:
+    with raises(BadPhoto, code, value) as caught:
         check_photo(content, "some/x.jpg")
     assert caught.value.message.startswith("some/x.jpg ")
     assert caught.value.hint
@@ -293,9 +290,8 @@ def test_a_progressive_jpeg_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(photo_open, "_MAX_MANY_SCANS", 20_000)
     check_photo(large_jpeg(150, 200), "it")
     check_photo(large_jpeg(100, 190, progressive=True), "it")
-    with pytest.raises(BadPhoto) as caught:
+    with raises(BadPhoto, "TP1061", "progressive JPEG") as caught:
         check_photo(large_jpeg(150, 200, progressive=True), "it")
-    assert "for a progressive JPEG" in caught.value.message
     assert caught.value.hint == "make it smaller"
 
 
@@ -378,12 +374,9 @@ def test_the_error_of_a_class_without_photos_has_each_reason_and_remedy(tmp_path
         make_photo(0, number).save(tmp_path / "good" / f"{number}.jpg")
         (tmp_path / "bad" / f"{number}.nef").write_bytes(tiff((50706, 1, 0x401)))
     (tmp_path / "bad" / "x.jpg").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    with pytest.raises(BadInput) as caught:
+    reasons = ("0.nef and 2 more", "JPEG, TIFF or PNG", "x.jpg", "Git LFS pointer", "(cd ")
+    with raises(BadInput, "TP2014", "class 'bad'", *reasons):
         dataset_from_folder(tmp_path)
-    message = caught.value.message
-    assert message.startswith("class 'bad' has no usable photo. Left out: 0.nef and 2 more is a camera's raw")
-    assert "(export it as JPEG" in message
-    assert "x.jpg is not a photo that can be read: it is a Git LFS pointer, not the file itself (cd " in message
 
 
 def test_the_error_of_a_class_with_too_few_photos_has_the_reasons(tmp_path: Path) -> None:
@@ -393,7 +386,5 @@ def test_the_error_of_a_class_with_too_few_photos_has_the_reasons(tmp_path: Path
         make_photo(0, number).save(tmp_path / "good" / f"{number}.jpg")
     make_photo(1, 0).save(tmp_path / "poor" / "0.jpg")
     (tmp_path / "poor" / "1.jpg").write_bytes(b"\xff\x0a" + bytes(50))
-    with pytest.raises(BadInput) as caught:
+    with raises(BadInput, "TP2012", "class 'poor' has 1 photo", "1.jpg is a JPEG XL photo", "JPEG or PNG"):
         dataset_from_folder(tmp_path)
-    assert "class 'poor' has 1 photo" in caught.value.message
-    assert "1.jpg is a JPEG XL photo, which Pillow does not decode (convert it to JPEG or PNG)" in caught.value.message

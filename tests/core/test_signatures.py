@@ -59,17 +59,17 @@ def test_public_keys_become_allowed_signers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "code", "value"),
     [
-        ("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n", "is a private key, not a public key"),
-        ("# nothing\n", "contains no public key"),
-        ("other ssh-ed25519 AAAA", "is neither a public key nor an entry for the principal trtpoets"),
-        ("hello", "is neither a public key"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n", "TP1079", ""),
+        ("# nothing\n", "TP1080", ""),
+        ("other ssh-ed25519 AAAA", "TP1081", "'other ssh-ed25519 AAAA'"),
+        ("hello", "TP1081", "'hello'"),
     ],
 )
-def test_other_files_are_not_keys(tmp_path: Path, text: str, message: str) -> None:
+def test_other_files_are_not_keys(tmp_path: Path, text: str, code: str, value: str) -> None:
     (tmp_path / "k").write_text(text)
-    with pytest.raises(BadInput, match=message) as caught:
+    with raises(BadInput, code, value or tmp_path / "k") as caught:
         write_signers(tmp_path / "k", tmp_path / "out")
     assert caught.value.hint and not (tmp_path / "out").exists()
 

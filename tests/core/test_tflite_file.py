@@ -46,22 +46,19 @@ def changed(path: Path, name: str, text: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "message"),
+    ("name", "text", "code", "value"),
     [
-        (LABELS_FILE, "cow\nbee\nant\n", "other labels in labels.txt than in model.json"),
-        (DESCRIPTION_FILE, "{}", "was not written by trtpoets, or is damaged"),
-        (DESCRIPTION_FILE, '{"precision": "int9", "calibration": null, "network": ""}', "was not written by trtpoets"),
-        (
-            DESCRIPTION_FILE,
-            '{"precision": "int8", "calibration": null, "network": ""}',
-            "the sha256 of its network differs",
-        ),
-        (SPEC_FILE, "[]", "model.json"),
+        (LABELS_FILE, "cow\nbee\nant\n", "TP1088", LABELS_FILE),
+        (DESCRIPTION_FILE, "{}", "TP1092", "precision"),
+        (DESCRIPTION_FILE, '{"precision": "int9", "calibration": null, "network": ""}', "TP1092", "'int9'"),
+        (DESCRIPTION_FILE, '{"precision": "int8", "calibration": null, "network": ""}', "TP1093", "sha256"),
+        (SPEC_FILE, "[]", "TP1094", SPEC_FILE),
     ],
 )
-def test_changed_texts_are_refused(model: TfliteModel, name: str, text: str, message: str) -> None:
-    with pytest.raises(BadArtefact, match=message):
-        read_tflite(changed(model.path, name, text))
+def test_changed_texts_are_refused(model: TfliteModel, name: str, text: str, code: str, value: str) -> None:
+    path = changed(model.path, name, text)
+    with raises(BadArtefact, code, path, value):
+        read_tflite(path)
 
 
 def test_a_changed_network_is_refused(model: TfliteModel) -> None:

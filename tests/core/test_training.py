@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.core.errors import BadInput
 from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.training import Accuracy, HeadConfig, Optimizer, TrainingDetails
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "code", "values"),
     [
-        ({"steps": 0}, "steps must be at least 1, not 0"),
-        ({"batch_size": -1}, "batch_size must be at least 1, not -1"),
-        ({"eval_interval": 0}, "eval_interval must be at least 1, not 0"),
-        ({"early_stop": 0}, "early_stop must be at least 1, not 0"),
-        ({"learning_rate": 0}, "the learning rate must be above 0, not 0"),
-        ({"learning_rate": float("nan")}, "the learning rate must be above 0, not nan"),
-        ({"l2": -0.1}, "the L2 penalty must be at least 0, not -0.1"),
-        ({"label_smoothing": 1}, "label smoothing must be at least 0 and below 1, not 1"),
+        ({"steps": 0}, "TP2063", ("steps", "0")),
+        ({"batch_size": -1}, "TP2063", ("batch_size", "-1")),
+        ({"eval_interval": 0}, "TP2063", ("eval_interval", "0")),
+        ({"early_stop": 0}, "TP2063", ("early_stop", "0")),
+        ({"learning_rate": 0}, "TP2064", ("0",)),
+        ({"learning_rate": float("nan")}, "TP2064", ("nan",)),
+        ({"l2": -0.1}, "TP2065", ("-0.1",)),
+        ({"label_smoothing": 1}, "TP2066", ("1",)),
     ],
 )
-def test_invalid_configurations(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(BadInput, match=f"^{re.escape(message)}$") as caught:
+def test_invalid_configurations(change: dict[str, Any], code: str, values: tuple[str, ...]) -> None:
+    with raises(BadInput, code, *values) as caught:
         replace(HeadConfig(), **change)
     assert caught.value.hint
 

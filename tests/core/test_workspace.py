@@ -72,20 +72,20 @@ def test_good_names(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("", "is empty"),
-        (" ", "is empty"),
-        ("..", "is a path"),
-        ("../up", "is a path"),
-        ("a/b", "is a path"),
-        ("a\\b", "is a path"),
-        ("-rf", "begins with '-'"),
-        (".hidden", "begins with '.'"),
-        ("a\nb", "has a control character"),
-        ("x" * 101, "longer than 100 bytes"),
+        ("", "empty"),
+        (" ", "empty"),
+        ("..", "path"),
+        ("../up", "path"),
+        ("a/b", "path"),
+        ("a\\b", "path"),
+        ("-rf", "'-'"),
+        (".hidden", "'.'"),
+        ("a\nb", "control character"),
+        ("x" * 101, "100 bytes"),
     ],
 )
 def test_bad_names_say_why(tmp_path: Path, name: str, reason: str) -> None:
-    with pytest.raises(BadInput, match=reason):
+    with raises(BadInput, "TP1097", repr(name), reason):
         Workspace(tmp_path, name)
 
 

@@ -39,18 +39,18 @@ class Interpreter:
 
 
 @pytest.mark.parametrize(
-    ("what", "problem"),
+    ("what", "values"),
     [
-        ("os.write(2, b'last words\\n'); os.abort()", "was ended by SIGABRT; its last output: last w"),
-        ("os.kill(os.getpid(), 11)", "was ended by SIGSEGV"),
-        ("os.kill(os.getpid(), 9)", "was ended by SIGKILL, probably because memory ran out"),
-        ("os._exit(0)", "ended with code 0"),
-        ("raise MemoryError", "MemoryError"),
-        ("pass", "it needs more than 0.001 seconds for two photos"),
+        ("os.write(2, b'last words\\n'); os.abort()", ("SIGABRT", "last words")),
+        ("os.kill(os.getpid(), 11)", ("SIGSEGV",)),
+        ("os.kill(os.getpid(), 9)", ("SIGKILL", "memory")),
+        ("os._exit(0)", ("code 0",)),
+        ("raise MemoryError", ("MemoryError",)),
+        ("pass", ("0.001 seconds",)),
     ],
 )
 def test_a_network_that_ends_the_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, problem: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, values: tuple[str, ...]
 ) -> None:
     """It ends the child process of the trial, and is never loaded in this process."""
     package = tmp_path / "ai_edge_litert"
@@ -61,12 +61,11 @@ def test_a_network_that_ends_the_process(
         monkeypatch.setitem(sys.modules, name, None)  # so that what was there, or nothing, is there again afterwards
         del sys.modules[name]
     monkeypatch.syspath_prepend(tmp_path)
-    if "needs more" in problem:
+    if what == "pass":
         monkeypatch.setattr(tflite_check, "_SECONDS", 0.001)
     model = write_tflite(b"1234TFL3 damaged", tiny_spec(), Precision.FP32, tmp_path / "fp32.tflite")
-    with raises(BadArtefact, "TP4109", model.path) as caught, open_runner(model):
+    with raises(BadArtefact, "TP4109", model.path, *values) as caught, open_runner(model):
         pass
-    assert problem in caught.value.message
     assert caught.value.hint == "make it again: trtpoets bundle NAME --for tflite --force"
 
 

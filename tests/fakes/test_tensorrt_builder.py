@@ -26,8 +26,11 @@ def request(precision: Precision, workspace: int = 1 << 28, **more: Any) -> Buil
     return BuildRequest(precision, 16, 16, BatchRange(1, 2, 4), (), workspace, None, **more)
 
 
-def refused(version: str, content: bytes, asked: BuildRequest, behaviour: str = "ok") -> BuildFailed:
-    with pytest.raises(BuildFailed) as caught:
+def refused(
+    version: str, content: bytes, asked: BuildRequest, code: str, *values: str, behaviour: str = "ok"
+) -> BuildFailed:
+    """Return the error of a build, which must have this code and a message with these values."""
+    with raises(BuildFailed, code, *values) as caught:
         build_engine(fake_library(version, behaviour), content, asked, lambda _: True, Messages())
     return caught.value
 
@@ -59,27 +62,23 @@ def test_every_precision_with_every_version(version: str, precision: Precision) 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_unknown_operator(version: str) -> None:
     """8.x reports only the number of the node."""
-    error = refused(version, tiny_graph().SerializeToString(), request(Precision.FP32), "unknown operator")
-    assert error.message.endswith(
-        "can't parse the network: node 'conv' (Conv): "
-        'creator && "Plugin not found, are the plugin name, version, and namespace correct?"'
-    )
+    reason = "node 'conv' (Conv): creator && \"Plugin not found, are the plugin name, version, and namespace correct?\""
+    content = tiny_graph().SerializeToString()
+    error = refused(version, content, request(Precision.FP32), "TP4051", reason, behaviour="unknown operator")
     assert error.hint.startswith("this TensorRT does not support the operator; export it again")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_reason_comes_through_the_recorder(version: str) -> None:
-    error = refused(version, b"onnx", request(Precision.FP32, workspace=1 << 20))
-    assert error.message.endswith(
-        "fp32 engine: Tactic Selection: no tactics to implement the operation within workspace limit"
-    )
+    reason = "Tactic Selection: no tactics to implement the operation within workspace limit"
+    error = refused(version, b"onnx", request(Precision.FP32, workspace=1 << 20), "TP4050", reason)
     assert error.hint == "use a larger workspace: --workspace 4"
 
 
 def test_an_int8_network_without_its_flag_is_refused() -> None:
     """Otherwise the builds above would not prove that the flag is set."""
     content = tiny_graph(Precision.INT8).SerializeToString()
-    assert "Int8 precision has not been set" in refused("8.6", content, request(Precision.FP32)).message
+    refused("8.6", content, request(Precision.FP32), "TP4050", "Int8 precision has not been set to ON")
 
 
 def test_an_empty_file_is_no_network() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.errors import raises
 from tests.support.report_documents import train_benchmark
 from trtpoets.core.errors import BadInput
 from trtpoets.core.serialization import from_json, to_json
@@ -14,18 +15,18 @@ from trtpoets.judge.train_benchmark import TrainBenchConfig, TrainBenchmark
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "code", "values"),
     [
-        ({"learning_rates": ()}, "at least one learning rate is needed"),
-        ({"learning_rates": (0.1, 0.1)}, "each only once"),
-        ({"learning_rates": (0.1, 0.0)}, "must be finite and above 0, not 0"),
-        ({"learning_rates": (float("inf"),)}, "must be finite and above 0, not inf"),
-        ({"photos": 0}, "photos and rounds must be at least 1, not 0 and 3"),
-        ({"rounds": 0}, "photos and rounds must be at least 1"),
+        ({"learning_rates": ()}, "TP5101", ("[]",)),
+        ({"learning_rates": (0.1, 0.1)}, "TP5101", ("[0.1, 0.1]",)),
+        ({"learning_rates": (0.1, 0.0)}, "TP5102", ("0",)),
+        ({"learning_rates": (float("inf"),)}, "TP5102", ("inf",)),
+        ({"photos": 0}, "TP5103", ("0", "3")),
+        ({"rounds": 0}, "TP5103", ("256", "0")),
     ],
 )
-def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(BadInput, match=message) as caught:
+def test_invalid_options_are_refused(options: dict[str, Any], code: str, values: tuple[str, ...]) -> None:
+    with raises(BadInput, code, *values) as caught:
         TrainBenchConfig(**options)
     assert caught.value.hint
 

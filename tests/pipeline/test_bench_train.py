@@ -34,7 +34,7 @@ def test_learning_rates_and_devices_are_measured(
     space = Workspace(tmp_path, "small")
     before = {path.name for path in space.logs.iterdir()}
     other = replace(classifier_in(space).spec, weights_id="others")
-    with pytest.raises(BadInput, match=r"small was not retrained with .*h5") as caught:
+    with raises(BadInput, "TP8008", "small", small_weights) as caught:
         _extractors(other, small_weights, [Device.CPU])
     assert caught.value.hint == "give the weights that retrain was given: --weights FILE"
 

@@ -96,25 +96,28 @@ def test_targets_of_real_engines(tmp_path: Path, targets: tuple[str, ...]) -> No
 
 
 @pytest.mark.parametrize(
-    ("change", "text"),
+    ("change", "code", "value"),
     [
-        (lambda plan: plan.clear(), "is empty"),
-        (lambda plan: plan.__delitem__(slice(40, None)), "it ends after 40 bytes, inside its header"),
-        (lambda plan: plan.__delitem__(slice(80, None)), "it is truncated"),
-        (lambda plan: plan.__delitem__(slice(-1, None)), "it is truncated"),
-        (lambda plan: plan.extend(b"more"), "it is followed by other data"),
-        (lambda plan: plan.__setitem__(0, 0), "it begins with b'\\x00trt'"),
-        (lambda plan: plan.__setitem__(28, 0), "bytes 28 to 32 of its header must repeat the first four"),
-        (lambda plan: plan.__setitem__(8, 200), "an invalid number of sections: 200"),
-        (lambda plan: plan.__setitem__(slice(72, 80), b"\xff" * 7 + b"\0"), "its section 'ENGN' ends at byte"),
-        (lambda plan: plan.__setitem__(-1, 0), "its last bytes are not those of a complete engine"),
-        (lambda plan: plan.__setitem__(slice(16, 24), struct.pack("<Q", 66)), "bytes instead of 66:"),
+        (lambda plan: plan.clear(), "TP8020", ""),
+        (lambda plan: plan.__delitem__(slice(40, None)), "TP4048", "40 bytes"),
+        (lambda plan: plan.__delitem__(slice(80, None)), "TP4048", "80 bytes"),
+        (lambda plan: plan.__delitem__(slice(-1, None)), "TP4048", "truncated"),
+        (lambda plan: plan.extend(b"more"), "TP4048", "other data"),
+        (lambda plan: plan.__setitem__(0, 0), "TP4047", "b'\\x00trt'"),
+        (lambda plan: plan.__setitem__(28, 0), "TP4048", "bytes 28 to 32"),
+        (lambda plan: plan.__setitem__(8, 200), "TP4048", "sections: 200"),
+        (lambda plan: plan.__setitem__(slice(72, 80), b"\xff" * 7 + b"\0"), "TP4048", "'ENGN'"),
+        (lambda plan: plan.__setitem__(-1, 0), "TP4048", "last bytes"),
+        (lambda plan: plan.__setitem__(slice(16, 24), struct.pack("<Q", 66)), "TP4048", "instead of 66"),
     ],
 )
-def test_a_damaged_engine(built: Engine, tmp_path: Path, change: Callable[[bytearray], object], text: str) -> None:
-    with pytest.raises(BadArtefact) as caught:
-        trtpoets.inspect(changed(built, tmp_path, change))
-    assert text in caught.value.message and caught.value.hint
+def test_a_damaged_engine(
+    built: Engine, tmp_path: Path, change: Callable[[bytearray], object], code: str, value: str
+) -> None:
+    path = changed(built, tmp_path, change)
+    with raises(BadArtefact, code, path, value) as caught:
+        trtpoets.inspect(path)
+    assert caught.value.hint
 
 
 def test_a_file_that_ends_in_its_table_of_sections(built: Engine, tmp_path: Path) -> None:
@@ -153,11 +156,8 @@ def test_an_unknown_layout(tmp_path: Path) -> None:
 
 def test_an_engine_of_tensorrt_8_5(tmp_path: Path) -> None:
     (tmp_path / "x.engine").write_bytes(b"ptrt" + bytes(500))
-    with pytest.raises(BadArtefact) as caught:
+    with raises(BadArtefact, "TP4047", tmp_path / "x.engine", "TensorRT 8.6", "b'ptrt'") as caught:
         trtpoets.inspect(tmp_path / "x.engine")
-    assert "is not an engine of TensorRT 8.6 or later or of TensorRT-RTX: it begins with b'ptrt'" in (
-        caught.value.message
-    )
     assert "engines of TensorRT before 8.6 can't be identified" in caught.value.hint
 
 
@@ -178,16 +178,10 @@ def test_cards_that_do_not_match_the_engine(built: Engine, tmp_path: Path) -> No
 # ONNX
 
 
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        (b"\x08\x08 not a network", "is not a valid ONNX file"),
-        (tiny_graph().SerializeToString()[:300], "is not a valid ONNX file"),
-    ],
-)
-def test_a_damaged_onnx_file(tmp_path: Path, content: bytes, text: str) -> None:
+@pytest.mark.parametrize("content", [b"\x08\x08 not a network", tiny_graph().SerializeToString()[:300]])
+def test_a_damaged_onnx_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.onnx").write_bytes(content)
-    with pytest.raises(BadArtefact, match=text):
+    with raises(BadArtefact, "TP3007", tmp_path / "x.onnx"):
         trtpoets.inspect(tmp_path / "x.onnx")
 
 
@@ -210,20 +204,20 @@ def test_a_card(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "wrong"),
+    ("text", "code", "value"),
     [
-        ("{", "is not JSON"),
-        ("{}", "is JSON, but neither a card nor a model.json"),
-        ('{"seal": 1}', "is not a card of trtpoets"),
-        ('{"seal": 1, "key": NaN, "files": {}, "details": {}}', "NaN is not a valid JSON number"),
-        ('{"seal": 1, "key": 1e999, "files": {}, "details": {}}', "1e999 is not a valid JSON number"),
-        ('{"a":' * 100_000, "is not JSON"),
-        ('{"preprocess_hash": 1}', "is not a model.json of trtpoets"),
+        ("{", "TP1013", "line 1 column 2"),
+        ("{}", "TP8022", ""),
+        ('{"seal": 1}', "TP1098", ""),
+        ('{"seal": 1, "key": NaN, "files": {}, "details": {}}', "TP1013", "NaN"),
+        ('{"seal": 1, "key": 1e999, "files": {}, "details": {}}', "TP1013", "1e999"),
+        ('{"a":' * 100_000, "TP1013", ""),
+        ('{"preprocess_hash": 1}', "TP1094", "name"),
     ],
 )
-def test_json_of_an_unknown_kind(tmp_path: Path, text: str, wrong: str) -> None:
+def test_json_of_an_unknown_kind(tmp_path: Path, text: str, code: str, value: str) -> None:
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(BadArtefact, match=wrong):
+    with raises(BadArtefact, code, tmp_path / "x.json", value):
         trtpoets.inspect(tmp_path / "x.json")
 
 

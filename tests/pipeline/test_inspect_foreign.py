@@ -213,14 +213,14 @@ def test_a_keras_file_names_its_writer(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "kind"),
     [
-        (POINTER.encode(), "it is a Git LFS pointer, not the file itself"),
-        (b"<!DOCTYPE html><html></html>", "it is an HTML page, not the file itself"),
-        (gzip.compress(b"net", mtime=0), "it is compressed with gzip"),
+        (POINTER.encode(), "Git LFS pointer"),
+        (b"<!DOCTYPE html><html></html>", "HTML page"),
+        (gzip.compress(b"net", mtime=0), "gzip"),
     ],
 )
-def test_every_reader_gives_the_same_answer(tmp_path: Path, content: bytes, words: str) -> None:
+def test_every_reader_gives_the_same_answer(tmp_path: Path, content: bytes, kind: str) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(content)
     weights = tmp_path / "x.h5"
@@ -232,8 +232,8 @@ def test_every_reader_gives_the_same_answer(tmp_path: Path, content: bytes, word
     for read in readers:
         with pytest.raises(TrtPoetsError) as caught:
             read(path)
-        if "no TensorRT library can build on this machine" not in caught.value.message:
-            assert words in caught.value.message
+        if caught.value.code != "TP8009":  # no TensorRT library can build on this machine
+            assert caught.value.code in ("TP1011", "TP2081") and kind in caught.value.message
 
 
 def test_a_tflite_file_of_another_program_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

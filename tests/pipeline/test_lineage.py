@@ -61,7 +61,7 @@ def test_stages_refuse_stale_files(space: Workspace, tmp_path: Path) -> None:
         lambda: calibration_cache("tiny", tmp_path / "cache.txt", engines=space.engines),
         lambda: onnx_in(space, INT8),
     ):
-        with pytest.raises(MissingArtefact, match=r"fp32\.onnx was made from|int8\.onnx was made from") as caught:
+        with raises(MissingArtefact, "TP8027", ".onnx", "was made from") as caught:
             command()
         assert caught.value.hint == space.command("export")
 
@@ -233,7 +233,7 @@ def test_an_interrupted_training_can_be_repeated(
         patched.setattr(publish, "seal_dataset", stopped)
         with pytest.raises(KeyboardInterrupt):
             trtpoets.retrain(two_folders[1], "small", config_of(small_weights), engines=engines)
-    with pytest.raises(TrtPoetsError, match=r"was changed after training"):
+    with raises(TrtPoetsError, "TP8001", Workspace(engines, "small").classifier):
         dataset_in(Workspace(engines, "small"))
     trtpoets.retrain(two_folders[1], "small", config_of(small_weights), engines=engines)
     assert set(dataset_in(Workspace(engines, "small")).labels) == {"bee", "cow"}

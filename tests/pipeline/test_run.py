@@ -113,7 +113,7 @@ def test_int8_has_a_form_for_cpus_with_its_own_notes(finished: Path, tmp_path: P
     evaluated = {item.runner.name for item in trtpoets.evaluate("small", engines=space.engines).evaluations}
     assert {"onnxruntime-int8", "onnxruntime-int8-cpu"} <= evaluated
     assert "--cpu-form" in card.command
-    with pytest.raises(BadInput, match="TensorRT has no unsigned activations") as caught:
+    with raises(BadInput, "TP8200", path) as caught:
         trtpoets.build(str(path), flavour=Flavour.RTX)
     assert caught.value.hint == f"build TensorRT's form: trtpoets build {space.onnx(Precision.INT8)}"
 
@@ -254,16 +254,16 @@ def test_the_first_of_the_commands_that_are_missing_is_named(engines: Path) -> N
     space = Workspace(engines, "small")
     for gone, hint in [(Precision.FP16, space.command("quantize")), (Precision.FP32, space.command("export"))]:
         space.onnx(gone).unlink()
-        with pytest.raises(MissingArtefact) as caught:
+        with raises(MissingArtefact, "TP8027", space.onnx(Precision.FP16)) as caught:
             onnx_in(space, Precision.FP16)
         assert caught.value.hint == hint
 
 
 def test_an_unknown_name_gets_the_nearest_one_as_hint(engines: Path) -> None:
-    with pytest.raises(MissingArtefact) as caught:
+    with raises(MissingArtefact, "TP8001", engines / "smal") as caught:
         trtpoets.build("smal", engines=engines)
     assert caught.value.hint == f"did you mean small? If not: {Workspace(engines, 'smal').command('retrain', 'PHOTOS')}"
-    with pytest.raises(MissingArtefact) as caught:
+    with raises(MissingArtefact, "TP8001", engines / "lions") as caught:
         trtpoets.build("lions", engines=engines)
     assert caught.value.hint == Workspace(engines, "lions").command("retrain", "PHOTOS")
 

@@ -181,9 +181,17 @@ def test_quantize_is_listened_to() -> None:
     assert chosen_of(recommendation_from_report(report, Limits(max_drop=3))).precision == "int8"
 
 
-@pytest.mark.parametrize("limits", [{"max_drop": -1}, {"max_drop": 100}, {"max_p99": 0}, {"max_p99": float("inf")}])
-def test_invalid_limits_are_refused(limits: dict[str, float]) -> None:
-    with pytest.raises(BadInput, match="--max-"):
+@pytest.mark.parametrize(
+    ("limits", "code", "values"),
+    [
+        ({"max_drop": -1}, "TP6012", ("--max-drop", "-1")),
+        ({"max_drop": 100}, "TP6012", ("--max-drop", "100")),
+        ({"max_p99": 0}, "TP6013", ("--max-p99", "0")),
+        ({"max_p99": float("inf")}, "TP6013", ("--max-p99", "inf")),
+    ],
+)
+def test_invalid_limits_are_refused(limits: dict[str, float], code: str, values: tuple[str, str]) -> None:
+    with raises(BadInput, code, *values):
         Limits(**limits)  # type: ignore[arg-type]
 
 

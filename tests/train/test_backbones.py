@@ -46,15 +46,14 @@ def test_aliases() -> None:
     [("mobilenet-v2", "mobilenet_v2"), ("ResNet_50", "resnet50"), ("mobilenet_0.5_224", "mobilenet_0.50_224")],
 )
 def test_an_unknown_name_offers_the_nearest(name: str, near: str) -> None:
-    with raises(BadInput, "TP2001") as caught:
+    with raises(BadInput, "TP2001", name) as caught:
         backbone_named(name)
-    assert name in caught.value.message
     assert near in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["", "zebra", "../etc", "🐼", "x" * 10_000])
 def test_an_absurd_name_says_where_all_are(name: str) -> None:
-    with pytest.raises(BadInput) as caught:
+    with raises(BadInput, "TP2001", name[:20]) as caught:
         backbone_named(name)
     assert caught.value.hint == "list all: trtpoets models"
     assert len(caught.value.message) < 200

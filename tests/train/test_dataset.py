@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -190,16 +191,16 @@ def test_class_names_are_kept_as_written(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "code", "values"),
     [
-        (b"ros\xe9s", r"class folder b'ros\\xe9s' in .* is not UTF-8"),
-        (b"ro\nses", r"class name 'ro\\nses' has a control character"),
-        (b"TULIPS", r"class names 'TULIPS' and 'tulips' differ by case only"),
+        (b"ros\xe9s", "TP2029", (r"b'ros\xe9s'",)),
+        (b"ro\nses", "TP2030", (r"'ro\nses'",)),
+        (b"TULIPS", "TP2031", ("'TULIPS'", "'tulips'", "case")),
     ],
 )
-def test_class_names_that_are_refused(folder: Path, name: bytes, message: str) -> None:
+def test_class_names_that_are_refused(folder: Path, name: bytes, code: str, values: tuple[str, ...]) -> None:
     (folder / "roses").rename(folder / os.fsdecode(name))
-    with pytest.raises(BadInput, match=message) as caught:
+    with raises(BadInput, code, *values) as caught:
         dataset_from_folder(folder)
     assert "rename" in caught.value.hint
 
@@ -245,7 +246,7 @@ def test_five_hundred_classes(tmp_path: Path) -> None:
             Image.new("RGB", (2, 2), (label % 256, label // 256, number)).save(
                 tmp_path / f"{label:04}" / f"{number}.bmp"
             )
-    with pytest.raises(
-        BadInput, match=r"^class '\d{4}' has 5 photos, but none in the .* split; the same applies to \d+"
-    ):
+    with raises(BadInput, "TP2012", "class '0000'", "5 photos", "test split") as caught:
         dataset_from_folder(tmp_path)
+    others = re.search(r"\d+(?= more)", caught.value.message)
+    assert others and 0 < int(others.group()) < 500

@@ -69,7 +69,7 @@ def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file")
-    with pytest.raises(StorageFailed), curve_writer(tmp_path / "logs"):
+    with raises(StorageFailed, "TP1085", tmp_path / "logs"), curve_writer(tmp_path / "logs"):
         pass
 
 

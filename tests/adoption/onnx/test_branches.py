@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 
 from tests.adoption.onnx.networks import CLASSES, SIDE, Foreign, image, saved, scores
 from tests.adoption.onnx.wrapping import largest_difference
+from tests.support.errors import raises
 from trtpoets.adoption.onnx import read_onnx_classifier
 from trtpoets.core.errors import BadArtefact
 
@@ -110,11 +111,11 @@ def test_nested_branches_with_equal_names(tmp_path: Path) -> None:
     assert "If" not in operators(tmp_path / "fp32.onnx")
 
 
-def refused(path: Path) -> str:
-    with pytest.raises(BadArtefact) as caught:
+def refuse(path: Path, *values: str) -> None:
+    """Assert that the control flow in a file is refused, with these values in the message."""
+    with raises(BadArtefact, "TP9224", path, *values) as caught:
         read_onnx_classifier(path)
     assert caught.value.hint
-    return caught.value.message
 
 
 def test_a_condition_on_the_photo_is_refused_with_its_node(tmp_path: Path) -> None:
@@ -122,22 +123,21 @@ def test_a_condition_on_the_photo_is_refused_with_its_node(tmp_path: Path) -> No
     choice(
         net, net.op("Greater", net.op("ReduceMax", "logits", keepdims=0), net.number(0)), branch("a", 1), branch("b", 2)
     )
-    message = refused(written(net, tmp_path / "a.onnx"))
-    assert "If /output/If can't be replaced by one branch: its condition depends on the values of the photos" in message
+    refuse(written(net, tmp_path / "a.onnx"), "If /output/If", "values of the photos")
 
 
 def test_a_condition_on_a_shape_that_depends_on_the_photo_is_refused(tmp_path: Path) -> None:
     net = with_logits()
     count = net.op("Size", net.op("NonZero", net.op("Relu", "logits")))
     choice(net, net.op("Greater", count, net.constant(np.int64(2))), branch("a", 1), branch("b", 2))
-    assert "depends on the values of the photos" in refused(written(net, tmp_path / "a.onnx"))
+    refuse(written(net, tmp_path / "a.onnx"), "values of the photos")
 
 
 def test_a_condition_on_the_number_of_photos_is_refused(tmp_path: Path) -> None:
     net = with_logits()
     size = net.op("Gather", net.op("Shape", "input"), net.constant(np.int64(0)), axis=0)
     choice(net, net.op("Equal", size, net.constant(np.int64(1))), branch("a", 1), branch("b", 2))
-    assert "depends on the number of photos or their size" in refused(written(net, tmp_path / "a.onnx"))
+    refuse(written(net, tmp_path / "a.onnx"), "number of photos")
 
 
 def test_a_loop_is_refused_with_its_node(tmp_path: Path) -> None:
@@ -156,5 +156,4 @@ def test_a_loop_is_refused_with_its_node(tmp_path: Path) -> None:
         [helper.make_tensor_value_info("again", 9, []), helper.make_tensor_value_info("next", 1, None)],
     )
     net.op("Loop", net.constant(np.int64(2)), net.constant(np.bool_(True)), "logits", outputs=["output"], body=body)
-    message = refused(written(net, tmp_path / "a.onnx"))
-    assert "contains control flow: Loop. Loop /output/Loop can't be replaced" in message
+    refuse(written(net, tmp_path / "a.onnx"), "Loop /output/Loop")

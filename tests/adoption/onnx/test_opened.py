@@ -61,14 +61,14 @@ def test_initializers_among_the_inputs(tmp_path: Path) -> None:
 
 def test_other_files(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
-    cases: list[tuple[bytes, str]] = [
-        (POINTER.encode(), "Git LFS pointer"),
-        (b"<!DOCTYPE html><html></html>", "HTML page"),
-        (plain(path).read_bytes()[:200], "not a valid ONNX file"),
+    cases: list[tuple[bytes, str, str]] = [
+        (POINTER.encode(), "TP1011", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html></html>", "TP1011", "HTML"),
+        (plain(path).read_bytes()[:200], "TP9201", "ONNX"),
     ]
-    for content, expected in cases:
+    for content, code, value in cases:
         path.write_bytes(content)
-        with pytest.raises(TrtPoetsError, match=expected):
+        with raises(TrtPoetsError, code, path, value):
             read_onnx_classifier(path)
     with raises(TrtPoetsError, "TP9200"):
         read_onnx_classifier(tmp_path / "nothing.onnx")

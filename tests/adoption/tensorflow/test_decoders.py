@@ -140,17 +140,16 @@ def corner(tf: Any, photo: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("decode", "code", "words"),
+    ("decode", "code", "value"),
     [
-        (standardised, "TP9148", "not a linear function of red, green and blue"),
+        (standardised, "TP9148", "graph.pb"),
         (cropped_on_both_sides, "TP9149", "50% of the width and 50% of the height"),
-        (corner, "TP9149", "trtpoets stretches whole photos, crops the middle"),
+        (corner, "TP9149", " 0% of the width and 0% of the height"),
     ],
 )
-def test_a_decoder_that_is_not_understood_is_named(decode: Decode, code: str, words: str, tmp_path: Path) -> None:
-    with pytest.raises(BadArtefact, match=words) as caught:
+def test_a_decoder_that_is_not_understood_is_named(decode: Decode, code: str, value: str, tmp_path: Path) -> None:
+    with raises(BadArtefact, code, value) as caught:
         read(definition_of(lambda tf, photo: tf.cast(decode(tf, photo), tf.float32)), tmp_path)
-    assert caught.value.code == code
     assert "input of pixels" in caught.value.hint
 
 

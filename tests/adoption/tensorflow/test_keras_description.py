@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.adoption.tensorflow.networks import SIDE, keras_model
+from tests.support.errors import raises
 from trtpoets.adoption.tensorflow.keras_description import facts_of_keras
 from trtpoets.convert.graph.onnx_facts import TensorFacts
 from trtpoets.core.errors import BadArtefact
@@ -65,7 +66,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         target.writestr("model.weights.h5", source.read("model.weights.h5"))
     assert "contains a Lambda layer (code)" in facts_of_keras(tmp_path / "code.keras").refused
     keras_model().save_weights(tmp_path / "only.weights.h5")
-    with pytest.raises(BadArtefact, match="weights without an architecture"):
+    with raises(BadArtefact, "TP9130", tmp_path / "only.weights.h5"):
         facts_of_keras(tmp_path / "only.weights.h5")
 
 

@@ -42,9 +42,8 @@ def test_the_card_says_how_the_engine_was_asked_for(child: Any, model: OnnxModel
 
 def test_a_lean_runtime_that_is_not_installed(child: Any, model: OnnxModel) -> None:
     child("refuse: Error Code 1: Internal Error (Unable to load library: libnvinfer_lean.so.10)")
-    with pytest.raises(BuildFailed) as caught:
+    with raises(BuildFailed, "TP4050", "Unable to load library: libnvinfer_lean.so.10") as caught:
         engine_from_onnx(model, replace(TENSORRT, version_compatible=True), model.path.with_suffix(".engine"))
-    assert caught.value.message.endswith("engine: Unable to load library: libnvinfer_lean.so.10")
     assert caught.value.hint.startswith("install TensorRT's lean runtime (libnvinfer-lean), or leave")
 
 
@@ -133,9 +132,10 @@ def test_a_dry_run_reports_problems_and_exits_1(rtx: None, model: OnnxModel) -> 
     assert "options STRONGLY_TYPED, workspace 1,024 MiB" in lines and "types   strongly typed" in lines
     result = run.invoke(app, ["build", str(model.path), "--flavour", "rtx", "--dry-run", "--dla", "0", "--json"])
     assert isinstance(result.exception, BuildFailed)
-    assert result.exception.message.startswith("1 of 1 engines can't be built here: TensorRT-RTX")
+    assert result.exception.code == "TP4004"
     (told_plan,) = json.loads(result.stdout)
-    assert told_plan["problems"][0]["message"].endswith("does not support DLA, so --dla 0 is not possible")
+    problem = told_plan["problems"][0]["message"]
+    assert "TensorRT-RTX" in problem and "--dla 0" in problem and problem in result.exception.message
     assert [path.name for path in model.path.parent.iterdir()] == ["fp32.onnx"]
 
 
@@ -189,15 +189,11 @@ def test_operators_that_a_parser_misreads_are_refused_alike(child: Any, tmp_path
         if opset == ceiling:
             assert planned.problems == ()
             continue
-        with pytest.raises(BadInput) as refused:
+        with raises(BadInput, "TP4021", version, f"up to {ceiling},", path, f"opset {opset}") as refused:
             trtpoets.build(str(path), flavour=Flavour.TENSORRT)
         assert [(problem.message, problem.hint) for problem in planned.problems] == [
             (refused.value.message, refused.value.hint)
         ]
-        assert (
-            refused.value.message
-            == f"TensorRT {version} supports ONNX opsets up to {ceiling}, but {path} has opset {opset}"
-        )
         assert refused.value.hint == "export it with an older opset: trtpoets export NAME --opset 17 --force"
 
 
@@ -213,12 +209,11 @@ def test_a_fixed_batch_is_refused_alike(rtx: None, tmp_path: Path, fixed: int) -
     onnx.save(tiny_graph(batch=fixed), str(path))
     fits = BatchRange(fixed, fixed, fixed)
     (planned,) = trtpoets.plan_build(str(path), flavour=Flavour.RTX, batch=BatchRange())
-    with pytest.raises(BadInput) as refused:
+    with raises(BadInput, "TP4056", fixed, "1:8:32") as refused:
         trtpoets.build(str(path), flavour=Flavour.RTX, batch=BatchRange())
     assert [(problem.message, problem.hint) for problem in planned.problems] == [
         (refused.value.message, refused.value.hint)
     ]
-    assert refused.value.message == f"the network has the fixed batch size {fixed}, not 1:8:32"
     assert refused.value.hint == f"--batch {fixed}:{fixed}:{fixed}"
     result = CliRunner().invoke(app, ["build", str(path), "--flavour", "rtx", "--batch", "1:8:32", "--dry-run"])
     assert result.exit_code == 1
@@ -237,7 +232,6 @@ def test_photos_of_another_size_are_refused_alike(rtx: None, tmp_path: Path) -> 
     path = tmp_path / "fp32.onnx"
     onnx.save(graph, str(path))
     (planned,) = trtpoets.plan_build(str(path), flavour=Flavour.RTX)
-    with pytest.raises(BadArtefact) as refused:
+    with raises(BadArtefact, "TP4055", "[16, 16, 3]", "[20, 20, 3]") as refused:
         trtpoets.build(str(path), flavour=Flavour.RTX)
     assert [problem.message for problem in planned.problems] == [refused.value.message]
-    assert "the input of the network is [16, 16, 3], but its model.json has [20, 20, 3]" in refused.value.message

@@ -7,6 +7,7 @@ import pytest
 from tests.fakes.tensorrt_builder import fake_library
 from tests.fakes.tensorrt_builder import log as build_log
 from tests.support.build_requests import request
+from tests.support.errors import raises
 from tests.support.tiny import tiny_graph
 from trtpoets.core.errors import (
     BadInput,
@@ -19,22 +20,18 @@ from trtpoets.device.tensorrt_messages import Messages
 
 
 @pytest.mark.parametrize(
-    ("cores", "text", "hint"),
+    ("cores", "code", "values", "hint"),
     [
-        (
-            0,
-            "TensorRT 10.3 finds no DLA on this machine, so --dla 2 is not possible",
-            "Xavier, Orin NX and AGX Orin have one",
-        ),
-        (2, "there is no DLA core 2: this machine has 2", "give --dla 0 to --dla 1"),
+        (0, "TP4053", ("TensorRT 10.3", "--dla 2"), "Xavier, Orin NX and AGX Orin have one"),
+        (2, "TP4054", ("core 2", "has 2"), "give --dla 0 to --dla 1"),
     ],
 )
-def test_a_dla_that_is_not_there(cores: int, text: str, hint: str) -> None:
-    with pytest.raises(BadInput) as caught:
+def test_a_dla_that_is_not_there(cores: int, code: str, values: tuple[str, str], hint: str) -> None:
+    with raises(BadInput, code, *values) as caught:
         build_engine(
             fake_library("10.3", cores=cores), b"onnx", request(Precision.FP16, dla_core=2), lambda _: True, Messages()
         )
-    assert caught.value.message == text and hint in caught.value.hint
+    assert hint in caught.value.hint
 
 
 def small_request(precision: Precision, level: int | None = None) -> BuildRequest:
@@ -72,9 +69,8 @@ def test_each_version_gets_its_own_flags(
 
 
 def test_a_gpu_without_the_arithmetic_is_refused() -> None:
-    with pytest.raises(BuildFailed) as caught:
+    with raises(BuildFailed, "TP4058", "INT8", "TensorRT 8.6") as caught:
         build_engine(
             fake_library("8.6", fast=False), b"onnx", small_request(Precision.INT8), lambda _: True, Messages()
         )
-    assert caught.value.message == "this GPU has no fast INT8, so TensorRT 8.6 would compute in another precision"
     assert caught.value.hint == "build --precision fp16"

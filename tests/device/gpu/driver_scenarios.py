@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from tests.fakes.engine import expected_scores, paper_engine
 from tests.fakes.gpu import FakeGpu
 from tests.fakes.tensorrt_runtime import fake_tensorrt
+from tests.support.errors import raises
 from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import RunFailed
 from trtpoets.device.gpu import gpu_wait, libcuda
@@ -207,11 +207,11 @@ def other_threads() -> None:
 
 def errors() -> None:
     with CudaSession() as session:
-        for call, text in (
-            (lambda: session.device_memory(1 << 40), "the GPU is out of memory: cuMemAlloc failed"),
-            (lambda: session.upload(session.device_memory(4), np.zeros(4, np.uint8)), "the GPU failed: cuMemcpyHtoD"),
+        for call, code, function in (
+            (lambda: session.device_memory(1 << 40), "TP4061", "cuMemAlloc"),
+            (lambda: session.upload(session.device_memory(4), np.zeros(4, np.uint8)), "TP4062", "cuMemcpyHtoD"),
         ):
-            with pytest.raises(RunFailed, match=text), session.current():
+            with raises(RunFailed, code, function), session.current():
                 call()
     assert DRIVER.fake_violation() == b"a copy of pageable memory"
     try:
@@ -255,12 +255,10 @@ def a_gpu_that_breaks() -> None:
     sys.modules["tensorrt"] = fake_tensorrt(gpu, "tensorrt", rtx=False)
     with tempfile.TemporaryDirectory() as folder:
         runner = TensorRtRunner(paper_engine(Path(folder)))
-        with pytest.raises(RunFailed) as caught, runner:
+        with raises(RunFailed, "TP4062", "cuCtxPushCurrent"), runner:
             runner.infer(tiny_photos(2))
             DRIVER.fake_break(700)
             runner.infer(tiny_photos(2))
-        assert caught.value.message.startswith("the GPU failed: "), caught.value.message
-        assert "cuCtxPushCurrent" in caught.value.message
     os._exit(0)  # nothing can be freed any more, as on a GPU; pycuda warns of that
 
 

@@ -153,9 +153,8 @@ def test_no_driver_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr(ctypes, "CDLL", absent)
-    with pytest.raises(RunFailed) as caught:
+    with raises(RunFailed, "TP4065", "libcuda.so.1: cannot open shared object file"):
         libcuda.gpus()
-    assert caught.value.message == "no NVIDIA driver here: libcuda.so.1: cannot open shared object file"
     with raises(RunFailed, "TP4065"), CudaSession():
         pass
 
@@ -172,8 +171,5 @@ def test_pycuda_that_does_not_import(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", broken)
-    with pytest.raises(MissingDependency) as caught:
+    with raises(MissingDependency, "TP4063", "pycuda", "libcuda.so.1: cannot open shared object file"):
         load_pycuda()
-    assert caught.value.message == (
-        "running TensorRT engines needs pycuda, but it can't be imported: libcuda.so.1: cannot open shared object file"
-    )

@@ -50,9 +50,8 @@ def test_a_driver_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = FakeDriver(FakeGpu(tiny_spec()))
     monkeypatch.setattr(driver, "cuInit", lambda flags: 100)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
-    with pytest.raises(RunFailed) as caught:
+    with raises(RunFailed, "TP4066", "CUDA_ERROR_NO_DEVICE") as caught:
         libcuda.load_driver()
-    assert caught.value.message == "the NVIDIA driver does not start: CUDA_ERROR_NO_DEVICE"
     assert "--gpus all" in caught.value.hint
 
 

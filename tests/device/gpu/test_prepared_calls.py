@@ -6,6 +6,7 @@ import pytest
 
 from tests.fakes.gpu import FakeGpu
 from tests.fakes.gpu_driver import FakeDriver
+from tests.support.errors import raises
 from trtpoets.core.errors import RunFailed
 from trtpoets.device.gpu.cuda import CudaSession
 from trtpoets.device.gpu.prepared_calls import PreparedCalls
@@ -31,13 +32,12 @@ def test_a_waiter_waits_for_its_stream(gpu: FakeGpu) -> None:
 
 def test_without_a_context_there_are_no_calls(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeDriver, "cuCtxGetCurrent", lambda *_: 700)
-    with pytest.raises(RunFailed) as caught:
+    with raises(RunFailed, "TP4068", "cuCtxGetCurrent", "CUDA_ERROR_ILLEGAL_ADDRESS"):
         PreparedCalls(FakeDriver(gpu))
-    assert caught.value.message == "cuCtxGetCurrent failed: CUDA_ERROR_ILLEGAL_ADDRESS"
 
 
 def test_the_error_of_a_call_has_the_driver_s_name(gpu: FakeGpu) -> None:
     with CudaSession() as session, session.current():
         error = PreparedCalls(FakeDriver(gpu)).failed("cuGraphLaunch", 700)
-    assert error.message == "the GPU failed: cuGraphLaunch failed: CUDA_ERROR_ILLEGAL_ADDRESS"
     assert error.code == "TP4069"
+    assert "cuGraphLaunch" in error.message and "CUDA_ERROR_ILLEGAL_ADDRESS" in error.message

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.errors import raises
 from trtpoets.core.errors import BadInput
 from trtpoets.judge.bench.benchmark import BenchConfig
 
@@ -27,22 +28,21 @@ def test_rounds_on_a_gpu_are_fewer_and_longer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "code", "values"),
     [
-        ({"batches": ()}, "batch sizes must be different and at least 1, not []"),
-        ({"batches": (0,)}, "batch sizes must be different and at least 1, not [0]"),
-        ({"batches": (1, 1)}, "batch sizes must be different and at least 1, not [1, 1]"),
-        ({"min_count": 0}, "0 inferences, "),
-        ({"threads": -1}, "-1 threads at least 0"),
-        ({"rounds": 0}, " 0 rounds must"),
-        ({"min_seconds": -1.0}, "not -1.0 to"),
-        ({"max_seconds": 200.0}, "to 200.0 s with a timeout of 120.0 s"),
-        ({"min_seconds": math.nan}, "times and rates must be finite, not nan"),
-        ({"target_qps": math.inf}, "times and rates must be finite, not inf"),
+        ({"batches": ()}, "TP5001", ("[]",)),
+        ({"batches": (0,)}, "TP5001", ("[0]",)),
+        ({"batches": (1, 1)}, "TP5001", ("[1, 1]",)),
+        ({"min_count": 0}, "TP5002", ("0 inferences",)),
+        ({"threads": -1}, "TP5002", ("-1 threads",)),
+        ({"rounds": 0}, "TP5002", (" 0 rounds",)),
+        ({"min_seconds": -1.0}, "TP5005", ("-1.0",)),
+        ({"max_seconds": 200.0}, "TP5005", ("200.0 s", "120.0 s")),
+        ({"min_seconds": math.nan}, "TP5003", ("nan",)),
+        ({"target_qps": math.inf}, "TP5003", ("inf",)),
     ],
 )
-def test_invalid_configurations(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(BadInput) as caught:
+def test_invalid_configurations(change: dict[str, Any], code: str, values: tuple[str, ...]) -> None:
+    with raises(BadInput, code, *values) as caught:
         BenchConfig(**change)
-    assert message in caught.value.message
     assert caught.value.hint

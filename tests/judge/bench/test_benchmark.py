@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.support.benchmarks import QUICK, busy, scripted
+from tests.support.errors import raises
 from tests.support.tiny import tiny_classifier, tiny_onnx, tiny_spec
 from trtpoets.core.errors import BadInput
 from trtpoets.core.progress import PARTS, silent
@@ -108,9 +109,9 @@ def test_a_benchmark_of_five_photos_and_of_none(
 ) -> None:
     got = scripted(monkeypatch, tmp_path, photos[::3], replace(QUICK, batches=(8,)))
     assert [(row.batch, row.valid, row.accuracy) for row in got.measurements] == [(8, True, 1.0)]
-    with pytest.raises(BadInput, match="no photos to measure with"):
+    with raises(BadInput, "TP5007"):
         scripted(monkeypatch, tmp_path, [])
-    with pytest.raises(BadInput, match="nothing to measure"):
+    with raises(BadInput, "TP5008"):
         benchmark_from_artefacts([], photos)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.fakes.timed_runners import Overlapping, Time
 from tests.support.benchmarks import QUICK
+from tests.support.errors import raises
 from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import RunFailed
 from trtpoets.device.runners.fake import FakeRunner
@@ -96,7 +97,7 @@ def test_a_runner_that_breaks_under_loadgen(tmp_path: Path, scenario: Scenario) 
             return super().infer(photos)
 
     config = replace(QUICK, min_seconds=0.05, target_qps=2000.0)
-    with Breaks(tiny_spec()) as runner, pytest.raises(RunFailed, match="fake failed under LoadGen: 'scores'"):
+    with Breaks(tiny_spec()) as runner, raises(RunFailed, "TP5015", "fake", "'scores'"):
         run_loadgen(runner, tiny_photos(4), scenario, 1, 0.05, config, tmp_path)
 
 

@@ -12,6 +12,7 @@ from tests.fakes.engine import paper_engine
 from tests.fakes.gpu import FakeGpu, nothing_left
 from tests.fakes.timed_runners import Overlapping, Time
 from tests.support.benchmarks import QUICK, WARM, scripted
+from tests.support.errors import raises
 from tests.support.runner_ids import FAKE
 from tests.support.tiny import tiny_photos, tiny_spec
 from trtpoets.core.errors import BadInput
@@ -51,11 +52,9 @@ def test_the_metric_of_each_scenario() -> None:
     assert config_for(Scenario.SERVER, replace(SERVER, min_count=662)) == SERVER
 
 
-@pytest.mark.parametrize(
-    ("rate", "message"), [(0.0, "the server scenario needs a rate of arrivals"), (1.0, "a 99th percentile takes 662 s")]
-)
-def test_a_server_needs_a_rate(rate: float, message: str) -> None:
-    with pytest.raises(BadInput, match=message) as caught:
+@pytest.mark.parametrize(("rate", "code", "values"), [(0.0, "TP5019", ()), (1.0, "TP5020", (1, "662 s", "25 s"))])
+def test_a_server_needs_a_rate(rate: float, code: str, values: tuple[object, ...]) -> None:
+    with raises(BadInput, code, *values) as caught:
         config_for(Scenario.SERVER, replace(SERVER, target_qps=rate))
     assert caught.value.hint
 

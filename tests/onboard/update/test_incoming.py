@@ -31,9 +31,10 @@ def test_an_archive_with_its_sha256(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not bundle.folder.exists() and word(root) == "new"
     with incoming(tmp_path / "new", None) as bundle:
         assert bundle.folder == tmp_path / "new"
-    for sha256, kind, problem in (("0" * 64, BadArtefact, "was expected"), ("abc", BadInput, "is not a sha256")):
-        with pytest.raises(kind, match=problem), incoming(archive, sha256):
-            pass
+    with raises(BadArtefact, "TP7041", archive, sha256_of_file(archive), "0" * 64), incoming(archive, "0" * 64):
+        pass
+    with raises(BadInput, "TP7040", "'abc'"), incoming(archive, "abc"):
+        pass
     with raises(BadInput, "TP7035"), incoming(tmp_path / "new", "0" * 64):
         pass
     with raises(BadInput, "TP7037"), incoming(tmp_path / "none", None):

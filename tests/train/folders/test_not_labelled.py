@@ -53,8 +53,16 @@ def test_a_photo_or_a_csv_file_is_no_folder(tmp_path: Path) -> None:
     assert "--labels" in caught.value.hint
 
 
-@pytest.mark.parametrize("kind", ["yolo", "coco", "voc", "csv"])
-def test_detection_data_sets_are_named(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "code", "values"),
+    [
+        ("yolo", "TP2060", ("r000.txt", "YOLO")),
+        ("coco", "TP2060", ("all.json", "COCO")),
+        ("voc", "TP2060", ("r000.xml", "Pascal VOC")),
+        ("csv", "TP2040", ("_annotations.csv", "xmin, ymin")),
+    ],
+)
+def test_detection_data_sets_are_named(tmp_path: Path, kind: str, code: str, values: tuple[str, str]) -> None:
     for part in ("train", "valid"):
         flat(tmp_path / part / "images", 3)
         labels = tmp_path / part / "labels"
@@ -68,5 +76,5 @@ def test_detection_data_sets_are_named(tmp_path: Path, kind: str) -> None:
         else:
             rows = [("filename", "class", "xmin", "ymin"), ("r000.jpg", "rose", 1, 2)]
             table(tmp_path / part / "_annotations.csv", rows)
-    with pytest.raises(BadInput, match="detection"):
+    with raises(BadInput, code, *values):
         dataset_from_folder(tmp_path, HALVES)

@@ -91,7 +91,7 @@ def ratio_of_rounds(
     """
     if len(first) != len(second) or not len(first):
         raise BadInput(
-            f"both series must have the same number of rounds, not {len(first)} and {len(second)}",
+            f"both series must have the same number of rounds, 1 or more, not {len(first)} and {len(second)}",
             hint="give one value of each per round",
             code="TP5016",
         )

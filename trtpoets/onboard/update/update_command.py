@@ -169,15 +169,27 @@ def _build_and_test(releases: Releases, release: str, strict: bool) -> None:
     """Build and self-test a release with its own programs. Raises BuildFailed or GateFailed."""
     for command in (["build", "--strict"] if strict else ["build"], ["selftest"]):
         code = _run([str(releases.path(release) / "trtpoets"), *command])
-        if code:
-            kind = GateFailed if code == GateFailed.exit_code else BuildFailed
-            raise kind(
-                f"{release} can't be used on this device: {' '.join(command)} failed with code {code}, see above; "
-                f"{releases.current or 'nothing'} is still current",
-                hint="fix the problem and update again; copied and built files are kept"
-                if releases.venv.exists()
-                else f"create the device's environment: {releases.path(release)}/install --venv {releases.venv}",
+        if not code:
+            continue
+        hint = (
+            "fix the problem and update again; copied and built files are kept"
+            if releases.venv.exists()
+            else f"create the device's environment: {releases.path(release)}/install --venv {releases.venv}"
+        )
+        current = releases.current or "nothing"
+        if code == GateFailed.exit_code:
+            raise GateFailed(
+                f"{release} does not meet the limits on this device: {' '.join(command)} failed with code {code}, see "
+                f"above; {current} is still current",
+                hint=hint,
+                code="TP7050",
             )
+        raise BuildFailed(
+            f"{release} can't be used on this device: {' '.join(command)} failed with code {code}, see above; "
+            f"{current} is still current",
+            hint=hint,
+            code="TP7051",
+        )
 
 
 def _healthy(releases: Releases, options: Options) -> bool:
