@@ -27,7 +27,7 @@ APPLICATIONS = [row for row in BACKBONES.values() if isinstance(row.source, Kera
 def test_the_table_contains_all_documented_backbones() -> None:
     codelab = {f"mobilenet_{a}_{s}" for a in ("0.25", "0.50", "0.75", "1.0") for s in (128, 160, 192, 224)}
     others = {"efficientnet_lite0", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"}
-    assert set(BACKBONES) == codelab | others | {"inception_v3", "resnet50", "efficientnet_b0"}
+    assert set(BACKBONES) == codelab | others | {"googlenet", "inception_v3", "resnet50", "efficientnet_b0"}
     assert all(name == row.name for name, row in BACKBONES.items())
     assert [row.name for row in BACKBONES.values() if not row.needs_download] == ["efficientnet_lite0", "mobilenet_v2"]
 

@@ -2,7 +2,7 @@
 
 It does not import TensorFlow. `networks.py` builds the networks; tests compare each row with its Keras graph. To add a
 network of keras.applications, add a row with the name, URL and MD5 of its weights with the 1,000-class layer, as Keras
-publishes them.
+publishes them. To add another network, write its layers in `own_networks/`, with the names that its weight file has.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import ClassVar
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.types import Preprocess, Resize
@@ -31,11 +32,12 @@ PINNED: Mapping[str, str] = MappingProxyType(
 """The sha256 of published files, by name: those on which two independent sources agree.
 
 A source is a public project that pins the file, or the output of `python -m tools.pin_weights` on a network of its
-own. Keras publishes an MD5 for five of the files, and none for the sixteen of MobileNet v1. For files without a pinned
-sha256, `downloaded_weights.py` records that of the first download. docs/explanations/security.md lists which file is
-identified how."""
+own. Keras publishes an MD5 for some files, and none for the sixteen of MobileNet v1; torchvision publishes the first
+eight digits of the sha256. For files without a pinned sha256, `downloaded_weights.py` records that of the first
+download. docs/explanations/security.md lists which file is identified how."""
 
 _STORAGE = "https://storage.googleapis.com/tensorflow/keras-applications"
+_TORCHVISION = "https://download.pytorch.org/models"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ class KerasApplication:
     bgr: bool = False
     headless: bool = True
 
+    publisher: ClassVar[str] = "Keras"
+    sha256_start: ClassVar[str] = ""
+
     @property
     def sha256(self) -> str | None:
         """The pinned sha256 of the file; None if there is none."""
@@ -68,8 +73,32 @@ class KerasApplication:
         return f"{self.folder}/{self.file}"
 
 
-WeightSource = EmbeddedWeights | KerasApplication
-"""Weights that are in the package, or published by Keras."""
+@dataclass(frozen=True)
+class PublishedFile:
+    """A weight file in PyTorch's names that `publisher` offers at `url`, for a network of `own_networks`.
+
+    `file` is its name in the cache. `sha256_start` is what the publisher states of its sha256: torchvision puts the
+    first eight digits into the name.
+    """
+
+    publisher: str
+    file: str
+    url: str
+    sha256_start: str = ""
+
+    md5: ClassVar[None] = None
+
+    @property
+    def sha256(self) -> str | None:
+        """The pinned sha256 of the file; None if there is none."""
+        return PINNED.get(self.file)
+
+
+DownloadedSource = KerasApplication | PublishedFile
+"""Weights that are downloaded when they are first needed."""
+
+WeightSource = EmbeddedWeights | DownloadedSource
+"""Weights that are in the package, or published by others."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +185,12 @@ def _mobilenets_v1() -> Iterator[Backbone]:
             yield Backbone(name, _symmetric(size), width, parameters, multiply_adds, top1, source)
 
 
+def _torchvision(name: str, sha256_start: str) -> PublishedFile:
+    """Return the file of a network that torchvision publishes under its usual name."""
+    file = f"{name}-{sha256_start}.pth"
+    return PublishedFile("torchvision", file, f"{_TORCHVISION}/{file}", sha256_start)
+
+
 def _rows() -> Iterator[Backbone]:
     # Top-1: tensorflow/tpu, models/official/efficientnet/lite/README.md (FP32).
     yield Backbone(
@@ -184,6 +219,10 @@ def _rows() -> Iterator[Backbone]:
             headless=False,
         )
         yield Backbone(f"mobilenet_v3_{size}", _symmetric(224), width, parameters, multiply_adds, top1, source)
+    # Top-1: torchvision, GoogLeNet_Weights.IMAGENET1K_V1. Its `transform_input` scales pixels to [-1, 1].
+    yield Backbone(
+        "googlenet", _symmetric(224), 1024, 5_614_464, 1_497_352_192, 69.778, _torchvision("googlenet", "1378be20")
+    )
     # Top-1 of the last three: keras.io/api/applications.
     yield Backbone(
         "inception_v3",
