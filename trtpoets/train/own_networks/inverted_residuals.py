@@ -57,6 +57,8 @@ def _lite(widths: tuple[int, ...], repeats: tuple[int, ...]) -> Description:
 
 
 EFFICIENTNET_LITE0 = _lite((16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1))
+EFFICIENTNET_LITE1 = _lite((16, 24, 40, 80, 112, 192, 320), (1, 3, 3, 4, 4, 5, 1))
+EFFICIENTNET_LITE2 = _lite((16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1))
 
 
 def inverted_residuals(description: Description, name: str, height: int, width: int) -> keras.Model:

@@ -9,7 +9,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from trtpoets.train.own_networks.googlenet import googlenet
-from trtpoets.train.own_networks.inverted_residuals import EFFICIENTNET_LITE0, MOBILENET_V2, inverted_residuals
+from trtpoets.train.own_networks.inverted_residuals import (
+    EFFICIENTNET_LITE0,
+    EFFICIENTNET_LITE1,
+    EFFICIENTNET_LITE2,
+    MOBILENET_V2,
+    inverted_residuals,
+)
 from trtpoets.train.own_networks.torch_names import TorchNames, layer_of_lite, layer_of_mobilenet_v2
 
 if TYPE_CHECKING:
@@ -29,9 +35,14 @@ class OwnNetwork:
 
 OWN_NETWORKS: Mapping[str, OwnNetwork] = MappingProxyType(
     {
-        "efficientnet_lite0": OwnNetwork(
-            partial(inverted_residuals, EFFICIENTNET_LITE0), TorchNames("_fc", layer_of=layer_of_lite)
-        ),
+        **{
+            name: OwnNetwork(partial(inverted_residuals, description), TorchNames("_fc", layer_of=layer_of_lite))
+            for name, description in (
+                ("efficientnet_lite0", EFFICIENTNET_LITE0),
+                ("efficientnet_lite1", EFFICIENTNET_LITE1),
+                ("efficientnet_lite2", EFFICIENTNET_LITE2),
+            )
+        },
         "mobilenet_v2": OwnNetwork(
             partial(inverted_residuals, MOBILENET_V2), TorchNames("classifier.1", layer_of=layer_of_mobilenet_v2)
         ),
