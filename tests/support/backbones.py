@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tests.support.photos import make_photo
-from trtpoets.train.backbones import Backbone, KerasApplication
+from trtpoets.train.backbones import BACKBONES, Backbone, DownloadedSource, KerasApplication
 from trtpoets.train.networks import Network
 
 
@@ -15,6 +15,11 @@ def keras_source(backbone: Backbone) -> KerasApplication:
     """The network of keras.applications that `backbone` is; fails if its weights are in the package."""
     assert isinstance(backbone.source, KerasApplication), backbone.name
     return backbone.source
+
+
+def downloads() -> dict[str, DownloadedSource]:
+    """What is downloaded for each backbone that needs it."""
+    return {name: row.source for name, row in BACKBONES.items() if isinstance(row.source, DownloadedSource)}
 
 
 def photos_of(network: Network, count: int = 2) -> np.ndarray:

@@ -27,9 +27,13 @@ APPLICATIONS = [row for row in BACKBONES.values() if isinstance(row.source, Kera
 def test_the_table_contains_all_documented_backbones() -> None:
     codelab = {f"mobilenet_{a}_{s}" for a in ("0.25", "0.50", "0.75", "1.0") for s in (128, 160, 192, 224)}
     others = {"efficientnet_lite0", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"}
-    assert set(BACKBONES) == codelab | others | {"inception_v3", "resnet50", "efficientnet_b0"}
+    lites = {"efficientnet_lite1", "efficientnet_lite2"}
+    assert set(BACKBONES) == codelab | others | lites | {"googlenet", "inception_v3", "resnet50", "efficientnet_b0"}
     assert all(name == row.name for name, row in BACKBONES.items())
-    assert [row.name for row in BACKBONES.values() if not row.needs_download] == ["efficientnet_lite0", "mobilenet_v2"]
+    deliveries = [row.delivery for row in BACKBONES.values()]
+    assert deliveries[:4] == ["embedded", "embedded", "extra", "extra"]
+    assert set(deliveries[4:]) == {"download"}
+    assert [row.needs_download for row in BACKBONES.values()] == [text == "download" for text in deliveries]
 
 
 def test_the_default_needs_no_download() -> None:
@@ -60,9 +64,10 @@ def test_an_absurd_name_says_where_all_are(name: str) -> None:
 
 
 def test_published_preprocessing_differs_only_in_the_crop() -> None:
+    fractions = {"efficientnet_lite1": 240 / 272, "efficientnet_lite2": 260 / 292}
     for row in BACKBONES.values():
         published = row.published_preprocess
-        assert (published.resize, published.crop_fraction) == (Resize.CROP, 0.875)
+        assert (published.resize, published.crop_fraction) == (Resize.CROP, fractions.get(row.name, 0.875))
         assert (published.scale, published.offset) == (row.preprocess.scale, row.preprocess.offset)
         assert row.preprocess.resize is Resize.STRETCH
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
 import io
@@ -12,12 +13,12 @@ from types import MappingProxyType
 
 import pytest
 
-from tests.support.backbones import keras_source
+from tests.support.backbones import downloads, keras_source
 from tests.support.errors import raises
 from tools.pin_weights import pin
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.train import backbones, downloaded_weights
-from trtpoets.train.backbones import BACKBONES, backbone_named
+from trtpoets.train.backbones import BACKBONES, KerasApplication, PublishedFile, backbone_named
 from trtpoets.train.downloaded_weights import fetch, published_weights, weights_id
 
 UNPINNED = backbone_named("mobilenet_0.25_128")
@@ -104,6 +105,31 @@ def test_the_md5_of_keras_and_the_pinned_sha256_are_checked(caches: Path, monkey
     assert published_weights(WITH_MD5, MD5_SOURCE).sha256 == sha256(b"it")
 
 
+def test_the_digits_of_torchvision_are_checked_and_do_not_suffice(
+    caches: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    googlenet = backbone_named("googlenet")
+    source = googlenet.source
+    assert isinstance(source, PublishedFile)
+    serve(monkeypatch, b"another file")
+    with raises(BadArtefact, "TP2017", sha256(b"another file"), "torchvision", "1378be20"):
+        published_weights(googlenet, source)
+    # A file in the cache of Keras is not read, and one of our own without a record is not used.
+    (caches / source.file).write_bytes(b"planted")
+    ours = tmp_path / "cache" / "weights" / source.file
+    ours.parent.mkdir(parents=True)
+    content = b"the file of which the digits are known"
+    known = dataclasses.replace(source, sha256_start=sha256(content)[:8])
+    ours.write_bytes(content)
+    serve(monkeypatch, None)
+    with raises(MissingArtefact, "TP2019", source.file):
+        published_weights(googlenet, known)
+    serve(monkeypatch, content)
+    assert published_weights(googlenet, known).sha256 == sha256(content)
+    serve(monkeypatch, None)
+    assert published_weights(googlenet, known).path == ours
+
+
 def test_only_https_and_whole_files(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="not an HTTPS URL"):
         fetch("http://example.org/a", 10)
@@ -115,7 +141,7 @@ def test_only_https_and_whole_files(monkeypatch: pytest.MonkeyPatch) -> None:
         fetch("https://example.org/a", 10)
     monkeypatch.setattr(downloaded_weights, "opener", lambda url: Response(bytes(100)))
     assert len(fetch("https://example.org/a", 10)) == 11
-    assert all(keras_source(row).url.startswith("https://") for row in BACKBONES.values() if row.needs_download)
+    assert all(source.url.startswith("https://") for source in downloads().values())
 
 
 def test_a_download_larger_than_the_network(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,21 +167,24 @@ def test_the_script_that_pins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pin(UNPINNED_SOURCE) == sha256(b"one")
     with pytest.raises(ValueError, match="two downloads differ"):
         pin(UNPINNED_SOURCE)
-    answers[:] = [b"one", b"one"]
+    answers[:] = [b"one", b"one"] * 2
     with pytest.raises(ValueError, match="its MD5 is"):
         pin(MD5_SOURCE)
+    with pytest.raises(ValueError, match="starts with 1378be20"):
+        pin(downloads()["googlenet"])
 
 
 def test_what_is_pinned_is_a_sha256_of_a_file_in_the_table() -> None:
-    files = {keras_source(row).file for row in BACKBONES.values() if row.needs_download}
-    assert set(backbones.PINNED) <= files
+    assert set(backbones.PINNED) <= {source.file for source in downloads().values()}
     assert all(re.fullmatch("[0-9a-f]{64}", value) for value in backbones.PINNED.values())
     assert len(set(backbones.PINNED.values())) == len(backbones.PINNED)  # two files are never the same
 
 
-def test_each_md5_of_keras_has_the_right_form_and_one_file() -> None:
-    sources = [keras_source(row) for row in BACKBONES.values() if row.needs_download]
-    assert len({source.file for source in sources}) == len(sources) == 21
+def test_each_hash_has_the_right_form_and_one_file() -> None:
+    sources = downloads().values()
+    assert len({source.file for source in sources}) == len(sources)
+    assert all(re.fullmatch("[0-9a-f]{8}|", source.sha256_start) for source in sources)
+    assert all(source.sha256_start in source.url for source in sources)
     md5s = [source.md5 for source in sources if source.md5 is not None]
     assert all(re.fullmatch("[0-9a-f]{32}", value) for value in md5s)
     assert len(set(md5s)) == len(md5s)
@@ -168,10 +197,10 @@ def test_the_md5s_are_those_of_the_installed_keras() -> None:
     assert installed is not None
     assert installed.origin is not None
     folder = Path(installed.origin).parent / "src" / "applications"
-    for row in BACKBONES.values():
-        if row.needs_download and (source := keras_source(row)).md5 is not None:
+    for name, source in downloads().items():
+        if isinstance(source, KerasApplication) and source.md5 is not None:
             text = (folder / f"{modules.get(source.function, 'mobilenet_v3')}.py").read_text(encoding="utf-8")
-            assert source.md5 in text, row.name
+            assert source.md5 in text, name
 
 
 def test_the_security_model_lists_how_each_download_is_identified() -> None:
@@ -182,12 +211,13 @@ def test_the_security_model_lists_how_each_download_is_identified() -> None:
     v1 = {name for name in BACKBONES if re.fullmatch(r"mobilenet_[01]\..*", name)}
     how_v1 = listed.pop("mobilenet_ALPHA_PIXELS")
     expected = {}
-    for name, row in BACKBONES.items():
-        if row.needs_download:
-            source = keras_source(row)
-            expected[name] = "sha256" if source.sha256 else "MD5" if source.md5 else "first download"
+    for name, source in downloads().items():
+        if source.sha256 or source.md5:
+            expected[name] = "the sha256" if source.sha256 else "the MD5"
+        else:
+            expected[name] = "the first eight digits" if source.sha256_start else "the sha256 of the first download"
     assert len(v1) == 16
-    assert {expected.pop(name) for name in v1} == {"first download"}
+    assert {expected.pop(name) for name in v1} == {"the sha256 of the first download"}
     assert "first download" in how_v1
     assert set(listed) == set(expected)
-    assert all(listed[name].startswith(f"the {how}") for name, how in expected.items())
+    assert all(listed[name].startswith(how) for name, how in expected.items())

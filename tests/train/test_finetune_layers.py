@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
@@ -12,6 +13,7 @@ if find_spec("tensorflow") is None:
 from tests.support.errors import raises
 from tests.support.fine_tuning import tiny_network
 from trtpoets.core.errors import BadInput
+from trtpoets.core.optional import tensorflow
 from trtpoets.train.finetune_layers import layers_of, number_to_unfreeze, weights_hash
 
 
@@ -23,6 +25,24 @@ def test_a_layer_is_a_kernel_with_its_norm() -> None:
 def test_a_network_without_norms_has_layers_too() -> None:
     names = [[variable.path.split("/")[-1] for variable in layer] for layer in layers_of(tiny_network(norms=False))]
     assert names == [["kernel", "bias"]] * 3
+
+
+def test_norms_of_parallel_branches_belong_to_their_own_kernel() -> None:
+    """Keras lists both kernels before both norms."""
+    keras = tensorflow().keras
+    photos = keras.Input((8, 8, 3), dtype="uint8", name="photos")
+    x = keras.layers.Rescaling(1 / 255)(photos)
+    branches = []
+    for name in ("left", "right"):
+        branch = keras.layers.Conv2D(4, 1, use_bias=False, name=name)(x)
+        branches.append(keras.layers.BatchNormalization(name=f"{name}_norm")(branch))
+    joined = keras.layers.BatchNormalization(name="joined_norm")(keras.layers.Concatenate()(branches))
+    model = keras.Model(photos, keras.layers.GlobalAveragePooling2D()(joined))
+    names = [[variable.path for variable in layer] for layer in layers_of(replace(tiny_network(), model=model))]
+    assert names == [
+        ["left/kernel", "left_norm/gamma", "left_norm/beta"],
+        ["right/kernel", "right_norm/gamma", "right_norm/beta", "joined_norm/gamma", "joined_norm/beta"],
+    ]
 
 
 def test_the_network_stays_frozen_for_others() -> None:

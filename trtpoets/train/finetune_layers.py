@@ -24,22 +24,36 @@ Layer = list[Any]
 def layers_of(network: Network) -> list[Layer]:
     """Return the layers of a backbone with trainable variables, lowest first.
 
-    A layer with a kernel (a convolution or dense layer) begins an entry; what follows without a kernel, such as a batch
-    norm, belongs to it. Statistics of batch norms are not trainable.
+    A layer with a kernel (a convolution or dense layer) begins an entry; a layer without a kernel, such as a batch
+    norm, belongs to the one whose output it reads, or to the highest of several. Statistics of batch norms are not
+    trainable.
     """
     layers: list[Layer] = []
+    entries: dict[int, int] = {}
+    """The index of the entry to which the layer belongs that gives a tensor, by the identity of the tensor.
+
+    Where branches are parallel, Keras lists the layers of all of them in turn."""
     network.model.trainable = True
     try:
-        for layer in _leaves(network.model):
-            own = list(layer.trainable_variables)
-            if not own:
-                continue
-            if not layers or any(len(variable.shape) > 1 for variable in own):
+        for leaf in _leaves(network.model):
+            own = list(leaf.trainable_variables)
+            known = [entries[id(tensor)] for tensor in _tensors(leaf.input) if id(tensor) in entries]
+            entry = max(known, default=len(layers) - 1)
+            if own and (entry < 0 or any(len(variable.shape) > 1 for variable in own)):
                 layers.append([])
-            layers[-1] += own
+                entry = len(layers) - 1
+            if own:
+                layers[entry] += own
+            if entry >= 0:
+                entries.update((id(tensor), entry) for tensor in _tensors(leaf.output))
     finally:
         network.model.trainable = False
     return layers
+
+
+def _tensors(value: Any) -> list[Any]:
+    """Return the tensors of a layer's input or output, which is one tensor or a list."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _leaves(model: keras.Model) -> Iterator[Any]:

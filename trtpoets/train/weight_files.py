@@ -18,8 +18,10 @@ from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.h5_limits import TOPS, h5_in_keras, largest_weights, require_small_arrays
 from trtpoets.core.reading import read_bytes, read_errors
-from trtpoets.train.backbones import Backbone, KerasApplication
-from trtpoets.train.weights import HEAD_BIAS, HEAD_KERNEL, EmbeddedWeights, tensors_of_content
+from trtpoets.train.backbones import Backbone, KerasApplication, PublishedFile
+from trtpoets.train.own_networks.table import OWN_NETWORKS
+from trtpoets.train.torch_files import read_tensors
+from trtpoets.train.weights import HEAD_BIAS, HEAD_KERNEL, tensors_of_content
 
 if TYPE_CHECKING:
     import keras
@@ -35,6 +37,12 @@ KERAS_SUFFIXES = (".h5", ".keras")
 
 _DAMAGE = (ValueError, KeyError, TypeError, RuntimeError, EOFError, OSError, zlib.error)
 """Exceptions that h5py and zipfile raise for damaged files, besides BadZipFile."""
+
+TORCH_SUFFIX = ".pth"
+"""Suffix of files with PyTorch's tensors, which networks of `own_networks` accept."""
+
+TORCH_KINDS = ("pytorch", "pytorch-pickle")
+"""The kinds of those files by content."""
 
 KERAS_KINDS = ("keras", "keras-h5", "hdf5", "zip")
 """The kinds of those files by content; a file with weights only is HDF5 without Keras's configuration."""
@@ -52,13 +60,17 @@ def load_weights(
         raise BadInput(
             f"the weights {path} are not a file", hint="use --weights with the path of a weight file", code="TP2080"
         )
+    kinds, suffixes = ["safetensors", *KERAS_KINDS], [*KERAS_SUFFIXES]
+    if backbone.name in OWN_NETWORKS:
+        kinds += TORCH_KINDS
+        suffixes.append(TORCH_SUFFIX)
     try:
-        require_kind(path, "safetensors", *KERAS_KINDS, expected="a weight file of Keras or safetensors")
+        require_kind(path, *kinds, expected="a weight file of Keras or safetensors")
     except BadArtefact as error:
         raise BadInput(error.message, hint=error.hint, code="TP2081") from error
-    if path.suffix != ".safetensors" and path.suffix not in KERAS_SUFFIXES:
+    if path.suffix not in (*suffixes, ".safetensors"):
         raise BadInput(
-            f"the weights {path} must be a file of type {', '.join(KERAS_SUFFIXES)} or .safetensors",
+            f"the weights {path} must be a file of type {', '.join(suffixes)} or .safetensors",
             hint="save the weights with Keras: model.save_weights('NAME.weights.h5')",
             code="TP2082",
         )
@@ -71,16 +83,17 @@ def load_weights_from_bytes(
     path: Path, content: bytes, backbone: Backbone, makers: Sequence[Callable[[], BackboneGraph]]
 ) -> tuple[BackboneGraph, Head | None]:
     """Do the same as `load_weights` with the content of a file; the suffix of `path` determines the format."""
-    if path.suffix == ".safetensors":
+    if path.suffix in (".safetensors", TORCH_SUFFIX):
+        tensors = _named_tensors(path, content, backbone)
         graph = makers[0]()
-        return graph, _load_safetensors(path, content, backbone, graph)
+        return graph, _load_tensors(path, tensors, graph)
     reasons = []
     try:
         h5 = _h5_of(path, content, largest_weights(backbone.parameters + TOPS))
         for make in makers:
             graph = make()
             try:
-                if isinstance(backbone.source, EmbeddedWeights):
+                if backbone.name in OWN_NETWORKS:
                     _require_layer_names(h5, graph.whole)
                 _load_keras(h5, path, graph)
             except Exception as error:  # noqa: BLE001 - Keras and h5py raise any type; each means "does not fit"
@@ -134,11 +147,8 @@ def require_finite(model: keras.Model, source: Path | str) -> None:
             )
 
 
-def _load_safetensors(path: Path, content: bytes, backbone: Backbone, graph: BackboneGraph) -> Head | None:
-    try:
-        tensors = tensors_of_content(content, path)
-    except BadArtefact as error:
-        raise BadInput(error.message, hint=_hint_for(backbone), code="TP2088") from error
+def _load_tensors(path: Path, tensors: dict[str, np.ndarray], graph: BackboneGraph) -> Head | None:
+    """Assign the tensors of a file to the graph, and return the 1,000-class layer, if there is one."""
     head = None
     names = [(HEAD_KERNEL, HEAD_BIAS)]
     if graph.head:
@@ -156,6 +166,29 @@ def _load_safetensors(path: Path, content: bytes, backbone: Backbone, graph: Bac
                 )
     assign(graph.base, tensors, path)
     return head
+
+
+def _named_tensors(path: Path, content: bytes, backbone: Backbone) -> dict[str, np.ndarray]:
+    """Return the tensors of a safetensors or PyTorch file as float32, with the names of Keras."""
+    try:
+        if path.suffix == ".safetensors":
+            tensors = tensors_of_content(content, path)
+        else:
+            tensors = read_tensors(content, largest_weights(backbone.parameters + TOPS))
+    except BadArtefact as error:
+        message = error.message if str(path) in error.message else f"the weights {path} cannot be read: {error.message}"
+        raise BadInput(message, hint=_hint_for(backbone), code="TP2088") from error
+    # Keras separates the name of a layer from that of its variable by "/", PyTorch by ".".
+    if backbone.name in OWN_NETWORKS and not any("/" in name for name in tensors):
+        try:
+            tensors = OWN_NETWORKS[backbone.name].torch_names.keras_tensors(tensors)
+        except KeyError as error:
+            raise BadInput(
+                f"the weights {path} have a variable that {backbone.name} does not have: {error.args[0]}",
+                hint=_hint_for(backbone),
+                code="TP2154",
+            ) from error
+    return {name: np.asarray(value, np.float32) for name, value in tensors.items()}
 
 
 def _head_of(graph: BackboneGraph) -> Head | None:
@@ -223,4 +256,6 @@ def _hint_for(backbone: Backbone) -> str:
     source = backbone.source
     if isinstance(source, KerasApplication):
         return f"use a file saved from keras.applications.{source.function}, such as {source.file}"
+    if isinstance(source, PublishedFile):
+        return f"use the file that {source.publisher} publishes: {source.url}"
     return f"use a .safetensors file with the names and shapes of {source.file}"

@@ -22,7 +22,7 @@ def test_the_models_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys, "models", tuple(BACKBONES.values()))
     for name, backbone in BACKBONES.items():
         row = next(line.split() for line in text.splitlines() if line.split()[:1] == [name])
-        assert row[-1] == ("download" if backbone.needs_download else "embedded")
+        assert row[-1] == backbone.delivery
         assert row[4] == str(backbone.feature_width)
 
 

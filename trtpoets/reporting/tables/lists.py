@@ -24,7 +24,7 @@ def models_part(backbones: Iterable[Any]) -> Part:
             f"{backbone.multiply_adds / 1e6:,.0f}",
             backbone.feature_width,
             "–" if backbone.imagenet_top1 is None else f"{backbone.imagenet_top1:.1f}",
-            "download" if backbone.needs_download else "embedded",
+            backbone.delivery,
         )
         for backbone in backbones
     ]

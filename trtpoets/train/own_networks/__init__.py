@@ -1,0 +1,1 @@
+"""Networks that Keras does not have, or has with other padding: layers, without weights and without the last layer."""
