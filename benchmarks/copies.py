@@ -221,7 +221,7 @@ def main() -> None:
         photos = [Photo(path, "", Split.TRAIN, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
         store = cache_root() / "bottlenecks"
         thumbnails = ThumbnailCache(store, extractor.preprocess)
-        features = bottlenecks_from_photos(photos, extractor, store, decoded=thumbnails.add)
+        features = bottlenecks_from_photos(photos, extractor, store, pixel_rows=thumbnails)
         small = thumbnails.of(photos)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start = time.perf_counter()

@@ -63,7 +63,7 @@ def tuned(folder: Path, backbone: str, options: argparse.Namespace, seed: int) -
     extractor = extractor_from_network(network, Device.CPU)
     thumbnails = ThumbnailCache(bottleneck_folder(), extractor.preprocess)
     read = dataset_from_folder(folder, config)
-    features = bottlenecks_from_photos(read.photos, extractor, bottleneck_folder(), decoded=thumbnails.add)
+    features = bottlenecks_from_photos(read.photos, extractor, bottleneck_folder(), pixel_rows=thumbnails)
     together = copies_together(read, features, thumbnails.of(read.photos))
     dataset = split_by(together, config, seed)
     head_config = HeadConfig(seed=seed)

@@ -167,6 +167,7 @@ def test_importing_anything_imports_nothing_heavy() -> None:
 COMMANDS = [
     *("demo", "run", "adopt", "retrain", "pretrained", "export", "quantize", "build", "evaluate", "bench", "report"),
     *("label", "models", "cache", "inspect", "trust", "doctor", "recommend", "tensorboard", "bundle", "sweep"),
+    "bottlenecks",
 ]
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trtpoets.device.doctor import doctor
     from trtpoets.pipeline.adopt import adopt
     from trtpoets.pipeline.bench import bench
+    from trtpoets.pipeline.bottlenecks import bottlenecks
     from trtpoets.pipeline.build import build, plan_build
     from trtpoets.pipeline.bundle import bundle
     from trtpoets.pipeline.cache import cache, prune_cache
@@ -40,6 +41,7 @@ _MODULES = {
     "TrtPoetsError": "trtpoets.core.errors",
     "adopt": "trtpoets.pipeline.adopt",
     "bench": "trtpoets.pipeline.bench",
+    "bottlenecks": "trtpoets.pipeline.bottlenecks",
     "build": "trtpoets.pipeline.build",
     "bundle": "trtpoets.pipeline.bundle",
     "cache": "trtpoets.pipeline.cache",
@@ -68,6 +70,7 @@ __all__ = [
     "TrtPoetsError",
     "adopt",
     "bench",
+    "bottlenecks",
     "build",
     "bundle",
     "cache",

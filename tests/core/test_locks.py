@@ -13,7 +13,7 @@ from tests.fakes.failing_disk import failing
 from tests.support.errors import raises
 from trtpoets.core import locks
 from trtpoets.core.errors import Busy, StorageFailed
-from trtpoets.core.locks import locked, waiting_for
+from trtpoets.core.locks import locked, trying, waiting_for
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.artefacts import writing
 
@@ -71,3 +71,10 @@ def test_a_file_with_another_content_is_no_lock(tmp_path: Path) -> None:
     path.write_bytes(bytes(8))  # what a crash of the machine may leave
     with locked(path, "flowers"):
         assert path.read_text() == str(os.getpid())
+
+
+def test_trying_for_a_lock_does_not_wait(tmp_path: Path) -> None:
+    with trying(tmp_path / "lock") as first, trying(tmp_path / "lock") as second:
+        assert (first, second) == (True, False)
+    with trying(tmp_path / "lock") as again:
+        assert again is True

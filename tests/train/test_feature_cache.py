@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -230,3 +231,54 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert found_in(tmp_path, 1, 2) == [True, False]
     opened(tmp_path).append(names(2), rows_of(2))
     assert found_in(tmp_path, 1, 2) == [True, True]
+
+
+def segments_of(folder: Path) -> list[str]:
+    return sorted(path.name for path in opened(folder).path.iterdir() if path.name.startswith("index"))
+
+
+def test_writers_at_once_have_segments_of_their_own_which_are_read_side_by_side(tmp_path: Path) -> None:
+    opened(tmp_path).append(names(1, 2), rows_of(1, 2))
+    first, second, third = (opened(tmp_path) for _ in range(3))
+    with first._own_segment() as one, second._own_segment() as two, third._own_segment() as three:
+        assert (one, two, three) == ("", ".1", ".2")
+    second.append(names(3), rows_of(3))
+    third.append(names(4, 1), rows_of(4, 1))
+    first.append(names(5), rows_of(5))
+    assert segments_of(tmp_path) == ["index", "index.1", "index.2"]
+    assert all(found_in(tmp_path, 5, 4, 3, 2, 1))
+    (info,) = feature_caches_in(tmp_path)
+    assert info.photos == 6
+    opened(tmp_path).append(names(6), rows_of(6))  # a later writer takes a segment that is there
+    assert len(segments_of(tmp_path)) == 3
+    assert [info.photos for info in prune_feature_caches(tmp_path)] == [7]
+    assert not opened(tmp_path).path.exists()
+
+
+def test_a_damaged_segment_leaves_the_others(tmp_path: Path) -> None:
+    first, second = opened(tmp_path), opened(tmp_path)
+    first.append(names(1), rows_of(1))
+    with first._own_segment():
+        second.append(names(2), rows_of(2))
+    file_of(tmp_path, "index").write_bytes(b"garbage" * 100)
+    assert found_in(tmp_path, 1, 2) == [False, True]
+    assert [info.photos for info in feature_caches_in(tmp_path)] == [1]
+
+
+def test_on_a_disk_without_locks_each_writer_has_a_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    opened(tmp_path).append(names(1), rows_of(1))
+    monkeypatch.setattr("trtpoets.core.locks.fcntl.flock", unsupported)
+    first, second = opened(tmp_path), opened(tmp_path)
+    for number, cache in ((2, first), (3, second), (4, first)):
+        cache.append(names(number), rows_of(number))
+    assert len(segments_of(tmp_path)) == 3
+    assert all(found_in(tmp_path, 1, 2, 3, 4))
+
+
+def test_many_equal_and_unknown_photos(tmp_path: Path) -> None:
+    opened(tmp_path).append(names(*range(50)), rows_of(*range(50)))
+    wanted = [7, 7, 99, 7, 3, 99, 0, 49, 3]
+    assert found_in(tmp_path, *wanted) == [number < 50 for number in wanted]

@@ -10,6 +10,7 @@ import typer
 
 from trtpoets.cli import options as opt
 from trtpoets.cli.adopt_command import adopt
+from trtpoets.cli.bottlenecks_command import bottlenecks
 from trtpoets.cli.retrain_command import Unfreeze, retrain, sweep
 from trtpoets.cli.terminal import (
     USAGE_ERROR,
@@ -111,6 +112,7 @@ def run(
 
 app.command()(retrain)
 app.command()(sweep)
+app.command()(bottlenecks)
 
 
 @app.command()

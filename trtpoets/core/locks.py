@@ -61,6 +61,26 @@ def waiting_for(path: Path, what: str) -> Iterator[None]:
 
 
 @contextmanager
+def trying(path: Path) -> Iterator[bool | None]:
+    """Try to take the lock file at `path`, hold it inside the block, and yield whether that succeeded.
+
+    None is yielded if the disk does not support locks. Raises StorageFailed.
+    """
+    with _opened(path) as handle:
+        held: bool | None = True
+        with storage_errors(path):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):  # see `locked`
+                held = False
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                held = None
+        yield held
+
+
+@contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """Yield a descriptor of a lock file; closing it releases the lock."""
     handle = _open(path)

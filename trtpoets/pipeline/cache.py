@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trtpoets.core.paths import cache_root
+from trtpoets.pipeline.shards import delete_records
 from trtpoets.train.bottlenecks import FeatureCacheInfo, feature_caches_in, prune_feature_caches
 
 if TYPE_CHECKING:
@@ -17,7 +18,11 @@ def cache() -> tuple[FeatureCacheInfo, ...]:
 
 
 def prune_cache(older_than_days: float = 0) -> tuple[FeatureCacheInfo, ...]:
-    """Delete the stores that were not used for `older_than_days` days (0: all), and return them."""
+    """Delete the stores that were not used for `older_than_days` days (0: all), and return them.
+
+    Records of shards that are as old are deleted too.
+    """
+    delete_records(older_than_days)
     return prune_feature_caches(bottleneck_folder(), older_than_days)
 
 

@@ -10,12 +10,13 @@ import numpy as np
 
 from trtpoets.core.errors import MissingArtefact
 from trtpoets.core.fine_tuning import AUTO, DistortedTraining, Distortions, FineTuneConfig
-from trtpoets.core.paths import cache_root, user_path
+from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.training import Accuracy, HeadConfig, Training, TrainingDetails
 from trtpoets.core.types import Classifier, ModelSpec, Resize, Split, hash_of
 from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.artefacts import ENGINES, training_in, writing
+from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.distorted_head import VARIANTS, choose_distortions, variants_of_features
 from trtpoets.pipeline.extractors import Device, extractor_from_network
 from trtpoets.pipeline.finetuning import FrozenRun, delete_checkpoints, fine_tune
@@ -29,12 +30,14 @@ from trtpoets.pipeline.near_copies import (
 )
 from trtpoets.pipeline.publish import publish, seal_dataset, trained_here
 from trtpoets.pipeline.recorded_commands import retrain_command
+from trtpoets.pipeline.shards import warn_of_incomplete
 from trtpoets.train.backbones import DEFAULT_BACKBONE, Backbone, backbone_named
-from trtpoets.train.bottlenecks import Extractor, bottlenecks_from_photos
+from trtpoets.train.bottlenecks import Extractor, bottleneck_cache, bottlenecks_from_photos
 from trtpoets.train.classifier import classifier_from_head, load_classifier
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
 from trtpoets.train.downloaded_weights import weights_id
 from trtpoets.train.finetune_layers import number_to_unfreeze
+from trtpoets.train.folders.readings import ReadingCache
 from trtpoets.train.head import Head
 from trtpoets.train.near_copies.thumbnails import ThumbnailCache
 from trtpoets.train.networks import network_from_backbone
@@ -154,10 +157,11 @@ def photos_and_backbone(
     photos: Path | str, config: RetrainConfig, progress: Progress = silent
 ) -> tuple[Dataset, Backbone, str]:
     """Return the dataset as it is read, the backbone with the preprocessing for it, and the identity of its weights."""
-    backbone = _backbone_of(config)
+    backbone = backbone_of(config)
     # Check a weights file before reading photos, and read the photos before downloading weights.
     weights = weights_id(backbone, config.weights) if config.weights else ""
-    dataset = dataset_from_folder(user_path(photos), config.dataset, progress)
+    readings = ReadingCache(bottleneck_folder())
+    dataset = dataset_from_folder(user_path(photos), config.dataset, progress, readings=readings)
     weights = weights or weights_id(backbone, None)
     return dataset, replace(backbone, preprocess=replace(backbone.preprocess, white=dataset.white)), weights
 
@@ -166,13 +170,15 @@ def dataset_with_features(
     dataset: Dataset, extractor: Extractor, progress: Progress = silent
 ) -> tuple[Dataset, np.ndarray]:
     """Return a dataset with copies of a photo in one split, and the features of all its photos, float32 (N, D)."""
-    cache = cache_root() / "bottlenecks"
+    cache = bottleneck_folder()
+    warn_of_incomplete(dataset, extractor, bottleneck_cache(extractor, cache))
     thumbnails = ThumbnailCache(cache, extractor.preprocess)
-    features = bottlenecks_from_photos(dataset.photos, extractor, cache, progress=progress, decoded=thumbnails.add)
+    features = bottlenecks_from_photos(dataset.photos, extractor, cache, progress=progress, pixel_rows=thumbnails)
     return copies_together(dataset, features, thumbnails.of(dataset.photos, progress), progress), features
 
 
-def _backbone_of(config: RetrainConfig) -> Backbone:
+def backbone_of(config: RetrainConfig) -> Backbone:
+    """Return the backbone with the resize rule of `config`. Raises BadInput for an unknown one."""
     backbone = backbone_named(config.backbone)
     return replace(backbone, preprocess=replace(backbone.preprocess, resize=config.resize))
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from trtpoets.core.errors import BadInput, RunFailed
-from trtpoets.core.images import photo_to_array, usable_cores
+from trtpoets.core.images import photo_to_array
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.threads import map_ahead
 from trtpoets.core.types import Photo, Preprocess
 from trtpoets.train.feature_cache import (
     FeatureCache,
@@ -19,6 +19,8 @@ from trtpoets.train.feature_cache import (
     feature_caches_in,
     prune_feature_caches,
 )
+from trtpoets.train.row_file import empty_rows, release
+from trtpoets.train.workers import LIMITED, Threads, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Extractor",
     "FeatureCacheInfo",
+    "bottleneck_cache",
     "bottlenecks_from_photos",
     "feature_caches_in",
     "prune_feature_caches",
@@ -39,6 +42,13 @@ _BATCH_ON_A_CORE = 4
 
 _BATCH_ON_ALL = 32
 """Batch size if a call uses the GPU or all cores: smaller batches do not occupy them fully."""
+
+_APPENDED, _APPEND_SECONDS = 64, 1.0
+"""Features are added to the cache after so many photos, or so many seconds: on a network disk each addition takes
+several round trips."""
+
+_RELEASED = 2**26
+"""A mapped array is released each time that so many bytes of it were written."""
 
 
 class Extractor(Protocol):
@@ -64,62 +74,125 @@ class Extractor(Protocol):
         """uint8 (N, H, W, 3) -> float32 (N, width)."""
 
 
+class PixelRows(Protocol):
+    """A cache of other values that are computed from the pixels which the network sees, such as thumbnails."""
+
+    @property
+    def of_pixels(self) -> Callable[[np.ndarray], np.ndarray]:
+        """A function of a module, uint8 (N, H, W, 3) -> float32 (N, any)."""
+
+    def append(self, sha256s: Sequence[str], rows: np.ndarray) -> None:
+        """Add rows to the cache."""
+
+
+def bottleneck_cache(extractor: Extractor, folder: Path, variant: Variant | None = None) -> FeatureCache:
+    """Return the cache in `folder` of an extractor's features, or of those of the distorted photos of `variant`."""
+    key = f"{extractor.key}:{extractor.preprocess.hash}"
+    return FeatureCache(folder, key if variant is None else f"{key}:{variant.key}", extractor.width)
+
+
 def bottlenecks_from_photos(
     photos: Sequence[Photo],
     extractor: Extractor,
     cache_folder: Path,
     batch_size: int | None = None,
     progress: Progress = silent,
-    decoded: Callable[[Sequence[Photo], np.ndarray], None] | None = None,
+    pixel_rows: PixelRows | None = None,
     variant: Variant | None = None,
+    workers: Workers | None = None,
 ) -> np.ndarray:
     """Return the features of `photos` in their order: float32 (N, width), owned by the caller.
 
-    With `variant` they are those of the distorted photos, which have a cache of their own.
+    With `variant` they are those of the distorted photos, which have a cache of their own. Features that need much
+    memory are mapped from a temporary file (`row_file`).
 
-    Features in the cache in `cache_folder` are read; the others are computed and added to it batch by batch, so that an
-    interrupted run loses little work. Each thread decodes a batch and runs the network on it (at most
-    `extractor.parallel` threads at once), so that on a CPU decoding and network share the cores without waiting for
-    each other. `progress` counts the computed photos. These threads call `decoded`, if given, with each batch and its
-    pixels.
+    Features in the cache in `cache_folder` are read; the others are computed by `workers` and added to it, so that an
+    interrupted run loses little work. By default they are computed in this process: each thread decodes a batch and
+    runs the network on it (at most `extractor.parallel` threads at once), so that on a CPU decoding and network share
+    the cores without waiting for each other. `progress` counts the computed photos. `pixel_rows`, if given, are
+    computed from the same pixels.
 
     Raises BadPhoto if a photo cannot be read, PhotoChanged if it changed since the dataset was read, RunFailed if the
     network does not return finite features of the right shape, StorageFailed.
     """
     if batch_size is None:
-        batch_size = _BATCH_ON_A_CORE if extractor.parallel > 1 else _BATCH_ON_ALL
+        batch_size = _BATCH_ON_A_CORE if extractor.parallel > 1 or workers else _BATCH_ON_ALL
     if batch_size < 1:
         raise BadInput(f"the batch size must be at least 1, not {batch_size}", hint="32 is usual", code="TP2002")
-    key = f"{extractor.key}:{extractor.preprocess.hash}"
-    pixels_of = photo_to_array if variant is None else variant.pixels
-    cache = FeatureCache(cache_folder, key if variant is None else f"{key}:{variant.key}", extractor.width)
-    rows = np.empty((len(photos), extractor.width), dtype=np.float32)
+    cache = bottleneck_cache(extractor, cache_folder, variant)
+    rows = empty_rows(len(photos), extractor.width, np.float32, cache_folder)
     cached = cache.fill([photo.sha256 for photo in photos], rows)
-    places: dict[str, list[int]] = {}
+    place_of: dict[str, int] = {}
+    equal: list[tuple[int, int]] = []
     for place in np.flatnonzero(~cached).tolist():
-        places.setdefault(photos[place].sha256, []).append(place)
-    todo = [photos[equal_photos[0]] for equal_photos in places.values()]
-    batches = [todo[start : start + batch_size] for start in range(0, len(todo), batch_size)]
-    network_slots = threading.Semaphore(extractor.parallel)
-
-    def features(batch: Sequence[Photo]) -> np.ndarray:
-        pixels = np.stack([pixels_of(photo, extractor.preprocess) for photo in batch])
-        if decoded is not None:
-            decoded(batch, pixels)
-        with network_slots:
-            return _checked(extractor(pixels), batch, extractor.width)
-
-    # If the network uses all cores, one thread more than cores decodes the next batches meanwhile.
-    workers = max(extractor.parallel, usable_cores() + (extractor.parallel == 1))
+        first = place_of.setdefault(photos[place].sha256, place)
+        if first != place:
+            equal.append((place, first))
+    todo = list(place_of.values())
+    batches = [[photos[place] for place in todo[at : at + batch_size]] for at in range(0, len(todo), batch_size)]
+    function = _BatchFunction(extractor, variant, None if pixel_rows is None else pixel_rows.of_pixels)
+    pending = _Pending(cache, pixel_rows)
     done = 0
-    with closing(map_ahead(features, batches, workers, 2 * workers)) as results:
-        for batch, result in zip(batches, results, strict=True):
-            cache.append([photo.sha256 for photo in batch], result)
-            for photo, row in zip(batch, result, strict=True):
-                rows[places[photo.sha256]] = row
-            done += len(batch)
-            progress("bottlenecks", done, len(todo))
+    try:
+        with closing((workers or Threads(extractor.parallel)).map(function, batches)) as results:
+            for batch, (features, others) in zip(batches, results, strict=True):
+                pending.add(batch, features, others)
+                rows[todo[done : done + len(batch)]] = features
+                done += len(batch)
+                if done * extractor.width * 4 % _RELEASED < features.nbytes:
+                    release(rows)
+                progress("bottlenecks", done, len(todo))
+    finally:
+        pending.store()
+    for place, first in equal:
+        rows[place] = rows[first]
     return rows
+
+
+@dataclass(frozen=True)
+class _BatchFunction:
+    """A function of a batch of photos: its features, and the rows that `of_pixels` computes. It can be pickled."""
+
+    extractor: Extractor
+    variant: Variant | None
+    of_pixels: Callable[[np.ndarray], np.ndarray] | None
+
+    def __call__(self, batch: Sequence[Photo]) -> tuple[np.ndarray, np.ndarray | None]:
+        pixels_of = photo_to_array if self.variant is None else self.variant.pixels
+        pixels = np.stack([pixels_of(photo, self.extractor.preprocess) for photo in batch])
+        others = None if self.of_pixels is None else self.of_pixels(pixels)
+        with LIMITED.get():
+            return _checked(self.extractor(pixels), batch, self.extractor.width), others
+
+
+class _Pending:
+    """Rows that are computed but not in the caches yet."""
+
+    def __init__(self, cache: FeatureCache, pixel_rows: PixelRows | None) -> None:
+        self._cache, self._pixel_rows = cache, pixel_rows
+        self._names: list[str] = []
+        self._features: list[np.ndarray] = []
+        self._others: list[np.ndarray] = []
+        self._stored = time.monotonic()
+
+    def add(self, batch: Sequence[Photo], features: np.ndarray, others: np.ndarray | None) -> None:
+        """Add the rows of a batch, and store all if it is time to."""
+        self._names += [photo.sha256 for photo in batch]
+        self._features.append(features)
+        self._others += [] if others is None else [others]
+        if len(self._names) >= _APPENDED or time.monotonic() - self._stored >= _APPEND_SECONDS:
+            self.store()
+
+    def store(self) -> None:
+        """Add all rows to the caches. Raises StorageFailed."""
+        if not self._names:
+            return
+        names, features, others = self._names, np.concatenate(self._features), self._others
+        self._names, self._features, self._others = [], [], []
+        if self._pixel_rows is not None:
+            self._pixel_rows.append(names, np.concatenate(others))
+        self._cache.append(names, features)
+        self._stored = time.monotonic()
 
 
 def _checked(features: np.ndarray, batch: Sequence[Photo], width: int) -> np.ndarray:

@@ -24,6 +24,8 @@ from trtpoets.train.split import DatasetConfig, check_config, checked_splits, po
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from trtpoets.train.folders.readings import ReadingCache
+
 __all__ = ["Dataset", "DatasetConfig", "LeftOut", "dataset_from_folder", "dataset_from_json"]
 
 _log = logging.getLogger(__name__)
@@ -207,18 +209,20 @@ def dataset_from_folder(
     progress: Progress = silent,
     *,
     ranked: bool = False,
+    readings: ReadingCache | None = None,
 ) -> Dataset:
     """Read a folder of labelled photos: decode every photo once to check it, hash it, and assign a split.
 
     Labels come from class folders or a label file; splits given by the folder are kept. A file that cannot be used is
     left out with a warning, or is an error with `strict`. `ranked` assigns splits by `ranked_splits`, which works with
-    fewer photos, for a classifier that is not trained on them. Raises BadInput if the folder, its names or its photos
+    fewer photos, for a classifier that is not trained on them. Files whose readings are in `readings` are not read
+    again. Raises BadInput if the folder, its names or its photos
     do not form a dataset.
     """
     check_config(config)
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as the user wrote them
     labelled = labelled_files(folder, config)
-    checked = checked_files(labelled.files, progress)
+    checked = checked_files(labelled.files, progress, readings)
     usable, left_out, contradictions = _usable(checked)
     _report(left_out, config, folder)
     labels = _labels(usable, checked, left_out, folder)

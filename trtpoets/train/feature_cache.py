@@ -1,12 +1,18 @@
 """Stores bottlenecks on disk: one append-only feature cache per extractor, which tolerates damage and interruption.
 
-A cache is a folder with two files. `index` begins with a line of JSON (format, key, width), followed by 36 bytes per
-row: the sha256 of the photo, and a CRC-32 of the sha256 and the features. `features` contains the rows, float32.
+A cache is a folder of segments, each of two files. `index` begins with a line of JSON (format, key, width), followed by
+36 bytes per row: the sha256 of the photo, and a CRC-32 of the sha256 and the features. `features` contains the rows,
+float32. Readers read all segments side by side.
 
-A row is written before its index entry, both under a lock. A writer that is killed leaves at worst a row without an
-entry or an incomplete entry, which the next writer overwrites. Readers take no lock: a row with a wrong checksum
-(half-written, damaged, lost in a power failure) counts as missing, and is computed and appended again. For the same
-reason nothing is synced to the disk.
+Many processes, also on several machines that share the folder, may write at the same time: each writes to a segment of
+its own. A writer takes the first segment that no other process has locked (`index`, `index.1`, `index.2`, ...), so that
+there are as many segments as there were writers at once. On a disk without locks, or after `_LOCKED_SEGMENTS`, each
+writer starts a segment with a random name.
+
+A row is written before its index entry. A writer that is killed leaves at worst a row without an entry or an incomplete
+entry, which the next writer of the segment overwrites. Readers take no lock: a row with a wrong checksum (half-written,
+damaged, lost in a power failure) counts as missing, and is computed and appended again. For the same reason nothing is
+synced to the disk.
 """
 
 from __future__ import annotations
@@ -15,7 +21,9 @@ import json
 import logging
 import os
 import re
+import secrets
 import stat
+import threading
 import time
 import zlib
 from contextlib import contextmanager
@@ -25,10 +33,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtpoets.core.errors import BadInput, StorageFailed
-from trtpoets.core.locks import waiting_for
+from trtpoets.core.locks import trying, waiting_for
 from trtpoets.core.own_files import names_in, open_folder, open_own, read_own
 from trtpoets.core.storage import chosen_by, storage_failure
 from trtpoets.core.types import hash_of
+from trtpoets.train.row_file import release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,7 +47,12 @@ _FORMAT = 1
 _HEADER = 512
 _ENTRY = np.dtype([("photo", "u1", (32,)), ("crc", "<u4")])
 _WINDOW = 1024
+_LOCKED_SEGMENTS = 100
+"""Number of segments that are protected by locks; each has a lock file."""
+
 _NAME = re.compile("[0-9a-f]{32}")
+_FILE = re.compile(r"(index|features)((?:\.[0-9a-z]+)?)")
+"""Names of the files of a segment; the second group identifies it, and is empty for the first segment."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,38 +70,55 @@ class FeatureCacheInfo:
 
 
 class FeatureCache:
-    """A cache of the features of one extractor. The sha256 of a photo's bytes identifies its row."""
+    """A cache of the features of one extractor. The sha256 of a photo's bytes identifies its row.
+
+    An instance may be used by several threads.
+    """
 
     def __init__(self, folder: Path, key: str, width: int) -> None:
         self.path = folder / _name(key, width)
         self._header = _header(key, width)
         self._width = width
+        self._mutex = threading.Lock()
+        self._segment = 0
+        self._unlocked_segment = ""
 
     def fill(self, wanted: Sequence[str], rows: np.ndarray) -> np.ndarray:
         """Copy the features of the photos `wanted` (sha256, hex) that are in the cache into `rows` (N, width).
 
-        Returns bool (N,): which rows were filled. The file is mapped in windows, so that reading needs hardly any
+        Returns bool (N,): which rows were filled. The files are mapped in windows, so that reading needs hardly any
         memory besides `rows`.
         """
-        filled = np.zeros(len(wanted), dtype=bool)
-        index = self._index()
-        places: dict[bytes, list[int]] = {}
-        for place, sha256 in enumerate(wanted):
-            places.setdefault(bytes.fromhex(sha256), []).append(place)
-        names = index["photo"].tobytes()
-        stored = [row for row in range(len(index)) if names[32 * row : 32 * row + 32] in places]
-        for start in range(0, len(stored), _WINDOW):
-            window = stored[start : start + _WINDOW]
-            features = self._features(window[0], window[-1] + 1)
-            for row in window:
-                values = features[row - window[0]]
-                if _crc(names[32 * row : 32 * row + 32], values) == index["crc"][row]:
-                    for place in places[names[32 * row : 32 * row + 32]]:
-                        rows[place] = values
-                        filled[place] = True
-        if stored:
-            self._touch()
-        return filled
+        names, first, photo_of = np.unique(_digests(wanted), return_index=True, return_inverse=True)
+        filled = np.zeros(len(names), dtype=bool)
+        for segment, index in self._indices():
+            stored_names = np.ascontiguousarray(index["photo"]).view("S32").ravel()
+            photos = np.minimum(np.searchsorted(names, stored_names), max(len(names) - 1, 0))
+            stored = np.flatnonzero(names[photos] == stored_names) if len(names) else photos[:0]
+            for start in range(0, len(stored), _WINDOW):
+                window = stored[start : start + _WINDOW]
+                features = self._features(segment, int(window[0]), int(window[-1]) + 1)
+                for row, photo in zip(window.tolist(), photos[window].tolist(), strict=True):
+                    values = features[row - window[0]]
+                    if not filled[photo] and _crc(index["photo"][row].tobytes(), values) == index["crc"][row]:
+                        rows[first[photo]] = values
+                        filled[photo] = True
+                release(rows)
+            if len(stored):
+                self._touch(segment)
+        photo_of = photo_of.reshape(-1)
+        repeated = np.flatnonzero(filled[photo_of] & (first[photo_of] != np.arange(len(photo_of))))
+        for place in repeated.tolist():
+            rows[place] = rows[first[photo_of[place]]]
+        return np.asarray(filled[photo_of])
+
+    def has(self, wanted: Sequence[str]) -> np.ndarray:
+        """Return which photos have a row in the cache, bool (N,). Only the index is read: a row may be damaged."""
+        names = _digests(wanted)
+        found = np.zeros(len(names), dtype=bool)
+        for _, index in self._indices():
+            found |= np.isin(names, np.ascontiguousarray(index["photo"]).view("S32").ravel())
+        return found
 
     def append(self, sha256s: Sequence[str], rows: np.ndarray) -> None:
         """Add features, float32 (N, width). Raises StorageFailed; the rows stored before remain valid."""
@@ -96,12 +127,12 @@ class FeatureCache:
         for entry, name, values in zip(entries, names, rows, strict=True):
             entry["photo"] = np.frombuffer(name, dtype=np.uint8)
             entry["crc"] = _crc(name, values)
-        with _storing(self.path), _lock(self.path):
+        with _storing(self.path), self._own_segment() as segment:
             self.path.mkdir(parents=True, exist_ok=True)
             with (
                 _folder(self.path) as folder,
-                _opened(self.path / "index", folder) as index,
-                _opened(self.path / "features", folder) as features,
+                _opened(self.path / f"index{segment}", folder) as index,
+                _opened(self.path / f"features{segment}", folder) as features,
             ):
                 count = self._count(os.pread(index, _HEADER, 0), os.fstat(index).st_size)
                 if count is None:
@@ -113,24 +144,58 @@ class FeatureCache:
                 _write(features, np.ascontiguousarray(rows, dtype="<f4").tobytes(), count * self._width * 4)
                 _write(index, entries.tobytes(), _HEADER + count * _ENTRY.itemsize)
 
-    def _index(self) -> np.ndarray:
-        """Return the entries whose rows exist; none if the cache is missing or its header is damaged."""
+    @contextmanager
+    def _own_segment(self) -> Iterator[str]:
+        """Yield the end of the file names of a segment that no other writer uses inside the block.
+
+        The search starts at the segment that this instance used last, so that its rows stay together.
+        """
+        with self._mutex, _folder(self.path.parent, make=True):
+            if self._unlocked_segment:
+                yield self._unlocked_segment
+                return
+            for number in range(self._segment, _LOCKED_SEGMENTS):
+                with trying(_lock_file(self.path, number)) as held:
+                    if held:
+                        self._segment = number
+                        yield f".{number}" if number else ""
+                        return
+                if held is None:
+                    break
+            self._unlocked_segment = f".{secrets.token_hex(8)}"
+            yield self._unlocked_segment
+
+    def _indices(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield each segment and the entries whose rows exist; none if the cache is missing."""
         with _storing(self.path):
             try:
                 with _folder(self.path) as folder:
-                    content = read_own(self.path / "index", folder=folder)
-                    with _opened(self.path / "features", folder, os.O_RDONLY) as features:
+                    segments = _segments(names_in(folder))
+            except FileNotFoundError:
+                return
+        for segment in segments:
+            index = self._index(segment)
+            if len(index):
+                yield segment, index
+
+    def _index(self, segment: str) -> np.ndarray:
+        """Return the entries of a segment whose rows exist; none if its header is damaged."""
+        with _storing(self.path):
+            try:
+                with _folder(self.path) as folder:
+                    content = read_own(self.path / f"index{segment}", folder=folder)
+                    with _opened(self.path / f"features{segment}", folder, os.O_RDONLY) as features:
                         rows = os.fstat(features).st_size // (self._width * 4)
             except FileNotFoundError:
                 return np.zeros(0, dtype=_ENTRY)
         count = min(self._count(content[:_HEADER], len(content)) or 0, rows)
         return np.frombuffer(content, dtype=_ENTRY, count=count, offset=_HEADER) if count else np.zeros(0, _ENTRY)
 
-    def _features(self, start: int, stop: int) -> np.ndarray:
+    def _features(self, segment: str, start: int, stop: int) -> np.ndarray:
         with (
             _storing(self.path),
             _folder(self.path) as folder,
-            _opened(self.path / "features", folder, os.O_RDONLY) as features,
+            _opened(self.path / f"features{segment}", folder, os.O_RDONLY) as features,
             os.fdopen(os.dup(features), "rb") as stream,
         ):
             return np.memmap(
@@ -147,10 +212,10 @@ class FeatureCache:
             return 0
         return (size - _HEADER) // _ENTRY.itemsize if header == self._header else None
 
-    def _touch(self) -> None:
+    def _touch(self, segment: str) -> None:
         try:
             with _folder(self.path) as folder:
-                os.utime("index", dir_fd=folder, follow_symlinks=False)
+                os.utime(f"index{segment}", dir_fd=folder, follow_symlinks=False)
         except OSError:  # a read-only cache can still be used
             _log.debug("cannot update the time of last use of %s", self.path)
 
@@ -173,7 +238,7 @@ def feature_caches_in(folder: Path) -> tuple[FeatureCacheInfo, ...]:
 def prune_feature_caches(folder: Path, older_than_days: float = 0) -> tuple[FeatureCacheInfo, ...]:
     """Delete the caches last used more than `older_than_days` days ago, or all at 0; return those deleted.
 
-    Only the two files of a cache are deleted, and its folder if it is empty then. A process that is writing to a cache
+    Only the files of a cache are deleted, and its folder if it is empty then. A process that is writing to a cache
     is not disturbed: it starts the cache again. Raises BadInput, StorageFailed.
     """
     if not older_than_days >= 0:
@@ -191,11 +256,25 @@ def prune_feature_caches(folder: Path, older_than_days: float = 0) -> tuple[Feat
 
 
 def _info(path: Path) -> FeatureCacheInfo | None:
-    """Return the cache at `path`; None if there is no valid one."""
+    """Return the cache at `path`; None if it has no valid segment."""
     try:
-        with _folder(path) as folder, _opened(path / "index", folder, os.O_RDONLY) as index:
+        with _folder(path) as folder:
+            parts = [part for name in _segments(names_in(folder)) if (part := _segment_info(path, name, folder))]
+    except (OSError, StorageFailed):
+        return None
+    if not parts:
+        return None
+    first = parts[0]
+    total_photos, total_bytes = (sum(getattr(part, name) for part in parts) for name in ("photos", "bytes"))
+    return FeatureCacheInfo(path, first.key, first.width, total_photos, total_bytes, max(part.used for part in parts))
+
+
+def _segment_info(path: Path, segment: str, folder: int) -> FeatureCacheInfo | None:
+    """Return a segment of the cache at `path` as if it were the whole; None if it is damaged."""
+    try:
+        with _opened(path / f"index{segment}", folder, os.O_RDONLY) as index:
             header, status = os.pread(index, _HEADER, 0), os.fstat(index)
-            features = os.stat("features", dir_fd=folder, follow_symlinks=False)
+            features = os.stat(f"features{segment}", dir_fd=folder, follow_symlinks=False)
         fields = json.loads(header)
         key, width = str(fields["key"]), int(fields["width"])
     except (OSError, StorageFailed, ValueError, KeyError, TypeError):
@@ -206,19 +285,31 @@ def _info(path: Path) -> FeatureCacheInfo | None:
     return FeatureCacheInfo(path, key, width, photos, status.st_size + features.st_size, status.st_mtime)
 
 
+def _segments(names: Sequence[str]) -> list[str]:
+    """Return the segments among the file names of a cache, the first one first."""
+    found = {match[2] for name in names if (match := _FILE.fullmatch(name)) and match[1] == "index"}
+    return sorted(found, key=lambda segment: (len(segment), segment))
+
+
 def _delete(info: FeatureCacheInfo) -> bool:
     """Delete a cache and return whether it still existed. A folder with other files is kept."""
     if _info(info.path) is None:
         return False
     with _folder(info.path) as folder:
-        for name in ("features", "index"):
-            os.unlink(name, dir_fd=folder)
+        for name in names_in(folder):
+            if _FILE.fullmatch(name):
+                os.unlink(name, dir_fd=folder)
         other_files = names_in(folder)
     if other_files:
         _log.warning("%s is kept, because %s in it does not belong to trtpoets", info.path, other_files[0])
     else:
         info.path.rmdir()
     return True
+
+
+def _digests(sha256s: Sequence[str]) -> np.ndarray:
+    """Return hexadecimal digests as bytes, in an array of dtype S32, in which equal digests compare equal."""
+    return np.array([bytes.fromhex(sha256) for sha256 in sha256s], dtype="S32")
 
 
 def _name(key: str, width: int) -> str:
@@ -252,12 +343,14 @@ def _storing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _lock(cache: Path) -> Iterator[None]:
-    """Wait for the lock of a cache and hold it. The lock file is beside the cache, so that the cache can be deleted.
-
-    On a disk without locks, writers may damage each other's rows, which readers recognise by their checksums.
-    """
-    with _folder(cache.parent, make=True), waiting_for(cache.parent / f".{cache.name}.lock", "the cache"):
+    """Wait for the lock of a cache's first segment and hold it."""
+    with _folder(cache.parent, make=True), waiting_for(_lock_file(cache), "the cache"):
         yield
+
+
+def _lock_file(cache: Path, segment: int = 0) -> Path:
+    """Return the lock file of a segment. It is beside the cache, so that the cache can be deleted."""
+    return cache.parent / f".{cache.name}{f'.{segment}' if segment else ''}.lock"
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trtpoets.core.formatting import size
+from trtpoets.core.formatting import many, seconds, size
 from trtpoets.core.manifest import Target
 
 if TYPE_CHECKING:
@@ -45,6 +45,24 @@ def cache_part(stores: Sequence[Any]) -> Part:
         for store in stores
     ]
     return str(stores[0].path.parent), ["bottlenecks of", "folder", "photos>", "width>", "size>"], rows
+
+
+def shards_part(states: Sequence[Any]) -> Part:
+    """Return a table of the shards of a folder of photos."""
+    rows: list[tuple[Any, ...]] = [
+        (f"{state.number}/{state.count}", f"{state.photos:,}", f"{state.missing:,}") for state in states
+    ]
+    return "All shards are complete", ["shard", "photos>", "missing>"], rows
+
+
+def bottlenecks_text(result: Any) -> str:
+    """Return what `bottlenecks` has computed, in a sentence."""
+    shard = f" of shard {result.shard.number}/{result.shard.count}" if result.shard else ""
+    left_out = f"; {many(result.left_out, 'file')} cannot be used" if result.left_out else ""
+    return (
+        f"{many(result.photos, 'photo')}{shard} with bottlenecks of {result.backbone}; {result.computed:,} computed in "
+        f"{seconds(result.seconds)}{left_out}."
+    )
 
 
 def bundle_part(bundle: BundleResult) -> Part:

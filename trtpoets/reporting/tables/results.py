@@ -16,7 +16,7 @@ from trtpoets.core.types import Engine
 from trtpoets.reporting.tables.benchmark_rows import benched_parts, ratio
 from trtpoets.reporting.tables.builds import layer_lines, plan_text
 from trtpoets.reporting.tables.inspection import Part, inspection_parts
-from trtpoets.reporting.tables.lists import bundle_part, cache_part, models_part
+from trtpoets.reporting.tables.lists import bottlenecks_text, bundle_part, cache_part, models_part, shards_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -337,6 +337,8 @@ _KINDS: dict[str, Callable[[Any], list[Any]]] = {
     "bundle": _bundle,
     "answers": _answers,
     "models": lambda backbones: _parts([models_part(backbones)]),
+    "bottlenecks": lambda result: [bottlenecks_text(result)],
+    "shards": lambda states: _parts([shards_part(states)]),
     "cache": lambda stores: _parts([cache_part(stores)]) if stores else ["The cache is empty."],
     "doctor": _doctor,
     "trusted": lambda files: [shown(f"now trusted: {path}") for path in files] or ["All files are trusted already."],

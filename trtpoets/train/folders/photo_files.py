@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +12,17 @@ from trtpoets.core.errors import BadPhoto
 from trtpoets.core.images import check_photo, photo_bytes, usable_cores
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.threads import map_ahead
+from trtpoets.train.folders.readings import Reading, ReadingCache, identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trtpoets.core.types import Split
     from trtpoets.train.folders.layout import LabelledFile
+
+
+_STORED = 500
+"""Number of readings that are stored at a time."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,45 @@ class CheckedFile:
     split: Split | None = None
 
 
-def checked_files(files: Sequence[LabelledFile], progress: Progress = silent) -> list[CheckedFile]:
-    """Read, hash and decode every file once, in threads; return the results in the order of `files`."""
+def checked_files(
+    files: Sequence[LabelledFile], progress: Progress = silent, readings: ReadingCache | None = None
+) -> list[CheckedFile]:
+    """Read, hash and decode every file once, in threads; return the results in the order of `files`.
+
+    With `readings`, a file is read only if its reading is not known; those of usable files are added to them.
+    """
     threads = usable_cores()
-    checked = []
-    for result in map_ahead(_checked, files, threads, 4 * threads):
-        checked.append(result)
-        progress("photos", len(checked), len(files))
+    identities = [""] * len(files)
+    known: list[Reading | None] = [None] * len(files)
+    if readings is not None:
+        identities = list(map_ahead(lambda file: identity_of(file.path), files, threads, 4 * threads))
+        known = readings.of(identities)
+    checked: list[CheckedFile] = []
+    added: list[int] = []
+
+    def result_of(number: int) -> CheckedFile:
+        file, reading = files[number], known[number]
+        if reading is not None:
+            return CheckedFile(file.path, file.label, reading.sha256, levels=reading.levels, split=file.split)
+        return _checked(file)
+
+    def store() -> None:
+        if readings is not None and added:
+            results = [Reading(checked[number].sha256, checked[number].levels) for number in added]
+            readings.add([identities[number] for number in added], results)
+            added.clear()
+
+    try:
+        with closing(map_ahead(result_of, range(len(files)), threads, 4 * threads)) as results:
+            for number, result in enumerate(results):
+                checked.append(result)
+                if identities[number] and known[number] is None and not result.reason:
+                    added.append(number)
+                    if len(added) >= _STORED:
+                        store()
+                progress("photos", len(checked), len(files))
+    finally:
+        store()
     return checked
 
 

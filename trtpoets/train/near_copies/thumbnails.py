@@ -12,9 +12,10 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.threads import map_ahead
 from trtpoets.train.feature_cache import FeatureCache
 from trtpoets.train.near_copies.alignment import SIDE
+from trtpoets.train.row_file import empty_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from trtpoets.core.types import Photo, Preprocess
@@ -25,25 +26,30 @@ _BATCH = 64
 class ThumbnailCache:
     """Thumbnails uint8 (SIDE, SIDE) of photos preprocessed by `preprocess`, in the feature cache in `folder`.
 
-    `add` computes them from pixels that are decoded already; `of` decodes the photos that are missing.
+    `of` decodes the photos that are missing. `of_pixels` and `append` serve those who have decoded photos already.
     """
 
     def __init__(self, folder: Path, preprocess: Preprocess) -> None:
         self._preprocess = preprocess
+        self._folder = folder
         # The rows of a feature cache are float32: four pixels per number.
         self._cache = FeatureCache(folder, f"thumbnails of {SIDE}:{preprocess.hash}", SIDE * SIDE // 4)
 
-    def add(self, photos: Sequence[Photo], pixels: np.ndarray) -> None:
-        """Cache the thumbnails of photos, computed from their pixels, uint8 (N, H, W, 3). Raises StorageFailed."""
-        rows = np.stack([thumbnail_of(photo_pixels) for photo_pixels in pixels])
-        self._cache.append([photo.sha256 for photo in photos], rows.reshape(len(rows), -1).view(np.float32))
+    @property
+    def of_pixels(self) -> Callable[[np.ndarray], np.ndarray]:
+        """The function that returns the rows of photos for `append`, from their pixels, uint8 (N, H, W, 3)."""
+        return thumbnail_rows
+
+    def append(self, sha256s: Sequence[str], rows: np.ndarray) -> None:
+        """Add rows of `of_pixels` to the cache. Raises StorageFailed."""
+        self._cache.append(sha256s, rows)
 
     def of(self, photos: Sequence[Photo], progress: Progress = silent) -> np.ndarray:
         """Return the thumbnails of photos in their order: uint8 (N, SIDE, SIDE).
 
         Raises BadPhoto if a photo cannot be read, PhotoChanged if it changed, StorageFailed.
         """
-        rows = np.zeros((len(photos), SIDE * SIDE // 4), dtype=np.float32)
+        rows = empty_rows(len(photos), SIDE * SIDE // 4, np.float32, self._folder)
         cached = self._cache.fill([photo.sha256 for photo in photos], rows)
         thumbnails = rows.view(np.uint8).reshape(len(photos), SIDE, SIDE)
         places: dict[str, list[int]] = {}
@@ -65,6 +71,12 @@ class ThumbnailCache:
 
     def _decoded(self, photo: Photo) -> np.ndarray:
         return thumbnail_of(photo_to_array(photo, self._preprocess))
+
+
+def thumbnail_rows(pixels: np.ndarray) -> np.ndarray:
+    """Return the thumbnails of photos as rows of a feature cache: uint8 (N, H, W, 3) -> float32 (N, width)."""
+    thumbnails = np.stack([thumbnail_of(photo_pixels) for photo_pixels in pixels])
+    return thumbnails.reshape(len(thumbnails), -1).view(np.float32)
 
 
 def thumbnail_of(pixels: np.ndarray) -> np.ndarray:
