@@ -204,7 +204,8 @@ def _learning_curve(training: TrainingDetails | None, fitted: CrossFit, progress
         return None
     right = fitted.reference.argmax(axis=1) == truth
     groups = np.asarray(fitted.counted.groups)
-    return learning_curve_of(fitted.features, truth, groups, folds, right, training.config, progress)
+    labels = fitted.counted.labels
+    return learning_curve_of(fitted.features, truth, groups, folds, right, labels, training.config, progress)
 
 
 def cross_fit(

@@ -21,7 +21,7 @@ from trtpoets.reporting.sections.accuracy_sections import (
 from trtpoets.reporting.sections.all_photos_section import all_photos_section
 from trtpoets.reporting.sections.confusions import mistakes_section
 from trtpoets.reporting.sections.int8_section import int8_section
-from trtpoets.reporting.sections.learning_curve_section import learning_curve_section
+from trtpoets.reporting.sections.learning_curve_section import class_curves_section, learning_curve_section
 from trtpoets.reporting.sections.near_copies_section import copies_section
 from trtpoets.reporting.sections.provenance import artefacts_from_report, commands_from_report, conditions_from_report
 from trtpoets.reporting.sections.speed_section import speed_section, tradeoff
@@ -67,6 +67,7 @@ def page_from_report(report: Report, photos: Mapping[str, Photo] | None = None) 
         accuracy=accuracy_section(report),
         all_photos=all_photos_section(report),
         learning_curve=learning_curve_section(report),
+        class_curves=class_curves_section(report),
         gate=gate_section(report.gate),
         speed=speed_section(report),
         errors=mistakes_section(report),

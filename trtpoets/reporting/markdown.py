@@ -17,7 +17,7 @@ from trtpoets.reporting.sections.accuracy_sections import (
 from trtpoets.reporting.sections.all_photos_section import all_photos_section
 from trtpoets.reporting.sections.confusions import mistakes_section
 from trtpoets.reporting.sections.int8_section import int8_section
-from trtpoets.reporting.sections.learning_curve_section import learning_curve_section
+from trtpoets.reporting.sections.learning_curve_section import class_curves_section, learning_curve_section
 from trtpoets.reporting.sections.near_copies_section import copies_section
 from trtpoets.reporting.sections.provenance import artefacts_from_report, commands_from_report, conditions_from_report
 from trtpoets.reporting.sections.speed_section import speed_section
@@ -48,6 +48,7 @@ def _markdown(report: Report) -> str:
     parts += _section("Accuracy", accuracy_section(report))
     parts += _section("All photos", all_photos_section(report))
     parts += _section("More photos", learning_curve_section(report))
+    parts += _section("More photos of one class", class_curves_section(report), level=3)
     parts += _section("The gate", gate_section(report.gate))
     speed = speed_section(report)
     parts += _section("Speed", speed)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from trtpoets.bundles.pack import BundleResult
     from trtpoets.core.types import Skipped
+    from trtpoets.judge.all_photos import AllPhotos
     from trtpoets.judge.bench.benchmark import Benchmark, Measurement
     from trtpoets.judge.evaluation import Comparison
     from trtpoets.judge.evaluation_file import Evaluations
@@ -113,6 +114,7 @@ def _report(report: Report) -> list[Any]:
     parts: list[Any] = ["\n".join(sentence.text for sentence in report.verdict) or "Nothing was measured yet."]
     if report.intervals:
         parts += _parts([*accuracy_parts(report), *all_photos_parts(report.all_photos)])
+        parts += _learning_curve(report.all_photos)
     if report.benchmarks:
         parts += [
             speed_table(report.benchmarks),
@@ -130,7 +132,20 @@ def _evaluation(result: Evaluations) -> list[Any]:
     from trtpoets.reporting.tables.accuracy import accuracy_parts, all_photos_parts
 
     parts = _parts(accuracy_parts(accuracies_from_evaluations(result.evaluations)))
-    return [*parts, *_parts(all_photos_parts(result.all_photos)), *_gate(result), *_skipped(result.skipped)]
+    parts += [*_parts(all_photos_parts(result.all_photos)), *_learning_curve(result.all_photos)]
+    return [*parts, *_gate(result), *_skipped(result.skipped)]
+
+
+def _learning_curve(result: AllPhotos | None) -> list[Any]:
+    """Return what more photos are expected to bring, of all classes and of one of them."""
+    from trtpoets.reporting.sections.learning_curve_section import class_part, class_sentence, gain_sentence
+
+    curve = result.learning_curve if result else None
+    if curve is None or curve.skipped:
+        return []
+    part = class_part(curve)
+    text = f"{gain_sentence(curve)} {class_sentence(curve)}".strip()
+    return [f"\n{text}", *_parts([part] if part else [])]
 
 
 def _gate(result: Evaluations) -> list[Any]:
