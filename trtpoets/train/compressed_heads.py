@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trtpoets.core.threads import one_blas_thread
 from trtpoets.train.head import Head
-from trtpoets.train.head_loop import one_blas_thread, smoothed_targets, softmax_in_place, standardisation
+from trtpoets.train.head_loop import smoothed_targets, softmax_in_place, standardisation
 
 if TYPE_CHECKING:
     from trtpoets.core.training import HeadConfig

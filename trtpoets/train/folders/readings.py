@@ -1,7 +1,7 @@
 """Caches what reading a photo file gave, so that a file that did not change is not read, hashed and decoded again.
 
 A file is recognised by its path, and by the size, the inode and the times of modification and change that its disk
-gives it, as git does; so the machines that share a disk share the readings. Whoever needs the photo itself still
+gives it, as git does, so that machines that share a disk share the readings. Code that uses the photo itself still
 compares its bytes with the sha256.
 """
 
