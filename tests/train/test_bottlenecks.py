@@ -11,10 +11,13 @@ import pytest
 
 from tests.support.errors import raises
 from tests.support.photos import make_photo, photo_folder
+from trtpoets.core import images, verified_files
+from trtpoets.core.decoded_photos import DecodedStore
 from trtpoets.core.errors import BadInput, BadPhoto, RunFailed
 from trtpoets.core.fine_tuning import Distortions
 from trtpoets.core.images import photo_to_array
 from trtpoets.core.types import Photo, Preprocess
+from trtpoets.train import bottlenecks
 from trtpoets.train.bottlenecks import bottlenecks_from_photos, feature_caches_in
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 from trtpoets.train.distortions import Variant
@@ -200,3 +203,25 @@ def test_what_a_network_may_not_give(photos: tuple[Photo, ...], tmp_path: Path) 
 
 def test_no_photos(tmp_path: Path) -> None:
     assert bottlenecks_from_photos((), Means(), tmp_path / "store").shape == (0, 12)
+
+
+@pytest.mark.parametrize(("limit", "decoded"), [(1 << 20, 37), (36 * 16 * 16 * 3, 74)])
+def test_photos_are_decoded_once_in_a_command_if_all_can_be_kept(
+    photos: tuple[Photo, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, decoded: int
+) -> None:
+    monkeypatch.setattr(verified_files, "_MOMENT_NS", 0)  # the photos were written a moment ago
+    store = DecodedStore(limit)
+    monkeypatch.setattr(bottlenecks, "decoded_store", lambda: store)
+    counts: list[str] = []
+    original = images.photo_to_array
+
+    def counted(photo: Photo, preprocess: Preprocess, out: np.ndarray | None = None) -> np.ndarray:
+        counts.append(photo.sha256)
+        return original(photo, preprocess, out)
+
+    monkeypatch.setattr(images, "photo_to_array", counted)
+    for key in ("first network", "second network"):
+        extractor = Means(key)
+        rows = bottlenecks_from_photos(photos, extractor, tmp_path / "cache", batch_size=8)
+        assert np.array_equal(rows, expected(photos, extractor))
+    assert len(counts) == decoded

@@ -9,8 +9,8 @@ import numpy as np
 from trtpoets.core.types import Photo, Preprocess
 from trtpoets.core.verified_files import Stamp, kept_in_block, stamp_of
 
-LIMIT = 256 << 20
-"""Bytes of pixels that are kept: 1,700 photos of 224 x 224."""
+LIMIT = 384 << 20
+"""Bytes of pixels that are kept: 2,600 photos of 224 x 224."""
 
 _Key = Tuple[str, str, Stamp]
 
@@ -25,6 +25,10 @@ class DecodedStore:
     def __init__(self, limit: int = LIMIT) -> None:
         self._pixels: dict[_Key, np.ndarray] = {}
         self._free = limit
+
+    def holds(self, photos: int, preprocess: Preprocess) -> bool:
+        """Return whether so many photos more can be kept."""
+        return photos * preprocess.height * preprocess.width * 3 <= self._free
 
     def key(self, photo: object, preprocess: Preprocess) -> _Key | None:
         """Return the key of a photo as its file is now; None where its pixels can't be kept.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Callable, Generator, Iterator, Sequence, TypeV
 
 import numpy as np
 
-from trtpoets.core.decoded_photos import decoded_store
+from trtpoets.core.decoded_photos import DecodedStore, decoded_store
 from trtpoets.core.errors import BadInput, BadPhoto, PhotoChanged
 from trtpoets.core.photo_depth import float_photo, is_wide, wide_photo
 from trtpoets.core.photo_memory import DECODING, FILES, bytes_before_opening, bytes_to_decode, require_decodable
@@ -56,6 +56,24 @@ def photo_to_array(photo: Path | Photo, preprocess: Preprocess, out: np.ndarray 
     """
     with photo_bytes(photo) as content:
         return bytes_to_array(content, preprocess, str(_path_of(photo)), out)
+
+
+def decode_once(
+    photo: Path | Photo, preprocess: Preprocess, store: DecodedStore | None, out: np.ndarray, keep: bool = True
+) -> None:
+    """Write the pixels of a photo into `out`, from `store` if they are there; else decode them, and `keep` them there.
+
+    `store` is `decoded_store()` of the command, which worker threads cannot look up. Raises as `photo_to_array`.
+    """
+    key = store.key(photo, preprocess) if store else None
+    pixels = store.get(key) if store else None
+    if pixels is not None:
+        _check_out(out, preprocess)
+        out[:] = pixels
+        return
+    photo_to_array(photo, preprocess, out)
+    if store and keep:
+        store.add(key, out)
 
 
 @contextmanager
@@ -229,14 +247,7 @@ def photo_batches(
 
     def decode(place: tuple[Path | Photo, np.ndarray, int]) -> np.ndarray:
         photo, rows, row = place
-        key = store.key(photo, preprocess) if store else None
-        pixels = store.get(key) if store else None
-        if pixels is not None:
-            rows[row] = pixels
-            return rows
-        photo_to_array(photo, preprocess, rows[row])
-        if store:
-            store.add(key, rows[row])
+        decode_once(photo, preprocess, store, rows[row])
         return rows
 
     decoded = map_ahead(decode, row_places(), threads, ahead)

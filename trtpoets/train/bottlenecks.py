@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from trtpoets.core.decoded_photos import DecodedStore, decoded_store
 from trtpoets.core.errors import BadInput, RunFailed
-from trtpoets.core.images import photo_to_array
+from trtpoets.core.images import decode_once
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import Photo, Preprocess
 from trtpoets.train.feature_cache import (
@@ -130,7 +131,10 @@ def bottlenecks_from_photos(
             equal.append((place, first))
     todo = list(place_of.values())
     batches = [[photos[place] for place in todo[at : at + batch_size]] for at in range(0, len(todo), batch_size)]
-    function = _BatchFunction(extractor, variant, None if pixel_rows is None else pixel_rows.of_pixels)
+    store = decoded_store() if workers is None else None
+    # Later steps of the command use the same photos. Of more than fit none are kept: their features need the memory.
+    keep = store is not None and store.holds(len(todo), extractor.preprocess)
+    function = _BatchFunction(extractor, variant, None if pixel_rows is None else pixel_rows.of_pixels, store, keep)
     pending = _Pending(cache, pixel_rows)
     done = 0
     try:
@@ -151,18 +155,31 @@ def bottlenecks_from_photos(
 
 @dataclass(frozen=True)
 class _BatchFunction:
-    """A function of a batch of photos: its features, and the rows that `of_pixels` computes. It can be pickled."""
+    """A function of a batch of photos: its features, and the rows that `of_pixels` computes.
+
+    Pixels in `store` are used, and with `keep` those of other photos are added. Without it the function can be pickled.
+    """
 
     extractor: Extractor
     variant: Variant | None
     of_pixels: Callable[[np.ndarray], np.ndarray] | None
+    store: DecodedStore | None = None
+    keep: bool = False
 
     def __call__(self, batch: Sequence[Photo]) -> tuple[np.ndarray, np.ndarray | None]:
-        pixels_of = photo_to_array if self.variant is None else self.variant.pixels
-        pixels = np.stack([pixels_of(photo, self.extractor.preprocess) for photo in batch])
+        pixels = self._pixels(batch)
         others = None if self.of_pixels is None else self.of_pixels(pixels)
         with LIMITED.get():
             return _checked(self.extractor(pixels), batch, self.extractor.width), others
+
+    def _pixels(self, batch: Sequence[Photo]) -> np.ndarray:
+        preprocess = self.extractor.preprocess
+        if self.variant is not None:
+            return np.stack([self.variant.pixels(photo, preprocess) for photo in batch])
+        pixels = np.empty((len(batch), preprocess.height, preprocess.width, 3), np.uint8)
+        for photo, row in zip(batch, pixels, strict=True):
+            decode_once(photo, preprocess, self.store, row, self.keep)
+        return pixels
 
 
 class _Pending:
