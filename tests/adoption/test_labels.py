@@ -108,7 +108,7 @@ def test_the_option_comes_first(foreign: ForeignModel, tmp_path: Path) -> None:
 
 def test_files_of_another_count(foreign: ForeignModel, tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("cat\ndog\n")
-    with raises(BadInput, "TP9446", "labels.txt beside the file", "2 labels", "5 classes"):
+    with raises(BadInput, "TP9446", "labels.txt", "2 labels", "5 classes"):
         labels_for(foreign)
     (tmp_path / "dict.txt").write_text("\n".join(FLOWERS))
     (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "a"}}))

@@ -169,7 +169,7 @@ def test_ranges_of_another_network_or_damaged_ones(
 def test_a_network_without_any_layer_for_int8(photos: list[Photo], tmp_path: Path) -> None:
     net = Network()
     model = saved(net.model(net.conv(net.features, 3, "odd")), tmp_path / "fp32.onnx")
-    with raises(ConversionFailed, "TP3026", "odd: it has too few"):
+    with raises(ConversionFailed, "TP3026", "odd"):
         int8(model, calibration_from_photos(model, photos, CONFIG).by_method[0], photos, tmp_path / "int8.onnx")
 
 

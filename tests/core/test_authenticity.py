@@ -195,7 +195,7 @@ def test_changed_engine_bytes_with_a_recomputed_card(
     details = json.loads(card_of(engine.path).read_text())["details"]
     recomputed(card_of(engine.path), details={**details, "engine_sha256": sha256_of_file(engine.path)})
     make_photo(0, 0).save(tmp_path / "a.png")
-    with raises(BadArtefact, "TP4042", "its card has the HMAC of another key"):
+    with raises(BadArtefact, "TP4042", "HMAC of another key"):
         trtpoets.label(str(engine.path), [tmp_path / "a.png"])
     # Nor by the way of the processes that measure and prove engines.
     for item in (load_engine(engine.path), artefact_from_description(description_from_artefact(engine))):
@@ -211,7 +211,7 @@ def test_changed_engine_bytes_with_a_recomputed_card(
 def test_an_engine_of_an_earlier_version_says_what_to_do(tmp_path: Path, key: Path) -> None:
     engine = paper_engine(tmp_path)
     without_tag(card_of(engine.path))
-    with raises(BadArtefact, "TP4042", "an earlier version of trtpoets wrote it"):
+    with raises(BadArtefact, "TP4042", "earlier version"):
         engine_from_file(engine.path)
     with pytest.raises(BadArtefact) as caught:
         open_runner(load_engine(engine.path)).__enter__()

@@ -160,7 +160,7 @@ def test_remedies_name_the_file_quoted(tmp_path: Path) -> None:
     subprocess.run(caught.value.hint, shell=True, check=True)
     assert (folder / "net 1.onnx").read_bytes() == b"net"
     path.write_text(POINTER)
-    with raises(BadArtefact, "TP1011", "a Git LFS pointer, not the file itself") as caught:
+    with raises(BadArtefact, "TP1011", "Git LFS pointer") as caught:
         require_kind(path, "onnx", expected="an ONNX file")
     assert caught.value.hint == f"cd '{folder}' && git lfs pull"
 

@@ -96,14 +96,14 @@ def test_weights_that_are_missing_or_cut_short(tmp_path: Path) -> None:
     content = data.read_bytes()
     for read in (check_onnx, sha256_of_onnx, open_session, load_self_contained, read_onnx):
         data.write_bytes(content[:-1])
-        with raises(BadArtefact, "TP1951", "the weights file net.onnx.data is truncated: it has 967 bytes"):
+        with raises(BadArtefact, "TP1951", "net.onnx.data is truncated: it has 967 bytes"):
             read(path)
         data.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n")
-        with raises(BadArtefact, "TP1951", "is a Git LFS pointer, not the file itself") as caught:
+        with raises(BadArtefact, "TP1951", "Git LFS pointer") as caught:
             read(path)
         assert caught.value.hint == f"cd {tmp_path} && git lfs pull"
         data.unlink()
-        with raises(MissingArtefact, "TP1950", "the weights file net.onnx.data is missing") as missing:
+        with raises(MissingArtefact, "TP1950", "net.onnx.data is missing") as missing:
             read(path)
         assert missing.value.hint == f"copy it next to {path}"
 

@@ -130,7 +130,7 @@ def test_an_interruption_while_a_file_is_opened_is_raised(tmp_path: Path, monkey
 def test_a_photo_that_is_not_a_regular_file(fifo: Path, tmp_path: Path) -> None:
     (checked,) = checked_files([LabelledFile(fifo, "ant")], lambda *_: None)
     assert checked.reason == "is not a regular file"
-    with raises(BadPhoto, "TP1015", "fifo is a FIFO, but a regular file was expected"):
+    with raises(BadPhoto, "TP1015", "fifo is a FIFO"):
         photo_to_array(fifo, tiny_spec().preprocess)
     with pytest.raises(BadInput):
         source_of(str(fifo))
@@ -208,7 +208,7 @@ def test_sides_that_no_network_has(side: Any, tmp_path: Path) -> None:
 def test_golden_photos_are_of_the_models_size(tmp_path: Path) -> None:
     golden = {"format": 1, "height": 4096, "width": 4096, "photos": [GOLDEN_PHOTO], "expected": {}}
     (tmp_path / "golden.json").write_text(json.dumps(golden))
-    with raises(BadArtefact, "TP5044", "4096 x 4096 pixels, and the model takes 16 x 16"):
+    with raises(BadArtefact, "TP5044", "4096 x 4096"):
         read_golden(tmp_path, tiny_spec())
 
 

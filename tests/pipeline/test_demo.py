@@ -34,7 +34,7 @@ def test_all_unambiguous_photos_are_written(tmp_path: Path) -> None:
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "elpv_dataset", None)
-    with raises(MissingDependency, "TP1050", "the demonstration needs elpv_dataset") as caught:
+    with raises(MissingDependency, "TP1050", "elpv_dataset") as caught:
         solar_cells(tmp_path)
     assert caught.value.hint == "pip install 'trtpoets[demo]'"
     assert list(tmp_path.iterdir()) == []

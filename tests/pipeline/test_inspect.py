@@ -125,7 +125,7 @@ def test_a_file_that_ends_in_its_table_of_sections(built: Engine, tmp_path: Path
         del plan[80:]
         plan[16:24] = struct.pack("<Q", 80)
 
-    with raises(BadArtefact, "TP4048", "ends inside its section table"):
+    with raises(BadArtefact, "TP4048", "section table"):
         trtpoets.inspect(changed(built, tmp_path, cut))
 
 
@@ -150,7 +150,7 @@ def test_an_engine_of_tensorrt(tmp_path: Path, version: tuple[int, int, int, int
 
 
 def test_an_unknown_layout(tmp_path: Path) -> None:
-    with raises(BadArtefact, "TP4048", "the layout in its header must be 0, not 3"):
+    with raises(BadArtefact, "TP4048", "not 3"):
         read_plan_header(tensorrt_plan(tmp_path / "x.plan", (12, 0, 0, 0), layout=3))
 
 

@@ -138,12 +138,12 @@ def test_a_tflite_file_is_judged_by_its_own_answers() -> None:
 
 def test_a_p99_is_held_to_its_bound_and_not_to_its_estimate() -> None:
     recommendation = recommendation_from_report(measured(FP16), Limits(max_p99=4.7))
-    with raises(GateFailed, "TP6011", "its p99 may be 4.80 ms, 4.7 are allowed") as caught:
+    with raises(GateFailed, "TP6011", "4.80 ms") as caught:
         require_recommended(recommendation, "x")
     assert caught.value.hint == "trtpoets recommend x --max-drop 0.5 --max-p99 4.8"
     unsure = {**FP16, "p99_bound_ms": None, "independent_count": 331, "count": 700}
     recommendation = recommendation_from_report(measured(unsure), Limits(max_p99=5))
-    with raises(MissingArtefact, "TP6010", "700 inferences count as 331 independent ones, 662 are needed") as result:
+    with raises(MissingArtefact, "TP6010", "700", "331", "662") as result:
         require_recommended(recommendation, "x")
     assert result.value.hint == "trtpoets bench x --batch 1 --seconds 7"
 
@@ -152,7 +152,7 @@ def test_a_number_that_is_not_valid_is_no_reason() -> None:
     report = measured(TENSORFLOW, {**FP16, "valid": False, "reason": "too busy"})
     assert chosen_of(recommendation_from_report(report)).runner.name == "tensorflow"
     recommendation = recommendation_from_report(measured({**FP16, "valid": False, "reason": "too busy"}))
-    with raises(MissingArtefact, "TP6010", "its measurement is not valid: too busy") as caught:
+    with raises(MissingArtefact, "TP6010", "too busy") as caught:
         require_recommended(recommendation, "x")
     assert caught.value.hint == "trtpoets bench x --batch 1"
     # Nor is what it says of its p90 a reason to call it too slow.

@@ -85,7 +85,7 @@ def test_the_first_download_is_recorded_and_a_changed_one_refused(
     assert published_weights(UNPINNED, UNPINNED_SOURCE).path == caches / UNPINNED_SOURCE.file
     (caches / UNPINNED_SOURCE.file).unlink()
     serve(monkeypatch, b"second")
-    with raises(BadArtefact, "TP2017", "that of the first download") as caught:
+    with raises(BadArtefact, "TP2017", "first download") as caught:
         published_weights(UNPINNED, UNPINNED_SOURCE)
     assert f"{UNPINNED_SOURCE.file}.json" in caught.value.hint
 

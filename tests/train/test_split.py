@@ -125,7 +125,7 @@ def test_shares_that_leave_a_split_empty(validation: float, test: float, code: s
 
 def test_the_hint_gives_a_share_that_works() -> None:
     positions = {"roses": [5.0, 50.0, 95.0], "tulips": [17.4, 50.0, 95.0]}
-    with raises(BadInput, "TP2077", "class 'tulips' has 3 photos, but none in the test split") as caught:
+    with raises(BadInput, "TP2077", "class 'tulips' has 3 photos", "test split") as caught:
         check_splits(positions, DatasetConfig())
     assert caught.value.hint.endswith("or use --test-percent 18")
     check_splits(positions, DatasetConfig(test_percent=18))
@@ -134,13 +134,13 @@ def test_the_hint_gives_a_share_that_works() -> None:
 
 
 def test_no_share_is_proposed_that_would_not_work() -> None:
-    with raises(BadInput, "TP2077", "none in the test split") as caught:
+    with raises(BadInput, "TP2077", "test split") as caught:
         check_splits({"roses": [5.0, 50.0, 95.0], "tulips": [60.0, 95.0]}, DatasetConfig())
     assert "--test-percent" not in caught.value.hint
 
 
 def test_a_class_with_nothing_to_train_on() -> None:
-    with raises(BadInput, "TP2077", "class 'tulips' has 2 photos, but none in the train split") as caught:
+    with raises(BadInput, "TP2077", "class 'tulips' has 2 photos", "train split") as caught:
         check_splits({"roses": [5.0, 50.0, 95.0], "tulips": [5.0, 95.0]}, DatasetConfig())
     assert "at least 3" in caught.value.hint
 
@@ -149,7 +149,7 @@ def test_validation_photos_missing_in_one_class_or_in_all(caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING):
         check_splits({"roses": [5.0, 50.0, 95.0], "tulips": [5.0, 50.0]}, DatasetConfig())
     assert "class 'tulips' has 2 photos, but none in the validation split" in caplog.text
-    with raises(BadInput, "TP2078", "the same applies to 1 more, such as 'tulips'") as caught:
+    with raises(BadInput, "TP2078", "1 more", "'tulips'") as caught:
         check_splits({"roses": [5.0, 50.0, 85.0], "tulips": [5.0, 50.0, 80.0]}, DatasetConfig())
     assert caught.value.hint.endswith("or use --validation-percent 20")
 

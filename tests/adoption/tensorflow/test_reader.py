@@ -26,5 +26,5 @@ def test_files_of_other_kinds(tmp_path: Path) -> None:
     with raises(BadArtefact, "TP1011", "Git LFS pointer") as caught:
         read_tensorflow(pointer)
     assert "git lfs pull" in caught.value.hint
-    with raises(BadArtefact, "TP9135", "folder without saved_model.pb"):
+    with raises(BadArtefact, "TP9135", "saved_model.pb"):
         read_tensorflow(tmp_path)

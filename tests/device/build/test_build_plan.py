@@ -163,7 +163,7 @@ def test_nothing_is_built_when_the_last_of_them_cant_be(
     plans = plan_build("tiny", **words)
     assert [bool(plan.problems) for plan in plans] == [False, False, True]
     assert [plan.opset for plan in plans] == [17, 17, 17]
-    with raises(BuildFailed, "TP4004", "1", "3", "int8 is not faster"):
+    with raises(BuildFailed, "TP4004", "1", "3", "int8"):
         require_possible(plans)
     engines = build("tiny", precisions=[Precision.FP32, Precision.FP16], **words)
     assert [engine.path.name for engine in engines] == ["fp32.tensorrt.engine", "fp16.tensorrt.engine"]

@@ -73,7 +73,7 @@ def test_the_stop_event_ends_a_camera(opencv: Any) -> None:
 
 def test_without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with raises(MissingDependency, "TP1050", "a camera or a video file needs cv2") as caught:
+    with raises(MissingDependency, "TP1050", "cv2") as caught:
         answered(CAMERA)
     assert caught.value.hint == "sudo apt install -y python3-opencv"
 

@@ -30,5 +30,5 @@ def test_class_names_that_look_alike(tmp_path: Path, other: str, values: tuple[s
 
 def test_class_names_in_two_unicode_forms(tmp_path: Path) -> None:
     classes(tmp_path, 2, names=[unicodedata.normalize(form, "r\u00f6se") for form in ("NFC", "NFD")])
-    with raises(BadInput, "TP2031", "'ro\\u0308se' and 'r\\xf6se' are the same text in two Unicode forms"):
+    with raises(BadInput, "TP2031", r"'ro\u0308se'", r"'r\xf6se'", "Unicode"):
         dataset_from_folder(tmp_path, HALVES)

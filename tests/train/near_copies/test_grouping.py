@@ -73,6 +73,5 @@ def test_the_photos_of_a_group_have_one_position_that_depends_on_their_content()
 
 
 def test_a_class_of_one_family_is_an_error_that_says_so() -> None:
-    with raises(BadInput, "TP2077", "class 'a' has 40 photos (only 1 if copies", "counted once") as error:
+    with raises(BadInput, "TP2077", "class 'a' has 40 photos (only 1", "near-copies"):
         with_families(dataset({"a": 40, "b": 100}), [tuple(range(40))])
-    assert "near-copies" in error.value.message
