@@ -150,7 +150,7 @@ def test_the_command_fails_if_no_photo_was_labelled(
     assert call_main(monkeypatch, "label", "x", "-", "--json") == 1
     out, err = capsys.readouterr()
     assert json.loads(out)[0]["photo"] == "no-such-file.jpg"
-    assert "Error: no photo could be labelled" in err
+    assert "[TP9002]" in err
     (tmp_path / "empty").mkdir()
     assert call_main(monkeypatch, "label", "x", str(tmp_path / "empty")) == 1
     assert "no files below this folder" in capsys.readouterr().err
