@@ -293,7 +293,7 @@ def version_compatible(inputs: QuestionInputs) -> dict[str, Any]:
     """Check that a version-compatible engine loads, with the same scores as the default engine."""
     need_library(Flavour.TENSORRT)
     if not tensorrt_config.has_version_compatible(load_tensorrt(Flavour.TENSORRT)):
-        raise NotAnswered(f"{load_tensorrt(Flavour.TENSORRT).title} cannot build version-compatible engines")
+        raise NotAnswered(f"{load_tensorrt(Flavour.TENSORRT).title} can't build version-compatible engines")
     network = networks(inputs)[0]
     precision = Precision.FP16 if Precision.FP16 in network.models else next(iter(network.models))
     plain = built(inputs, network, precision, config_of(Flavour.TENSORRT))

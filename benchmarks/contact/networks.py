@@ -82,7 +82,7 @@ def _network(folder: Path) -> Network:
     try:
         return Network(folder.name, {precision: read_onnx(path) for precision, path in existing.items()})
     except MissingDependency as error:
-        raise NotAnswered(f"{folder} is not a bundle, and its files cannot be checked: {error.message}") from error
+        raise NotAnswered(f"{folder} is not a bundle, and its files can't be checked: {error.message}") from error
 
 
 def need_library(flavour: Flavour) -> None:

@@ -93,7 +93,7 @@ def test_a_changed_file_is_named(parts: BundleInputs, tmp_path: Path) -> None:
     (tmp_path / "fp32.onnx").write_bytes(content[:300])
     result = script(tmp_path, "classify.py", tmp_path / "golden" / "000.bmp")
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith("Error: ONNX Runtime cannot open fp32.onnx: ")
+    assert result.stderr.startswith("Error: ONNX Runtime can't open fp32.onnx: ")
     assert "  try: run python3 selftest.py, which lists changed files" in result.stderr
 
 
@@ -157,7 +157,7 @@ def test_an_unavailable_provider_is_an_error(bundle: Path, tmp_path: Path) -> No
     Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "black.png")
     result = script(bundle, "classify.py", tmp_path / "black.png", "--provider", "tensorrt")
     assert (result.returncode, result.stdout) == (1, "")
-    assert "TensorrtExecutionProvider cannot be loaded here; CPUExecutionProvider would run" in result.stderr
+    assert "TensorrtExecutionProvider can't be loaded here; CPUExecutionProvider would run" in result.stderr
 
 
 def test_measurements_decide_the_precision(parts: BundleInputs) -> None:

@@ -106,7 +106,7 @@ def test_nothing_runs_without_a_manifest(bundle: Path) -> None:
     (bundle / "runtime" / "trtpoets" / "onboard" / "__main__.py").write_text("raise SystemExit('executed')\n")
     result = run(bundle)
     assert result.returncode == 1
-    assert "is not a bundle: its manifest.json cannot be read: No such file" in result.stderr
+    assert "is not a bundle: its manifest.json can't be read: No such file" in result.stderr
 
 
 def test_an_intact_runtime_runs_and_writes_no_files(bundle: Path) -> None:

@@ -282,7 +282,7 @@ def test_an_operator_that_onnx_runtime_lacks_is_named(
 ) -> None:
     edit(space, change)
     result = user.quantizes(space, "--precision", precision)
-    refused(result, f"ONNX Runtime cannot run {named} of ", "replace that operator, or build in FP32: ")
+    refused(result, f"ONNX Runtime can't run {named} of ", "replace that operator, or build in FP32: ")
 
 
 @pytest.mark.slow

@@ -461,7 +461,7 @@ LabelPhotos = Annotated[
     typer.Argument(help="Photo files, folders or glob patterns; -: a photo or a list of paths on standard input."),
 ]
 Top = Annotated[int, typer.Option(min=1, help="Number of labels to print for each photo.")]
-StrictLabels = Annotated[bool, typer.Option("--strict", help="Stop at the first photo that cannot be read.")]
+StrictLabels = Annotated[bool, typer.Option("--strict", help="Stop at the first photo that can't be read.")]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Open files that you did not create here; such files can execute code.")
 ]

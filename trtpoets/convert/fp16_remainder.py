@@ -84,6 +84,6 @@ def with_fp16_remainder(model: OnnxModel, out: Path) -> OnnxModel:
         write_onnx(finished(half.graph, opset_of(newer), metadata), out)
     except (BadArtefact, RuntimeError, version_converter.ConvertError) as error:
         raise ConversionFailed(
-            f"{model.path} cannot be converted to ONNX opset {MIXED_OPSET}: {error}", code="TP3003"
+            f"{model.path} can't be converted to ONNX opset {MIXED_OPSET}: {error}", code="TP3003"
         ) from error
     return OnnxModel(out, model.precision, model.spec)

@@ -127,7 +127,7 @@ def serve_signature(classifier: Classifier) -> Any:
         loaded = tf.saved_model.load(str(folder))
         serve = loaded.signatures["serve"]
     except Exception as error:
-        raise BadArtefact(f"{folder} cannot be loaded: {first_line(error)}", hint=hint, code="TP3045") from error
+        raise BadArtefact(f"{folder} can't be loaded: {first_line(error)}", hint=hint, code="TP3045") from error
     photos = serve.structured_input_signature[1].get(INPUT_NAME)
     outputs = list(serve.structured_outputs.values())
     expected = [None, spec.preprocess.height, spec.preprocess.width, 3]
@@ -177,7 +177,7 @@ def _converted(network: Callable[[Any], Any], size: tuple[int, int], config: Exp
             )
     except Exception as error:
         raise ConversionFailed(
-            f"the network cannot be converted to ONNX: {first_line(error)}",
+            f"the network can't be converted to ONNX: {first_line(error)}",
             hint=hint,
             code="TP3048",
         ) from error

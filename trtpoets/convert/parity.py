@@ -36,7 +36,7 @@ def parity_from_scores(
     """
     if reference.shape != scores.shape or reference.ndim != 2 or not reference.size:
         raise BadInput(
-            f"scores of shape {scores.shape} cannot be compared with a reference of shape {reference.shape}",
+            f"scores of shape {scores.shape} can't be compared with a reference of shape {reference.shape}",
             code="TP3053",
         )
     if photos and len(photos) != len(reference):

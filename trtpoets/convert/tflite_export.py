@@ -197,7 +197,7 @@ def _keras_model(tf: Any, classifier: Classifier) -> tuple[keras.Model, Any]:
         model = tf.keras.models.load_model(str(path), compile=False)
     except Exception as error:
         raise BadArtefact(
-            f"Keras cannot load {path}: {first_line(error)}",
+            f"Keras can't load {path}: {first_line(error)}",
             hint=make_again(classifier.spec),
             code="TP3060",
         ) from error
@@ -230,7 +230,7 @@ def _converting() -> Iterator[None]:
         raise
     except Exception as error:
         raise ConversionFailed(
-            f"the network cannot be converted to TFLite: {first_line(error)}",
+            f"the network can't be converted to TFLite: {first_line(error)}",
             hint="choose another backbone (trtpoets models lists them)",
             code="TP3062",
         ) from error

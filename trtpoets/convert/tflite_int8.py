@@ -262,7 +262,7 @@ def _quantised(content: bytes) -> bytes:
             quantised: bytes = mlir_quantize(content, denylisted_ops=HEAD)
     except Exception as error:
         raise ConversionFailed(
-            f"TensorFlow cannot quantise the network: {first_line(error)}", hint=ONLY_FP32, code="TP3262"
+            f"TensorFlow can't quantise the network: {first_line(error)}", hint=ONLY_FP32, code="TP3262"
         ) from error
     return quantised
 
@@ -368,6 +368,6 @@ def _scores(network: bytes, batches: Sequence[np.ndarray]) -> np.ndarray:
                 rows.append(interpreter.get_tensor(scores["index"])[0])
     except (RuntimeError, ValueError) as error:
         raise ConversionFailed(
-            f"the TFLite interpreter cannot run the INT8 network: {first_line(error)}", hint=ONLY_FP32, code="TP3264"
+            f"the TFLite interpreter can't run the INT8 network: {first_line(error)}", hint=ONLY_FP32, code="TP3264"
         ) from error
     return np.array(rows)

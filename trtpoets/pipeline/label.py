@@ -166,9 +166,7 @@ def _best_runner(space: Workspace, stack: ExitStack, trust: bool) -> tuple[Runne
             return stack.enter_context(open_runner(artefact)), _batch_of(artefact)
         except (MissingDependency, RunFailed):
             continue
-    raise MissingArtefact(
-        f"this machine cannot run any artefact of {space.name}", hint=command("doctor"), code="TP8026"
-    )
+    raise MissingArtefact(f"this machine can't run any artefact of {space.name}", hint=command("doctor"), code="TP8026")
 
 
 def _batch_of(artefact: Classifier | OnnxModel | Engine) -> int:

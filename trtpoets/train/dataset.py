@@ -362,7 +362,7 @@ def _report(left_out: Sequence[LeftOut], config: DatasetConfig, folder: Path) ->
     files = "1 file" if len(left_out) == 1 else f"{len(left_out)} files"
     if config.strict:
         raise BadInput(
-            f"{files} in {folder} cannot be used: {'; '.join(lines)}",
+            f"{files} in {folder} can't be used: {'; '.join(lines)}",
             hint="repair or delete them, or omit --strict",
             code="TP2016",
         )

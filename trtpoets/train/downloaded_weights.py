@@ -62,7 +62,7 @@ def published_weights(backbone: Backbone, source: DownloadedSource) -> Published
         sha256 = hashlib.sha256(content).hexdigest()
         if _expected(source) and not _problem(source, content, sha256):
             return PublishedWeights(path, content, sha256)
-        log.warning("%s is not used: it cannot be verified to be the file that %s publishes", path, source.publisher)
+        log.warning("%s is not used: it can't be verified to be the file that %s publishes", path, source.publisher)
     log.info("downloading %s", source.url)
     content = _downloaded(backbone, source, most)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -154,7 +154,7 @@ def _downloaded(backbone: Backbone, source: DownloadedSource, most: int) -> byte
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise MissingArtefact(
-            f"the weights {source.file} of {backbone.name} cannot be downloaded: {reason}",
+            f"the weights {source.file} of {backbone.name} can't be downloaded: {reason}",
             hint=hint,
             code="TP2019",
         ) from error

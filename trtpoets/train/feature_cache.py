@@ -217,7 +217,7 @@ class FeatureCache:
             with _folder(self.path) as folder:
                 os.utime(f"index{segment}", dir_fd=folder, follow_symlinks=False)
         except OSError:  # a read-only cache can still be used
-            _log.debug("cannot update the time of last use of %s", self.path)
+            _log.debug("can't update the time of last use of %s", self.path)
 
 
 def feature_caches_in(folder: Path) -> tuple[FeatureCacheInfo, ...]:

@@ -41,7 +41,7 @@ def test_a_batch_that_cannot_be_made_dynamic_stays_fixed(
     for count in (1, 5):
         assert largest_difference(path, tmp_path / "fp32.onnx", count=count) < 1e-5
     assert fixed_batch(tmp_path / "fp32.onnx") == batch
-    assert f"the batch of a.onnx stays fixed at {batch}, because it cannot be made dynamic" in caplog.text
+    assert f"the batch of a.onnx stays fixed at {batch}, because it can't be made dynamic" in caplog.text
     sizes = [value.type.tensor_type.shape.dim[0].dim_value for value in onnx.load(tmp_path / "fp32.onnx").graph.output]
     assert sizes == [batch]
 

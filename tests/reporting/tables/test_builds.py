@@ -53,7 +53,7 @@ def test_a_plan_says_what_is_built_from_what() -> None:
     ("changes", "line"),
     [
         ({"current": True}, "exists and is up to date"),
-        ({"problems": (Problem("no GPU", "buy one"),)}, "cannot be built here"),
+        ({"problems": (Problem("no GPU", "buy one"),)}, "can't be built here"),
         ({"problems": (Problem("no GPU", "buy one"),)}, "but no GPU try buy one"),
         ({"library": "", "gpu": None, "targets": ()}, "by tensorrt, which is not installed photos"),
         ({"dla_core": 1}, ", DLA core 1"),

@@ -67,4 +67,4 @@ def test_a_folder_that_cannot_be_read(
     (tmp_path / "private").mkdir()
     monkeypatch.setattr(os, "listdir", listdir)
     assert dataset_from_folder(tmp_path, STRICT).labels == CLASSES
-    assert "private cannot be read (Permission denied) and is ignored" in caplog.text
+    assert "private can't be read (Permission denied) and is ignored" in caplog.text

@@ -56,15 +56,15 @@ def with_proven_batch(model: Any, source: object) -> Any:
         mixing = _problem(kept, expected, size)
     if mixing is None:
         _log.warning(
-            "the batch of %s stays fixed at %d, because it cannot be made dynamic: %s. Engines are built for exactly "
+            "the batch of %s stays fixed at %d, because it can't be made dynamic: %s. Engines are built for exactly "
             "%d, and runners fill the last batch",
             *(source, size, problem, size),
         )
         return kept
     name = model.graph.input[0].name
     raise ConversionFailed(
-        f"the batch of {source} cannot be made dynamic, because its size {size} is fixed inside the graph: {problem}; "
-        f"it cannot be kept, because {mixing}",
+        f"the batch of {source} can't be made dynamic, because its size {size} is fixed inside the graph: {problem}; "
+        f"it can't be kept, because {mixing}",
         hint=f"export it again with a dynamic batch: torch.onnx.export(..., dynamic_axes={{{name!r}: {{0: 'N'}}}})",
         code="TP9260",
     )

@@ -51,7 +51,7 @@ def with_opset(model: Any, opset: int, source: object) -> Any:
     except Exception as error:
         if current < opset or not _lower_number(model, opset):
             raise ConversionFailed(
-                f"{source} cannot be converted from ONNX opset {current} to {opset}: {first_line(error)}",
+                f"{source} can't be converted from ONNX opset {current} to {opset}: {first_line(error)}",
                 hint=f"export it again with opset {opset}",
                 code="TP9250",
             ) from error

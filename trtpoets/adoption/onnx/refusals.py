@@ -53,7 +53,7 @@ def require_supported(
     reasons = unsuitable_quantisation(model, nodes, skipped)
     if names & set(INTEGER_OPERATORS):
         raise BadArtefact(
-            f"{path} is quantised with {', '.join(sorted(names & set(INTEGER_OPERATORS)))}, which TensorRT cannot read",
+            f"{path} is quantised with {', '.join(sorted(names & set(INTEGER_OPERATORS)))}, which TensorRT can't read",
             hint=_FLOAT_FILE,
             code="TP9221",
         )
@@ -90,7 +90,7 @@ def require_supported(
         )
     if reasons:
         raise BadArtefact(
-            f"{path} is quantised in a way that TensorRT cannot read: {'; '.join(reasons[:_REASONS])}",
+            f"{path} is quantised in a way that TensorRT can't read: {'; '.join(reasons[:_REASONS])}",
             hint=f"quantise it symmetrically, or {_FLOAT_FILE}",
             code="TP9226",
         )

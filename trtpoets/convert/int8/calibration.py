@@ -173,7 +173,7 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
     wanted = with_number(config, photos).photos or MAX_PHOTOS
     if not available:
         raise BadInput(
-            f"none of the {len(photos)} photos is in the training split, so INT8 cannot be calibrated",
+            f"none of the {len(photos)} photos is in the training split, so INT8 can't be calibrated",
             hint="add photos to the folder, or use FP16: trtpoets quantize NAME --precision fp16",
             code="TP3015",
         )

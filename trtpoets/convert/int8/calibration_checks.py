@@ -80,7 +80,7 @@ def refuse_unknown_operators(path: Path) -> None:
         if not named:
             raise
         raise ConversionFailed(
-            f"ONNX Runtime cannot run {', '.join(named)} of {path}, but FP16 and INT8 need it for their measurements",
+            f"ONNX Runtime can't run {', '.join(named)} of {path}, but FP16 and INT8 need it for their measurements",
             hint="replace that operator, or build in FP32: trtpoets build NAME --precision fp32",
             code="TP3019",
         ) from error

@@ -120,7 +120,7 @@ def text_of_cache(cache: CalibrationCache) -> str:
     for name, scale in cache.scales.items():
         if not name or "\n" in name:
             raise BadInput(
-                f"the tensor name {name!r} is empty or has a line break, which a calibration cache cannot contain",
+                f"the tensor name {name!r} is empty or has a line break, which a calibration cache can't contain",
                 code="TP3037",
             )
         lines.append(f"{name}: {_hex_of_scale(name, scale)}")

@@ -17,7 +17,7 @@ _COLUMNS = 80
 def plan_text(plan: Any) -> str:
     """Return a BuildPlan as a few lines of text."""
     if plan.problems:
-        verdict = "cannot be built here"
+        verdict = "can't be built here"
     else:
         verdict = "exists and is up to date" if plan.current else "can be built here"
     cached = plan.timing_cache is not None and plan.timing_cache.is_file()

@@ -130,7 +130,7 @@ def _onnx(facts: Any) -> list[Part]:
 
 _RUNTIMES = {
     Int8Form.TENSORRT: "TensorRT, which fuses its Q/DQ pairs to integer layers; ONNX Runtime on a CPU does not",
-    Int8Form.CPU: "ONNX Runtime on CPUs, which fuses its layers to integer operators; TensorRT cannot build it",
+    Int8Form.CPU: "ONNX Runtime on CPUs, which fuses its layers to integer operators; TensorRT can't build it",
 }
 """What each form of INT8 is for."""
 
@@ -200,7 +200,7 @@ def _counted(counts: Any) -> str:
 def _external(file: Any) -> str:
     size = "" if file.bytes is None else f", {file.bytes:,} bytes"
     text = f"{shown(file.location)}{size}: {many(file.tensors, 'tensor')}"
-    return f"{text}; cannot be used: {shown(file.problem)}" if file.problem else text
+    return f"{text}; can't be used: {shown(file.problem)}" if file.problem else text
 
 
 def _other(facts: Any) -> list[Part]:

@@ -97,7 +97,7 @@ class Entries:
             if not isinstance(error, PermissionError):  # otherwise photos would be missing without notice
                 with storage_errors(folder, "read"):
                     raise
-            self._logger.warning("%s cannot be read (%s) and is ignored", folder, error.strerror)
+            self._logger.warning("%s can't be read (%s) and is ignored", folder, error.strerror)
             return [], []
         photos = {name for name in names if Path(name).suffix.lower() in PHOTO_SUFFIXES}
         stems = {stem_of(name) for name in photos} | photos

@@ -31,7 +31,7 @@ def labelled_files(folder: Path, config: DatasetConfig) -> LabelledFiles:
     BadInput if the folder has no labels, or if they are ambiguous.
     """
     if config.labels and config.class_folders:
-        raise BadInput("--labels and --class-folders cannot be used together", hint="omit one of them", code="TP2052")
+        raise BadInput("--labels and --class-folders can't be used together", hint="omit one of them", code="TP2052")
     if not folder.exists():
         raise BadInput(f"{folder} does not exist", hint=ADVICE, code="TP2053")
     if not folder.is_dir():

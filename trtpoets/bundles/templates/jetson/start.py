@@ -48,7 +48,7 @@ def check() -> str:
         files = json.loads((BUNDLE / "manifest.json").read_bytes())["files"]
         expected = {BUNDLE / name: files[name] for name in files if name.startswith("runtime/")}
     except OSError as error:
-        raise RuntimeChanged(f"{BUNDLE} is not a bundle: its manifest.json cannot be read: {error.strerror}") from error
+        raise RuntimeChanged(f"{BUNDLE} is not a bundle: its manifest.json can't be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RuntimeChanged(f"{BUNDLE}/manifest.json was changed or damaged") from error
     names = json.dumps(sorted((str(path.relative_to(BUNDLE)), sha256) for path, sha256 in expected.items()))

@@ -52,7 +52,7 @@ def open_session(settings: "dict[str, Any]", precision: str) -> Any:
     try:
         runtime = onnxruntime()
     except ImportError as error:
-        raise MissingDependency(f"onnxruntime cannot be imported: {error}", "pip install onnxruntime") from error
+        raise MissingDependency(f"onnxruntime can't be imported: {error}", "pip install onnxruntime") from error
     if precision not in settings["providers"]:
         raise BadInput(f"this bundle has no {precision}", f"it has {', '.join(settings['providers'])}")
     providers = [(name, placed(values)) for name, values in settings["providers"][precision]]
@@ -68,10 +68,10 @@ def open_session(settings: "dict[str, Any]", precision: str) -> Any:
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         hint = "run python3 selftest.py, which lists changed files, or check your settings"
-        raise BadArtefact(f"ONNX Runtime cannot open {file}: {reason}", hint) from error
+        raise BadArtefact(f"ONNX Runtime can't open {file}: {reason}", hint) from error
     requested, active = providers[0][0], session.get_providers()[0]
     if active != requested:  # ONNX Runtime continues silently with the next provider
-        raise RunFailed(f"{requested} cannot be loaded here; {active} would run instead", "pip install onnxruntime-gpu")
+        raise RunFailed(f"{requested} can't be loaded here; {active} would run instead", "pip install onnxruntime-gpu")
     return session
 
 

@@ -55,7 +55,7 @@ def _classify(options: Any) -> int:
         from tritonclient.utils import InferenceServerException
     except ImportError as error:
         hint = "pip install 'tritonclient[http]'"
-        raise MissingDependency(f"tritonclient cannot be imported: {error}", hint) from error
+        raise MissingDependency(f"tritonclient can't be imported: {error}", hint) from error
     try:
         with InferenceServerClient(options.url) as client:
             return print_answers(

@@ -59,7 +59,7 @@ def require_differentiable(fp32: Any, feature_name: str, photos: np.ndarray, fea
     db = sqnr_db(features[:_COMPARED], own)
     if db < _MIN_DB:
         raise ConversionFailed(
-            f"TensorFlow computes other features than ONNX Runtime (SQNR {db:.0f} dB), so the network cannot be "
+            f"TensorFlow computes other features than ONNX Runtime (SQNR {db:.0f} dB), so the network can't be "
             "distilled",
             hint="quantise without it: trtpoets quantize NAME",
             code="TP3292",
