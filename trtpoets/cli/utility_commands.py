@@ -34,7 +34,7 @@ def label(
 ) -> None:
     """Classify photos with the best runner on this machine.
 
-    Photos that cannot be read are listed on stderr. The exit code is 1 if no photo could be classified.
+    Photos that can't be read are listed on stderr. The exit code is 1 if no photo could be classified.
     """
     from trtpoets.pipeline.label import label_stream
 

@@ -69,7 +69,7 @@ def label(
 ) -> tuple[LabelledPhoto, ...]:
     """Classify photos with `model` and return all results; see `label_stream`.
 
-    Raises BadPhoto for a file that cannot be decoded, and everything that `label_stream` raises.
+    Raises BadPhoto for a file that can't be decoded, and everything that `label_stream` raises.
     """
     results = label_stream(model, photos, top=top, trust=trust, strict=True, engines=engines)
     return tuple(result for result in results if isinstance(result, LabelledPhoto))
