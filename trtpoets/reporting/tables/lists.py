@@ -58,7 +58,7 @@ def shards_part(states: Sequence[Any]) -> Part:
 def bottlenecks_text(result: Any) -> str:
     """Return what `bottlenecks` has computed, in a sentence."""
     shard = f" of shard {result.shard.number}/{result.shard.count}" if result.shard else ""
-    left_out = f"; {many(result.left_out, 'file')} cannot be used" if result.left_out else ""
+    left_out = f"; {many(result.left_out, 'file')} can't be used" if result.left_out else ""
     return (
         f"{many(result.photos, 'photo')}{shard} with bottlenecks of {result.backbone}; {result.computed:,} computed in "
         f"{seconds(result.seconds)}{left_out}."
