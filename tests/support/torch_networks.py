@@ -143,3 +143,111 @@ def googlenet(size: int = 224) -> tuple[TorchNetwork, str]:
         net.add_head(f"{module}.fc2", 1024)
     net.add_head("fc", 1024)
     return net, features
+
+
+_REGNETS = {
+    # depth, w_0, w_a, w_m, width of groups: table 8 of the paper's appendix, by the parameters of torchvision
+    "regnet_x_400mf": (22, 24, 24.48, 2.54, 16),
+    "regnet_x_800mf": (16, 56, 35.73, 2.28, 16),
+    "regnet_y_400mf": (16, 48, 27.89, 2.09, 8),
+    "regnet_y_800mf": (14, 56, 38.84, 2.4, 16),
+}
+
+
+def regnet(name: str, size: int = 224) -> tuple[TorchNetwork, str]:
+    """torchvision's RegNet and the name of its features."""
+    depth, first, slope, step, group = _REGNETS[name]
+    net = TorchNetwork(size)
+
+    def unit(x: str, module: str, out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> str:
+        return net.norm(net.conv(x, f"{module}.0", out, kernel, stride, groups), f"{module}.1")
+
+    def excited(x: str, module: str, squeezed: int) -> str:
+        hidden = net.relu(net.conv(net.average(x), f"{module}.fc1", squeezed, bias=True))
+        factors = net.op("Sigmoid", [net.conv(hidden, f"{module}.fc2", net.channels(x), bias=True)], net.channels(x))
+        return net.op("Mul", [x, factors], net.channels(x))
+
+    linear = np.arange(depth) * slope + first
+    steps = np.round(np.log(linear / first) / math.log(step))
+    widths = (np.round(first * step**steps / 8) * 8).astype(int)
+    x = net.relu(unit("x", "stem", 32, 3, 2))
+    for stage, quantised in enumerate(sorted(set(widths)), 1):
+        # Widths are rounded to whole groups, at least 0.9 of what they were.
+        rounded = max(group, int(quantised + group / 2) // group * group)
+        out = rounded + group if rounded < 0.9 * quantised else rounded
+        for block in range(int((widths == quantised).sum())):
+            module = f"trunk_output.block{stage}.block{stage}-{block}"
+            inner, stride = net.channels(x), 2 if block == 0 else 1
+            shortcut = unit(x, f"{module}.proj", out, 1, stride) if block == 0 or inner != out else x
+            inside = net.relu(unit(x, f"{module}.f.a", out))
+            inside = net.relu(unit(inside, f"{module}.f.b", out, 3, stride, out // group))
+            if name.startswith("regnet_y"):
+                inside = excited(inside, f"{module}.f.se", round(0.25 * inner))
+            x = net.relu(net.add(shortcut, unit(inside, f"{module}.f.c", out)))
+    net.add_head("fc", net.channels(x))
+    return net, net.average(x)
+
+
+_MOBILENETS_V4 = {
+    # timm's notation: kind, repeats, kernel of the first depthwise convolution, kernel, stride, expansion, channels;
+    # a semicolon ends a stage
+    "mobilenet_v4_conv_small": """
+        cn_r1_k3_s2_c32 cn_r1_k1_s1_c32 ;
+        cn_r1_k3_s2_c96 cn_r1_k1_s1_c64 ;
+        uir_r1_a5_k5_s2_e3_c96 uir_r4_a0_k3_s1_e2_c96 uir_r1_a3_k0_s1_e4_c96 ;
+        uir_r1_a3_k3_s2_e6_c128 uir_r1_a5_k5_s1_e4_c128 uir_r1_a0_k5_s1_e4_c128 uir_r1_a0_k5_s1_e3_c128
+        uir_r2_a0_k3_s1_e4_c128 ;
+        cn_r1_k1_s1_c960
+    """,
+    "mobilenet_v4_conv_medium": """
+        er_r1_k3_s2_e4_c48 ;
+        uir_r1_a3_k5_s2_e4_c80 uir_r1_a3_k3_s1_e2_c80 ;
+        uir_r1_a3_k5_s2_e6_c160 uir_r2_a3_k3_s1_e4_c160 uir_r1_a3_k5_s1_e4_c160 uir_r1_a3_k3_s1_e4_c160
+        uir_r1_a3_k0_s1_e4_c160 uir_r1_a0_k0_s1_e2_c160 uir_r1_a3_k0_s1_e4_c160 ;
+        uir_r1_a5_k5_s2_e6_c256 uir_r1_a5_k5_s1_e4_c256 uir_r2_a3_k5_s1_e4_c256 uir_r1_a0_k0_s1_e4_c256
+        uir_r1_a3_k0_s1_e4_c256 uir_r1_a3_k5_s1_e2_c256 uir_r1_a5_k5_s1_e4_c256 uir_r2_a0_k0_s1_e4_c256
+        uir_r1_a5_k0_s1_e2_c256 ;
+        cn_r1_k1_s1_c960
+    """,
+}
+
+
+def mobilenet_v4(name: str, size: int = 224) -> tuple[TorchNetwork, str]:
+    """timm's MobileNetV4 and the name of its features."""
+    net = TorchNetwork(size)
+
+    def unit(x: str, module: str, norm: str, out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> str:
+        return net.norm(net.conv(x, module, out, kernel, stride, groups), norm)
+
+    def part(x: str, module: str, out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> str:
+        return unit(x, f"{module}.conv", f"{module}.bn", out, kernel, stride, groups)
+
+    def universal(x: str, module: str, first: int, kernel: int, stride: int, expansion: int, out: int) -> str:
+        before, inner = x, net.channels(x)
+        if first:
+            x = part(x, f"{module}.dw_start", inner, first, 1 if kernel else stride, inner)
+        wide = inner * expansion
+        x = net.relu(part(x, f"{module}.pw_exp", wide))
+        if kernel:
+            x = net.relu(part(x, f"{module}.dw_mid", wide, kernel, stride, wide))
+        x = part(x, f"{module}.pw_proj", out)
+        return net.add(before, x) if stride == 1 and inner == out else x
+
+    x = net.relu(unit("x", "conv_stem", "bn1", 32, 3, 2))
+    for stage, rows in enumerate(_MOBILENETS_V4[name].split(";")):
+        blocks = [row for row in rows.split() for _ in range(int(row.split("_r")[1][0]))]
+        for number, row in enumerate(blocks):
+            kind, *values = row.split("_")
+            size_of = {value[0]: int(value[1:]) for value in values}
+            module, out = f"blocks.{stage}.{number}", size_of["c"]
+            if kind == "cn":
+                x = net.relu(unit(x, f"{module}.conv", f"{module}.bn1", out, size_of["k"], size_of["s"]))
+            elif kind == "er":
+                wide = net.channels(x) * size_of["e"]
+                x = net.relu(unit(x, f"{module}.conv_exp", f"{module}.bn1", wide, size_of["k"], size_of["s"]))
+                x = unit(x, f"{module}.conv_pwl", f"{module}.bn2", out)
+            else:
+                x = universal(x, module, size_of["a"], size_of["k"], size_of["s"], size_of["e"], out)
+    features = net.relu(unit(net.average(x), "conv_head", "norm_head", 1280))
+    net.add_head("classifier", 1280)
+    return net, features

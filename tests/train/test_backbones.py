@@ -28,7 +28,10 @@ def test_the_table_contains_all_documented_backbones() -> None:
     codelab = {f"mobilenet_{a}_{s}" for a in ("0.25", "0.50", "0.75", "1.0") for s in (128, 160, 192, 224)}
     others = {"efficientnet_lite0", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"}
     lites = {"efficientnet_lite1", "efficientnet_lite2"}
-    assert set(BACKBONES) == codelab | others | lites | {"googlenet", "inception_v3", "resnet50", "efficientnet_b0"}
+    regnets = {f"regnet_{letter}_{size}mf" for letter in "xy" for size in (400, 800)}
+    v4 = {"mobilenet_v4_conv_small", "mobilenet_v4_conv_medium"}
+    older = {"googlenet", "inception_v3", "resnet50", "efficientnet_b0"}
+    assert set(BACKBONES) == codelab | others | lites | regnets | v4 | older
     assert all(name == row.name for name, row in BACKBONES.items())
     deliveries = [row.delivery for row in BACKBONES.values()]
     assert deliveries[:4] == ["embedded", "embedded", "extra", "extra"]
@@ -64,7 +67,7 @@ def test_an_absurd_name_says_where_all_are(name: str) -> None:
 
 
 def test_published_preprocessing_differs_only_in_the_crop() -> None:
-    fractions = {"efficientnet_lite1": 240 / 272, "efficientnet_lite2": 260 / 292}
+    fractions = {"efficientnet_lite1": 240 / 272, "efficientnet_lite2": 260 / 292, "mobilenet_v4_conv_medium": 0.95}
     for row in BACKBONES.values():
         published = row.published_preprocess
         assert (published.resize, published.crop_fraction) == (Resize.CROP, fractions.get(row.name, 0.875))

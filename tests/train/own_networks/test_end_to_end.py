@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -13,10 +14,15 @@ import pytest
 
 from tests.support.photos import photo_folder
 from tests.support.torch_files import legacy_file
-from tests.support.torch_networks import TorchNetwork, googlenet
+from tests.support.torch_networks import TorchNetwork, googlenet, mobilenet_v4, regnet
 from trtpoets.core.workspace import Workspace
 
-NETWORKS: dict[str, Callable[[], tuple[TorchNetwork, str]]] = {"googlenet": googlenet}
+NETWORKS: dict[str, Callable[[], tuple[TorchNetwork, str]]] = {
+    "googlenet": googlenet,
+    "regnet_x_400mf": partial(regnet, "regnet_x_400mf"),
+    "regnet_y_400mf": partial(regnet, "regnet_y_400mf"),
+    "mobilenet_v4_conv_small": partial(mobilenet_v4, "mobilenet_v4_conv_small"),
+}
 
 
 @pytest.mark.slow
@@ -44,4 +50,5 @@ def test_engines_of_all_precisions_are_built(name: str, tmp_path: Path) -> None:
     int8 = onnx.load(run.folder / "int8.onnx")
     convolutions = [node for node in int8.graph.node if node.op_type == "Conv"]
     dequantised = {output for node in int8.graph.node if node.op_type == "DequantizeLinear" for output in node.output}
-    assert sum(node.input[1] in dequantised for node in convolutions) > 0.8 * len(convolutions)
+    # Those of squeeze-and-excitation, a third of a RegNetY, stay in floating point.
+    assert sum(node.input[1] in dequantised for node in convolutions) > 0.6 * len(convolutions)

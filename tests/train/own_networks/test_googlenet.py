@@ -10,7 +10,7 @@ import pytest
 if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
-from tests.support.own_networks import check_parity, classifier_in_onnx, layers_in_int8
+from tests.support.own_networks import check_parity, classifier_in_onnx, convolutions_in_float
 from tests.support.torch_networks import googlenet
 from trtpoets.convert.int8.placement import placement_from_onnx
 from trtpoets.train.finetune_layers import layers_of
@@ -44,4 +44,4 @@ def test_each_join_has_one_scale_in_int8(network: Network, tmp_path: Path) -> No
         groups = [group for group in placement.same_scale if set(join.input) & set(group)]
         assert len(groups) == 1
         assert set(join.input) <= set(groups[0]) | (set(join.input) - read)
-    assert layers_in_int8(model, placement) == 57
+    assert convolutions_in_float(model, placement) == set()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.support.torch_networks import TorchNetwork, googlenet
+from tests.support.torch_networks import TorchNetwork, googlenet, mobilenet_v4, regnet
 
 
 def torchvision(name: str, **options: Any) -> Any:
@@ -16,8 +17,25 @@ def torchvision(name: str, **options: Any) -> Any:
     return getattr(pytest.importorskip("torchvision").models, name)(weights=None, **options)
 
 
+def timm(name: str) -> Any:
+    """A network of timm."""
+    return pytest.importorskip("timm").create_model(name, pretrained=False)
+
+
 PUBLISHED: dict[str, tuple[Callable[[], tuple[TorchNetwork, str]], Callable[[], Any], str]] = {
     "googlenet": (googlenet, lambda: torchvision("googlenet", init_weights=False), "fc"),
+    **{
+        name: (partial(regnet, name), partial(torchvision, name), "fc")
+        for name in ("regnet_x_400mf", "regnet_x_800mf", "regnet_y_400mf", "regnet_y_800mf")
+    },
+    **{
+        f"mobilenet_v4_{size}": (
+            partial(mobilenet_v4, f"mobilenet_v4_{size}"),
+            partial(timm, f"mobilenetv4_{size}"),
+            "classifier",
+        )
+        for size in ("conv_small", "conv_medium")
+    },
 }
 """For each backbone: our reference, the network of its publisher, and the module of its 1,000-class layer."""
 

@@ -16,6 +16,14 @@ from trtpoets.train.own_networks.inverted_residuals import (
     MOBILENET_V2,
     inverted_residuals,
 )
+from trtpoets.train.own_networks.mobilenet_v4 import CONV_MEDIUM, CONV_SMALL, mobilenet_v4
+from trtpoets.train.own_networks.regnet import (
+    REGNET_X_400MF,
+    REGNET_X_800MF,
+    REGNET_Y_400MF,
+    REGNET_Y_800MF,
+    regnet,
+)
 from trtpoets.train.own_networks.torch_names import TorchNames, layer_of_lite, layer_of_mobilenet_v2
 
 if TYPE_CHECKING:
@@ -47,6 +55,19 @@ OWN_NETWORKS: Mapping[str, OwnNetwork] = MappingProxyType(
             partial(inverted_residuals, MOBILENET_V2), TorchNames("classifier.1", layer_of=layer_of_mobilenet_v2)
         ),
         "googlenet": OwnNetwork(googlenet, TorchNames("fc", unused=("aux1", "aux2"))),
+        **{
+            name: OwnNetwork(partial(regnet, shape), TorchNames("fc"))
+            for name, shape in (
+                ("regnet_x_400mf", REGNET_X_400MF),
+                ("regnet_x_800mf", REGNET_X_800MF),
+                ("regnet_y_400mf", REGNET_Y_400MF),
+                ("regnet_y_800mf", REGNET_Y_800MF),
+            )
+        },
+        **{
+            name: OwnNetwork(partial(mobilenet_v4, stages), TorchNames("classifier"))
+            for name, stages in (("mobilenet_v4_conv_small", CONV_SMALL), ("mobilenet_v4_conv_medium", CONV_MEDIUM))
+        },
     }
 )
 """The networks by the name of their backbone."""
