@@ -21,8 +21,10 @@ from trtpoets.pipeline.stage_options import require_unused
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     called: list[tuple[Any, ...]] = []
 
-    def work(photos: Path, config: RetrainConfig, *, shard: Shard | None, progress: Any) -> ComputedBottlenecks:
-        called.append((photos, config, shard))
+    def work(
+        photos: Path, config: RetrainConfig, *, shard: Shard | None, progress: Any, workers: str
+    ) -> ComputedBottlenecks:
+        called.append((photos, config, shard, workers))
         return ComputedBottlenecks(config.backbone, shard, 1200, 1000, 2, 65.0, Path("cache"))
 
     def check(photos: Path, config: RetrainConfig, *, progress: Any) -> tuple[ShardState, ...]:
@@ -37,9 +39,21 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 def test_a_shard(
     calls: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("--backbone", "mobilenet_v2", "--resize", "crop", "--shard", "2/8", "--labels", "a.csv")
+    words = (
+        "--backbone",
+        "mobilenet_v2",
+        "--resize",
+        "crop",
+        "--shard",
+        "2/8",
+        "--workers",
+        "ray",
+        "--labels",
+        "a.csv",
+    )
     call_main(monkeypatch, "bottlenecks", "photos", *words)
-    ((photos, config, shard),) = calls
+    ((photos, config, shard, workers),) = calls
+    assert workers == "ray"
     assert (photos, shard, config.backbone) == (Path("photos"), Shard(2, 8), "mobilenet_v2")
     assert (config.resize, config.dataset.labels) == (Resize.CROP, "a.csv")
     text = " ".join(capsys.readouterr().out.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.errors import raises
 from tests.support.tiny import tiny_onnx, tiny_photo_files, tiny_photos, tiny_spec
 from trtpoets.convert.int8.integer_reference import integer_reference
 from trtpoets.core.errors import BadInput
@@ -21,6 +23,7 @@ from trtpoets.pipeline.extractors import (
     Device,
     OnnxExtractor,
     base_in_cache,
+    device_for_workers,
     extractor_from_network,
     extractor_key,
     features_key,
@@ -142,3 +145,21 @@ def test_the_base_of_a_classifier_in_the_cache(tmp_path: Path) -> None:
     assert base_in_cache(replace(spec, weights_id="other")) is None
     path.write_bytes(b"changed")
     assert base_in_cache(spec) is None
+
+
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_an_extractor_travels_to_another_process_with_its_network(as_bytes: bool, tmp_path: Path) -> None:
+    path = tiny_onnx(tmp_path / "fp32.onnx").path
+    extractor = OnnxExtractor(path.read_bytes() if as_bytes else path, "key", 3, tiny_spec().preprocess, OUTPUT_NAME)
+    pickled = pickle.dumps(extractor)
+    path.unlink()
+    there = pickle.loads(pickled)
+    assert (there.key, there.width, there.preprocess) == ("key", 3, tiny_spec().preprocess)
+    np.testing.assert_array_equal(there(tiny_photos(3)), extractor(tiny_photos(3)))
+
+
+def test_workers_compute_on_cpus() -> None:
+    assert device_for_workers(Device.GPU, "") is Device.GPU
+    assert device_for_workers(Device.AUTO, "ray") is Device.CPU
+    with raises(BadInput, "TP8327", "ray://head:10001"):
+        device_for_workers(Device.GPU, "ray://head:10001")

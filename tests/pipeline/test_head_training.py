@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.mapped import mapped_copy
 from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Photo, Split
 from trtpoets.pipeline import head_training
@@ -50,3 +51,16 @@ def test_the_head_is_trained_on_training_photos_and_compared_on_validation_photo
         np.testing.assert_array_equal(values, features[rows])
         np.testing.assert_array_equal(classes, labels[rows])
     assert given[4:] == [2, HeadConfig(seed=3)]
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_mapped_features_give_the_same_head(copied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not copied:
+        monkeypatch.setattr("trtpoets.train.head_loop._COPIED_BYTES", 0)
+    photos = dataset(400)
+    features = np.random.default_rng(2).normal(size=(400, 16)).astype(np.float32)
+    config = HeadConfig(steps=60, batch_size=20)
+    head, training = head_from_features(photos, features, config)
+    mapped_head, mapped_training = head_from_features(photos, mapped_copy(features, tmp_path), config)
+    assert np.array_equal(head.weights, mapped_head.weights) and np.array_equal(head.bias, mapped_head.bias)
+    assert training.validation_cross_entropy == mapped_training.validation_cross_entropy

@@ -13,6 +13,7 @@ from trtpoets.train import head_loop
 from trtpoets.train.head_loop import (
     TrainingLoop,
     Updates,
+    chosen_for_evaluation,
     right_answers_and_nats,
     smoothed_targets,
     softmax_in_place,
@@ -95,3 +96,13 @@ def test_targets_are_smoothed() -> None:
 def test_one_thread_computes_products() -> None:
     with one_blas_thread():
         assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
+
+
+def test_a_part_of_many_photos_is_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.arange(100, 160)
+    assert chosen_for_evaluation(rows, 0) is rows
+    monkeypatch.setattr("trtpoets.train.head_loop.MAX_EVALUATED", 20)
+    chosen = chosen_for_evaluation(rows, 0)
+    assert len(set(chosen.tolist()) & set(rows.tolist())) == 20 and (np.diff(chosen) > 0).all()
+    assert np.array_equal(chosen, chosen_for_evaluation(rows, 0))
+    assert not np.array_equal(chosen, chosen_for_evaluation(rows, 1))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from tests.support.mapped import mapped_copy
 from trtpoets.core.training import HeadConfig, Optimizer
 from trtpoets.train.head import Head, head_from_bottlenecks, head_scores
-from trtpoets.train.joint_heads import heads_from_parts
+from trtpoets.train.joint_heads import heads_from_parts, scores_by_fold
 
 WIDTH, CLASSES, PHOTOS = 12, 3, 120
 
@@ -88,3 +91,14 @@ def test_a_training_that_diverges_gives_no_head() -> None:
     with np.errstate(all="ignore"):
         config = HeadConfig(steps=200, learning_rate=1e30, optimizer=Optimizer.SGD, eval_interval=100)
         assert heads_from_parts(features, labels, parts(3), CLASSES, config) == (None, None, None)
+
+
+def test_mapped_features_give_the_same_heads_and_scores(tmp_path: Path) -> None:
+    features, labels = photos()
+    mapped = mapped_copy(features, tmp_path)
+    config = HeadConfig(steps=100)
+    first, second = (complete(heads_from_parts(rows, labels, parts(3), CLASSES, config)) for rows in (features, mapped))
+    assert all(np.array_equal(one.weights, other.weights) for one, other in zip(first, second, strict=True))
+    fold_of = np.arange(len(labels)) % 3
+    scores = [scores_by_fold(first, rows, fold_of, CLASSES) for rows in (features, mapped)]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)

@@ -38,6 +38,7 @@ def bottlenecks(
     weights: opt.Weights = None,
     resize: opt.ResizeOption = Resize.STRETCH,
     device: opt.DeviceOption = "auto",
+    workers: opt.WorkersOption = "",
     labels: opt.Labels = None,
     class_folders: opt.ClassFolders = False,
     shard: ShardOption = None,
@@ -56,12 +57,12 @@ def bottlenecks(
 
     config = retrain_config(backbone, weights, resize, device, labels=labels, class_folders=class_folders)
     if check:
-        require_unused("--check", {"--shard": shard})
+        require_unused("--check", {"--shard": shard, "--workers": workers or None})
         with progress_display() as progress:
             states = check_shards(photos, config, progress=progress)
         show_result("shards", states, as_json)
         return
     own_shard = None if shard is None else shard_from_option(shard)
     with progress_display() as progress:
-        result = pipeline_bottlenecks(photos, config, shard=own_shard, progress=progress)
+        result = pipeline_bottlenecks(photos, config, shard=own_shard, progress=progress, workers=workers)
     show_result("bottlenecks", result, as_json)

@@ -68,6 +68,7 @@ def run(
     weights: opt.Weights = None,
     resize: opt.ResizeOption = Resize.STRETCH,
     device: opt.DeviceOption = "auto",
+    workers: opt.WorkersOption = "",
     steps: opt.Steps = HeadConfig.steps,
     unfreeze: Unfreeze = None,
     seed: opt.Seed = 0,
@@ -106,7 +107,7 @@ def run(
     )
     config = run_config(retraining_config, flavour.flavour, targets or [], seed, model)
     with progress_display() as progress:
-        report = pipeline_run(photos, name, config, engines=engines, force=force, progress=progress)
+        report = pipeline_run(photos, name, config, engines=engines, force=force, progress=progress, workers=workers)
     show_result("report", report, as_json, page=engines / name / "report.html")
 
 

@@ -176,6 +176,17 @@ DeviceOption = Annotated[
     str,
     typer.Option("--device", help="Device that runs the frozen backbone: cpu, gpu or auto.", rich_help_panel=_NETWORK),
 ]
+WorkersOption = Annotated[
+    str,
+    typer.Option(
+        "--workers",
+        metavar="ray|ray://HOST:PORT",
+        help="Who computes the features of photos: ray starts Ray on this machine, ray://HOST:PORT is a Ray cluster; "
+        "default: this process.",
+        show_default=False,
+        rich_help_panel=_NETWORK,
+    ),
+]
 ResizeOption = Annotated[
     Resize,
     typer.Option(

@@ -77,6 +77,7 @@ def retrain(
     weights: opt.Weights = None,
     resize: opt.ResizeOption = Resize.STRETCH,
     device: opt.DeviceOption = "auto",
+    workers: opt.WorkersOption = "",
     validation_percent: opt.ValidationPercent = 10,
     test_percent: opt.TestPercent = 10,
     strict: opt.Strict = False,
@@ -146,7 +147,7 @@ def retrain(
         try_distortions=auto_distortions,
     )
     with progress_display() as progress:
-        pipeline_retrain(photos, name, config, engines=engines, force=force, progress=progress)
+        pipeline_retrain(photos, name, config, engines=engines, force=force, progress=progress, workers=workers)
     show_result("training", training_of(name, engines=engines), as_json)
 
 

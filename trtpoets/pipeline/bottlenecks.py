@@ -14,7 +14,8 @@ from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import FULL_WHITE, Photo, Split
 from trtpoets.pipeline.cache import bottleneck_folder
-from trtpoets.pipeline.extractors import extractor_from_network
+from trtpoets.pipeline.extractors import device_for_workers, extractor_from_network
+from trtpoets.pipeline.ray_workers import workers_named
 from trtpoets.pipeline.retrain import RetrainConfig, backbone_of
 from trtpoets.pipeline.shards import (
     Shard,
@@ -62,14 +63,16 @@ def bottlenecks(
     *,
     shard: Shard | None = None,
     progress: Progress = silent,
+    workers: str = "",
 ) -> ComputedBottlenecks:
     """Read the photos of a folder, or of one shard of it, and store their bottlenecks in the cache.
 
     `retrain` and `run` with the same backbone use what is stored. Of `config`, the backbone, its weights, the resize
     rule, the device and how photos are labelled are used. Photos that are stored already are neither read nor computed
-    again. Raises BadInput for shards that do not fit to each other, StorageFailed.
+    again. `workers` are those of `retrain`. Raises BadInput for shards that do not fit to each other, StorageFailed.
     """
     config = config or RetrainConfig()
+    config = replace(config, device=device_for_workers(config.device, workers))
     start = time.perf_counter()
     folder = Path(os.path.abspath(user_path(photos)))  # noqa: PTH100 - links stay as the user wrote them
     files = labelled_files(folder, config.dataset).files
@@ -83,7 +86,10 @@ def bottlenecks(
     ]
     stored = bottleneck_cache(extractor, bottleneck_folder()).has([photo.sha256 for photo in usable])
     thumbnails = ThumbnailCache(bottleneck_folder(), extractor.preprocess)
-    bottlenecks_from_photos(usable, extractor, bottleneck_folder(), progress=progress, pixel_rows=thumbnails)
+    with workers_named(workers, folder) as others:
+        bottlenecks_from_photos(
+            usable, extractor, bottleneck_folder(), progress=progress, pixel_rows=thumbnails, workers=others
+        )
     if record is not None:
         finished(record)
     return ComputedBottlenecks(

@@ -19,6 +19,7 @@ from trtpoets.core.optional import tensorflow, tensorflow_gpus
 from trtpoets.core.own_files import require_no_link
 from trtpoets.core.paths import cache_root
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.reading import read_bytes
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Precision, Preprocess, hash_of
 from trtpoets.core.workspace import card_of, open_card, seal_card
 from trtpoets.pipeline.cache import bottleneck_folder
@@ -54,12 +55,17 @@ class OnnxExtractor:
         self, model: Path | bytes, key: str, width: int, preprocess: Preprocess, output: str = FEATURES
     ) -> None:
         self.key = key
-        self._output = output
+        self._model, self._output = model, output
         self.width = width
         self.preprocess = preprocess
         # One thread per call and one call per core: calls run in parallel without waiting for each other.
         self.parallel = usable_cores()
         self._session = open_session(model, threads=1)
+
+    def __reduce__(self) -> tuple[type[OnnxExtractor], tuple[bytes, str, int, Preprocess, str]]:
+        """Pickle the content of the file instead of its path and the session, for processes on other machines."""
+        content = self._model if isinstance(self._model, bytes) else read_bytes(self._model)
+        return OnnxExtractor, (content, self.key, self.width, self.preprocess, self._output)
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, 3) -> float32 (N, width)."""
@@ -127,6 +133,15 @@ def scores_of_model(model: OnnxModel, photos: Sequence[Photo], progress: Progres
     key = f"{spec.backbone} scores-{identity}"
     extractor = OnnxExtractor(graph, key, len(spec.labels), spec.preprocess, OUTPUT_NAME)
     return bottlenecks_from_photos(photos, extractor, bottleneck_folder(), progress=progress)
+
+
+def device_for_workers(device: Device, workers: str) -> Device:
+    """Return the device of the base: the CPU if `workers` of other processes compute. Raises BadInput for a GPU."""
+    if workers and device is Device.GPU:
+        raise BadInput(
+            f"--workers {workers} computes on CPUs, not on a GPU", hint="use --device cpu, or omit it", code="TP8327"
+        )
+    return Device.CPU if workers else device
 
 
 def extractor_from_network(network: Network, device: Device) -> OnnxExtractor | TensorFlowExtractor:

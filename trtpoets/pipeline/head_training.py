@@ -11,6 +11,7 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.training import HeadConfig, Training
 from trtpoets.core.types import Split
 from trtpoets.train.head import Head, head_from_bottlenecks
+from trtpoets.train.row_file import rows_at
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,13 +33,13 @@ def head_from_features(
     """
     labels = indices_of_labels(dataset)
     train_rows, validation = (rows_in(dataset, split) for split in (Split.TRAIN, Split.VALIDATION))
-    train, copies = features[train_rows], 1
+    train, copies = rows_at(features, train_rows), 1
     if variants is not None:
-        train, copies = np.concatenate([train, *variants]), 1 + len(variants)
+        train, copies = np.concatenate([features[train_rows], *variants]), 1 + len(variants)
     return head_from_bottlenecks(
         train,
         np.tile(labels[train_rows], copies),
-        features[validation],
+        rows_at(features, validation),
         labels[validation],
         len(dataset.labels),
         config,

@@ -18,6 +18,7 @@ from trtpoets.train.head import head_scores
 from trtpoets.train.joint_heads import PATIENCE
 from trtpoets.train.near_copies.families import families_of
 from trtpoets.train.near_copies.grouping import across_splits, groups_of, with_families
+from trtpoets.train.row_file import rows_at
 
 if TYPE_CHECKING:
     from trtpoets.core.training import HeadConfig
@@ -94,7 +95,7 @@ def accuracy_on(dataset: Dataset, features: np.ndarray, head: Head, rows: np.nda
 
     Accuracy and interval are None if `rows` is empty.
     """
-    correct = head_scores(head, features[rows]).argmax(axis=1) == indices_of_labels(dataset)[rows]
+    correct = head_scores(head, rows_at(features, rows)).argmax(axis=1) == indices_of_labels(dataset)[rows]
     return accuracy_of_answers(dataset, correct, rows)
 
 

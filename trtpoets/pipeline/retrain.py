@@ -18,7 +18,7 @@ from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.artefacts import ENGINES, training_in, writing
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.distorted_head import VARIANTS, choose_distortions, variants_of_features
-from trtpoets.pipeline.extractors import Device, extractor_from_network
+from trtpoets.pipeline.extractors import Device, device_for_workers, extractor_from_network
 from trtpoets.pipeline.finetuning import FrozenRun, delete_checkpoints, fine_tune
 from trtpoets.pipeline.head_training import head_from_features, rows_in
 from trtpoets.pipeline.near_copies import (
@@ -29,6 +29,7 @@ from trtpoets.pipeline.near_copies import (
     copies_together,
 )
 from trtpoets.pipeline.publish import publish, seal_dataset, trained_here
+from trtpoets.pipeline.ray_workers import workers_named
 from trtpoets.pipeline.recorded_commands import retrain_command
 from trtpoets.pipeline.shards import warn_of_incomplete
 from trtpoets.train.backbones import DEFAULT_BACKBONE, Backbone, backbone_named
@@ -41,6 +42,7 @@ from trtpoets.train.folders.readings import ReadingCache
 from trtpoets.train.head import Head
 from trtpoets.train.near_copies.thumbnails import ThumbnailCache
 from trtpoets.train.networks import network_from_backbone
+from trtpoets.train.workers import Workers
 
 _VERSION = 2
 """Increase it when the same photos and configuration may give another classifier."""
@@ -75,11 +77,13 @@ def retrain(
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
+    workers: str = "",
 ) -> Classifier:
     """Train a new head for a pretrained network on a folder of labelled photos; fine-tune the network if configured.
 
     Writes the dataset, the training card and the classifier to engines/<name>/. If the classifier there was trained
-    with the same photos and configuration, it is returned unchanged, unless `force` is set.
+    with the same photos and configuration, it is returned unchanged, unless `force` is set. `workers` compute the
+    bottlenecks: "ray" or "ray://HOST:PORT"; by default this process does.
     """
     config = config or RetrainConfig()
     space = Workspace(Path(engines), name)
@@ -101,9 +105,10 @@ def retrain(
         network = network_from_backbone(backbone, config.weights)
         if config.fine_tuning and config.fine_tuning.unfreeze != AUTO:
             number_to_unfreeze(config.fine_tuning.unfreeze, network)  # a wrong number fails before the bottlenecks
-        extractor = extractor_from_network(network, config.device)
+        extractor = extractor_from_network(network, device_for_workers(config.device, workers))
         as_read = dataset
-        dataset, features = dataset_with_features(dataset, extractor, progress)
+        with workers_named(workers, dataset.folder) as others:
+            dataset, features = dataset_with_features(dataset, extractor, progress, others)
         distorted = _distortions(dataset, features, extractor, config, progress)
         variants = _variants(dataset, extractor, distorted, config.head.seed, progress)
         head, training, judged = _head_and_training(dataset, features, config.head, space.logs, progress, variants)
@@ -167,13 +172,15 @@ def photos_and_backbone(
 
 
 def dataset_with_features(
-    dataset: Dataset, extractor: Extractor, progress: Progress = silent
+    dataset: Dataset, extractor: Extractor, progress: Progress = silent, workers: Workers | None = None
 ) -> tuple[Dataset, np.ndarray]:
     """Return a dataset with copies of a photo in one split, and the features of all its photos, float32 (N, D)."""
     cache = bottleneck_folder()
     warn_of_incomplete(dataset, extractor, bottleneck_cache(extractor, cache))
     thumbnails = ThumbnailCache(cache, extractor.preprocess)
-    features = bottlenecks_from_photos(dataset.photos, extractor, cache, progress=progress, pixel_rows=thumbnails)
+    features = bottlenecks_from_photos(
+        dataset.photos, extractor, cache, progress=progress, pixel_rows=thumbnails, workers=workers
+    )
     return copies_together(dataset, features, thumbnails.of(dataset.photos, progress), progress), features
 
 

@@ -62,16 +62,18 @@ def run(
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
+    workers: str = "",
 ) -> Report:
     """Train (or adopt `config.model`), export, quantize, build, evaluate, bench and report; returns the report.
 
     Continues where an earlier run stopped. If no TensorRT library can build here, the build stage is skipped and the
-    report gives the reason. Every other error is raised, and the finished stages are kept.
+    report gives the reason. Every other error is raised, and the finished stages are kept. `workers` are those of
+    `retrain`.
     """
     config = config or RunConfig()
     with writing(Workspace(Path(engines), name)):
         if config.model is None:
-            retrain(photos, name, config.retrain, engines=engines, force=force, progress=progress)
+            retrain(photos, name, config.retrain, engines=engines, force=force, progress=progress, workers=workers)
         else:
             adopt(
                 config.model,

@@ -15,7 +15,14 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.threads import one_blas_thread
 from trtpoets.core.training import HeadConfig, Training
 from trtpoets.train.head_graph import loss_graph
-from trtpoets.train.head_loop import Shuffle, TrainingLoop, right_answers_and_nats
+from trtpoets.train.head_loop import (
+    Shuffle,
+    TrainingLoop,
+    chosen_for_evaluation,
+    mean_of,
+    right_answers_and_nats,
+)
+from trtpoets.train.row_file import ChosenRows, RowArray, blocks_of, is_mapped
 from trtpoets.train.tensorboard_events import curve_writer
 
 if TYPE_CHECKING:
@@ -38,17 +45,19 @@ class Head:
     bias: np.ndarray
 
 
-def head_scores(head: Head, features: np.ndarray) -> np.ndarray:
+def head_scores(head: Head, features: RowArray) -> np.ndarray:
     """Return the head's scores for features (N, D): float32 (N, C); rows sum to 1."""
+    if isinstance(features, ChosenRows) or is_mapped(features):
+        return np.concatenate([head_scores(head, np.array(block)) for block in blocks_of(features)])
     logits = features @ head.weights + head.bias
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def head_from_bottlenecks(
-    train: np.ndarray,
+    train: RowArray,
     train_labels: np.ndarray,
-    validation: np.ndarray,
+    validation: RowArray,
     validation_labels: np.ndarray,
     classes: int,
     config: HeadConfig | None = None,
@@ -58,8 +67,9 @@ def head_from_bottlenecks(
     """Train a head on bottlenecks, float32 (N, D), and labels, int (N,) from 0 to `classes` - 1.
 
     Features are standardised by the training photos' mean and standard deviation, which are folded into the head at the
-    end. The head is that of the step with the lowest validation cross-entropy. The same inputs and seed give the same
-    head on the same machine. Event files for TensorBoard are written to a new folder in `logs`.
+    end. The head is that of the step with the lowest cross-entropy on the validation photos, or on MAX_EVALUATED of
+    them. The same inputs and seed give the same head on the same machine. Event files for TensorBoard are written to a
+    new folder in `logs`.
 
     Raises BadInput for arrays that cannot be used for training and if the training diverges, StorageFailed if the event
     files cannot be written.
@@ -84,9 +94,9 @@ class Diverged:
 
 
 def heads_from_bottlenecks(
-    train: np.ndarray,
+    train: RowArray,
     train_labels: np.ndarray,
-    validation: np.ndarray,
+    validation: RowArray,
     validation_labels: np.ndarray,
     classes: int,
     configs: Sequence[HeadConfig],
@@ -106,8 +116,14 @@ def heads_from_bottlenecks(
     class_weights = weights_of_classes(shared, train_labels, classes)
     loop = TrainingLoop(train, train_labels, configs, class_weights)
     random = np.random.default_rng(shared.seed)
+    choosing = chosen_for_evaluation(np.arange(len(validation)), shared.seed)
+    if len(choosing) < len(validation):
+        validation, validation_labels = ChosenRows(*_origin(validation, choosing)), validation_labels[choosing]
     measured = np.sort(random.permutation(len(train))[: max(_EVALUATED // len(configs), 1)])
-    splits = {"train": (train[measured], train_labels[measured]), "validation": (validation, validation_labels)}
+    splits: dict[str, tuple[RowArray, np.ndarray]] = {
+        "train": (train[measured], train_labels[measured]),
+        "validation": (validation, validation_labels),
+    }
     shuffle = Shuffle(random, len(train))
     curves = [_Curves() for _ in configs]
     active = list(range(len(configs)))
@@ -145,14 +161,15 @@ def run_name(config: HeadConfig) -> str:
     return f"{config.optimizer.value}-{config.learning_rate:g}"
 
 
-def _histograms(head: Head, validation: np.ndarray) -> dict[str, np.ndarray]:
+def _origin(rows: RowArray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the array that `rows[chosen]` are in, and their indices in it."""
+    return (rows.rows, rows.chosen[chosen]) if isinstance(rows, ChosenRows) else (rows, chosen)
+
+
+def _histograms(head: Head, validation: RowArray) -> dict[str, np.ndarray]:
     """Return the arrays that TensorBoard shows as histograms: the parameters and the top scores."""
-    top_scores = np.concatenate(
-        [
-            head_scores(head, validation[at : at + _EVALUATED]).max(axis=1)
-            for at in range(0, len(validation), _EVALUATED)
-        ]
-    )
+    blocks = blocks_of(validation, size=_EVALUATED)
+    top_scores = np.concatenate([head_scores(head, np.array(block)).max(axis=1) for block in blocks])
     return {"head/weights": head.weights, "head/bias": head.bias, "validation/top_score": top_scores}
 
 
@@ -206,15 +223,15 @@ class _Curves:
 
 
 def _accuracies_and_cross_entropies(
-    heads: Mapping[int, Head], features: np.ndarray, labels: np.ndarray
+    heads: Mapping[int, Head], features: RowArray, labels: np.ndarray
 ) -> dict[int, tuple[float, float]]:
     """Return each head's accuracy and cross-entropy (nats per photo) over all photos, computed in batches."""
     weights = np.concatenate([head.weights.T for head in heads.values()])
     bias = np.stack([head.bias for head in heads.values()])[:, :, None]
     correct, nats = np.zeros(len(heads), np.int64), np.zeros(len(heads))
-    for start in range(0, len(features), _EVALUATED):
-        truth = labels[start : start + _EVALUATED]
-        logits = (weights @ features[start : start + _EVALUATED].T).reshape(*bias.shape[:2], -1) + bias
+    for place, block in enumerate(blocks_of(features, size=_EVALUATED)):
+        truth = labels[place * _EVALUATED : (place + 1) * _EVALUATED]
+        logits = (weights @ block.T).reshape(*bias.shape[:2], -1) + bias
         own_correct, own_nats = right_answers_and_nats(logits, truth)
         correct += own_correct.sum(axis=1)
         nats += own_nats.sum(axis=1)
@@ -246,7 +263,7 @@ def _check_shared(configs: Sequence[HeadConfig]) -> None:
 
 
 def _check_classes(
-    train: np.ndarray, train_labels: np.ndarray, validation: np.ndarray, validation_labels: np.ndarray, classes: int
+    train: RowArray, train_labels: np.ndarray, validation: RowArray, validation_labels: np.ndarray, classes: int
 ) -> None:
     """Raise BadInput for arrays that cannot be used."""
     if classes < 2:
@@ -267,7 +284,7 @@ def _check_classes(
                 f"{name} labels range from {labels.min()} to {labels.max()}, but there are {classes} classes",
                 code="TP2071",
             )
-        if not np.isfinite(features.sum(axis=0, dtype=np.float64)).all():
+        if not np.isfinite(mean_of(features)).all():
             raise BadInput(
                 f"the bottlenecks of the {name} photos contain values that are not finite",
                 hint="check the backbone's weights, or use others: --weights FILE",

@@ -14,15 +14,19 @@ import numpy as np
 
 from trtpoets.core.threads import map_ahead
 from trtpoets.core.training import HeadConfig, Optimizer
+from trtpoets.train.row_file import RowArray, blocks_of, release, take_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-STANDARDISED_ROWS = 4096
-"""Number of photos that are standardised at a time: 20 MiB of 1,280 features."""
-
 _COPIED_BYTES = 2**26
 """Up to so many bytes of features are standardised once, which takes a third off a step; others in each batch."""
+
+MAX_EVALUATED = 20_000
+"""At most this many photos select the step of a head."""
+
+RELEASED_STEPS = 8
+"""The pages of mapped features are released after so many steps: the system maps 64 KiB around each photo."""
 
 MIN_DEVIATION = 1e-6
 """Features with a smaller standard deviation are not used: they do not distinguish the photos."""
@@ -36,15 +40,16 @@ class TrainingLoop:
     """
 
     def __init__(
-        self, features: np.ndarray, labels: np.ndarray, configs: Sequence[HeadConfig], class_weights: np.ndarray
+        self, features: RowArray, labels: np.ndarray, configs: Sequence[HeadConfig], class_weights: np.ndarray
     ) -> None:
         """`features` float32 (N, D), `labels` int (N,), `class_weights` (C,): the weight of each class's photos."""
-        self._features, self._labels = features, labels
+        self._features: RowArray = features
+        self._labels = labels
         self._class_weights = class_weights.astype(np.float32)
         self._mean, self._scale = standardisation(features)
         self._copied = features.nbytes <= _COPIED_BYTES
         if self._copied:
-            self._features = self._standardised(features.copy())
+            self._features = self._standardised(np.array(features[:]))
         by_optimizer = [
             [number for number, config in enumerate(configs) if config.optimizer is optimizer]
             for optimizer in Optimizer
@@ -66,8 +71,10 @@ class TrainingLoop:
         def all_steps(block: _Block) -> None:
             x = np.empty((order.shape[1], self._features.shape[1]), np.float32)
             with np.errstate(over="ignore", invalid="ignore"):  # a training that diverges is seen when it is evaluated
-                for rows in order:
-                    np.take(self._features, rows, axis=0, out=x, mode="clip")  # "raise" would copy `x`
+                for step, rows in enumerate(order):
+                    take_rows(self._features, rows, x)
+                    if step % RELEASED_STEPS == 0:
+                        release(self._features)
                     if not self._copied:
                         self._standardised(x)
                     labels = self._labels[rows]
@@ -76,6 +83,7 @@ class TrainingLoop:
         # Blocks are independent: a thread for each, which waits for no other until the last step.
         for _ in map_ahead(all_steps, self._blocks, len(self._blocks), len(self._blocks)):
             pass
+        release(self._features)
 
     def parameters(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Return weights (D, C) and bias (C,) for raw features, by the index of a head's config."""
@@ -224,14 +232,32 @@ def smoothed_targets(classes: int, smoothing: float) -> np.ndarray:
     return np.asarray(np.eye(classes) * (1 - smoothing) + smoothing / classes, dtype=np.float32)
 
 
-def standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def standardisation(features: RowArray) -> tuple[np.ndarray, np.ndarray]:
     """Return each feature's mean (D,) and reciprocal standard deviation, 0 if it is tiny. Does not copy `features`."""
-    mean = features.mean(axis=0, dtype=np.float64)
+    mean = mean_of(features)
     squares = np.zeros_like(mean)
-    for start in range(0, len(features), STANDARDISED_ROWS):
-        squares += np.square(features[start : start + STANDARDISED_ROWS] - mean).sum(axis=0)
+    for block in blocks_of(features):
+        squares += np.square(block - mean).sum(axis=0)
     deviation = np.sqrt(squares / len(features))
     return mean.astype(np.float32), reciprocal(deviation).astype(np.float32)
+
+
+def mean_of(features: RowArray) -> np.ndarray:
+    """Return each feature's mean, float64 (D,)."""
+    total = np.zeros(features.shape[1])
+    for block in blocks_of(features):
+        total += block.sum(axis=0, dtype=np.float64)
+    return total / len(features)
+
+
+def chosen_for_evaluation(rows: np.ndarray, seed: int) -> np.ndarray:
+    """Return the rows, int (n,), or MAX_EVALUATED of them, drawn at random, in their order.
+
+    The cross-entropy of so many photos distinguishes steps as well as that of all.
+    """
+    if len(rows) <= MAX_EVALUATED:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, MAX_EVALUATED, replace=False))
 
 
 def reciprocal(deviation: np.ndarray) -> np.ndarray:

@@ -17,14 +17,17 @@ from trtpoets.core.threads import one_blas_thread
 from trtpoets.core.training import HeadConfig
 from trtpoets.train.head import Head, head_scores
 from trtpoets.train.head_loop import (
-    STANDARDISED_ROWS,
+    RELEASED_STEPS,
     Shuffle,
     Updates,
+    chosen_for_evaluation,
+    mean_of,
     reciprocal,
     right_answers_and_nats,
     smoothed_targets,
     softmax_in_place,
 )
+from trtpoets.train.row_file import BLOCK_ROWS, blocks_of, release, rows_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,17 +77,19 @@ def _best_heads(
     shuffle = Shuffle(np.random.default_rng(config.seed), len(drawn))
     best: list[tuple[float, int, Head | None]] = [(math.inf, 0, None)] * len(choosing)
     patience = config.early_stop or PATIENCE
+    choosing = [chosen_for_evaluation(rows, config.seed) for rows in choosing]
     active = list(range(len(choosing)))
     step = 0
     while step < config.steps and active:
         more = min(config.eval_interval, config.steps - step)
-        for rows in shuffle.take(more, batch_size):
+        for place, rows in enumerate(shuffle.take(more, batch_size)):
             joint.train(drawn[rows])
+            if place % RELEASED_STEPS == 0:
+                release(features)
         step += more
         for place, number in enumerate(active):
             head, rows = joint.head(place), choosing[number]
-            logits = head.weights.T @ features[rows].T + head.bias[:, None]
-            loss = float(right_answers_and_nats(logits[None], labels[rows])[1].mean())
+            loss = _cross_entropy(head, features, labels, rows)
             if loss < best[number][0]:  # False where the loss is not a number
                 best[number] = loss, step, head
         going = [place for place, number in enumerate(active) if step - best[number][1] < patience]
@@ -95,12 +100,22 @@ def _best_heads(
     return tuple(head for _, _, head in best)
 
 
+def _cross_entropy(head: Head, features: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> float:
+    """Return the mean cross-entropy of the photos `rows`, in nats."""
+    nats = []
+    for place, block in enumerate(blocks_of(features, rows)):
+        logits = head.weights.T @ block.T + head.bias[:, None]
+        truth = labels[rows[place * BLOCK_ROWS : (place + 1) * BLOCK_ROWS]]
+        nats.append(right_answers_and_nats(logits[None], truth)[1][0])
+    return float(np.concatenate(nats).mean())
+
+
 def scores_by_fold(heads: Sequence[Head], features: np.ndarray, fold_of: np.ndarray, classes: int) -> np.ndarray:
     """Return the scores of each photo by the head of its fold, float32 (N, C); equal scores for photos without one."""
     scores = np.full((len(features), classes), 1 / classes, np.float32)
     for number, head in enumerate(heads):
-        rows = fold_of == number
-        scores[rows] = head_scores(head, features[rows])
+        rows = np.flatnonzero(fold_of == number)
+        scores[rows] = head_scores(head, rows_at(features, rows))
     return scores
 
 
@@ -172,14 +187,11 @@ def _standards(features: np.ndarray, trained: np.ndarray) -> tuple[np.ndarray, n
 
     All are float32; the reciprocal is 0 for a tiny deviation. `features` is not copied.
     """
-    centre = features.mean(axis=0, dtype=np.float64)
+    centre = mean_of(features)
     heads = trained.shape[1]
     sums, squares = np.zeros((features.shape[1], heads)), np.zeros((features.shape[1], heads))
-    for start in range(0, len(features), STANDARDISED_ROWS):
-        x, own = (
-            features[start : start + STANDARDISED_ROWS] - centre,
-            trained[start : start + STANDARDISED_ROWS].astype(np.float64),
-        )
+    for place, block in enumerate(blocks_of(features)):
+        x, own = block - centre, trained[place * BLOCK_ROWS : (place + 1) * BLOCK_ROWS].astype(np.float64)
         sums += x.T @ own
         squares += np.square(x).T @ own
     counts = np.maximum(trained.sum(axis=0, dtype=np.float64), 1)

@@ -45,9 +45,54 @@ def empty_rows(count: int, width: int, dtype: type[np.generic], folder: Path) ->
     return np.frombuffer(mapped, dtype=dtype).reshape(count, width)
 
 
-def release(rows: np.ndarray) -> None:
+class ChosenRows:
+    """Some rows of an array, without a copy of them: `rows[chosen]` for those who index it."""
+
+    def __init__(self, rows: np.ndarray, chosen: np.ndarray) -> None:
+        """`rows` (N, D), `chosen` int (n,)."""
+        self.rows, self.chosen = rows, chosen
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        """Return a copy of some rows."""
+        return np.asarray(self.rows[self.chosen[index]])
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return self.rows.ndim
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, and their shape."""
+        return (len(self.chosen), *self.rows.shape[1:])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a copy would take."""
+        return len(self.chosen) * self.rows.itemsize * int(np.prod(self.rows.shape[1:]))
+
+
+RowArray = np.ndarray | ChosenRows
+"""Rows that are read in blocks, or by their indices."""
+
+
+def rows_at(rows: np.ndarray, chosen: np.ndarray) -> RowArray:
+    """Return the rows with the indices `chosen`: a copy, or a reference if the array is mapped from a file."""
+    return ChosenRows(rows, chosen) if is_mapped(rows) else rows[chosen]
+
+
+def take_rows(rows: RowArray, chosen: np.ndarray, out: np.ndarray) -> None:
+    """Copy the rows with the indices `chosen`, which must exist, to `out`."""
+    source, places = (rows.rows, rows.chosen[chosen]) if isinstance(rows, ChosenRows) else (rows, chosen)
+    np.take(source, places, axis=0, out=out, mode="clip")  # "raise" would copy `out`
+
+
+def release(rows: RowArray) -> None:
     """Release the pages of a mapped array from the memory of this process. Its content remains."""
-    mapped = _mapping_of(rows)
+    mapped = _mapping_of(rows.rows if isinstance(rows, ChosenRows) else rows)
     if mapped is not None:
         mapped.madvise(mmap.MADV_DONTNEED)
 
@@ -57,7 +102,7 @@ def is_mapped(rows: np.ndarray) -> bool:
     return _mapping_of(rows) is not None
 
 
-def blocks_of(rows: np.ndarray, chosen: np.ndarray | None = None, size: int = BLOCK_ROWS) -> Iterator[np.ndarray]:
+def blocks_of(rows: RowArray, chosen: np.ndarray | None = None, size: int = BLOCK_ROWS) -> Iterator[np.ndarray]:
     """Yield the rows, or those with the indices `chosen`, in blocks of `size` rows, and release each after its use."""
     count = len(rows) if chosen is None else len(chosen)
     for start in range(0, count, size):

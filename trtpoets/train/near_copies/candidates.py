@@ -15,6 +15,8 @@ import numpy as np
 from trtpoets.core.images import usable_cores
 from trtpoets.core.threads import map_ahead
 from trtpoets.train.near_copies.local_contrast import NormalisedThumbnails
+from trtpoets.train.near_copies.pivot_trees import nearest_in_trees
+from trtpoets.train.row_file import release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,6 +38,9 @@ _MIN_BITS = 44
 
 _SEARCHED = 6000
 """Limit on the number of photos that look alike for the search by windows, whose time grows with the square."""
+
+_EXHAUSTIVE = 20_000
+"""Up to so many photos are compared with all others; more are searched in trees."""
 
 PHOTOS_PER_TASK = 64
 """Number of photos whose windows are searched in one task of a thread."""
@@ -80,15 +85,10 @@ def candidate_pairs(features: np.ndarray, hashes: np.ndarray, normalised: Normal
     """Return pairs (lower, higher index) of photos to compare: int64 (P, 2), sorted. `features` are bottlenecks."""
     if len(features) < 2:
         return np.zeros((0, 2), dtype=np.int64)
-    unit = _unit(features)
-    neighbours, values = nearest(unit, unit, _NEIGHBOURS)
-    del unit
+    neighbours, values = _by_features(features)
     pairs = [_pairs(neighbours, np.isfinite(values))]
-    bits = np.where(hashes, np.float32(0.125), np.float32(-0.125))
     for way in (0, 1):
-        neighbours, same = nearest(
-            np.ascontiguousarray(bits[:, 0]), np.ascontiguousarray(bits[:, way]), _NEIGHBOURS // 2
-        )
+        neighbours, same = _by_hashes(hashes, way)
         pairs.append(_pairs(neighbours, same >= 2 * _MIN_BITS / 64 - 1))
     similar = np.flatnonzero(values[:, -1] >= _SIMILAR_TO_MANY)
     if _NEIGHBOURS < len(similar) <= _SEARCHED:
@@ -96,6 +96,39 @@ def candidate_pairs(features: np.ndarray, hashes: np.ndarray, normalised: Normal
     elif len(similar) > _SEARCHED:
         _log.info("%d photos look alike, which is too many to search for crops of each in all others", len(similar))
     return np.unique(np.concatenate(pairs), axis=0)
+
+
+def _by_features(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nearest neighbours by bottlenecks, and their similarities, (N, _NEIGHBOURS) each."""
+    if len(features) <= _EXHAUSTIVE:
+        unit = _unit(features)
+        return nearest(unit, unit, _NEIGHBOURS)
+
+    def vectors(photos: np.ndarray) -> np.ndarray:
+        chosen = _unit(features[photos])
+        release(features)
+        return chosen
+
+    return nearest_in_trees(vectors, vectors, len(features), _NEIGHBOURS)
+
+
+def _by_hashes(hashes: np.ndarray, way: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the photos with the most similar hashes, of the photo (`way` 0) or of its mirror image (1)."""
+
+    def vectors(photos: np.ndarray) -> np.ndarray:
+        return _signs(hashes[photos, 0])
+
+    def vectors_of_others(photos: np.ndarray) -> np.ndarray:
+        return _signs(hashes[photos, way])
+
+    if len(hashes) <= _EXHAUSTIVE:
+        return nearest(_signs(hashes[:, 0]), _signs(hashes[:, way]), _NEIGHBOURS // 2)
+    return nearest_in_trees(vectors, vectors_of_others if way else vectors, len(hashes), _NEIGHBOURS // 2)
+
+
+def _signs(bits: np.ndarray) -> np.ndarray:
+    """Return hashes, bool (N, 64), as unit vectors."""
+    return np.where(bits, np.float32(0.125), np.float32(-0.125))
 
 
 def _neighbours_by_windows(normalised: NormalisedThumbnails, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -110,7 +110,8 @@ def _families(
     progress(_TASK, 3 * PARTS // 5, PARTS)
     scores = compare_pairs(normalised, pairs)
     progress(_TASK, 9 * PARTS // 10, PARTS)
-    by_name = np.fromiter((tuple(pair) in named for pair in scores.pairs.tolist()), dtype=bool, count=len(scores.pairs))
+    named_pairs = np.array(sorted(named), dtype=np.int64).reshape(-1, 2)
+    by_name = np.isin(_numbers(scores.pairs, len(features)), _numbers(named_pairs, len(features)))
     little, much = _SHARED
     required = _DETAIL + (_DETAIL_OF_LOOKALIKES - _DETAIL) * np.clip((scores.shared - little) / (much - little), 0, 1)
     required = np.maximum(required - _NAMED_LESS * by_name, _detail_of_random_pairs(normalised, pairs))
@@ -165,16 +166,20 @@ def _detail_of_random_pairs(normalised: NormalisedThumbnails, pairs: np.ndarray)
     total = len(normalised)
     if total < 40:
         return 0.0
-    candidates = set(map(tuple, pairs.tolist()))
-    drawn = np.random.default_rng(0).integers(0, total, (2 * _DRAWN, 2))
-    others = [pair for pair in np.sort(drawn, axis=1).tolist() if pair[0] != pair[1] and tuple(pair) not in candidates]
-    if not others:
+    drawn = np.sort(np.random.default_rng(0).integers(0, total, (2 * _DRAWN, 2)), axis=1)
+    is_candidate = np.isin(_numbers(drawn, total), _numbers(pairs, total))
+    sample = drawn[(drawn[:, 0] != drawn[:, 1]) & ~is_candidate][:_DRAWN]
+    if not len(sample):
         return 0.0
-    sample = np.array(others[:_DRAWN], dtype=np.int64)
     scores = compare_pairs(normalised, sample)
     detail = np.where(scores.alike >= _NAMED_ALIKE, scores.detail, 0)
     all_details = np.concatenate([detail, np.zeros(len(sample) - len(detail))])
     return min(_MAX_DETAIL, float(np.quantile(all_details, 0.98)) + 0.1)
+
+
+def _numbers(pairs: np.ndarray, photos: int) -> np.ndarray:
+    """Return a number for each pair (P, 2) of `photos` photos, equal for equal pairs."""
+    return pairs[:, 0] * photos + pairs[:, 1]
 
 
 def _coarse_alignment(

@@ -6,6 +6,7 @@ import numpy as np
 
 from trtpoets.core.optional import needs
 from trtpoets.train.near_copies.alignment import SIDE, centres, normalise_contrast, windows
+from trtpoets.train.row_file import release
 
 _SAMPLE = 600
 """Number of photos, with their mirror images, from which shared patterns are computed."""
@@ -57,8 +58,9 @@ class NormalisedThumbnails:
         parts = []
         for start in range(0, len(rows), 256):
             images = self.images(rows[start : start + 256])
-            parts.append(np.stack([centres(images), centres(images[:, :, ::-1])], axis=1))
-        return self._describe(np.concatenate(parts))
+            parts.append(self._describe(np.stack([centres(images), centres(images[:, :, ::-1])], axis=1)))
+            release(self._thumbnails)
+        return np.concatenate(parts)
 
     def common(self, images: np.ndarray) -> np.ndarray:
         """Return the part of images (N, SIDE, SIDE) that consists of patterns shared by many photos."""

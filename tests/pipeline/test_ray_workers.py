@@ -1,0 +1,193 @@
+"""Ray as the driver of bottlenecks: the same bytes, on a real local cluster too."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.errors import raises
+from trtpoets import __version__
+from trtpoets.core.errors import BadInput, MissingDependency
+from trtpoets.pipeline.ray_workers import NodeVersions, require_equal_nodes, workers_named
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_this_process_is_the_default(tmp_path: Path) -> None:
+    with workers_named("", tmp_path) as workers:
+        assert workers is None
+
+
+@pytest.mark.parametrize("name", ["dask", "http://head:10001", "RAY"])
+def test_other_workers_are_refused(name: str, tmp_path: Path) -> None:
+    with raises(BadInput, "TP8320", repr(name)), workers_named(name, tmp_path):
+        pass
+
+
+def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingDependency) as caught, workers_named("ray", tmp_path):
+        pass
+    assert "trtpoets[ray]" in caught.value.hint
+
+
+OWN = {"python": "3.11.4", "trtpoets": "1.2.0", "onnxruntime": "1.20.0"}
+SAME = NodeVersions("node-1", "3.11.4", "1.2.0", "1.20.0", True)
+
+
+@pytest.mark.parametrize(
+    ("node", "code", "values"),
+    [
+        (SAME._replace(host="node-7", python="3.10.2"), "TP8325", ("node-7", "3.10.2", "3.11.4")),
+        (SAME._replace(trtpoets="1.1.0"), "TP8325", ("node-1", "trtpoets", "1.1.0", "1.2.0")),
+        (SAME._replace(trtpoets=""), "TP8325", ("trtpoets", "not installed")),
+        (SAME._replace(onnxruntime="1.19.0"), "TP8325", ("onnxruntime", "1.19.0")),
+        (SAME._replace(sees_folder=False), "TP8326", ("node-1", "/photos")),
+    ],
+)
+def test_nodes_that_differ_are_refused(node: NodeVersions, code: str, values: tuple[str, ...]) -> None:
+    require_equal_nodes([SAME, SAME], "ray://head:10001", Path("/photos"), OWN)
+    with raises(BadInput, code, *values):
+        require_equal_nodes([SAME, node], "ray://head:10001", Path("/photos"), OWN)
+
+
+def test_a_cluster_without_processors() -> None:
+    with raises(BadInput, "TP8324", "ray://head:10001"):
+        require_equal_nodes([], "ray://head:10001", Path("/photos"))
+
+
+def slow_square(item: int) -> np.ndarray:
+    """A function of a module, as the workers import it."""
+    time.sleep(0.02)
+    return np.full(10, item, np.float32) ** 2
+
+
+def process_of(item: int) -> int:
+    time.sleep(0.05)
+    return os.getpid()
+
+
+def fails_at_40(item: int) -> int:
+    if item == 40:
+        raise BadInput("item 40", code="TP0000")
+    return item
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from tests.pipeline.test_ray_workers import slow_square
+from trtpoets.cli.terminal import progress_display
+from trtpoets.core.errors import TrtPoetsError
+from trtpoets.pipeline.ray_workers import workers_named
+
+try:
+    with progress_display(), workers_named(sys.argv[1], Path(sys.argv[2])) as workers:
+        for result in workers.map(slow_square, range(int(sys.argv[3]))):
+            print(int(result[0]), flush=True)
+except TrtPoetsError as error:
+    print(error.code, error.message, flush=True)
+    sys.exit(error.exit_code)
+"""
+
+
+def program(*arguments: object) -> subprocess.Popen[str]:
+    """A program that is connected to Ray by itself, because a process connects only once to a cluster."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """A cluster of two nodes on this machine, each with one processor; yields its address for clients."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'trtpoets[ray]'")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path]))
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "ray_client_server_port": 20123})
+        nodes.add_node(num_cpus=1)
+        nodes.wait_for_nodes()
+        yield "ray://127.0.0.1:20123"
+        nodes.shutdown()
+
+
+@pytest.mark.slow
+def test_a_local_ray_gives_the_same_results_and_ends(tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'trtpoets[ray]'")
+    with workers_named("ray", tmp_path) as workers:
+        assert workers is not None
+        results = list(workers.map(slow_square, range(100)))
+        assert [result.tobytes() for result in results] == [slow_square(item).tobytes() for item in range(100)]
+        collected = []
+        with raises(BadInput, "TP0000", "item 40"):
+            collected += list(workers.map(fails_at_40, range(100)))
+        assert list(workers.map(fails_at_40, range(0))) == []
+        with raises(BadInput, "TP8322"), workers_named("ray", tmp_path):
+            pass
+    assert not ray.is_initialized()
+
+
+@pytest.mark.slow
+def test_two_nodes_and_a_worker_that_is_killed(cluster: str, tmp_path: Path) -> None:
+    with workers_named(cluster, tmp_path) as workers:
+        assert workers is not None
+        processes = workers.map(process_of, range(320))
+        first = next(processes)
+        os.kill(first, signal.SIGKILL)
+        remaining = list(processes)
+    assert len(remaining) == 319
+    assert len({first, *remaining}) >= 3  # one on each node, and one in place of the killed one
+
+
+@pytest.mark.slow
+def test_nodes_of_the_cluster_are_checked(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with raises(BadInput, "TP8326", tmp_path / "gone"), workers_named(cluster, tmp_path / "gone"):
+        pass
+    monkeypatch.setattr("trtpoets.pipeline.ray_workers.__version__", "9.9")
+    with raises(BadInput, "TP8325", "trtpoets", __version__, "9.9"), workers_named(cluster, tmp_path):
+        pass
+    monkeypatch.undo()
+    monkeypatch.setattr("platform.python_version", lambda: "3.99.1")
+    with pytest.raises(BadInput) as caught, workers_named(cluster, tmp_path):
+        pass
+    assert "3.99.1" in caught.value.message and caught.value.code in ("TP8323", "TP8325")
+
+
+@pytest.mark.slow
+def test_a_cluster_that_cannot_be_reached(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'trtpoets[ray]'")
+    with raises(BadInput, "TP8323", "ray://127.0.0.1:9"), workers_named("ray://127.0.0.1:9", tmp_path):
+        pass
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_program_and_leaves_no_task(cluster: str, tmp_path: Path) -> None:
+    running = program(cluster, tmp_path, 100_000)
+    assert running.stdout is not None
+    assert running.stdout.readline().strip() == "0"
+    started = time.monotonic()
+    running.send_signal(signal.SIGINT)
+    *_, last = running.stdout.read().splitlines()
+    assert running.wait(60) == 130
+    assert last.startswith("TP9001")
+    assert time.monotonic() - started < 60
+    again = program(cluster, tmp_path, 20)
+    output, _ = again.communicate(timeout=120)
+    assert [int(line) for line in output.split()] == [number**2 for number in range(20)]
+    assert platform.python_version()

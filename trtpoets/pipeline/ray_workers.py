@@ -1,0 +1,240 @@
+"""Workers of a Ray cluster: computes bottlenecks with Ray Core, on this machine or on several.
+
+Ray places the tasks, transports their results and repeats the tasks of a worker that died. Each task computes some
+batches with the function that threads of this process would apply (`train.workers`), so the results are the same. The
+network travels with the function; only the photos must be readable on every node, at the same path.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+from collections import deque
+from contextlib import contextmanager, suppress
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from trtpoets import __version__
+from trtpoets.core.errors import BadInput, RunFailed, TrtPoetsError, first_line
+from trtpoets.core.images import usable_cores
+from trtpoets.core.optional import installed, needs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from trtpoets.train.workers import Workers
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+LOCAL = "ray"
+_REMOTE = "ray://"
+
+_ITEMS = 16
+"""Number of items in a task: with batches of 4 photos a task takes about 0.3 s, and Ray needs 1 ms for it."""
+
+_TASKS_PER_CORE = 4
+"""Number of tasks per core of the cluster that are submitted ahead of the results."""
+
+_RETRIES = 5
+"""How often a task is repeated on another worker if its worker dies."""
+
+
+class NodeVersions(NamedTuple):
+    """What a node of a cluster has installed, and whether it can read the folder of the photos."""
+
+    host: str
+    python: str
+    trtpoets: str
+    onnxruntime: str
+    sees_folder: bool
+
+
+@contextmanager
+def workers_named(name: str, folder: Path) -> Iterator[Workers | None]:
+    """Yield the workers that `--workers` names; None for an empty name, which stands for this process.
+
+    "ray" starts Ray on this machine and ends it afterwards; "ray://HOST:PORT" connects to a cluster, whose nodes must
+    have the same versions and must be able to read `folder`. Raises BadInput, MissingDependency.
+    """
+    if not name:
+        yield None
+        return
+    if name != LOCAL and not name.startswith(_REMOTE):
+        raise BadInput(
+            f"--workers must be ray, or the address of a cluster that begins with ray://, not {name!r}",
+            hint="--workers ray, or --workers ray://HOST:10001",
+            code="TP8320",
+        )
+    with needs("ray", reason="--workers ray"):
+        import ray
+    _connect(ray, name)
+    try:
+        workers = RayWorkers(ray)
+        if name != LOCAL:
+            require_equal_nodes(_versions_of_nodes(ray, str(folder)), name, folder)
+        yield workers
+    finally:
+        ray.shutdown()
+
+
+class RayWorkers:
+    """The workers of the cluster to which `ray` is connected."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+
+    def map(self, function: Callable[[T], R], items: Sequence[T]) -> Generator[R, None, None]:
+        """Yield `function(item)` in the order of `items`. Raises RunFailed if tasks are lost."""
+        ray = self._ray
+        task = ray.remote(num_cpus=1, max_retries=_RETRIES)(_results)
+        name, reference = uuid.uuid4().hex, ray.put(function)
+        groups = (items[start : start + _ITEMS] for start in range(0, len(items), _ITEMS))
+        ahead = _TASKS_PER_CORE * max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        pending = deque(task.remote([reference], name, group) for group in islice(groups, ahead))
+        try:
+            while pending:
+                results = _result_of(ray, pending[0])
+                pending.popleft()
+                pending.extend(task.remote([reference], name, group) for group in islice(groups, 1))
+                for result in results:
+                    if isinstance(result, TrtPoetsError):
+                        raise result
+                    yield result
+        finally:
+            for left in pending:
+                with suppress(Exception):  # the connection may be lost
+                    ray.cancel(left, force=True)
+
+
+_functions: dict[str, Callable[[Any], Any]] = {}
+
+
+def _results(reference: Sequence[Any], name: str, items: Sequence[Any]) -> list[Any]:
+    """Return the results of the items, in a worker process. An error that the user can fix is the last result."""
+    import ray
+
+    if name not in _functions:
+        _functions.clear()
+        _functions[name] = ray.get(reference[0])
+    results: list[Any] = []
+    for item in items:
+        try:
+            results.append(_functions[name](item))
+        except TrtPoetsError as error:
+            return [*results, error]
+    return results
+
+
+def _result_of(ray: Any, reference: Any) -> list[Any]:
+    try:
+        results: list[Any] = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, Exception) else error) from error
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise RunFailed(
+            f"the Ray cluster has lost a task: {first_line(error)}",
+            hint="run the same command again: what was computed is stored",
+            code="TP8321",
+        ) from error
+    return results
+
+
+def _connect(ray: Any, name: str) -> None:
+    """Start Ray here, or connect to a cluster. Raises BadInput."""
+    if ray.is_initialized():
+        raise BadInput(
+            "this process is already connected to a Ray cluster",
+            hint="call ray.shutdown() before, or leave out workers",
+            code="TP8322",
+        )
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        if name == LOCAL:
+            ray.init(
+                address="local",
+                num_cpus=usable_cores(),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+        else:
+            ray.init(name, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        what = "Ray cannot be started here" if name == LOCAL else f"no connection to the Ray cluster at {name}"
+        raise BadInput(
+            f"{what}: {first_line(error)}",
+            hint="show the reason: ray start --head"
+            if name == LOCAL
+            else f"check the cluster: ray status; {_VERSIONS}",
+            code="TP8323",
+        ) from error
+
+
+_VERSIONS = "all nodes and this machine need the same versions of Python, Ray, trtpoets and onnxruntime"
+
+
+def _versions_of_nodes(ray: Any, folder: str) -> list[NodeVersions]:
+    """Ask every node of the cluster that has processors."""
+
+    def versions() -> tuple[str, ...]:  # nested, so that it is sent as code: trtpoets may be missing there
+        import os
+        import platform
+        from importlib import metadata
+
+        found = []
+        for package in ("trtpoets", "onnxruntime"):
+            try:
+                module = __import__("trtpoets") if package == "trtpoets" else None
+                found.append(module.__version__ if module else metadata.version(package))
+            except Exception:  # noqa: BLE001 - whatever keeps it from being imported there
+                found.append("")
+        return (platform.node(), platform.python_version(), *found, "yes" if os.path.isdir(folder) else "")  # noqa: PTH112
+
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    answers = [
+        ray.remote(num_cpus=0, max_retries=0)(versions)
+        .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+        .remote()
+        for node in nodes
+    ]
+    found = []
+    for reference in answers:
+        host, python, trtpoets, onnxruntime, sees_folder = _result_of(ray, reference)
+        found.append(NodeVersions(host, python, trtpoets, onnxruntime, bool(sees_folder)))
+    return found
+
+
+def require_equal_nodes(
+    nodes: Sequence[NodeVersions], name: str, folder: Path, own: Mapping[str, str] | None = None
+) -> None:
+    """Raise BadInput if a node has other versions than this machine (`own`), or cannot read the photos."""
+    mine = own or {
+        "python": platform.python_version(),
+        "trtpoets": __version__,
+        "onnxruntime": installed(("onnxruntime",)).get("onnxruntime", ""),
+    }
+    if not nodes:
+        raise BadInput(f"the Ray cluster at {name} has no node with a processor", hint="ray status", code="TP8324")
+    for node in nodes:
+        for package, version in mine.items():
+            theirs = getattr(node, package)
+            if theirs != version:
+                raise BadInput(
+                    f"node {node.host} of the Ray cluster has {package} {theirs or 'not installed'}, but this machine "
+                    f"has {version}",
+                    hint=f"{_VERSIONS}: pip install {package}=={version}"
+                    if package != "python"
+                    else f"{_VERSIONS}: create the environment of the nodes with Python {version}",
+                    code="TP8325",
+                )
+        if not node.sees_folder:
+            raise BadInput(
+                f"node {node.host} of the Ray cluster does not have the folder {folder}",
+                hint="put the photos on a disk that all nodes share, at the same path",
+                code="TP8326",
+            )
