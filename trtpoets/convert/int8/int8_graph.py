@@ -36,10 +36,11 @@ class Int8GraphBuilder:
         self.rounded: Mapping[str, np.ndarray] = {}
         self.view = GraphView(self.model)
         self._without_range: tuple[str, ...] = ()
-        self.always_fp32: Mapping[str, str] = {}
-        self.always_fp32, self._without_range = _layers_without_range(self.view, self._place({}), ranges)
         limits = {name: _equalised_span(ranges, name) for name in ranges.equalised}
         self._tensors = {**ranges.tensors, **limits}
+        self.always_fp32: Mapping[str, str] = {}
+        everything = self.arithmetic.place(self.view, {}, ())
+        self.always_fp32, self._without_range = _layers_without_range(self.view, everything, ranges)
         self.work = {node.name: multiply_adds(self.view, node) for node in self.view.weighted()}
         self.total = sum(self.work.values()) + sum(multiply_adds(self.view, node) for node in self.view.products())
 
@@ -74,7 +75,18 @@ class Int8GraphBuilder:
         return with_clips(self.model, placement, quantisers)
 
     def _place(self, keep_float: Mapping[str, str]) -> Placement:
-        return self.arithmetic.place(self.view, {**self.always_fp32, **keep_float}, self._without_range)
+        """Return the placement. Where layers in FP32 lead to a pair on a tensor that calibration did not measure, as
+        between a convolution and an Add that are one operator in INT8, the operators that read it stay in FP32 too.
+        """
+        keep, without = {**self.always_fp32, **keep_float}, self._without_range
+        placement = self.arithmetic.place(self.view, keep, without)
+        while not self._tensors.keys() >= set(placement.tensors):
+            unmeasured = [name for name in placement.tensors if name not in self._tensors]
+            readers = {reader.node.name: name for name in unmeasured for reader in self.view.readers[name]}
+            keep = {**{node: f"the range of {name} was not measured" for node, name in readers.items()}, **keep}
+            without = (*without, *unmeasured)
+            placement = self.arithmetic.place(self.view, keep, without)
+        return placement
 
     def _quantisers(self, placement: Placement) -> dict[str, Quantiser]:
         spans = self.arithmetic.spans(placement, self._tensors)
