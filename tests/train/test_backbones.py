@@ -31,7 +31,8 @@ def test_the_table_contains_all_documented_backbones() -> None:
     regnets = {f"regnet_{letter}_{size}mf" for letter in "xy" for size in (400, 800)}
     v4 = {"mobilenet_v4_conv_small", "mobilenet_v4_conv_medium"}
     older = {"googlenet", "inception_v3", "resnet50", "efficientnet_b0"}
-    assert set(BACKBONES) == codelab | others | lites | regnets | v4 | older
+    keras = {*(f"efficientnet_v2_b{number}" for number in range(4)), "convnext_tiny"}
+    assert set(BACKBONES) == codelab | others | lites | regnets | v4 | older | keras
     assert all(name == row.name for name, row in BACKBONES.items())
     deliveries = [row.delivery for row in BACKBONES.values()]
     assert deliveries[:4] == ["embedded", "embedded", "extra", "extra"]
@@ -114,7 +115,7 @@ def check_what_keras_fetches(row: Backbone, monkeypatch: pytest.MonkeyPatch) -> 
     source = keras_source(row)
     with pytest.raises(Asked) as caught:
         getattr(keras.applications, source.function)(input_shape=shape, **source.arguments)
-    assert caught.value.args == (source.file, source.url, "models", source.md5)
+    assert caught.value.args == (source.file, source.url, "models", source.md5 or source.keras_sha256)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +143,8 @@ def test_scaling_is_that_of_keras(name: str, module: str) -> None:
         ("mobilenet_v3_small", "tf"),
         ("mobilenet_v3_large", "tf"),
         ("efficientnet_b0", "torch"),
+        ("efficientnet_v2_b0", "torch"),
+        ("convnext_tiny", "torch"),
         ("mobilenet_v2", "torch"),
     ],
 )

@@ -193,17 +193,24 @@ def test_each_hash_has_the_right_form_and_one_file() -> None:
     assert len(set(md5s)) == len(md5s)
 
 
-def test_the_md5s_are_those_of_the_installed_keras() -> None:
-    """Each MD5 with the 1,000-class layer is in the source of keras.applications."""
-    modules = {"InceptionV3": "inception_v3", "ResNet50": "resnet", "EfficientNetB0": "efficientnet"}
+def test_the_hashes_are_those_of_the_installed_keras() -> None:
+    """Each hash of a file with the 1,000-class layer is in the source of keras.applications."""
+    modules = {
+        "InceptionV3": "inception_v3",
+        "ResNet50": "resnet",
+        "EfficientNetB0": "efficientnet",
+        **{f"EfficientNetV2B{number}": "efficientnet_v2" for number in range(4)},
+        "ConvNeXtTiny": "convnext",
+    }
     installed = importlib.util.find_spec("keras")  # importing it would take seconds
     assert installed is not None
     assert installed.origin is not None
     folder = Path(installed.origin).parent / "src" / "applications"
     for name, source in downloads().items():
-        if isinstance(source, KerasApplication) and source.md5 is not None:
+        published = (source.md5 or source.keras_sha256) if isinstance(source, KerasApplication) else None
+        if isinstance(source, KerasApplication) and published:
             text = (folder / f"{modules.get(source.function, 'mobilenet_v3')}.py").read_text(encoding="utf-8")
-            assert source.md5 in text, name
+            assert published in text, name
 
 
 def test_the_security_model_lists_how_each_download_is_identified() -> None:

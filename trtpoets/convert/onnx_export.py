@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.convert.graph.naming import canonical
 from trtpoets.convert.graph.photo_scaling import with_scaling_by_planes
 from trtpoets.convert.inlining import with_compiled_calls_inlined
+from trtpoets.convert.tf_operators import OPERATORS
 from trtpoets.core.authenticity import require_trusted
 from trtpoets.core.classifier_hints import REPORT, convert_otherwise, make_again
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed, MissingArtefact, first_line
@@ -174,7 +175,9 @@ def _converted(network: Callable[[Any], Any], size: tuple[int, int], config: Exp
     try:
         with _quiet("tf2onnx", "tensorflow"):
             function = with_compiled_calls_inlined(tf.function(network), signature[0])
-            model, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=config.opset)
+            model, _ = tf2onnx.convert.from_function(
+                function, input_signature=signature, opset=config.opset, custom_op_handlers=dict(OPERATORS)
+            )
     except Exception as error:
         raise ConversionFailed(
             f"the network can't be converted to ONNX: {first_line(error)}",

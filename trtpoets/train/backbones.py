@@ -47,8 +47,8 @@ class KerasApplication:
 
     `function` is called with `arguments`. `entry` is the layer after the network's own scaling of photos, which is
     omitted because `Preprocess` does it. `bgr`: the network was trained on blue, green, red. `headless`: the features
-    do not depend on layers that keras.applications omits with `include_top=False`. `md5` is what Keras publishes, None
-    if it publishes none.
+    do not depend on layers that keras.applications omits with `include_top=False`. `md5` and `keras_sha256` are the
+    hashes that Keras publishes; it publishes one or none for a file.
     """
 
     function: str
@@ -59,14 +59,15 @@ class KerasApplication:
     entry: str = ""
     bgr: bool = False
     headless: bool = True
+    keras_sha256: str | None = None
 
     publisher: ClassVar[str] = "Keras"
     sha256_start: ClassVar[str] = ""
 
     @property
     def sha256(self) -> str | None:
-        """The pinned sha256 of the file; None if there is none."""
-        return PINNED.get(self.file)
+        """The pinned sha256 of the file, or that which Keras publishes; None if there is none."""
+        return PINNED.get(self.file) or self.keras_sha256
 
     @property
     def url(self) -> str:
@@ -267,6 +268,26 @@ def _mobilenets_v4() -> Iterator[Backbone]:
         )
 
 
+def _efficientnets_v2() -> Iterator[Backbone]:
+    """Yield the small EfficientNets V2 of Keras."""
+    for number, size, width, parameters, multiply_adds, top1, md5 in (
+        (0, 224, 1280, 5_919_312, 716_806_176, 78.7, "21ecbf6da12460d5c40bb2f29ceb2188"),
+        (1, 240, 1280, 6_931_124, 1_195_539_360, 79.8, "069f0534ff22adf035c89e2d9547a9dc"),
+        (2, 260, 1408, 8_769_374, 1_696_134_832, 80.5, "424e49f28180edbde1e94797771950a7"),
+        (3, 300, 1536, 12_930_622, 3_009_922_816, 82.0, "1f1fc43bd98a6e4fd8fdfd551e02c7a0"),
+    ):
+        source = KerasApplication(
+            f"EfficientNetV2B{number}",
+            {"include_preprocessing": False},
+            f"efficientnetv2-b{number}.h5",
+            f"{_STORAGE}/efficientnet_v2",
+            md5,
+        )
+        yield Backbone(
+            f"efficientnet_v2_b{number}", _standardised(size), width, parameters, multiply_adds, top1, source
+        )
+
+
 def _rows() -> Iterator[Backbone]:
     # Top-1 of EfficientNet-Lite: tensorflow/tpu, models/official/efficientnet/lite/README.md (FP32).
     yield Backbone(
@@ -302,7 +323,7 @@ def _rows() -> Iterator[Backbone]:
     )
     yield from _regnets()
     yield from _mobilenets_v4()
-    # Top-1 of the last three: keras.io/api/applications.
+    # Top-1 of all that follow: keras.io/api/applications.
     yield Backbone(
         "inception_v3",
         _symmetric(299),
@@ -348,6 +369,23 @@ def _rows() -> Iterator[Backbone]:
             "https://storage.googleapis.com/keras-applications",
             "902e53a9f72be733fc0bcb005b3ebbac",
             entry="stem_conv_pad",
+        ),
+    )
+    yield from _efficientnets_v2()
+    yield Backbone(
+        "convnext_tiny",
+        _standardised(224),
+        768,
+        27_820_128,
+        4_454_763_264,
+        81.3,
+        KerasApplication(
+            "ConvNeXtTiny",
+            {"include_preprocessing": False},
+            "convnext_tiny.h5",
+            f"{_STORAGE}/convnext",
+            md5=None,
+            keras_sha256="8ae6e78ce2933352b1ef4008e6dd2f17bc40771563877d156bc6426c7cf503ff",
         ),
     )
 
