@@ -84,9 +84,8 @@ def _parts(
         pivots = others(np.sort(random.choice(known, _PIVOTS, replace=False)))
         of_known = _nearest_pivot(others, known, pivots)
         of_asked = of_known if rows is others and asked is known else _nearest_pivot(rows, asked, pivots)
-        if int(np.max(np.bincount(of_known))) > 0.9 * len(
-            known
-        ):  # photos that are all alike are divided in their order
+        largest = int(np.max(np.bincount(of_known)))
+        if largest > 0.9 * len(known):  # photos that are all alike are divided in their order
             of_known, of_asked = (np.arange(len(array)) * _PIVOTS // len(array) for array in (known, asked))
         for number in range(_PIVOTS):
             inside = known[of_known == number]
