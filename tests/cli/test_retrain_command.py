@@ -49,3 +49,18 @@ def test_help_names_the_defaults_of_fine_tuning() -> None:
     by_name = {parameter.name: parameter for parameter in command.params}
     assert by_name["fine_tuning_epochs"].help.endswith(f"default: {FineTuneConfig.epochs}.")
     assert by_name["fine_tuning_rate"].help.endswith(f"default: {FineTuneConfig.learning_rate}.")
+
+
+@pytest.mark.parametrize("verb", ["retrain", "run"])
+def test_the_workers_are_passed_on(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+
+    def work(*arguments: Any, workers: str, **options: Any) -> None:
+        given.append(workers)
+        raise Called
+
+    monkeypatch.setattr(f"trtpoets.pipeline.{verb}.{verb}", work)
+    for words in ((), ("--workers", "ray://head:10001")):
+        with pytest.raises(Called):
+            call_main(monkeypatch, verb, "photos", "--name", "flowers", *words)
+    assert given == ["", "ray://head:10001"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import threading
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -21,6 +24,10 @@ from trtpoets.train import bottlenecks
 from trtpoets.train.bottlenecks import bottlenecks_from_photos, feature_caches_in
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 from trtpoets.train.distortions import Variant
+from trtpoets.train.near_copies.thumbnails import ThumbnailCache
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Means:
@@ -225,3 +232,53 @@ def test_photos_are_decoded_once_in_a_command_if_all_can_be_kept(
         rows = bottlenecks_from_photos(photos, extractor, tmp_path / "cache", batch_size=8)
         assert np.array_equal(rows, expected(photos, extractor))
     assert len(counts) == decoded
+
+
+class Colours:
+    """An extractor that can be pickled: the mean colour."""
+
+    key, width, parallel = "colours", 3, 2
+    preprocess = Preprocess(16, 16, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+
+    def __call__(self, photos: np.ndarray) -> np.ndarray:
+        return photos.mean(axis=(1, 2), dtype=np.float32)
+
+
+class OtherProcesses:
+    """Workers to which functions, items and results are sent as bytes."""
+
+    def __init__(self) -> None:
+        self.items = 0
+
+    def map(self, function: Callable[[T], R], items: Sequence[T]) -> Generator[R, None, None]:
+        pickled = pickle.dumps(function)
+        for item in items:
+            self.items += 1
+            there: Callable[[T], R] = pickle.loads(pickled)
+            result: R = pickle.loads(pickle.dumps(there(pickle.loads(pickle.dumps(item)))))
+            yield result
+
+
+def test_other_workers_give_the_same_bytes(photos: tuple[Photo, ...], tmp_path: Path) -> None:
+    workers = OtherProcesses()
+    here, there = (ThumbnailCache(tmp_path / place, Colours.preprocess) for place in ("here", "there"))
+    expected = bottlenecks_from_photos(photos, Colours(), tmp_path / "here", pixel_rows=here)
+    rows = bottlenecks_from_photos(photos, Colours(), tmp_path / "there", pixel_rows=there, workers=workers)
+    assert rows.tobytes() == expected.tobytes()
+    assert workers.items == 10  # batches of 4 of the 37 photos
+    for photo in photos:
+        photo.path.unlink()  # the thumbnails are stored
+    assert there.of(photos).tobytes() == here.of(photos).tobytes()
+    bottlenecks_from_photos(photos, Colours(), tmp_path / "there", workers=workers)
+    assert workers.items == 10
+
+
+def test_mapped_rows_have_the_same_values(
+    photos: tuple[Photo, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twice = (*photos, *photos[:5])
+    expected = bottlenecks_from_photos(twice, Means(), tmp_path / "a")
+    monkeypatch.setattr("trtpoets.train.row_file.IN_MEMORY", 0)
+    monkeypatch.setattr("trtpoets.train.bottlenecks._RELEASED", 100)
+    assert np.array_equal(bottlenecks_from_photos(twice, Means(), tmp_path / "b"), expected)
+    assert np.array_equal(bottlenecks_from_photos(twice, Means(), tmp_path / "a"), expected)

@@ -25,8 +25,8 @@ _COPIED_BYTES = 2**26
 MAX_EVALUATED = 20_000
 """At most this many photos select the step of a head."""
 
-RELEASED_STEPS = 8
-"""The pages of mapped features are released after so many steps: the system maps 64 KiB around each photo."""
+RELEASED_STEPS = 2
+"""The pages of mapped features are released after so many steps: the system maps hundreds of KiB around each photo."""
 
 MIN_DEVIATION = 1e-6
 """Features with a smaller standard deviation are not used: they do not distinguish the photos."""

@@ -45,6 +45,10 @@ def empty_rows(count: int, width: int, dtype: type[np.generic], folder: Path) ->
     return np.frombuffer(mapped, dtype=dtype).reshape(count, width)
 
 
+_COPIED_ROWS = 256
+"""Pages are released after so many scattered rows: the system maps hundreds of KiB around each."""
+
+
 class ChosenRows:
     """Some rows of an array, without a copy of them: `rows[chosen]` for those who index it."""
 
@@ -57,7 +61,7 @@ class ChosenRows:
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         """Return a copy of some rows."""
-        return np.asarray(self.rows[self.chosen[index]])
+        return _copied(self.rows, self.chosen[index])
 
     @property
     def ndim(self) -> int:
@@ -106,8 +110,23 @@ def blocks_of(rows: RowArray, chosen: np.ndarray | None = None, size: int = BLOC
     """Yield the rows, or those with the indices `chosen`, in blocks of `size` rows, and release each after its use."""
     count = len(rows) if chosen is None else len(chosen)
     for start in range(0, count, size):
-        yield rows[start : start + size] if chosen is None else rows[chosen[start : start + size]]
+        if chosen is None:
+            yield rows[start : start + size]
+        else:
+            block = chosen[start : start + size]
+            yield rows[block] if isinstance(rows, ChosenRows) else _copied(rows, block)
         release(rows)
+
+
+def _copied(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Return a copy of the rows with the indices `chosen`."""
+    if not is_mapped(rows):
+        return np.asarray(rows[chosen])
+    copy = np.empty((len(chosen), *rows.shape[1:]), rows.dtype)
+    for start in range(0, len(chosen), _COPIED_ROWS):
+        copy[start : start + _COPIED_ROWS] = rows[chosen[start : start + _COPIED_ROWS]]
+        release(rows)
+    return copy
 
 
 def _mapping_of(rows: np.ndarray) -> mmap.mmap | None:

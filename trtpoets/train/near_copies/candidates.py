@@ -128,7 +128,7 @@ def _by_hashes(hashes: np.ndarray, way: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _signs(bits: np.ndarray) -> np.ndarray:
     """Return hashes, bool (N, 64), as unit vectors."""
-    return np.where(bits, np.float32(0.125), np.float32(-0.125))
+    return np.asarray(np.where(bits, np.float32(0.125), np.float32(-0.125)))
 
 
 def _neighbours_by_windows(normalised: NormalisedThumbnails, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -179,7 +179,7 @@ def _detail_of_random_pairs(normalised: NormalisedThumbnails, pairs: np.ndarray)
 
 def _numbers(pairs: np.ndarray, photos: int) -> np.ndarray:
     """Return a number for each pair (P, 2) of `photos` photos, equal for equal pairs."""
-    return pairs[:, 0] * photos + pairs[:, 1]
+    return np.asarray(pairs[:, 0] * photos + pairs[:, 1])
 
 
 def _coarse_alignment(
