@@ -109,7 +109,7 @@ def test_retrain(monkeypatch: pytest.MonkeyPatch, space: Workspace, config: Retr
     missing = options_of("retrain") - {word for word in shlex.split(command) if word.startswith("--")}
     if config.weights:
         of_race = {"--candidate", "--max-ms", "--board", "--precision"}
-        plain = {"--force", "--json", "--no-class-weights", "--flip-left-right", "--auto-distortions"}
+        plain = {"--workers", "--force", "--json", "--no-class-weights", "--flip-left-right", "--auto-distortions"}
         assert missing <= plain | of_race
 
 
