@@ -19,6 +19,7 @@ from trtpoets.core.runner_id import RunnerId
 from trtpoets.core.serialization import Hint, hints_of
 from trtpoets.judge.bench.benchmark import Benchmark
 from trtpoets.judge.evaluation_file import Evaluations
+from trtpoets.judge.race import Race
 from trtpoets.judge.sweep import Sweep
 from trtpoets.judge.train_benchmark import TrainBenchmark
 from trtpoets.pipeline.card_details import DOCUMENTS
@@ -33,6 +34,7 @@ KINDS: Mapping[str, type] = {
     "benchmark": Benchmark,
     "train-benchmark": TrainBenchmark,
     "sweep": Sweep,
+    "race": Race,
     "recommendation": Recommendation,
     "manifest": Manifest,
     **{f"card.{name.removesuffix('.json')}": kind for name, kind in DOCUMENTS.items()},

@@ -168,6 +168,7 @@ COMMANDS = [
     *("demo", "run", "adopt", "retrain", "pretrained", "export", "quantize", "build", "evaluate", "bench", "report"),
     *("label", "models", "cache", "inspect", "trust", "doctor", "recommend", "tensorboard", "bundle", "sweep"),
     "bottlenecks",
+    "race",
 ]
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from trtpoets.pipeline.label import label, label_stream
     from trtpoets.pipeline.pretrained import models, pretrained
     from trtpoets.pipeline.quantize import quantize
+    from trtpoets.pipeline.race import race
     from trtpoets.pipeline.recommend import recommend
     from trtpoets.pipeline.report import report
     from trtpoets.pipeline.retrain import retrain
@@ -57,6 +58,7 @@ _MODULES = {
     "pretrained": "trtpoets.pipeline.pretrained",
     "prune_cache": "trtpoets.pipeline.cache",
     "quantize": "trtpoets.pipeline.quantize",
+    "race": "trtpoets.pipeline.race",
     "recommend": "trtpoets.pipeline.recommend",
     "report": "trtpoets.pipeline.report",
     "retrain": "trtpoets.pipeline.retrain",
@@ -86,6 +88,7 @@ __all__ = [
     "pretrained",
     "prune_cache",
     "quantize",
+    "race",
     "recommend",
     "report",
     "retrain",

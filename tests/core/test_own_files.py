@@ -22,7 +22,7 @@ from trtpoets.onboard.update.releases import Releases
 from trtpoets.onboard.update.update_command import Options, update
 from trtpoets.pipeline.artefacts import writing
 from trtpoets.pipeline.cache import prune_cache
-from trtpoets.pipeline.extractors import _onnx_in_cache
+from trtpoets.pipeline.extractors import onnx_in_cache
 from trtpoets.train.feature_cache import feature_caches_in, prune_feature_caches
 
 SECRET = "somebody's only copy"
@@ -271,9 +271,10 @@ def test_a_cache_that_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_exported_bases_go_through_no_link(tmp_path: Path, foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRTPOETS_CACHE", str(tmp_path / "cache"))
     put("link to a folder", tmp_path / "cache" / "extractors", foreign)
-    network = SimpleNamespace(backbone=SimpleNamespace(name="mobilenet"), model=None)
+    backbone = SimpleNamespace(name="mobilenet", preprocess=SimpleNamespace(hash="0123"))
+    network = SimpleNamespace(backbone=backbone, model=None, weights_id="4567")
     with raises(StorageFailed, "TP1053"):
-        _onnx_in_cache(network, "mobilenet:0123456789abcdef")  # type: ignore[arg-type]
+        onnx_in_cache(network)  # type: ignore[arg-type]
     assert as_before(foreign)
 
 

@@ -21,6 +21,7 @@ from trtpoets.core.workspace import Workspace
 from trtpoets.judge.bench.bench_config import Scenario
 from trtpoets.judge.bench.bench_options import bench_config
 from trtpoets.judge.gate import GateConfig
+from trtpoets.judge.race import RaceConfig
 from trtpoets.judge.train_benchmark import TrainBenchConfig
 from trtpoets.pipeline.extractors import Device
 from trtpoets.pipeline.recorded_commands import (
@@ -30,6 +31,7 @@ from trtpoets.pipeline.recorded_commands import (
     export_command,
     pretrained_command,
     quantize_command,
+    race_command,
     retrain_command,
     sweep_command,
 )
@@ -95,8 +97,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch, home: str, command: str) -> tuple[tu
         ),
         RetrainConfig(distortions=Distortions(True, 5.0, 3.5, 2.0, 1.0)),
         RetrainConfig(try_distortions=True),
+        RetrainConfig(backbone="auto", race=RaceConfig(("mobilenet_v2",), 2.5, "nano", Precision.FP16)),
     ],
-    ids=["defaults", "everything", "distortions", "auto"],
+    ids=["defaults", "everything", "distortions", "auto", "race"],
 )
 def test_retrain(monkeypatch: pytest.MonkeyPatch, space: Workspace, config: RetrainConfig) -> None:
     command = retrain_command(space, "my photos", config)
@@ -105,7 +108,9 @@ def test_retrain(monkeypatch: pytest.MonkeyPatch, space: Workspace, config: Retr
     assert options["engines"] == space.engines
     missing = options_of("retrain") - {word for word in shlex.split(command) if word.startswith("--")}
     if config.weights:
-        assert missing <= {"--force", "--json", "--no-class-weights", "--flip-left-right", "--auto-distortions"}
+        of_race = {"--candidate", "--max-ms", "--board", "--precision"}
+        plain = {"--workers", "--force", "--json", "--no-class-weights", "--flip-left-right", "--auto-distortions"}
+        assert missing <= plain | of_race
 
 
 def options_of(name: str) -> set[str]:
@@ -168,6 +173,15 @@ def test_sweep(monkeypatch: pytest.MonkeyPatch, space: Workspace) -> None:
     head = HeadConfig(steps=7, batch_size=9, class_weights=True, seed=3)
     config = RetrainConfig(weights=Path("/my weights/w.h5"), resize=Resize.CROP, dataset=dataset, head=head)
     arguments, options = parsed(monkeypatch, "trtpoets.pipeline.sweep.sweep", sweep_command(space, "/photos", config))
+    assert arguments == (Path("/photos"), "my flowers", config)
+    assert options == {"engines": space.engines, "force": False}
+
+
+def test_race(monkeypatch: pytest.MonkeyPatch, space: Workspace) -> None:
+    candidates = ("mobilenet_v2", "resnet50=/my weights/r.h5")
+    asked = RaceConfig(candidates, 4.5, "orin-nano", Precision.FP16)
+    config = RetrainConfig(backbone="auto", head=HeadConfig(steps=7, seed=3), race=asked)
+    arguments, options = parsed(monkeypatch, "trtpoets.pipeline.race.race", race_command(space, "/photos", config))
     assert arguments == (Path("/photos"), "my flowers", config)
     assert options == {"engines": space.engines, "force": False}
 

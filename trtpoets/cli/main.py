@@ -11,6 +11,7 @@ import typer
 from trtpoets.cli import options as opt
 from trtpoets.cli.adopt_command import adopt
 from trtpoets.cli.bottlenecks_command import bottlenecks
+from trtpoets.cli.race_command import Candidates, MaxMs, RaceBoard, RacePrecision, race
 from trtpoets.cli.retrain_command import Unfreeze, retrain, sweep
 from trtpoets.cli.terminal import (
     USAGE_ERROR,
@@ -64,8 +65,12 @@ def run(
     photos: opt.Photos,
     name: opt.NameOption,
     model: opt.ModelToAdopt = None,
-    backbone: opt.Backbone = "efficientnet_lite0",
+    backbone: opt.BackboneOrAuto = "efficientnet_lite0",
     weights: opt.Weights = None,
+    candidates: Candidates = None,
+    max_ms: MaxMs = None,
+    board: RaceBoard = None,
+    precision: RacePrecision = None,
     resize: opt.ResizeOption = Resize.STRETCH,
     device: opt.DeviceOption = "auto",
     workers: opt.WorkersOption = "",
@@ -89,7 +94,7 @@ def run(
     skipped, so an interrupted run continues where it stopped.
     """
     from trtpoets.pipeline.run import run as pipeline_run
-    from trtpoets.pipeline.stage_options import fine_tune_config, retrain_config, run_config
+    from trtpoets.pipeline.stage_options import fine_tune_config, race_config, retrain_config, run_config
 
     retraining_config = retrain_config(
         backbone,
@@ -104,6 +109,7 @@ def run(
         steps=steps,
         seed=seed,
         fine_tuning=fine_tune_config(unfreeze, seed=seed),
+        race=race_config(backbone, candidates, max_ms, board, precision),
     )
     config = run_config(retraining_config, flavour.flavour, targets or [], seed, model)
     with progress_display() as progress:
@@ -114,6 +120,7 @@ def run(
 app.command()(retrain)
 app.command()(sweep)
 app.command()(bottlenecks)
+app.command()(race)
 
 
 @app.command()

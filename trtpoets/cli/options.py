@@ -168,6 +168,14 @@ Backbone = Annotated[
     str,
     typer.Option("--backbone", help="Pretrained network; trtpoets models lists them.", rich_help_panel=_NETWORK),
 ]
+BackboneOrAuto = Annotated[
+    str,
+    typer.Option(
+        "--backbone",
+        help="Pretrained network; trtpoets models lists them. auto: a race between networks chooses it.",
+        rich_help_panel=_NETWORK,
+    ),
+]
 Weights = Annotated[
     Path | None,
     typer.Option("--weights", help="Weights file to use instead of the published weights.", rich_help_panel=_NETWORK),

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from trtpoets.cli import options as opt
+from trtpoets.cli.race_command import Candidates, MaxMs, RaceBoard, RacePrecision
 from trtpoets.cli.terminal import progress_display, show_result
 from trtpoets.core.fine_tuning import MAX_DEGREES, MAX_PERCENT, FineTuneConfig
 from trtpoets.core.shell_commands import DEFAULT_ENGINES
@@ -73,8 +74,12 @@ RandomRotation = Annotated[float | None, _amount(MAX_DEGREES, "Turn photos by up
 def retrain(
     photos: opt.Photos,
     name: opt.NameOption,
-    backbone: opt.Backbone = "efficientnet_lite0",
+    backbone: opt.BackboneOrAuto = "efficientnet_lite0",
     weights: opt.Weights = None,
+    candidates: Candidates = None,
+    max_ms: MaxMs = None,
+    board: RaceBoard = None,
+    precision: RacePrecision = None,
     resize: opt.ResizeOption = Resize.STRETCH,
     device: opt.DeviceOption = "auto",
     workers: opt.WorkersOption = "",
@@ -107,11 +112,12 @@ def retrain(
 ) -> None:
     """Train a new head for a pretrained network on your photos.
 
-    With --unfreeze the last layers of the network are trained after the head.
+    With --backbone auto a race between networks chooses it. With --unfreeze the last layers of the network are trained
+    after the head.
     """
+    from trtpoets.pipeline.retrain import race_of, training_of
     from trtpoets.pipeline.retrain import retrain as pipeline_retrain
-    from trtpoets.pipeline.retrain import training_of
-    from trtpoets.pipeline.stage_options import fine_tune_config, head_distortions, retrain_config
+    from trtpoets.pipeline.stage_options import fine_tune_config, head_distortions, race_config, retrain_config
 
     distortions = {
         "flip_left_right": flip_left_right,
@@ -145,9 +151,13 @@ def retrain(
         fine_tuning=fine_tuning,
         distortions=head_distortions(fine_tuning, auto_distortions, **distortions),
         try_distortions=auto_distortions,
+        race=race_config(backbone, candidates, max_ms, board, precision),
     )
     with progress_display() as progress:
         pipeline_retrain(photos, name, config, engines=engines, force=force, progress=progress, workers=workers)
+    raced = None if as_json else race_of(name, config, engines=engines)
+    if raced is not None:
+        show_result("race", raced, as_json)
     show_result("training", training_of(name, engines=engines), as_json)
 
 

@@ -45,10 +45,10 @@ class Workspace:
     def command(self, verb: str, *options: object) -> str:
         """The command `trtpoets VERB NAME OPTION...` for this run, quoted, with --engines if it is not the default.
 
-        `retrain`, `run`, `sweep`, `pretrained` and `adopt` take the name as an option: `command("retrain", "PHOTOS")`
-        gives `trtpoets retrain PHOTOS --name NAME`.
+        `retrain`, `run`, `race`, `sweep`, `pretrained` and `adopt` take the name as an option:
+        `command("retrain", "PHOTOS")` gives `trtpoets retrain PHOTOS --name NAME`.
         """
-        if verb in ("retrain", "run", "sweep", "pretrained", "adopt"):
+        if verb in ("retrain", "run", "race", "sweep", "pretrained", "adopt"):
             return command(verb, *options, "--name", self.name, engines=self.engines)
         return command(verb, self.name, *options, engines=self.engines)
 
@@ -110,6 +110,16 @@ class Workspace:
     def sweep(self) -> Path:
         """The comparison of settings of the head's training."""
         return self.folder / "sweep.json"
+
+    @property
+    def race(self) -> Path:
+        """The race between networks of `--backbone auto`."""
+        return self.folder / "race.json"
+
+    @property
+    def race_runs(self) -> Path:
+        """The folder with the runs of an unfinished race's finalists."""
+        return self.folder / "race"
 
     @property
     def report(self) -> Path:

@@ -157,7 +157,7 @@ def extractor_from_network(network: Network, device: Device) -> OnnxExtractor | 
         )
     if has_gpu and device is not Device.CPU:
         return TensorFlowExtractor(network, key)
-    return OnnxExtractor(_onnx_in_cache(network, key), key, network.backbone.feature_width, network.backbone.preprocess)
+    return OnnxExtractor(onnx_in_cache(network), key, network.backbone.feature_width, network.backbone.preprocess)
 
 
 def base_in_cache(spec: ModelSpec) -> Path | None:
@@ -177,8 +177,9 @@ def _path_in_cache(backbone: str, key: str) -> Path:
     return cache_root() / "extractors" / f"{key[: len(backbone) + 17]}.onnx"
 
 
-def _onnx_in_cache(network: Network, key: str) -> Path:
+def onnx_in_cache(network: Network) -> Path:
     """Return the path of the base's ONNX file, which is exported once per weights and preprocessing."""
+    key = extractor_key(network)
     path = _path_in_cache(network.backbone.name, key)
     require_no_link(path.parent)
     if open_card(card_of(path), key) is None:

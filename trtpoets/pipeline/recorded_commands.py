@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.adoption.contract_options import geometry_options_of, pixel_options_of, size_option_of
 from trtpoets.core.shell_commands import DEFAULT_ENGINES
 from trtpoets.core.workspace import Workspace
+from trtpoets.judge.race import AUTO_BACKBONE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,8 +54,31 @@ def sweep_command(space: Workspace, photos: Path | str, config: RetrainConfig) -
     return _command(space, "sweep", [Path(photos)], {**_network_and_dataset(config), **head})
 
 
+def race_command(space: Workspace, photos: Path | str, config: RetrainConfig) -> str:
+    """Return the `trtpoets race` command for `config`."""
+    head = {name: value for name, value in asdict(config.head).items() if name not in _NO_OPTION}
+    inputs = _network_and_dataset(config)
+    options = {name: value for name, value in inputs.items() if name not in ("backbone", "weights")}
+    return _command(space, "race", [Path(photos)], {**_race_options(config), **options, **head})
+
+
+def _race_options(config: RetrainConfig) -> dict[str, object]:
+    """Return the options of a race."""
+    race = config.race
+    candidates = [_candidate_word(text) for text in race.candidates]
+    return {"candidate": candidates, "max_ms": race.max_ms, "board": race.board, "precision": race.precision}
+
+
+def _candidate_word(text: str) -> str:
+    """Return a candidate with the absolute path of its weights."""
+    name, separator, file = text.partition("=")
+    return f"{name}={Path(file).expanduser().absolute()}" if separator else name
+
+
 def _network_and_dataset(config: RetrainConfig) -> dict[str, object]:
     network = {name: getattr(config, name) for name in ("backbone", "weights", "resize", "device")}
+    if config.backbone == AUTO_BACKBONE:
+        network |= _race_options(config)
     labels = Path(config.dataset.labels) if config.dataset.labels else None
     return {**network, **asdict(config.dataset), "labels": labels}
 

@@ -16,6 +16,7 @@ from trtpoets.pipeline.result_status import (
     benchmark_now,
     evaluation_now,
     identities,
+    race_now,
     sweep_now,
     train_benchmark_now,
 )
@@ -52,7 +53,7 @@ def report_documents(space: Workspace) -> Documents:
     hashes = identities(space, artefacts_in(space))
     evaluation, benchmark = evaluation_now(space, hashes), benchmark_now(space, hashes)
     train_benchmark = train_benchmark_now(space)
-    sweep = sweep_now(space)
+    sweep, race = sweep_now(space), race_now(space)
     dataset = open_card(space.dataset) if has_dataset(space) and dataset_in(space) is not None else None
     fp32 = cards.get(Precision.FP32) or {}
     stale = [
@@ -62,6 +63,7 @@ def report_documents(space: Workspace) -> Documents:
             (space.benchmark, benchmark, space.command("bench")),
             (space.train_benchmark, train_benchmark, space.command("bench", "--train")),
             (space.sweep, sweep, space.command("sweep", "PHOTOS")),
+            (space.race, race, space.command("race", "PHOTOS")),
         )
         if document is None and path.is_file()
     ]
@@ -73,6 +75,7 @@ def report_documents(space: Workspace) -> Documents:
         training=training_in(space),
         train_benchmark=train_benchmark,
         sweep=sweep,
+        race=race,
         parity=from_json(Parity, fp32["parity"], _card(space, Precision.FP32)) if fp32.get("parity") else None,
         rounded=from_json(Parity, fp32["rounded"], _card(space, Precision.FP32)) if fp32.get("rounded") else None,
         opset=fp32.get("opset"),
@@ -136,6 +139,7 @@ def _commands(
                 ("bench", space.benchmark),
                 ("bench train", space.train_benchmark),
                 ("sweep", space.sweep),
+                ("race", space.race),
             )
         },
     }

@@ -14,6 +14,7 @@ from trtpoets.core.workspace import Workspace, card_of, key_of, open_card, open_
 from trtpoets.judge.bench.bench_config import BenchConfig
 from trtpoets.judge.bench.benchmark_file import benchmark_from_card
 from trtpoets.judge.evaluation_file import VERSION, EvaluatedFiles, Evaluations, evaluations_from_json
+from trtpoets.judge.race import Race
 from trtpoets.judge.sweep import Sweep
 from trtpoets.judge.train_benchmark import TrainBenchConfig, TrainBenchmark
 from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, classifier_key, dataset_in, has_dataset
@@ -127,6 +128,17 @@ def sweep_now(space: Workspace) -> Sweep | None:
     spec = classifier_in(space).spec
     same = (result.dataset, result.backbone) == (dataset_in(space).hash, spec.backbone)
     return result if same else None
+
+
+def race_now(space: Workspace) -> Race | None:
+    """Return the race in which the network of the classifier as it is now was chosen, for its photos."""
+    details = open_card(space.race)
+    if details is None or not has_dataset(space):
+        return None
+    result, spec = from_json(Race, details, str(space.race)), classifier_in(space).spec
+    if spec.backbone != result.winner.backbone or dataset_in(space).hash_of_labels != result.photos:
+        return None
+    return result
 
 
 def train_benchmark_key(space: Workspace, config: TrainBenchConfig) -> str:

@@ -14,7 +14,8 @@ from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.training import Accuracy, HeadConfig, Training, TrainingDetails
 from trtpoets.core.types import Classifier, ModelSpec, Resize, Split, hash_of
-from trtpoets.core.workspace import Workspace
+from trtpoets.core.workspace import Workspace, open_details
+from trtpoets.judge.race import AUTO_BACKBONE, Race, RaceConfig
 from trtpoets.pipeline.artefacts import ENGINES, training_in, writing
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.distorted_head import VARIANTS, choose_distortions, variants_of_features
@@ -54,8 +55,9 @@ _log = logging.getLogger(__name__)
 class RetrainConfig:
     """The options of `retrain`: with the photos, they determine the classifier.
 
-    With `fine_tuning`, the last layers of the backbone are trained after the head. `distortions` are those of
-    the head's training photos; with `try_distortions` those that prove to help are chosen.
+    With the backbone "auto", a `race` chooses it. With `fine_tuning`, the last layers of the backbone are trained after
+    the head. `distortions` are those of the head's training photos; with `try_distortions` those that prove to help are
+    chosen.
     """
 
     backbone: str = DEFAULT_BACKBONE
@@ -67,6 +69,7 @@ class RetrainConfig:
     fine_tuning: FineTuneConfig | None = None
     distortions: Distortions = field(default_factory=Distortions)
     try_distortions: bool = False
+    race: RaceConfig = field(default_factory=RaceConfig)
 
 
 def retrain(
@@ -88,6 +91,11 @@ def retrain(
     config = config or RetrainConfig()
     space = Workspace(Path(engines), name)
     with writing(space):
+        command = retrain_command(space, photos, config)
+        if config.backbone == AUTO_BACKBONE:
+            from trtpoets.pipeline.race import race, with_winner  # which trains the finalists with this function
+
+            config = with_winner(config, race(photos, name, config, engines=engines, force=force, progress=progress))
         dataset, backbone, weights = photos_and_backbone(photos, config, progress)
         key = hash_of(
             [
@@ -97,7 +105,6 @@ def retrain(
                 *(["try distortions"] if config.try_distortions else []),
             ]
         )
-        command = retrain_command(space, photos, config)
         current = None if force else trained_here(space, key, dataset)
         if current is not None:
             seal_dataset(space, current, command)  # the photos may have been moved
@@ -158,6 +165,12 @@ def training_of(name: str, *, engines: Path | str = ENGINES) -> TrainingDetails:
     return details
 
 
+def race_of(name: str, config: RetrainConfig, *, engines: Path | str = ENGINES) -> Race | None:
+    """Return the race that chose the network of a run; None if `config` names the network."""
+    space = Workspace(Path(engines), name)
+    return open_details(space.race, Race) if config.backbone == AUTO_BACKBONE else None
+
+
 def photos_and_backbone(
     photos: Path | str, config: RetrainConfig, progress: Progress = silent
 ) -> tuple[Dataset, Backbone, str]:
@@ -168,7 +181,13 @@ def photos_and_backbone(
     readings = ReadingCache(bottleneck_folder())
     dataset = dataset_from_folder(user_path(photos), config.dataset, progress, readings=readings)
     weights = weights or weights_id(backbone, None)
-    return dataset, replace(backbone, preprocess=replace(backbone.preprocess, white=dataset.white)), weights
+    return dataset, backbone_for(dataset, config), weights
+
+
+def backbone_for(dataset: Dataset, config: RetrainConfig) -> Backbone:
+    """Return the backbone of a configuration with the preprocessing for these photos."""
+    backbone = backbone_of(config)
+    return replace(backbone, preprocess=replace(backbone.preprocess, white=dataset.white))
 
 
 def dataset_with_features(

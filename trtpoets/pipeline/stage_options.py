@@ -12,10 +12,11 @@ from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.core.errors import BadInput
 from trtpoets.core.fine_tuning import FINE_TUNING_DISTORTIONS, Distortions, FineTuneConfig
 from trtpoets.core.training import HeadConfig, Optimizer
-from trtpoets.core.types import Flavour, Resize
+from trtpoets.core.types import Flavour, Precision, Resize
 from trtpoets.device.build.engine_config import batch_range
 from trtpoets.judge.bench.bench_options import bench_config
 from trtpoets.judge.gate import GateConfig
+from trtpoets.judge.race import AUTO_BACKBONE, RaceConfig
 from trtpoets.pipeline.adopt import AdoptConfig
 from trtpoets.pipeline.extractors import Device
 from trtpoets.pipeline.retrain import RetrainConfig
@@ -38,6 +39,7 @@ __all__ = [
     "head_distortions",
     "int8_config",
     "photos_config",
+    "race_config",
     "require_unused",
     "retrain_config",
     "run_config",
@@ -58,6 +60,7 @@ def retrain_config(
     fine_tuning: FineTuneConfig | None = None,
     distortions: Distortions | None = None,
     try_distortions: bool = False,
+    race: RaceConfig | None = None,
     **head: Any,
 ) -> RetrainConfig:
     """Return the configuration of `retrain`. Options in `head` that are None keep the default of HeadConfig."""
@@ -74,7 +77,22 @@ def retrain_config(
         fine_tuning=fine_tuning,
         distortions=distortions or Distortions(),
         try_distortions=try_distortions,
+        race=race or RaceConfig(),
     )
+
+
+def race_config(
+    backbone: str,
+    candidates: Sequence[str] | None,
+    max_ms: float | None,
+    board: str | None,
+    precision: Precision | None,
+) -> RaceConfig:
+    """Return the configuration of the race of `--backbone auto`. Raises BadInput for its options without it."""
+    if backbone != AUTO_BACKBONE:
+        given = {"--candidate": candidates, "--max-ms": max_ms is not None, "--board": board, "--precision": precision}
+        require_unused(f"--backbone {backbone}", given)
+    return RaceConfig(tuple(candidates or ()), max_ms, board, precision)
 
 
 def head_distortions(fine_tuning: FineTuneConfig | None, automatic: bool, **options: Any) -> Distortions:

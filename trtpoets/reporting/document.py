@@ -55,6 +55,7 @@ def report_from_documents(documents: Documents) -> Report:
         training=_training(documents.training) if documents.training else None,
         train_benchmark=training,
         sweep=documents.sweep,
+        race=documents.race,
         parity=documents.parity,
         rounded=documents.rounded,
         opset=documents.opset,

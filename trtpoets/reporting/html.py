@@ -24,6 +24,7 @@ from trtpoets.reporting.sections.int8_section import int8_section
 from trtpoets.reporting.sections.learning_curve_section import class_curves_section, learning_curve_section
 from trtpoets.reporting.sections.near_copies_section import copies_section
 from trtpoets.reporting.sections.provenance import artefacts_from_report, commands_from_report, conditions_from_report
+from trtpoets.reporting.sections.race_section import race_section
 from trtpoets.reporting.sections.speed_section import speed_section, tradeoff
 from trtpoets.reporting.sections.sweep_section import sweep_section
 from trtpoets.reporting.sections.training_section import train_benchmark_section, training_section
@@ -75,6 +76,7 @@ def page_from_report(report: Report, photos: Mapping[str, Photo] | None = None) 
         training=training_section(report),
         rates=train_benchmark_section(report),
         sweep=sweep_section(report),
+        race=race_section(report),
         dataset=dataset_section(report),
         copies=copies_section(report),
         precisions=precisions_section(report),

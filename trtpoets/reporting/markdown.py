@@ -20,6 +20,7 @@ from trtpoets.reporting.sections.int8_section import int8_section
 from trtpoets.reporting.sections.learning_curve_section import class_curves_section, learning_curve_section
 from trtpoets.reporting.sections.near_copies_section import copies_section
 from trtpoets.reporting.sections.provenance import artefacts_from_report, commands_from_report, conditions_from_report
+from trtpoets.reporting.sections.race_section import race_section
 from trtpoets.reporting.sections.speed_section import speed_section
 from trtpoets.reporting.sections.sweep_section import sweep_section
 from trtpoets.reporting.sections.training_section import train_benchmark_section, training_section
@@ -59,6 +60,7 @@ def _markdown(report: Report) -> str:
     parts += _mistakes(report)
     parts += _section("Training", training_section(report))
     parts += _section("Learning rates", train_benchmark_section(report), level=3)
+    parts += _section("Race between networks", race_section(report), level=3)
     sweep = sweep_section(report)
     parts += _section("Sweep", sweep, level=3)
     if sweep:

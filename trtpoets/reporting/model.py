@@ -26,6 +26,7 @@ from trtpoets.judge.evaluation import ChangedAnswer, ComparisonSummary, Evaluate
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.judge.gate import Gate
 from trtpoets.judge.head_notes import HeadNotes
+from trtpoets.judge.race import Race
 from trtpoets.judge.sweep import Sweep
 from trtpoets.judge.train_benchmark import TrainBenchmark
 from trtpoets.reporting.recommendation import Recommendation
@@ -385,6 +386,7 @@ class Report(Accuracies):
     rounded: Parity | None = field(default=None, metadata=OPTIONAL)
     all_photos: AllPhotos | None = field(default=None, metadata=OPTIONAL)
     sweep: Sweep | None = field(default=None, metadata=OPTIONAL)
+    race: Race | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def baseline(self) -> RunnerId:
@@ -406,6 +408,7 @@ class Documents:
     training: TrainingDetails | None = None
     train_benchmark: TrainBenchmark | None = None
     sweep: Sweep | None = None
+    race: Race | None = None
     parity: Parity | None = None
     rounded: Parity | None = None
     opset: int | None = None

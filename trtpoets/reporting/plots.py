@@ -107,6 +107,27 @@ def learning_curve_plot(
     return svg("learning-curve", 2.9, draw)
 
 
+def race_plot(networks: Sequence[tuple[str, float, float, float, float, bool]]) -> str:
+    """Return a plot of accuracy by latency: (name, ms, value, low, high, on the frontier), shares 0..1."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for name, latency, value, low, high, on_frontier in networks:
+            colour = ACCENT if on_frontier else SECOND
+            axes.plot([latency, latency], [100 * low, 100 * high], color=colour, linewidth=4, alpha=0.3)
+            axes.plot([latency], [100 * value], "o", color=colour, markersize=6)
+            axes.annotate(name, (latency, 100 * value), xytext=(6, 4), textcoords="offset points", fontsize=8)
+        best = sorted((latency, 100 * value) for _, latency, value, _, _, on_frontier in networks if on_frontier)
+        axes.plot(*zip(*best, strict=True), color=ACCENT, linewidth=1)
+        axes.set_xlim(0, 1.3 * max(latency for _, latency, *_ in networks))
+        axes.grid(axis="y")
+        axes.tick_params(length=0)
+        axes.set_xlabel("milliseconds for one photo")
+        axes.set_title("accuracy, %")
+
+    return svg("race", 2.9, draw)
+
+
 def layers_plot(decibels: Sequence[float], hollow: Sequence[bool]) -> str:
     """Return a plot of the SQNR in dB of each layer, in order; `hollow` marks dots that are drawn empty."""
 

@@ -88,6 +88,11 @@ class Dataset:
         return hash_of([list(self.labels), rows])
 
     @property
+    def hash_of_labels(self) -> str:
+        """The sha256 of the content and label of each photo, whatever its split."""
+        return hash_of(sorted([photo.sha256, photo.label] for photo in self.photos))
+
+    @property
     def document(self) -> DatasetFile:
         """The content of dataset.json, photo paths relative to `folder`."""
         relative = self._relative

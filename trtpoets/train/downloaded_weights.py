@@ -24,7 +24,7 @@ from trtpoets.core.h5_limits import TOPS, largest_weights
 from trtpoets.core.paths import cache_root, user_path
 from trtpoets.core.reading import NotReadable, read_bytes
 from trtpoets.train.backbones import BACKBONES, Backbone, DownloadedSource, KerasApplication
-from trtpoets.train.packaged_weights import PackagedWeights
+from trtpoets.train.packaged_weights import PackagedWeights, packaged_content
 from trtpoets.train.weights import EmbeddedWeights
 
 if TYPE_CHECKING:
@@ -53,16 +53,9 @@ def published_weights(backbone: Backbone, source: DownloadedSource) -> Published
     """
     own_copy = _folder() / source.file
     most = largest_weights(backbone.parameters + TOPS)
-    copies = (own_copy, _keras_cache() / source.file) if isinstance(source, KerasApplication) else (own_copy,)
-    for path in copies:
-        try:
-            content = read_bytes(path, most)
-        except (OSError, NotReadable):
-            continue
-        sha256 = hashlib.sha256(content).hexdigest()
-        if _expected(source) and not _problem(source, content, sha256):
-            return PublishedWeights(path, content, sha256)
-        log.warning("%s is not used: it can't be verified to be the file that %s publishes", path, source.publisher)
+    cached = _cached(source, most)
+    if cached is not None:
+        return cached
     log.info("downloading %s", source.url)
     content = _downloaded(backbone, source, most)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -76,6 +69,36 @@ def published_weights(backbone: Backbone, source: DownloadedSource) -> Published
     write_bytes(own_copy, content)
     write_json(_record(source), {"url": source.url, "sha256": sha256})
     return PublishedWeights(own_copy, content, sha256)
+
+
+def is_at_hand(backbone: Backbone) -> bool:
+    """Return whether the weights of a backbone are in a package here, or were downloaded and can be verified."""
+    source = backbone.source
+    if isinstance(source, EmbeddedWeights):
+        return True
+    if isinstance(source, PackagedWeights):
+        try:
+            packaged_content(source)
+        except TrtPoetsError:
+            return False
+        return True
+    return _cached(source, largest_weights(backbone.parameters + TOPS)) is not None
+
+
+def _cached(source: DownloadedSource, most: int) -> PublishedWeights | None:
+    """Return the published weights of at most `most` bytes from the cache of trtpoets or Keras; None without them."""
+    own_copy = _folder() / source.file
+    copies = (own_copy, _keras_cache() / source.file) if isinstance(source, KerasApplication) else (own_copy,)
+    for path in copies:
+        try:
+            content = read_bytes(path, most)
+        except (OSError, NotReadable):
+            continue
+        sha256 = hashlib.sha256(content).hexdigest()
+        if _expected(source) and not _problem(source, content, sha256):
+            return PublishedWeights(path, content, sha256)
+        log.warning("%s is not used: it can't be verified to be the file that %s publishes", path, source.publisher)
+    return None
 
 
 def weights_id(backbone: Backbone, weights: Path | None = None) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trtpoets.judge.bench.benchmark import Benchmark, Measurement
     from trtpoets.judge.evaluation import Comparison
     from trtpoets.judge.evaluation_file import Evaluations
+    from trtpoets.judge.race import Race
     from trtpoets.judge.sweep import Sweep
     from trtpoets.judge.train_benchmark import TrainBenchmark
     from trtpoets.reporting.model import BenchmarkSummary, EngineEntry, Report
@@ -239,6 +240,14 @@ def _sweep(sweep: Sweep) -> list[Any]:
     return [*_parts([sweep_part(sweep)]), text, "\nNext:", Text(shown(f"  {sweep.next}"))]
 
 
+def _race(race: Race) -> list[Any]:
+    from rich.text import Text
+
+    from trtpoets.reporting.sections.race_section import race_part, why_sentence
+
+    return [*_parts([race_part(race)]), why_sentence(race), "\nNext:", Text(shown(f"  {race.next}"))]
+
+
 def _training(training: Any) -> list[Any]:
     from trtpoets.judge.gate import photos_in_groups
     from trtpoets.reporting.sections.training_section import distorted_text, fine_tuning_text
@@ -343,6 +352,7 @@ _KINDS: dict[str, Callable[[Any], list[Any]]] = {
     "recommendation": lambda recommendation: [recommendation.sentence] if recommendation.sentence else [],
     "train benchmark": _train_benchmark,
     "sweep": _sweep,
+    "race": _race,
     "training": _training,
     "classifier": _classifier,
     "adoption": _adoption,

@@ -1,0 +1,113 @@
+"""The section of the report about the race between networks, and its table for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trtpoets.core.formatting import interval, milliseconds, percent, shown
+from trtpoets.reporting.plots import race_plot
+from trtpoets.reporting.sections.section import NUMBER, TEXT, Pictures, Row, Section, Value
+
+if TYPE_CHECKING:
+    from trtpoets.judge.race import Contestant, Race
+    from trtpoets.reporting.model import Report
+    from trtpoets.reporting.sections.section import Picture
+    from trtpoets.reporting.tables.inspection import Part
+
+
+def race_section(report: Report) -> Section | None:
+    """Return the section with the networks and their frontier of accuracy and latency; None without a race."""
+    race = report.race
+    if race is None:
+        return None
+    return Section(
+        note=f"{why_sentence(race)} {_how(race)}",
+        columns=[
+            ("network", TEXT),
+            ("pixels", NUMBER),
+            ("latency, ms", NUMBER),
+            ("photos", NUMBER),
+            ("accuracy", NUMBER),
+            ("judged in", TEXT),
+            ("", TEXT),
+        ],
+        rows=[_row(race, contestant) for contestant in _ordered(race)],
+        plots=Pictures(lambda: _plots(race)),
+        notes=["Networks that left earlier were judged on fewer photos, so that their accuracy is less certain."],
+    )
+
+
+def race_part(race: Race) -> Part:
+    """Return the networks as a table for the terminal."""
+    rows = [
+        (
+            shown(contestant.backbone),
+            milliseconds(contestant.latency_ms),
+            f"{contestant.rounds[-1].photos:,}" if contestant.rounds else "–",
+            percent(contestant.rounds[-1].accuracy if contestant.rounds else None),
+            contestant.rounds[-1].precision.value if contestant.rounds else "–",
+            shown(contestant.outcome),
+        )
+        for contestant in _ordered(race)
+    ]
+    title = f"Networks; latency {_latency_text(race)}"
+    return title, ["network", "ms>", "photos>", "accuracy>", "in", ""], rows
+
+
+def why_sentence(race: Race) -> str:
+    """Return what the race decided, as a sentence."""
+    return f"{race.why[0].upper()}{race.why[1:]}."
+
+
+def _how(race: Race) -> str:
+    return (
+        f"The networks were judged by cross-fitted heads on training and validation photos: in FP32 on a part of them "
+        f"first, the last ones in {race.precision.value.upper()}. The latency is for one photo, {_latency_text(race)}."
+    )
+
+
+def _latency_text(race: Race) -> str:
+    if race.estimated:
+        return f"estimated for {shown(race.device)}, which is a lower bound"
+    return f"measured in FP32 on {shown(race.device)}"
+
+
+def _ordered(race: Race) -> list[Contestant]:
+    """Return the chosen network, then the others by the number of rounds and the last accuracy."""
+
+    def place(contestant: Contestant) -> tuple[bool, int, float]:
+        accuracy = contestant.rounds[-1].accuracy if contestant.rounds else 0.0
+        return contestant is not race.winner, -len(contestant.rounds), -accuracy
+
+    return sorted(race.contestants, key=place)
+
+
+def _row(race: Race, contestant: Contestant) -> Row:
+    name = Value(shown(contestant.backbone), shown(contestant.weights or ""))
+    cells: list[object] = [name, str(contestant.pixels), milliseconds(contestant.latency_ms)]
+    if contestant.rounds:
+        last = contestant.rounds[-1]
+        accuracy = Value(percent(last.accuracy), interval(last.low, last.high))
+        cells += [f"{last.photos:,}", accuracy, last.precision.value.upper()]
+    else:
+        cells += ["–", "–", "–"]
+    return Row([*cells, shown(contestant.outcome)], "best" if contestant is race.winner else "")
+
+
+def _plots(race: Race) -> list[Picture]:
+    judged = [
+        (
+            shown(contestant.backbone),
+            contestant.latency_ms,
+            contestant.rounds[-1].accuracy,
+            contestant.rounds[-1].low,
+            contestant.rounds[-1].high,
+            contestant.on_frontier,
+        )
+        for contestant in race.contestants
+        if contestant.rounds and contestant.latency_ms is not None
+    ]
+    if len(judged) < 2:
+        return []
+    ends = ", ".join(f"{name} {percent(accuracy)} at {milliseconds(ms)} ms" for name, ms, accuracy, *_ in judged)
+    return [(race_plot(judged), f"accuracy by latency: {ends}", "")]
