@@ -25,7 +25,11 @@ MARKER = "<!-- Below here: python benchmarks/verified.py -->\n"
 def files(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Return the result files of machines with a GPU, oldest first."""
     contents = [(path, json.loads(path.read_text())) for path in folder.glob("*.json")]
-    with_gpu = [(path, value) for path, value in contents if value.get("format") == 1 and value["gpu"]]
+    with_gpu = [
+        (path, value)
+        for path, value in contents
+        if isinstance(value, dict) and value.get("format") == 1 and value["gpu"]
+    ]
     return sorted(with_gpu, key=lambda item: (item[1]["begun"], item[0].name))
 
 

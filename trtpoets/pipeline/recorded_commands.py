@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.adoption.contract_options import geometry_options_of, pixel_options_of, size_option_of
+from trtpoets.core.paths import user_path
 from trtpoets.core.shell_commands import DEFAULT_ENGINES
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.race import AUTO_BACKBONE
@@ -207,5 +208,5 @@ def _command(space: Workspace, verb: str, arguments: Sequence[Any], options: Map
 
 def _word(value: Any) -> str:
     if isinstance(value, Path):
-        return str(value.expanduser().absolute())
+        return str(user_path(value).absolute())
     return str(value.value if isinstance(value, Enum) else value)
