@@ -28,17 +28,22 @@ from trtpoets.train.bottlenecks import Extractor, feature_caches_in
 from trtpoets.train.networks import network_from_backbone
 
 
+@pytest.fixture(scope="module")
+def extractors() -> dict[int, Extractor]:
+    """The extractors of the smallest backbone, by the value that counts as white; each is made once."""
+    return {}
+
+
 @pytest.fixture
-def config(small_weights: Path, monkeypatch: pytest.MonkeyPatch) -> RetrainConfig:
-    """The smallest backbone; its extractor is made once for all shards of a test."""
-    made: dict[int, Extractor] = {}
+def config(small_weights: Path, extractors: dict[int, Extractor], monkeypatch: pytest.MonkeyPatch) -> RetrainConfig:
+    """The smallest backbone."""
 
     def once(config: RetrainConfig, white: int) -> Extractor:
-        if white not in made:
+        if white not in extractors:
             backbone = backbone_of(config)
             backbone = replace(backbone, preprocess=replace(backbone.preprocess, white=white))
-            made[white] = extractor_from_network(network_from_backbone(backbone, config.weights), Device.CPU)
-        return made[white]
+            extractors[white] = extractor_from_network(network_from_backbone(backbone, config.weights), Device.CPU)
+        return extractors[white]
 
     monkeypatch.setattr(command, "_extractor", once)
     return RetrainConfig(SMALL, small_weights, head=HeadConfig(steps=100))
