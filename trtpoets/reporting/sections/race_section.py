@@ -56,7 +56,7 @@ def race_part(race: Race) -> Part:
 
 def why_sentence(race: Race) -> str:
     """Return what the race decided, as a sentence."""
-    return f"{race.why[0].upper()}{race.why[1:]}."
+    return f"Result: {race.why}."
 
 
 def _how(race: Race) -> str:
