@@ -19,7 +19,7 @@ def test_the_page_has_the_networks_and_the_frontier() -> None:
     content["race"] = to_json(race_result())
     reader = read(content)
     text = reader.text.replace("\u00a0", " ")
-    assert "Mobilenet_v2 is right on 87.6 %" in text
+    assert "Result: mobilenet_v2 is right on 87.6 %" in text
     assert "measured in FP32 on this machine's CPU" in text
     assert "failed: the weights i.h5 are not a file" in text
     labels = [str(figure["aria-label"]).replace("\u00a0", " ") for figure in reader.all("figure")]
