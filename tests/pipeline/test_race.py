@@ -77,7 +77,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     def latencies(files: Mapping[int, Path], *_: Any) -> dict[int, float]:
         return {number: LATENCIES[path.name] for number, path in files.items()}
 
-    monkeypatch.setattr(module, "dataset_from_folder", lambda *_: own)
+    monkeypatch.setattr(module, "read_dataset", lambda *_: own)
     monkeypatch.setattr(module, "network_from_backbone", network)
     monkeypatch.setattr(module, "onnx_in_cache", lambda network: Path(network.backbone.name))
     monkeypatch.setattr(module, "extractor_from_network", lambda network, _: network.backbone.name)
@@ -191,7 +191,7 @@ def test_weights_need_the_name_of_their_network(tmp_path: Path, given: Recorded)
 
 def test_too_few_photos_are_refused(tmp_path: Path, given: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     few = replace(dataset(), photos=dataset().photos[:20])
-    monkeypatch.setattr(module, "dataset_from_folder", lambda *_: few)
+    monkeypatch.setattr(module, "read_dataset", lambda *_: few)
     with raises(BadInput, "TP8096", "18"):
         race("photos", "x", config(), engines=tmp_path)
 

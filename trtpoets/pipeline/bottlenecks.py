@@ -16,7 +16,7 @@ from trtpoets.core.types import FULL_WHITE, Photo, Split
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.extractors import device_for_workers, extractor_from_network
 from trtpoets.pipeline.ray_workers import workers_named
-from trtpoets.pipeline.retrain import RetrainConfig, backbone_of
+from trtpoets.pipeline.retrain import RetrainConfig, backbone_of, read_dataset
 from trtpoets.pipeline.shards import (
     Shard,
     ShardState,
@@ -111,9 +111,7 @@ def check_shards(
     Raises MissingArtefact, which names the incomplete shards, and BadInput if no shards were started.
     """
     config = config or RetrainConfig()
-    dataset = dataset_from_folder(
-        user_path(photos), config.dataset, progress, readings=ReadingCache(bottleneck_folder())
-    )
+    dataset = read_dataset(photos, config, progress)
     extractor = _extractor(config, dataset.white)
     states = shard_states(dataset, extractor, bottleneck_cache(extractor, bottleneck_folder()), count)
     if not states:

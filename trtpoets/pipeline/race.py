@@ -52,10 +52,9 @@ from trtpoets.pipeline.head_training import indices_of_labels
 from trtpoets.pipeline.race_device import RaceDevice, device_of, latencies_ms
 from trtpoets.pipeline.race_finalist import answers_of_finalist, too_few
 from trtpoets.pipeline.recorded_commands import race_command, retrain_command
-from trtpoets.pipeline.retrain import RetrainConfig, backbone_for
+from trtpoets.pipeline.retrain import RetrainConfig, backbone_for, read_dataset
 from trtpoets.train.backbones import BACKBONES, DEFAULT_BACKBONE, backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
-from trtpoets.train.dataset import dataset_from_folder
 from trtpoets.train.downloaded_weights import is_at_hand
 from trtpoets.train.joint_heads import heads_from_parts, scores_by_fold
 from trtpoets.train.near_copies.grouping import groups_of
@@ -102,7 +101,7 @@ def race(
     entrants = _entrants(config.race)
     space = Workspace(Path(engines), name)
     with writing(space):
-        dataset = dataset_from_folder(user_path(photos), config.dataset, progress)
+        dataset = read_dataset(photos, config, progress)
         key = _key(dataset, config, device, entrants)
         command = race_command(space, photos, config)
         details = None if force else open_card(space.race, key)

@@ -171,6 +171,12 @@ def race_of(name: str, config: RetrainConfig, *, engines: Path | str = ENGINES) 
     return open_details(space.race, Race) if config.backbone == AUTO_BACKBONE else None
 
 
+def read_dataset(photos: Path | str, config: RetrainConfig, progress: Progress = silent) -> Dataset:
+    """Return the dataset of a folder. Files that have not changed since an earlier command are not read again."""
+    readings = ReadingCache(bottleneck_folder())
+    return dataset_from_folder(user_path(photos), config.dataset, progress, readings=readings)
+
+
 def photos_and_backbone(
     photos: Path | str, config: RetrainConfig, progress: Progress = silent
 ) -> tuple[Dataset, Backbone, str]:
@@ -178,8 +184,7 @@ def photos_and_backbone(
     backbone = backbone_of(config)
     # Check a weights file before reading photos, and read the photos before downloading weights.
     weights = weights_id(backbone, config.weights) if config.weights else ""
-    readings = ReadingCache(bottleneck_folder())
-    dataset = dataset_from_folder(user_path(photos), config.dataset, progress, readings=readings)
+    dataset = read_dataset(photos, config, progress)
     weights = weights or weights_id(backbone, None)
     return dataset, backbone_for(dataset, config), weights
 
