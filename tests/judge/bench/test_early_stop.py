@@ -18,7 +18,14 @@ from trtpoets.core.types import Photo
 from trtpoets.judge.bench import benchmark
 from trtpoets.judge.bench.bench_config import BenchConfig
 from trtpoets.judge.bench.benchmark import Benchmark
-from trtpoets.judge.bench.early_stop import TimeLimit, is_check_due, ratios_are_within, stopped_text, timed_out_text
+from trtpoets.judge.bench.early_stop import (
+    TimeLimit,
+    is_check_due,
+    least_in_a_round,
+    ratios_are_within,
+    stopped_text,
+    timed_out_text,
+)
 
 
 def medians(rounds: int, spread: float, seed: int, level: float = 1e6) -> dict[int, float]:
@@ -103,6 +110,15 @@ def test_batch_sizes_share_the_time_that_is_left() -> None:
     unlimited.begin_batch()
     now[0] = 1e6
     assert not unlimited.is_reached(10, enough)
+
+
+def test_long_inferences_need_no_more_rounds_than_short_ones() -> None:
+    config = BenchConfig(wall_seconds=1.0, min_count=1)
+    limit = TimeLimit(config.wall_seconds, 1, iter((0.0, 0.0, 60.0, 60.0)).__next__)
+    limit.begin_batch()
+    assert not limit.is_reached(4, [(4, 4 * least_in_a_round(config))])
+    assert limit.is_reached(6, [(6, 6 * least_in_a_round(config))])
+    assert least_in_a_round(BenchConfig()) == 0, "without a limit all rounds are measured"
 
 
 def test_the_time_must_be_possible() -> None:

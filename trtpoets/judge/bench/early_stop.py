@@ -76,8 +76,17 @@ class TimeLimit:
         """
         if not self._limited or rounds_done % 2 or self._clock() < self._until:
             return False
-        least = (MIN_ROUNDS, least_count(50))
-        return all(rounds >= least[0] and inferences >= least[1] for rounds, inferences in filter(None, counts))
+        least = least_count(50)
+        return all(rounds >= MIN_ROUNDS and inferences >= least for rounds, inferences in filter(None, counts))
+
+
+def least_in_a_round(config: BenchConfig) -> int:
+    """Return the least number of inferences of a round with which a batch size can end at its time limit.
+
+    With fewer, a runner whose inference takes longer than a round would need more rounds, and so would all others.
+    """
+    fewest_rounds = MIN_ROUNDS + MIN_ROUNDS % 2
+    return -(-least_count(50) // fewest_rounds) if config.wall_seconds else 0
 
 
 def stopped_text(stopped: Mapping[str, int], share: float) -> str:

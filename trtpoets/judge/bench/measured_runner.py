@@ -16,6 +16,7 @@ from trtpoets.device.gpu.nvml import memory_of
 from trtpoets.device.runners import Runnable, Way, open_runner
 from trtpoets.judge.bench.bench_child import description_from_artefact
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
+from trtpoets.judge.bench.early_stop import least_in_a_round
 from trtpoets.judge.bench.measure import Measurement, RunDetails, measurement_from_rounds
 from trtpoets.judge.bench.meter import Finished, Round, Warmup
 from trtpoets.judge.bench.scenario import (
@@ -133,10 +134,11 @@ class MeasuredRunner:
             return
         count, place = max(config.min_count, config.aim_count), rounds.index(number)
         seconds = config.seconds_of_a_round(self._gpu)
+        share = (place + 1) * count // len(rounds) - place * count // len(rounds)
         request = {
             "round": batch,
             "seconds": seconds,
-            "count": (place + 1) * count // len(rounds) - place * count // len(rounds),
+            "count": max(share, least_in_a_round(config)),
             "limit": max(config.max_seconds / len(rounds), seconds),
         }
         reply = self._ask(request, batch)
