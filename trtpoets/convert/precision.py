@@ -70,7 +70,6 @@ def fp16_from_onnx(
     FP16 or its weights do not fit. Raises BadInput without photos, BadPhoto, ConversionFailed, StorageFailed.
     """
     require_fp32(model)
-    require_fp32(model)
     if not photos:
         raise BadInput(
             "there are no photos to measure the activation ranges for FP16",
