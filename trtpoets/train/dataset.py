@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from trtpoets.train.folders.readings import ReadingCache
 
-__all__ = ["Dataset", "DatasetConfig", "LeftOut", "dataset_from_folder", "dataset_from_json"]
+__all__ = ["Dataset", "DatasetConfig", "LeftOut", "dataset_from_files", "dataset_from_folder", "dataset_from_json"]
 
 _log = logging.getLogger(__name__)
 
@@ -256,6 +256,16 @@ def dataset_from_folder(
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as the user wrote them
     labelled = labelled_files(folder, config)
     checked = checked_files(labelled.files, progress, readings)
+    return dataset_from_files(folder, labelled.layout, checked, config, ranked=ranked)
+
+
+def dataset_from_files(
+    folder: Path, layout: Layout, checked: Sequence[CheckedFile], config: DatasetConfig, *, ranked: bool = False
+) -> Dataset:
+    """Return the dataset of all files of a folder, which were found with `layout` and checked.
+
+    Raises BadInput and logs warnings as `dataset_from_folder` does.
+    """
     usable, left_out, contradictions = _usable(checked)
     _report(left_out, config, folder)
     labels = _labels(usable, checked, left_out, folder)
@@ -279,7 +289,7 @@ def dataset_from_folder(
         duplicates=_groups(usable, lambda files: len(files) > 1),
         contradictions=contradictions,
         config=config,
-        layout=labelled.layout,
+        layout=layout,
         splits_given=_has_splits(usable),
     )
     _report_white(dataset)
