@@ -110,10 +110,10 @@ def document_from_blocks(blocks: Iterable[bytes], decoder: json.JSONDecoder, dep
     Lists of more than BLOCK_ITEMS items are LongLists, which keep the text of their items, if they are in the outermost
     object, or in one that is at most `depth` - 1 objects below it. Raises ValueError, RecursionError.
     """
-    return _Parser(blocks, decoder).document(depth)
+    return _DocumentParser(blocks, decoder).document(depth)
 
 
-class _Parser:
+class _DocumentParser:
     """Reads a JSON document from blocks of text, of which only the part that is being parsed is kept."""
 
     def __init__(self, blocks: Iterable[bytes], decoder: json.JSONDecoder) -> None:
