@@ -181,7 +181,8 @@ def show(paths: list[Path], pairs: list[tuple[int, int]], out: Path) -> None:
 def synthetic_search(count: int, folder: Path) -> dict[str, float]:
     """Measure the search among `count` synthetic photos, of which a hundredth are copies with noise.
 
-    Features are those of 20 kinds of photos, thumbnails are smooth random patterns; both are mapped from files in `folder` where `retrain` maps them.
+    Features are those of 20 kinds of photos, thumbnails are smooth random patterns. Both are mapped from files in
+    `folder` where `retrain` maps them.
     """
     random = np.random.default_rng(0)
     features = empty_rows(count, 1280, np.float32, folder)
