@@ -6,7 +6,7 @@ video (moved by up to 4 %, zoomed by up to 2 %, noise). With --both, each copy c
 JPEG of quality 88 unless they are of the kind "re-encoded".
 
     python benchmarks/copies.py [--photos FOLDER ...] [--originals 2000] [--copies 1000] [--both]
-    python benchmarks/copies.py --features 100000
+    python benchmarks/copies.py --synthetic 100000
 
 Without --photos, half of the photos are the solar cells of the demo, which look alike and so are hard negatives, and
 half are generated, with structure at every scale as in photos. Copies are created of photos whose folder's name matches
@@ -17,7 +17,8 @@ in one family) that have the same original. A pair of two originals counts as wr
 are copies of each other, and wafers cut from one ingot look the same. These pairs are also counted separately, and
 --show FILE writes an image of some of them. Seconds exclude bottlenecks and decoding.
 
---features N measures only the nearest-neighbour search, on N random features of width 1280.
+--synthetic N measures processor time and memory of the search among N photos that exist as features and thumbnails
+only.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import json
 import resource
 import tempfile
 import time
@@ -32,20 +34,22 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from memory import peak_mib, reset_peak
 from PIL import Image, ImageEnhance
-from threadpoolctl import threadpool_limits
 
 from trtpoets.core.images import usable_cores
+from trtpoets.core.long_lists import LongList
 from trtpoets.core.paths import cache_root
 from trtpoets.core.types import Photo, Split
 from trtpoets.pipeline.demo import solar_cells
 from trtpoets.pipeline.extractors import Device, extractor_from_network
 from trtpoets.train.backbones import DEFAULT_BACKBONE, backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
-from trtpoets.train.near_copies.candidates import nearest
+from trtpoets.train.near_copies.alignment import SIDE
 from trtpoets.train.near_copies.families import families_of
 from trtpoets.train.near_copies.thumbnails import ThumbnailCache
 from trtpoets.train.networks import network_from_backbone
+from trtpoets.train.row_file import empty_rows, release
 
 KINDS = ("crop", "mirror", "resize", "encode", "light", "frame")
 
@@ -174,17 +178,46 @@ def show(paths: list[Path], pairs: list[tuple[int, int]], out: Path) -> None:
     Image.fromarray(np.vstack([np.hstack(tiles[at : at + 4]) for at in range(0, len(tiles), 4)])).save(out)
 
 
-def neighbours(count: int) -> None:
-    """Measure time and memory of the nearest-neighbour search."""
-    rows = np.random.default_rng(0).standard_normal((count, 1280), dtype=np.float32)
-    rows /= np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
-    with threadpool_limits(1, "blas"):  # as in families_of, which runs one thread per core
-        nearest(rows, rows, 8)
-    seconds = time.perf_counter() - start
-    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
-    print(f"{count:,} features of width 1280 ({rows.nbytes >> 20} MiB): {seconds:.0f} s, peak +{more} MiB")
+def synthetic_search(count: int, folder: Path) -> dict[str, float]:
+    """Measure the search among `count` synthetic photos, of which a hundredth are copies with noise.
+
+    Features are those of 20 kinds of photos, thumbnails are smooth random patterns. Both are mapped from files in
+    `folder` where `retrain` maps them.
+    """
+    random = np.random.default_rng(0)
+    features = empty_rows(count, 1280, np.float32, folder)
+    rows = empty_rows(count, SIDE * SIDE // 4, np.float32, folder)
+    thumbnails = rows.view(np.uint8).reshape(count, SIDE, SIDE)
+    copied = count // 100
+    kinds = random.standard_normal((20, 1280), dtype=np.float32)
+    for start in range(0, count, 1000):
+        stop = min(start + 1000, count)
+        features[start:stop] = random.standard_normal((stop - start, 1280), dtype=np.float32)
+        features[start:stop] += kinds[np.arange(start, stop) % len(kinds)]
+        for row in range(start, stop):
+            small = Image.fromarray(random.integers(0, 256, (8, 8), dtype=np.uint8))
+            thumbnails[row] = np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        release(features)
+        release(rows)
+    for row in range(copied):
+        features[count - 1 - row] = features[row] + 0.2 * random.standard_normal(1280, dtype=np.float32)
+        noise = random.normal(0, 3, (SIDE, SIDE))
+        thumbnails[count - 1 - row] = np.clip(thumbnails[row] + noise, 0, 255).astype(np.uint8)
+    release(features)
+    release(rows)
+    names = LongList(count, lambda index: ("", f"{index * 7919 % count:08}.jpg"))
+    reset_peak()
+    before, start_seconds = peak_mib(), time.process_time()
+    families = families_of(features, thumbnails, names)
+    seconds, found_pairs = time.process_time() - start_seconds, set(families)
+    found = sum((row, count - 1 - row) in found_pairs for row in range(min(copied, 200)))
+    return {
+        "photos": count,
+        "processor_seconds": round(seconds, 1),
+        "peak_mb": round(peak_mib() * 2**20 / 1e6),
+        "before_mb": round(before * 2**20 / 1e6),
+        "copies_found": found / min(copied, 200),
+    }
 
 
 def main() -> None:
@@ -197,10 +230,12 @@ def main() -> None:
     parser.add_argument("--both", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show", type=Path)
-    parser.add_argument("--features", type=int)
+    parser.add_argument("--synthetic", type=int)
+    parser.add_argument("--work", type=Path, help="folder for 10 KB for each synthetic photo")
     options = parser.parse_args()
-    if options.features:
-        neighbours(options.features)
+    if options.synthetic:
+        with tempfile.TemporaryDirectory(dir=options.work) as name:
+            print(json.dumps(synthetic_search(options.synthetic, Path(name))))
         return
     extractor = extractor_from_network(network_from_backbone(backbone_named(DEFAULT_BACKBONE)), Device.CPU)
     with tempfile.TemporaryDirectory() as name:

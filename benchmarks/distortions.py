@@ -30,6 +30,7 @@ from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.dataset import Dataset, dataset_from_folder
 from trtpoets.train.head import head_scores
 from trtpoets.train.networks import network_from_backbone
+from trtpoets.train.photo_table import table_of
 
 ALL = Distortions(flip_left_right=True, random_crop=10, random_scale=10, random_brightness=20, random_rotation=10)
 GOAL = 1.0
@@ -47,7 +48,7 @@ def few_photos(dataset: Dataset, count: int, seed: int) -> Dataset:
         for row in own[:count]:
             splits[row] = Split.TRAIN
     photos = [replace(photo, split=split) for photo, split in zip(dataset.photos, splits, strict=True)]
-    return replace(dataset, photos=tuple(photos))
+    return replace(dataset, photos=table_of(photos, dataset.folder))
 
 
 def answers(

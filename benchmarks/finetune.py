@@ -37,6 +37,7 @@ from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
 from trtpoets.train.near_copies.grouping import groups_of, positions_of_groups
 from trtpoets.train.near_copies.thumbnails import ThumbnailCache
 from trtpoets.train.networks import network_from_backbone
+from trtpoets.train.photo_table import table_of
 from trtpoets.train.split import split_at
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data" / "flowers5"
@@ -53,7 +54,7 @@ def split_by(dataset: Dataset, config: DatasetConfig, seed: int) -> Dataset:
         replace(photo, split=split_at(position, config))
         for photo, position in zip(dataset.photos, positions, strict=True)
     ]
-    return replace(dataset, photos=tuple(photos))
+    return replace(dataset, photos=table_of(photos, dataset.folder))
 
 
 def tuned(folder: Path, backbone: str, options: argparse.Namespace, seed: int) -> tuple[Tuned, np.ndarray]:

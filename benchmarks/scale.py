@@ -25,15 +25,17 @@ from pathlib import Path
 import numpy as np
 from memory import peak_mib, reset_peak
 
-from trtpoets.core.files import read_json, write_json
-from trtpoets.core.serialization import from_json, to_json
+from trtpoets.core.long_lists import LongList
+from trtpoets.core.serialization import from_json
 from trtpoets.core.training import HeadConfig, TrainingDetails
-from trtpoets.core.types import ModelSpec, Photo, Preprocess, Split
+from trtpoets.core.types import ModelSpec, Preprocess, Split
+from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.judge.all_photos import PhotosToCount, all_photos_from_scores
 from trtpoets.judge.cross_fit import CrossFitConfig, folds_of_photos
 from trtpoets.pipeline.head_training import head_from_features, indices_of_labels, rows_in
 from trtpoets.pipeline.learning_curve import learning_curve_of
 from trtpoets.pipeline.near_copies import accuracy_on
+from trtpoets.pipeline.publish import seal_dataset
 from trtpoets.reporting.document import report_from_documents
 from trtpoets.reporting.html import page_from_report
 from trtpoets.reporting.model import DatasetDocument, Documents
@@ -41,6 +43,7 @@ from trtpoets.train.bottlenecks import bottleneck_cache, bottlenecks_from_photos
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_json
 from trtpoets.train.joint_heads import heads_from_parts, scores_by_fold
 from trtpoets.train.near_copies.grouping import groups_of
+from trtpoets.train.photo_table import SPLITS, TableBuilder
 from trtpoets.train.split import positions_of, split_at
 
 WIDTH, CLASSES, BLOCK = 1280, 10, 4096
@@ -82,15 +85,18 @@ class Meter:
 def synthetic_dataset(count: int) -> Dataset:
     """Return a dataset of photos that exist by name only."""
     labels = tuple(f"class {number}" for number in range(CLASSES))
-    names = [f"IMG_{number:07}.jpg" for number in range(count)]
-    sha256s = [hashlib.sha256(name.encode()).hexdigest() for name in names]
+
+    def file(number: int) -> tuple[str, str]:
+        name = f"IMG_{number:07}.jpg"
+        return name, hashlib.sha256(name.encode()).hexdigest()
+
     config = DatasetConfig()
-    splits = [split_at(position, config) for position in positions_of(list(zip(names, sha256s, strict=True)))]
-    photos = tuple(
-        Photo(Path("/photos", labels[number % CLASSES], name), labels[number % CLASSES], split, sha256)
-        for number, (name, split, sha256) in enumerate(zip(names, splits, sha256s, strict=True))
-    )
-    return Dataset(Path("/photos"), labels, photos, (), (), (), config)
+    builder = TableBuilder(Path("/photos"))
+    for number, position in enumerate(positions_of(LongList(count, file))):
+        name, sha256 = file(number)
+        label = labels[number % CLASSES]
+        builder.add(f"{label}/{name}", label, split_at(position, config), sha256)
+    return Dataset(Path("/photos"), labels, builder.table(), (), (), (), config)
 
 
 def store_features(dataset: Dataset, folder: Path) -> None:
@@ -102,7 +108,7 @@ def store_features(dataset: Dataset, folder: Path) -> None:
     for start in range(0, len(labels), BLOCK):
         own = labels[start : start + BLOCK]
         rows = np.maximum(0.25 * centres[own] + random.standard_normal((len(own), WIDTH), dtype=np.float32), 0)
-        cache.append([photo.sha256 for photo in dataset.photos[start : start + BLOCK]], rows)
+        cache.append(dataset.photos.sha256s[start : start + BLOCK], rows)
 
 
 def measure(count: int, work: Path) -> dict[str, object]:
@@ -111,11 +117,15 @@ def measure(count: int, work: Path) -> dict[str, object]:
     meter.end("imports")
     dataset = synthetic_dataset(count)
     meter.end("synthetic")
-    write_json(work / "dataset.json", {**to_json(dataset.document), "counts": dataset.counts})
+    space = Workspace(work, "synthetic")
+    seal_dataset(space, dataset, "")
     meter.end("write dataset")
     identity = dataset.hash
     del dataset
-    dataset = dataset_from_json(read_json(work / "dataset.json", 1 << 30))
+    details = open_card(space.dataset)
+    assert details is not None
+    dataset = dataset_from_json(details)
+    del details
     assert dataset.hash == identity
     meter.end("read dataset")
     store_features(dataset, work)
@@ -128,17 +138,18 @@ def measure(count: int, work: Path) -> dict[str, object]:
     meter.end("head")
     truth, groups = indices_of_labels(dataset), np.array(groups_of(dataset.photos, dataset))
     cross = CrossFitConfig()
-    folds = folds_of_photos(truth, groups, [photo.sha256 for photo in dataset.photos], cross)
+    folds = folds_of_photos(truth, groups, dataset.photos.sha256s, cross)
     assert folds is not None
     meter.end("folds")
     parts = [folds.rows(number)[:2] for number in range(folds.count)]
     heads = [head for head in heads_from_parts(features, truth, parts, CLASSES, config) if head is not None]
     scores = scores_by_fold(heads, features, folds.fold_of, CLASSES)
-    uses = [photo.split.value for photo in dataset.photos]
+    uses = [SPLITS[number].value for number in dataset.photos.split_numbers.tolist()]
     counted = PhotosToCount(truth, groups, uses, dataset.labels, folds)
     all_photos = all_photos_from_scores(scores, [], counted, cross, identity)
     meter.end("cross-fitting")
-    curve = learning_curve_of(features, truth, groups, folds, scores.argmax(axis=1) == truth, config)
+    right = scores.argmax(axis=1) == truth
+    curve = learning_curve_of(features, truth, groups, folds, right, dataset.labels, config)
     meter.end("learning curve")
     details = TrainingDetails(
         **vars(training),
@@ -148,7 +159,7 @@ def measure(count: int, work: Path) -> dict[str, object]:
         test_accuracy_low=accuracy.low,
         test_accuracy_high=accuracy.high,
     )
-    document = from_json(DatasetDocument, read_json(work / "dataset.json", 1 << 30), "dataset.json")
+    document = from_json(DatasetDocument, open_card(space.dataset), "dataset.json")
     spec = ModelSpec("synthetic", "efficientnet_lite0", Stored.preprocess, dataset.labels, "0" * 64)
     report = report_from_documents(Documents(spec=spec, dataset=document, training=details))
     page = page_from_report(report, {})

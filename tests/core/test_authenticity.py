@@ -74,11 +74,11 @@ def without_tag(card: Path) -> None:
 
 
 def test_the_key_is_created_once_and_is_private(key: Path) -> None:
-    tag = hmac_of({"a": 1})
+    tag = hmac_of(hash_of({"a": 1}))
     status = key.stat()
     assert stat.S_IMODE(status.st_mode) == 0o600 and len(key.read_text()) == 65
     assert stat.S_IMODE(key.parent.stat().st_mode) == 0o700
-    assert hmac_of({"a": 1}) == tag != hmac_of({"a": 2})
+    assert hmac_of(hash_of({"a": 1})) == tag != hmac_of(hash_of({"a": 2}))
     assert key.stat().st_mtime_ns == status.st_mtime_ns
     assert [path.name for path in key.parent.iterdir()] == ["key"]
 
@@ -179,7 +179,7 @@ def test_a_card_copied_to_another_machine_is_foreign(
 @settings(max_examples=30, deadline=None)
 @given(st.one_of(st.none(), st.text(max_size=70), st.integers(), st.booleans(), st.lists(st.integers(), max_size=2)))
 def test_an_invented_hmac_is_refused(tag: object) -> None:
-    assert why_foreign({"x": 1}, tag)
+    assert why_foreign(hash_of({"x": 1}), tag)
 
 
 # Engines

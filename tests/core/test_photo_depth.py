@@ -21,6 +21,7 @@ from trtpoets.core.images import bytes_to_array, check_photo, photo_to_array
 from trtpoets.core.serialization import parsed, to_json
 from trtpoets.core.types import FULL_WHITE, Preprocess, Split, check_preprocess
 from trtpoets.train.dataset import dataset_from_folder, dataset_from_json
+from trtpoets.train.photo_table import table_of
 
 SIZE = Preprocess(40, 48, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 CHANNELS = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -229,7 +230,7 @@ def test_a_dataset_knows_its_white(tmp_path: Path, caplog: pytest.LogCaptureFixt
 def test_only_training_photos_decide_the_white(tmp_path: Path) -> None:
     dataset = dataset_from_folder(mixed_folder(tmp_path / "photos"))
     changed = tuple(replace(photo, levels=0 if photo.split is Split.TRAIN else 9999) for photo in dataset.photos)
-    assert replace(dataset, photos=changed).white == FULL_WHITE
+    assert replace(dataset, photos=table_of(changed, dataset.folder)).white == FULL_WHITE
 
 
 def test_a_photo_of_fewer_bits_than_the_classifier_expects_is_named_once(

@@ -156,6 +156,13 @@ def test_photos_that_were_read_are_not_read_again(
     assert bottlenecks(old_photos, config).computed == 1
 
 
+def test_the_folder_is_searched_once(photos: Path, config: RetrainConfig, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        result = bottlenecks(photos, config)
+    assert result.photos == 90
+    assert caplog.text.count("class folders in") == 1
+
+
 def test_shards_of_other_photos_backbones_and_versions(
     photos: Path,
     config: RetrainConfig,

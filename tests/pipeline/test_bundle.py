@@ -384,7 +384,7 @@ def test_int8_comes_last_if_quantize_recommends_fp16(tmp_path: Path) -> None:
 
 def evaluation_of(space: Workspace, wrong: Precision) -> Evaluations:
     """A real evaluation of 720 made-up scores, of which those of one precision are the same for all photos."""
-    photos = dataset_in(space).photos * 20
+    photos = tuple(dataset_in(space).photos) * 20
     models = onnx_models_in(space)
     labels = models[0].spec.labels
     right = np.array([[label == photo.label for label in labels] for photo in photos], np.float32)

@@ -38,6 +38,7 @@ from trtpoets.onboard.build_record import BuildRecord
 from trtpoets.pipeline.card_details import DOCUMENTS, CalibrationRecord, ExportDetails, Int8Details, Int8FileNotes
 from trtpoets.pipeline.result_status import benchmark_key, evaluation_key
 from trtpoets.train.dataset import Dataset, DatasetConfig, LeftOut
+from trtpoets.train.photo_table import table_of
 
 PREPROCESS = Preprocess(224, 192, (1 / 128, 0.5, 2.0), (-1.0, 0.0, 3.25), Resize.CROP, 0.875)
 SPEC = ModelSpec("flowers", "mobilenet_v2", PREPROCESS, ("daisy", "rosé"), "sha")
@@ -57,7 +58,7 @@ PHOTOS = (
 DATASET = Dataset(
     Path("/p"),
     ("a", "b"),
-    PHOTOS,
+    table_of(PHOTOS, Path("/p")),
     (LeftOut(Path("/p/x.txt"), "is no photo"),),
     ((Path("/p/a/1.jpg"), Path("/p/a/3.jpg")),),
     (),
@@ -101,7 +102,7 @@ def test_documents_have_the_bytes_that_they_had(tmp_path: Path) -> None:
     assert {
         "model.json": sha256(SPEC.to_json()),
         "ranges.json": sha256(json.dumps(ranges)),
-        "dataset.json": sha256(json.dumps(to_json(DATASET.document))),
+        "dataset.json": sha256(json.dumps(to_json(DATASET.document), default=list)),
         "manifest.json": sha256((tmp_path / MANIFEST).read_text()),
         "engine card": sha256(json.dumps(to_json(CARD))),
     } == {

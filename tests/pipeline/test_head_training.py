@@ -13,6 +13,7 @@ from trtpoets.core.types import Photo, Split
 from trtpoets.pipeline import head_training
 from trtpoets.pipeline.head_training import head_from_features, indices_of_labels, rows_in
 from trtpoets.train.dataset import Dataset, DatasetConfig
+from trtpoets.train.photo_table import table_of
 
 LABELS = ("daisy", "rose")
 SPLITS = (Split.TRAIN, Split.VALIDATION, Split.TRAIN, Split.TEST)
@@ -23,7 +24,7 @@ def dataset(count: int = 24) -> Dataset:
     photos = tuple(
         Photo(Path(f"{n}.jpg"), LABELS[n % 2], SPLITS[n // 2 % len(SPLITS)], f"{n:064x}") for n in range(count)
     )
-    return Dataset(Path("photos"), LABELS, photos, (), (), (), DatasetConfig())
+    return Dataset(Path("photos"), LABELS, table_of(photos, Path("photos")), (), (), (), DatasetConfig())
 
 
 def test_rows_and_labels_follow_the_photos() -> None:

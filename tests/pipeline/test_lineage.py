@@ -25,6 +25,7 @@ from trtpoets.pipeline.calibration_cache_export import calibration_cache
 from trtpoets.pipeline.lineage import engines_in, onnx_in, onnx_models_in, stale_in
 from trtpoets.pipeline.photos import require_photos
 from trtpoets.pipeline.retrain import RetrainConfig
+from trtpoets.train.photo_table import table_of
 
 FP32, FP16, INT8 = Precision
 
@@ -117,7 +118,7 @@ def test_the_dataset_must_be_the_one_trained_on(space: Workspace) -> None:
     dataset = dataset_in(space)
     trained_anew(space, dataset=dataset.hash)
     assert dataset_in(space) == dataset
-    moved = replace(dataset, photos=tuple(replace(photo, split=Split.TEST) for photo in dataset.photos))
+    moved = replace(dataset, photos=dataset.photos.with_splits([Split.TEST] * len(dataset.photos)))
     publish.seal_dataset(space, moved, "")
     for judge in (lambda: dataset_in(space), lambda: trtpoets.evaluate("tiny", engines=space.engines)):
         with raises(MissingArtefact, "TP8004") as caught:
@@ -134,7 +135,7 @@ def test_files_calibrated_on_other_photos_are_stale(space: Workspace) -> None:
     dataset = dataset_in(space)
     swapped = {Split.TRAIN: Split.TEST, Split.TEST: Split.TRAIN, Split.VALIDATION: Split.VALIDATION}
     photos = tuple(replace(photo, split=swapped[photo.split]) for photo in dataset.photos)
-    publish.seal_dataset(space, replace(dataset, photos=photos), "")
+    publish.seal_dataset(space, replace(dataset, photos=table_of(photos, dataset.folder)), "")
     assert [model.precision for model in onnx_models_in(space)] == [FP32]
     with raises(MissingArtefact, "TP8027", "int8.onnx", "other photos") as caught:
         onnx_in(space, INT8)
@@ -262,7 +263,7 @@ def test_splits_changed_by_training_are_kept(
     dataset, card = dataset_in(space), read_card(card_of(space.classifier))
     photo = dataset.in_split(Split.TRAIN)[0]
     photos = tuple(replace(item, split=Split.TEST) if item == photo else item for item in dataset.photos)
-    changed = replace(dataset, photos=photos)
+    changed = replace(dataset, photos=table_of(photos, dataset.folder))
     publish.seal_dataset(space, changed, "")
     details = {**card.details, "dataset": changed.hash}
     seal_card(card_of(space.classifier), key=card.key, files=[space.classifier], details=details)

@@ -20,6 +20,7 @@ from trtpoets.core.workspace import Workspace, card_of, read_card, seal_card
 from trtpoets.pipeline import publish
 from trtpoets.pipeline.artefacts import classifier_in, dataset_in, training_in
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
+from trtpoets.train.photo_table import table_of
 
 FP32, FP16, INT8 = Precision
 
@@ -96,7 +97,7 @@ def test_the_splits_of_the_training_are_kept(space: Workspace) -> None:
     assert trained.hash == dataset.hash
     photo = dataset.in_split(Split.TRAIN)[0]
     moved = tuple(replace(item, split=Split.TEST) if item == photo else item for item in dataset.photos)
-    again = publish.trained_here(space, "key of first", replace(dataset, photos=moved))
+    again = publish.trained_here(space, "key of first", replace(dataset, photos=table_of(moved, dataset.folder)))
     assert again is not None
     assert again.hash == dataset.hash
     assert publish.trained_here(space, "key of first", replace(dataset, photos=dataset.photos[1:])) is None
@@ -106,7 +107,7 @@ def test_without_its_dataset_a_classifier_is_trained_again(space: Workspace) -> 
     dataset = dataset_in(space)
     space.dataset.write_text("{}")
     moved = tuple(replace(photo, split=Split.TEST) for photo in dataset.photos)
-    assert publish.trained_here(space, "key of first", replace(dataset, photos=moved)) is None
+    assert publish.trained_here(space, "key of first", replace(dataset, photos=table_of(moved, dataset.folder))) is None
     assert publish.trained_here(space, "key of first", dataset) is not None
 
 

@@ -23,6 +23,7 @@ from trtpoets.pipeline.race import race, with_winner
 from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.train.backbones import Backbone
 from trtpoets.train.dataset import Dataset, DatasetConfig
+from trtpoets.train.photo_table import table_of
 
 LABELS = ("ant", "bee", "cow")
 FEATURES, TRUTH = clouds(400, 1)
@@ -37,7 +38,7 @@ def dataset() -> Dataset:
         Photo(Path(f"{number}.jpg"), LABELS[label], splits[number % 10], f"{number:064x}")
         for number, label in enumerate(TRUTH.tolist())
     )
-    return Dataset(Path("photos"), LABELS, photos, (), (), (), DatasetConfig())
+    return Dataset(Path("photos"), LABELS, table_of(photos, Path("photos")), (), (), (), DatasetConfig())
 
 
 @dataclass

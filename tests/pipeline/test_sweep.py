@@ -29,6 +29,7 @@ from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.pipeline.sweep import fold_result, sweep
 from trtpoets.train.backbones import backbone_named
 from trtpoets.train.dataset import Dataset, DatasetConfig
+from trtpoets.train.photo_table import table_of
 
 QUICK = RetrainConfig(head=HeadConfig(steps=20, eval_interval=10, batch_size=16))
 FEATURES, TRUTH = clouds(200, 1)
@@ -41,7 +42,7 @@ def dataset_of(truth: np.ndarray, labels: tuple[str, ...] = LABELS) -> Dataset:
         Photo(Path(f"{number}.jpg"), labels[label], splits[number % 10], f"{number:064x}")
         for number, label in enumerate(truth.tolist())
     )
-    return Dataset(Path("photos"), labels, photos, (), (), (), DatasetConfig())
+    return Dataset(Path("photos"), labels, table_of(photos, Path("photos")), (), (), (), DatasetConfig())
 
 
 @pytest.fixture

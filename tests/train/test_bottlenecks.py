@@ -59,7 +59,7 @@ class Means:
 @pytest.fixture
 def photos(tmp_path: Path) -> tuple[Photo, ...]:
     folder = photo_folder(tmp_path / "photos", {"roses": 20, "tulips": 17})
-    return dataset_from_folder(folder, DatasetConfig(30, 30)).photos
+    return tuple(dataset_from_folder(folder, DatasetConfig(30, 30)).photos)
 
 
 def expected(photos: tuple[Photo, ...], extractor: Means) -> np.ndarray:

@@ -17,12 +17,10 @@ import re
 import secrets
 import stat
 from pathlib import Path
-from typing import Any
 
 from trtpoets.core.errors import BadArtefact, StorageFailed
 from trtpoets.core.paths import data_root
 from trtpoets.core.shell_commands import DEFAULT_ENGINES, command, quote
-from trtpoets.core.types import hash_of
 
 KEY_VARIABLE = "TRTPOETS_KEY"
 """Environment variable with the path of the key file. Default: `key` in the user's data folder."""
@@ -43,24 +41,25 @@ def key_file() -> Path:
     return Path(chosen) if chosen else data_root() / "key"
 
 
-def hmac_of(value: Any) -> str:
-    """The HMAC (hex) of a JSON value with this user's key. Creates the key if there is none.
+def hmac_of(digest: str) -> str:
+    """The HMAC (hex) of a JSON value, given by its `hash_of`, with this user's key. Creates the key if there is none.
 
     Raises BadArtefact for an invalid key file, StorageFailed if no key can be written.
     """
-    return _tag(_key_in(key_file()) or _new_key(key_file()), value)
+    return _tag(_key_in(key_file()) or _new_key(key_file()), digest)
 
 
-def why_foreign(value: Any, tag: object) -> str:
+def why_foreign(digest: str, tag: object) -> str:
     """Why the HMAC `tag` does not prove that this user wrote a JSON value; empty if it does. `tag` is None if absent.
 
-    Never creates a key. Raises BadArtefact for an invalid key file, StorageFailed.
+    `digest` is the `hash_of` of the value. Never creates a key. Raises BadArtefact for an invalid key file,
+    StorageFailed.
     """
     if tag is None:
         return NO_HMAC
     key = _key_in(key_file())
     valid = isinstance(tag, str) and _TAG.fullmatch(tag) and key is not None
-    return "" if valid and hmac.compare_digest(_tag(key or b"", value), str(tag)) else OTHER_HMAC
+    return "" if valid and hmac.compare_digest(_tag(key or b"", digest), str(tag)) else OTHER_HMAC
 
 
 def require_trusted(path: Path, foreign: str) -> None:
@@ -75,8 +74,8 @@ def require_trusted(path: Path, foreign: str) -> None:
         )
 
 
-def _tag(key: bytes, value: Any) -> str:
-    return hmac.new(key, _PURPOSE + hash_of(value).encode(), hashlib.sha256).hexdigest()
+def _tag(key: bytes, digest: str) -> str:
+    return hmac.new(key, _PURPOSE + digest.encode(), hashlib.sha256).hexdigest()
 
 
 def _key_in(path: Path) -> bytes | None:

@@ -14,12 +14,14 @@ import os
 import stat
 import tempfile
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any, Iterator
+from typing import IO, Any, Iterable, Iterator
 
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.locks import locked
+from trtpoets.core.long_lists import document_from_blocks, indented_chunks
 from trtpoets.core.own_files import PART, open_own, remove_folder, require_no_link, sweep_parts, write_all
 from trtpoets.core.paths import temporary_root
 from trtpoets.core.reading import LARGEST_JSON, blocks_of, read_text
@@ -32,6 +34,7 @@ __all__ = [
     "chosen_by",
     "locked",
     "read_json",
+    "read_long_json",
     "sha256_of_file",
     "sha256_of_folder",
     "storage_errors",
@@ -43,6 +46,9 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+_LONG_JSON = 1 << 20
+"""Larger files are not parsed as a whole by `read_long_json`; in bytes."""
 
 _log = logging.getLogger(__name__)
 
@@ -98,10 +104,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically. Raises StorageFailed, as `atomic_file` does."""
+    _write_blocks(path, [content])
+
+
+def _write_blocks(path: Path, blocks: Iterable[bytes]) -> None:
     with storage_errors(path):
         part, handle = _new_part(path)
         with _deleted_at_end(part), _closing(handle):
-            write_all(handle, content)
+            for block in blocks:
+                write_all(handle, block)
             _publish(handle, part, path)
 
 
@@ -191,15 +202,32 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write an indented JSON file atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write an indented JSON file atomically. Objects may contain LongLists, which are written item by item."""
+    chunks = chain(indented_chunks(value), ["\n"])
+    _write_blocks(path, (chunk.encode("utf-8", "surrogateescape") for chunk in chunks))
 
 
 def read_json(path: Path, most: int = LARGEST_JSON) -> Any:
     """Read a JSON file of at most `most` bytes. Raises MissingArtefact, NotReadable, BadArtefact if it is not JSON."""
-    try:
+    with _json_errors(path):
         text = read_text(path, most, errors="surrogateescape")
         return json.loads(text, parse_constant=_finite, parse_float=_finite)
+
+
+def read_long_json(path: Path, most: int) -> Any:
+    """Read a JSON file as `read_json` does, but keep long lists in its two outer levels of objects as LongLists."""
+    with _json_errors(path):
+        if path.stat().st_size <= _LONG_JSON:
+            return read_json(path)
+        return document_from_blocks(
+            blocks_of(path, most), json.JSONDecoder(parse_constant=_finite, parse_float=_finite)
+        )
+
+
+@contextmanager
+def _json_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise MissingArtefact(
             f"{path} does not exist", hint="run the earlier stages: trtpoets run PHOTOS --name NAME", code="TP1012"

@@ -3,8 +3,8 @@
 `to_json` converts a value to one that `json.dumps` accepts. `from_json` converts parsed JSON to a value of a given
 class, and raises BadArtefact, which names the wrong field; `parsed` raises ValueError instead, for callers that raise
 their own error. Supported types: str, bool, int, float, None, Any, Enum, Path, dataclasses, tuples, lists,
-`Mapping[str, T]` and `T | None`. Python 3.8 cannot evaluate hints such as `tuple[int, ...] | None`, so this module
-parses them.
+`Mapping[str, T]`, `Sequence[T]` (read as a list) and `T | None`; `to_json` keeps a LongList as one. Python 3.8 cannot
+evaluate hints such as `tuple[int, ...] | None`, so this module parses them.
 
 The value of a field with `metadata=FLAT` has no JSON object of its own: its fields are written to the object that
 contains it. Its class has `row()`, which returns these fields, and `from_row(Mapping)`, which reads them. A field with
@@ -24,13 +24,14 @@ from pathlib import Path, PurePath
 from typing import Any, Mapping, NamedTuple, TypeVar
 
 from trtpoets.core.errors import BadArtefact, TrtPoetsError
+from trtpoets.core.long_lists import LongList
 
 FLAT: Mapping[str, Any] = {"flat": True}
 OPTIONAL: Mapping[str, Any] = {"optional": True}
 
 _T = TypeVar("_T")
 _SCALARS = (str, bool, int, float)
-_GENERIC: Mapping[str, Any] = {"Mapping": Mapping, "dict": Mapping, "Any": Any}
+_GENERIC: Mapping[str, Any] = {"Mapping": Mapping, "dict": Mapping, "Any": Any, "Sequence": list}
 
 
 class Hint(NamedTuple):
@@ -65,6 +66,8 @@ def to_json(value: Any) -> Any:  # noqa: PLR0911 - one for each type
         return out
     if isinstance(value, Mapping):
         return {str(to_json(key)): to_json(item) for key, item in value.items()}
+    if isinstance(value, LongList):
+        return value.mapped(to_json)
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in value]
     if isinstance(value, PurePath):
@@ -106,6 +109,7 @@ def _read(hint: Hint, value: Any, where: str) -> Any:  # noqa: PLR0911 - one for
         key, item = hint.args or (Hint(str), Hint(Any))
         return {_read(key, k, where): _read(item, v, _below(where, k)) for k, v in value.items()}
     if hint.kind in (tuple, list):
+        value = list(value) if isinstance(value, LongList) else value
         _require(isinstance(value, (list, tuple)), value, "a list", where)
         if hint.many and hint.args[0] in (Hint(int), Hint(str)) and set(map(type, value)) <= {hint.args[0].kind}:
             return hint.kind(value)  # fast for thousands of values of the right type

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from trtpoets.core.errors import BadArtefact
+from trtpoets.core.long_lists import canonical_chunks
 from trtpoets.core.original import Original
 from trtpoets.core.serialization import OPTIONAL, parsed, to_json
 
@@ -68,12 +69,15 @@ class Resize(str, Enum):
 
 def canonical_json(value: Any) -> str:
     """JSON that is the same for equal values: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return "".join(canonical_chunks(value))
 
 
 def hash_of(value: Any) -> str:
-    """sha256 (hex) of a JSON value."""
-    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
+    """sha256 (hex) of a JSON value, which may contain LongLists."""
+    digest = hashlib.sha256()
+    for chunk in canonical_chunks(value):
+        digest.update(chunk.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -86,13 +86,18 @@ def checked_once(what: str, path: Path, read: Callable[[], _T], check: Callable[
     return value
 
 
-def stamp_of(path: Path) -> Stamp | None:
-    """What tells a file from any other, and from itself before a change; None where that is not certain."""
+def stamp_of(path: Path, settled_ns: int | None = None) -> Stamp | None:
+    """What tells a file from any other, and from itself before a change; None where that is not certain.
+
+    That is the case for what is not a regular file, and for a file that changed less than `settled_ns` ago, by default
+    a moment.
+    """
     try:
         status = path.stat()
     except OSError:
         return None
     changed = max(status.st_mtime_ns, status.st_ctime_ns)
-    if not stat.S_ISREG(status.st_mode) or abs(time.time_ns() - changed) < _MOMENT_NS:
+    settled_ns = _MOMENT_NS if settled_ns is None else settled_ns
+    if not stat.S_ISREG(status.st_mode) or abs(time.time_ns() - changed) < settled_ns:
         return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -14,7 +14,7 @@ from typing import Any, Iterable, Mapping, TypeVar
 
 from trtpoets.core.authenticity import hmac_of, why_foreign
 from trtpoets.core.errors import BadArtefact, BadInput
-from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder, write_json
+from trtpoets.core.files import read_long_json, sha256_of_file, sha256_of_folder, write_json
 from trtpoets.core.paths import user_path
 from trtpoets.core.reading import LARGEST_CARD
 from trtpoets.core.runner_id import onnx_file_name
@@ -217,7 +217,8 @@ def authenticate_card(card: Path) -> None:
 
 def _write_card(card: Path, value: Mapping[str, Any]) -> None:
     """Write a card with its seal and this user's HMAC."""
-    write_json(card, {**value, "seal": hash_of(value), "hmac": hmac_of(value)})
+    digest = hash_of(value)
+    write_json(card, {**value, "seal": digest, "hmac": hmac_of(digest)})
 
 
 @dataclass(frozen=True)
@@ -235,13 +236,14 @@ class Card:
 
 def read_card(path: Path) -> Card:
     """The card at `path`; its files are not checked. Raises MissingArtefact, or BadArtefact if it is damaged."""
-    value = read_json(path, LARGEST_CARD)
+    value = read_long_json(path, LARGEST_CARD)
     if not isinstance(value, dict) or set(value) - {"hmac"} != {"seal", "key", "files", "details"}:
         raise BadArtefact(
             f"{path} is not a card of trtpoets", hint="delete it, and run the stage that writes it again", code="TP1098"
         )
     tag = value.pop("hmac", None)
-    if value.pop("seal") != hash_of(value):
+    seal, digest = value.pop("seal"), hash_of(value)
+    if seal != digest:
         raise BadArtefact(
             f"{path} was edited or damaged: its seal does not match its content",
             hint="delete it, and run the stage that writes it again",
@@ -254,7 +256,7 @@ def read_card(path: Path) -> Card:
             hint=_REDO_HINT,
             code="TP1100",
         )
-    return Card(str(value["key"]), files, details, why_foreign(value, tag))
+    return Card(str(value["key"]), files, details, why_foreign(digest, tag))
 
 
 def card_matches(card: Card, file: Path) -> bool:

@@ -106,11 +106,11 @@ def folds_of_photos(
         )
     if len(truth) < MIN_PHOTOS:
         return None
-    members = _members(group_of, sha256, config.seed)
-    count = min(affordable_folds(config.folds, len(np.unique(truth))), len(members))
+    rows, ends = _by_group(group_of, sha256, config.seed)
+    count = min(affordable_folds(config.folds, len(np.unique(truth))), len(ends))
     if count < MIN_FOLDS:
         return None
-    fold_of = _dealt(truth, members, count)
+    fold_of = _dealt(truth, rows, ends, count)
     always = _kept_for_training(truth, group_of, fold_of)
     used = np.unique(fold_of[fold_of >= 0])
     if len(used) < MIN_FOLDS:
@@ -135,29 +135,38 @@ def variance_factor(folds: int, part: float) -> float:
     return 1 + part * (folds - 2) / (folds - 1) if folds else 1.0
 
 
-def _members(group_of: np.ndarray, sha256: Sequence[str], seed: int) -> list[np.ndarray]:
-    """Return the photos of each group, in an order that does not depend on that of the photos: large groups first."""
-    order = np.argsort(group_of, kind="stable")
-    ends = np.flatnonzero(np.diff(group_of[order])) + 1
+def _by_group(group_of: np.ndarray, sha256: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the photos group by group, int64 (N,), and where each group ends in them, int64 (G,).
 
-    def place(rows: np.ndarray) -> tuple[int, str]:
-        lowest = min(sha256[row] for row in rows.tolist())
-        return -len(rows), hashlib.sha256(f"{seed}:{lowest}".encode()).hexdigest()
+    Large groups are first. The order does not depend on that of the photos.
+    """
+    _, group_of, sizes = np.unique(group_of, return_inverse=True, return_counts=True)
+    rows, ends = np.argsort(group_of, kind="stable"), np.cumsum(sizes)
 
-    return sorted(np.split(order, ends), key=place)
+    def place(size: int, end: int) -> bytes:
+        lowest = min(sha256[row] for row in rows[end - size : end].tolist())
+        return hashlib.sha256(f"{seed}:{lowest}".encode()).digest()
+
+    places = np.fromiter(map(place, sizes.tolist(), ends.tolist()), "S32", len(sizes))
+    order = np.lexsort((places, -sizes))
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return np.argsort(rank[group_of], kind="stable"), np.cumsum(sizes[order])
 
 
-def _dealt(truth: np.ndarray, members: Sequence[np.ndarray], count: int) -> np.ndarray:
-    """Return the fold of each photo, int64 (N,)."""
+def _dealt(truth: np.ndarray, rows: np.ndarray, ends: np.ndarray, count: int) -> np.ndarray:
+    """Return the fold of each photo, int64 (N,). `rows` and `ends` are those of `_by_group`."""
     fold_of = np.full(len(truth), -1, dtype=np.int64)
     of_label: dict[int, np.ndarray] = {label: np.zeros(count, np.int64) for label in np.unique(truth).tolist()}
     totals = np.zeros(count, np.int64)
-    for rows in members:
-        labels = Counter(truth[rows].tolist())
+    start = 0
+    for end in ends.tolist():
+        group, start = rows[start:end], end
+        labels = Counter(truth[group].tolist())
         main = min(labels, key=lambda label: (-labels[label], label))
         fold = int(np.lexsort((totals, of_label[main]))[0])
-        fold_of[rows] = fold
-        totals[fold] += len(rows)
+        fold_of[group] = fold
+        totals[fold] += len(group)
         for label, photos in labels.items():
             of_label[label][fold] += photos
     return fold_of

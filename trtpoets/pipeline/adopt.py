@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from trtpoets.adoption.contract_options import ContractOptions, size_option_of
 from trtpoets.adoption.decide import Decision
 from trtpoets.adoption.facts import Fact
@@ -38,6 +40,7 @@ from trtpoets.pipeline.publish import publish, seal_dataset
 from trtpoets.pipeline.recorded_commands import adopt_command
 from trtpoets.train.classifier import load_classifier
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
+from trtpoets.train.photo_table import SPLITS
 
 if TYPE_CHECKING:
     from trtpoets.adoption.trial import Trial
@@ -205,17 +208,17 @@ def _with_labels(dataset: Dataset, labels: Sequence[str], about: Evidence) -> tu
     for sentence in match.renamed:
         _log.info("%s", sentence)
     renamed: Mapping[str, str] = {name: match.labels.get(name, name) for name in dataset.labels}
-    photos = tuple(replace(photo, label=renamed[photo.label]) for photo in dataset.photos)
+    photos = dataset.photos.with_labels(renamed)
     return replace(dataset, labels=tuple(sorted(set(renamed.values()))), photos=photos), tuple(match.unmatched)
 
 
-def _photos_to_try(dataset: Dataset | None, labels: Sequence[str]) -> tuple[Photo, ...]:
+def _photos_to_try(dataset: Dataset | None, labels: Sequence[str]) -> Sequence[Photo]:
     """Return the photos of known classes for the trial: without the test photos if there are enough others."""
     if dataset is None:
         return ()
-    known = [photo for photo in dataset.photos if photo.label in set(labels)]
-    others = [photo for photo in known if photo.split is not Split.TEST]
-    return tuple(others if len(others) >= _ENOUGH else known)
+    known = dataset.photos.at(np.flatnonzero(dataset.photos.label_indices(labels) >= 0))
+    others = known.at(np.flatnonzero(known.split_numbers != SPLITS.index(Split.TEST)))
+    return others if len(others) >= _ENOUGH else known
 
 
 def _require_labels_of_logit(loaded: LoadedModel, about: Evidence) -> None:

@@ -117,11 +117,15 @@ def dataset_in(space: Workspace) -> Dataset:
     Raises MissingArtefact if there are no photos or no classifier, or if the classifier was trained on other photos:
     then test photos of this dataset may have been training photos.
     """
-    details = open_card(space.dataset)
-    if details is None:
+
+    def read() -> Dataset | None:
+        details = open_card(space.dataset)
+        return None if details is None else dataset_from_json(details)
+
+    dataset = once("dataset", space.dataset, read)
+    if dataset is None:
         raise MissingArtefact(f"{space.name} has no photos", hint=space.command("retrain", "PHOTOS"), code="TP8003")
     classifier_in(space)
-    dataset = once("dataset", space.dataset, lambda: dataset_from_json(details))
     card = read_card(card_of(space.classifier)).details
     if "dataset" not in card or card["dataset"] not in (None, dataset.hash):
         raise MissingArtefact(

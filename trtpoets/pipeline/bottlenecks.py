@@ -26,18 +26,19 @@ from trtpoets.pipeline.shards import (
     started,
 )
 from trtpoets.train.bottlenecks import bottleneck_cache, bottlenecks_from_photos
-from trtpoets.train.dataset import dataset_from_folder
+from trtpoets.train.dataset import dataset_from_files
 from trtpoets.train.folders.layout_detection import labelled_files
 from trtpoets.train.folders.photo_files import checked_files
 from trtpoets.train.folders.readings import ReadingCache, identity_of
 from trtpoets.train.near_copies.thumbnails import ThumbnailCache
 from trtpoets.train.networks import network_from_backbone
+from trtpoets.train.split import check_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trtpoets.train.bottlenecks import Extractor
-    from trtpoets.train.folders.layout import LabelledFile
+    from trtpoets.train.folders.layout import LabelledFiles
     from trtpoets.train.folders.photo_files import CheckedFile
 
 
@@ -75,11 +76,13 @@ def bottlenecks(
     config = replace(config, device=device_for_workers(config.device, workers))
     start = time.perf_counter()
     folder = Path(os.path.abspath(user_path(photos)))  # noqa: PTH100 - links stay as the user wrote them
-    files = labelled_files(folder, config.dataset).files
+    check_config(config.dataset)
+    labelled = labelled_files(folder, config.dataset)
+    files = labelled.files
     names = [os.path.relpath(file.path, folder) for file in files]
     own = [file for file, name in zip(files, names, strict=True) if shard is None or shard.has(name)]
     checked = checked_files(own, progress, ReadingCache(bottleneck_folder()))
-    extractor = _extractor(config, _white(folder, files, checked, config, shard))
+    extractor = _extractor(config, _white(folder, labelled, checked, config, shard))
     record = started(folder, names, extractor, config.backbone, shard) if shard is not None else None
     usable = [
         Photo(file.path, file.label, Split.TRAIN, file.sha256, file.levels) for file in checked if not file.reason
@@ -132,7 +135,7 @@ def _extractor(config: RetrainConfig, white: int) -> Extractor:
 
 def _white(
     folder: Path,
-    files: Sequence[LabelledFile],
+    labelled: LabelledFiles,
     checked: Sequence[CheckedFile],
     config: RetrainConfig,
     shard: Shard | None,
@@ -141,11 +144,14 @@ def _white(
 
     Raises BadInput if these are not read yet, by the shards that they belong to.
     """
+    if shard is None:
+        return dataset_from_files(folder, labelled.layout, checked, config.dataset).white
     wide = sum(file.levels > 0 for file in checked)
     readings = ReadingCache(bottleneck_folder())
-    known = readings.of([identity_of(file.path) for file in files])
-    if shard is None or all(known):
-        return dataset_from_folder(folder, config.dataset, readings=readings).white
+    known = readings.of([identity_of(file.path) for file in labelled.files])
+    if all(known):
+        all_checked = checked_files(labelled.files, readings=readings)
+        return dataset_from_files(folder, labelled.layout, all_checked, config.dataset).white
     if wide or any(reading.levels for reading in known if reading):
         raise BadInput(
             f"there are photos with 16 bits, whose features depend on the largest value of all training photos, but "

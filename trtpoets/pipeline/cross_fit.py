@@ -28,7 +28,6 @@ import numpy as np
 from trtpoets.convert.graph.last_layer import LastLayer, last_layer
 from trtpoets.convert.int8.calibration import CalibrationConfig, Ranges, calibration_photos
 from trtpoets.core.errors import ConversionFailed
-from trtpoets.core.labels import label_indices
 from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
@@ -44,6 +43,7 @@ from trtpoets.train.distill import best_distilled_head, distilled_head
 from trtpoets.train.head import Head, head_scores
 from trtpoets.train.joint_heads import heads_from_parts, scores_by_fold
 from trtpoets.train.near_copies.grouping import groups_of
+from trtpoets.train.photo_table import SPLITS, PhotoTable
 
 if TYPE_CHECKING:
     from trtpoets.core.training import HeadConfig, TrainingDetails
@@ -75,7 +75,7 @@ class CrossFit:
     `features` are the inputs of it; both are None if the last layer is not known.
     """
 
-    photos: tuple[Photo, ...]
+    photos: PhotoTable
     counted: PhotosToCount
     config: CrossFitConfig
     dataset: Dataset
@@ -118,7 +118,7 @@ class CrossFit:
             precision=model.precision,
             head=head,
             scores=all_scores,
-            calibration=np.array([photo.sha256 in excluded for photo in self.photos], bool),
+            calibration=np.array([sha256 in excluded for sha256 in self.photos.sha256s], bool),
             measured=measured,
         )
 
@@ -129,13 +129,12 @@ class CrossFit:
     @cached_property
     def _compared_rows(self) -> np.ndarray:
         """The rows of the photos on which files are compared: all, or the first MAX_COMPARED by sha256."""
-        order = sorted(range(len(self.photos)), key=lambda row: self.photos[row].sha256)
-        return np.sort(np.array(order[:MAX_COMPARED], dtype=np.int64))
+        return np.sort(np.argsort(self.photos.digests, kind="stable")[:MAX_COMPARED])
 
     @property
     def compared(self) -> list[Photo]:
         """The photos on which files are compared."""
-        return [self.photos[row] for row in self._compared_rows.tolist()]
+        return list(self.photos.at(self._compared_rows))
 
     @cached_property
     def _refit_photos(self) -> tuple[Photo, ...]:
@@ -224,11 +223,11 @@ def cross_fit(
     if not has_dataset(space):
         return AllPhotos(config, "", skipped="the run has no photos")
     dataset = dataset_in(space)
-    photos = tuple(photo for photo in dataset.photos if photo.split in splits)
+    photos = dataset.photos.at(np.flatnonzero(np.isin(dataset.photos.split_numbers, [*map(SPLITS.index, splits)])))
     try:
         if fp32 is None:
             raise _NotPossible(f"fp32.onnx does not exist, or is not up to date; run: {space.command('export')}")
-        truth = np.array(label_indices((photo.label for photo in photos), fp32.spec.labels), dtype=np.int64)
+        truth = photos.label_indices(fp32.spec.labels)
         groups = np.array(groups_of(photos, dataset), dtype=np.int64)
         training = training_in(space)
         if training is not None and training.fine_tuned:
@@ -236,7 +235,7 @@ def cross_fit(
         if training is not None and (truth < 0).any():
             raise _NotPossible("some photos have labels that the classifier does not have")
         folds = None if training is None else _folds(truth, groups, photos, config)
-        uses = [_USES[photo.split] for photo in photos]
+        uses = [_USES[SPLITS[number]] for number in photos.split_numbers.tolist()]
         counted = PhotosToCount(truth, groups, uses, fp32.spec.labels, folds)
         layer = _last_layer(fp32)
         features = None if layer is None else features_of(fp32, photos, progress)
@@ -259,10 +258,10 @@ class _NotPossible(Exception):
     """The reason why nothing can be cross-fitted."""
 
 
-def _folds(truth: np.ndarray, groups: np.ndarray, photos: Sequence[Photo], config: CrossFitConfig) -> Folds:
+def _folds(truth: np.ndarray, groups: np.ndarray, photos: PhotoTable, config: CrossFitConfig) -> Folds:
     if len(photos) < MIN_PHOTOS:
         raise _NotPossible(f"{len(photos)} photos are too few for cross-fitting, which needs {MIN_PHOTOS}")
-    folds = folds_of_photos(truth, groups, [photo.sha256 for photo in photos], config)
+    folds = folds_of_photos(truth, groups, photos.sha256s, config)
     if folds is None:
         raise _NotPossible(f"no class has {MIN_FOLDS} independent groups of photos, which cross-fitting needs")
     return folds
@@ -284,7 +283,7 @@ def calibrated_photos(space: Workspace, dataset: Dataset) -> frozenset[str]:
     ranges = open_details(space.ranges, Ranges)
     if ranges is not None:
         return frozenset(ranges.photos)
-    return frozenset(photo.sha256 for photo in dataset.in_split(Split.TRAIN))
+    return frozenset(dataset.in_split(Split.TRAIN).sha256s)
 
 
 def _last_layer(model: OnnxModel) -> LastLayer | None:

@@ -157,12 +157,12 @@ def parity_of(
     return parity_from_scores(expected, scores, photos, limit, name, hint)
 
 
-def parity_photos(dataset: Dataset | None) -> tuple[Photo, ...]:
+def parity_photos(dataset: Dataset | None) -> Sequence[Photo]:
     """Return the test photos that a converted file is compared on; none without a dataset."""
     return () if dataset is None else dataset.in_split(Split.TEST)[:_PARITY_PHOTOS]
 
 
-def parity_photos_in(space: Workspace) -> tuple[Photo, ...]:
+def parity_photos_in(space: Workspace) -> Sequence[Photo]:
     """Return the test photos of a run that a converted file is compared on; none if the run has no photos."""
     return parity_photos(dataset_in(space) if has_dataset(space) else None)
 

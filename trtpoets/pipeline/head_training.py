@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trtpoets.core.labels import label_indices
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.training import HeadConfig, Training
 from trtpoets.core.types import Split
@@ -50,9 +49,9 @@ def head_from_features(
 
 def indices_of_labels(dataset: Dataset) -> np.ndarray:
     """Return the index of each photo's label: int64 (N,)."""
-    return np.array(label_indices((photo.label for photo in dataset.photos), dataset.labels))
+    return dataset.photos.label_indices(dataset.labels)
 
 
 def rows_in(dataset: Dataset, split: Split) -> np.ndarray:
     """Return the indices of the photos of a split: int64 (n,)."""
-    return np.array([row for row, photo in enumerate(dataset.photos) if photo.split is split], dtype=np.int64)
+    return dataset.photos.rows_in(split)

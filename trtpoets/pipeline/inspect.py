@@ -12,10 +12,10 @@ from trtpoets.convert.int8.tensorrt_cache import CalibrationCache, read_cache
 from trtpoets.core.authenticity import NO_HMAC, OTHER_HMAC
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact, StorageFailed
 from trtpoets.core.file_kinds import FileKind, kind_named, kind_of_file
-from trtpoets.core.files import read_json, sha256_of_file, sha256_of_folder, size_of_folder
+from trtpoets.core.files import read_long_json, sha256_of_file, sha256_of_folder, size_of_folder
 from trtpoets.core.model_json import MODEL_JSON
 from trtpoets.core.paths import user_path
-from trtpoets.core.reading import read_bytes, read_errors, read_start, read_text
+from trtpoets.core.reading import LARGEST_CARD, read_bytes, read_errors, read_start, read_text
 from trtpoets.core.shell_commands import command
 from trtpoets.core.tflite_file import DESCRIPTION_FILE, read_tflite
 from trtpoets.core.types import EngineCard, Int8Form, ModelSpec, TfliteModel
@@ -138,7 +138,7 @@ def _kind(path: Path, detected: FileKind | None) -> str:
 
 
 def _kind_of_json(path: Path) -> str:
-    value = read_json(path)
+    value = read_long_json(path, LARGEST_CARD)
     for kind, mark in (("card", "seal"), ("model", "preprocess_hash")):
         if mark in value:
             return kind

@@ -54,8 +54,8 @@ def onnx_to_build(space: Workspace, model: OnnxModel, *, write: bool = True) -> 
 
 def _new_variant(space: Workspace, model: OnnxModel, key: str, made_from: str) -> OnnxModel:
     out = space.half_remainder
-    photos = dataset_in(space).in_split(Split.VALIDATION) if has_dataset(space) else ()
-    photos = tuple(sorted(photos, key=lambda photo: photo.sha256)[:_PHOTOS])
+    validation = dataset_in(space).in_split(Split.VALIDATION) if has_dataset(space) else ()
+    photos = tuple(sorted(validation, key=lambda photo: photo.sha256)[:_PHOTOS])
     if not photos:
         raise BadInput("there are no validation photos to compare the FP16 variant of int8.onnx on", code="TP8023")
     variant = with_fp16_remainder(model, out)

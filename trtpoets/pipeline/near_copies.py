@@ -35,8 +35,7 @@ def copies_together(
 
     `features` are the bottlenecks of the photos, `thumbnails` their thumbnails, both in the order of the photos.
     """
-    names = [(str(photo.path.parent), photo.path.name) for photo in dataset.photos]
-    return with_families(dataset, families_of(features, thumbnails, names, progress))
+    return with_families(dataset, families_of(features, thumbnails, dataset.photos.names, progress))
 
 
 def copies_details(
@@ -54,7 +53,7 @@ def copies_details(
         members = {sha256 for family in dataset.families for sha256 in family}
         details = CopiesDetails(
             families=families,
-            families_photos=sum(photo.sha256 in members for photo in dataset.photos),
+            families_photos=sum(sha256 in members for sha256 in dataset.photos.sha256s),
             together=accuracy_on(dataset, features, head, rows_in(dataset, Split.TEST)),
         )
     if dataset.splits_given:
@@ -62,7 +61,8 @@ def copies_details(
         if groups:
             copied = _with_copy_in_training(dataset)
             test = rows_in(dataset, Split.TEST)
-            clean = np.array([row for row in test.tolist() if dataset.photos[row].sha256 not in copied], dtype=np.int64)
+            sha256s = dataset.photos.sha256s
+            clean = np.array([row for row in test.tolist() if sha256s[row] not in copied], dtype=np.int64)
             without = accuracy_on(dataset, features, head, clean)
             details = replace(details, families_across_splits=len(groups), without_copies=without)
             _log.warning(
@@ -103,7 +103,7 @@ def accuracy_of_answers(dataset: Dataset, correct: np.ndarray, rows: np.ndarray)
     """Return the same as `accuracy_on` for the right answers, bool (n,), to the photos `rows`."""
     if not len(rows):
         return Accuracy(0, 0, None, None, None)
-    groups = groups_of([dataset.photos[row] for row in rows.tolist()], dataset)
+    groups = groups_of(dataset.photos.at(rows), dataset)
     low, high = share_interval(correct, groups)
     return Accuracy(len(rows), count_of_groups(groups, len(rows)), float(correct.mean()), low, high)
 

@@ -75,8 +75,7 @@ def trained_here(space: Workspace, key: str, dataset: Dataset) -> Dataset | None
         return None
     recorded = _recorded_dataset(space)
     if recorded is not None:
-        splits = {photo.sha256: photo.split for photo in recorded.photos}
-        photos = tuple(replace(photo, split=splits.get(photo.sha256, photo.split)) for photo in dataset.photos)
+        photos = dataset.photos.with_splits_of(recorded.photos)
         dataset = replace(dataset, photos=photos, families=recorded.families)
     return dataset if dataset.hash == card["dataset"] else None
 

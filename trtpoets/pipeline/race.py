@@ -174,6 +174,11 @@ def _key(dataset: Dataset, config: RetrainConfig, device: RaceDevice, entrants: 
 
 
 def _stamp(path: Path) -> list[int]:
+    """Return size and time of a file; empty if it does not exist.
+
+    Unlike `verified_files.stamp_of` it is kept with the run, and is the same for a copy of the file with its time: a
+    race takes too long to repeat it because weights were moved.
+    """
     try:
         status = path.stat()
     except OSError:

@@ -87,7 +87,7 @@ def report_documents(space: Workspace) -> Documents:
         benchmark=benchmark,
         engines=tuple(map(_engine, built)),
         skipped=tuple(dict.fromkeys(skipped)),
-        commands=_commands(space, cards, built),
+        commands=_commands(space, dataset, cards, built),
         engines_folder=None if space.engines == ENGINES else str(space.engines.absolute()),
     )
 
@@ -122,10 +122,10 @@ def _engine(engine: Engine) -> EngineEntry:
 
 
 def _commands(
-    space: Workspace, cards: Mapping[Precision, Details], built: Sequence[Engine]
+    space: Workspace, dataset: Details, cards: Mapping[Precision, Details], built: Sequence[Engine]
 ) -> dict[str, tuple[str, ...]]:
     """Return the recorded commands by stage, without duplicates. Older versions recorded none."""
-    trained_on = open_card(space.dataset) or {}
+    trained_on = dataset or {}
     reduced = [card for precision, card in cards.items() if precision is not Precision.FP32]
     recorded = {
         "retrain": _recorded([trained_on if "command" in trained_on else open_card(card_of(space.classifier))]),

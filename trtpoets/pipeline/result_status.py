@@ -42,7 +42,7 @@ def artefacts_in(space: Workspace) -> tuple[Runnable, ...]:
     return (classifier_in(space), *artefacts.onnx, *artefacts.tflite, *artefacts.engines)
 
 
-def photos_to_judge(space: Workspace) -> tuple[Photo, ...]:
+def photos_to_judge(space: Workspace) -> Sequence[Photo]:
     """Return the test photos, with which everything is evaluated and measured. Raises BadInput without photos."""
     if not has_dataset(space):
         raise BadInput(

@@ -182,7 +182,7 @@ def shard_states(dataset: Dataset, extractor: Extractor, cache: FeatureCache, co
     known = records()
     if not known and not count:
         return ()
-    everything = [os.path.relpath(photo.path, dataset.folder) for photo in dataset.photos]
+    everything = list(dataset.photos.paths_below(dataset.folder))
     left_out = [os.path.relpath(file.path, dataset.folder) for file in dataset.left_out]
     key, listing = _key(extractor), _listing([*everything, *left_out])
     ours = [record for record in known if record.listing == listing or record.folder == str(dataset.folder)]
@@ -191,7 +191,7 @@ def shard_states(dataset: Dataset, extractor: Extractor, cache: FeatureCache, co
         if started_last is None:
             return ()
         count = started_last.count
-    stored = cache.has([photo.sha256 for photo in dataset.photos])
+    stored = cache.has(dataset.photos.sha256s)
     numbers = np.array([shard_number(name, count) for name in everything])
     photos, missing = (np.bincount(own, minlength=count + 1) for own in (numbers, numbers[~stored]))
     return tuple(

@@ -12,6 +12,7 @@ import numpy as np
 from trtpoets.core.decoded_photos import DecodedStore, decoded_store
 from trtpoets.core.errors import BadInput, RunFailed
 from trtpoets.core.images import decode_once
+from trtpoets.core.long_lists import LongList
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import Photo, Preprocess
 from trtpoets.train.feature_cache import (
@@ -20,6 +21,7 @@ from trtpoets.train.feature_cache import (
     feature_caches_in,
     prune_feature_caches,
 )
+from trtpoets.train.photo_table import sha256s_of
 from trtpoets.train.row_file import empty_rows, release
 from trtpoets.train.workers import LIMITED, Threads, Workers
 
@@ -122,7 +124,7 @@ def bottlenecks_from_photos(
         raise BadInput(f"the batch size must be at least 1, not {batch_size}", hint="32 is usual", code="TP2002")
     cache = bottleneck_cache(extractor, cache_folder, variant)
     rows = empty_rows(len(photos), extractor.width, np.float32, cache_folder)
-    cached = cache.fill([photo.sha256 for photo in photos], rows)
+    cached = cache.fill(sha256s_of(photos), rows)
     place_of: dict[str, int] = {}
     equal: list[tuple[int, int]] = []
     for place in np.flatnonzero(~cached).tolist():
@@ -130,7 +132,12 @@ def bottlenecks_from_photos(
         if first != place:
             equal.append((place, first))
     todo = list(place_of.values())
-    batches = [[photos[place] for place in todo[at : at + batch_size]] for at in range(0, len(todo), batch_size)]
+    size = batch_size
+
+    def batch_at(number: int) -> list[Photo]:
+        return [photos[place] for place in todo[number * size : (number + 1) * size]]
+
+    batches = LongList(-(-len(todo) // size), batch_at)
     store = decoded_store() if workers is None else None
     # Later steps of the command use the same photos. Of more than fit none are kept: their features need the memory.
     keep = store is not None and store.holds(len(todo), extractor.preprocess)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.long_lists import LongList
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.serialization import OPTIONAL, parsed
 from trtpoets.core.types import FULL_WHITE, Photo, Split, hash_of
@@ -19,14 +22,15 @@ from trtpoets.train.folders.given_splits import splits_with_given
 from trtpoets.train.folders.layout import CLASS_FOLDERS, Layout
 from trtpoets.train.folders.layout_detection import labelled_files
 from trtpoets.train.folders.photo_files import CheckedFile, checked_files
+from trtpoets.train.photo_table import SPLITS, PhotoTable, TableBuilder, table_of
 from trtpoets.train.split import DatasetConfig, check_config, checked_splits, positions_of, ranked_splits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from trtpoets.train.folders.readings import ReadingCache
 
-__all__ = ["Dataset", "DatasetConfig", "LeftOut", "dataset_from_folder", "dataset_from_json"]
+__all__ = ["Dataset", "DatasetConfig", "LeftOut", "dataset_from_files", "dataset_from_folder", "dataset_from_json"]
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +59,7 @@ class Dataset:
 
     folder: Path
     labels: tuple[str, ...]
-    photos: tuple[Photo, ...]
+    photos: PhotoTable
     left_out: tuple[LeftOut, ...]
     duplicates: tuple[tuple[Path, ...], ...]
     contradictions: tuple[tuple[Path, ...], ...]
@@ -64,57 +68,69 @@ class Dataset:
     splits_given: bool = False
     families: tuple[tuple[str, ...], ...] = ()
 
-    def in_split(self, split: Split) -> tuple[Photo, ...]:
+    def in_split(self, split: Split) -> PhotoTable:
         """Return the photos of one split, in the order of `photos`."""
-        return tuple(photo for photo in self.photos if photo.split is split)
+        return self.photos.in_split(split)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
         """Number of photos by label and split: counts["roses"]["train"]."""
-        counts = {label: {split.value: 0 for split in Split} for label in self.labels}
-        for photo in self.photos:
-            counts[photo.label][photo.split.value] += 1
-        return counts
+        places = self.photos.label_indices(self.labels) * len(SPLITS) + self.photos.split_numbers
+        counts = np.bincount(places, minlength=len(self.labels) * len(SPLITS)).reshape(-1, len(SPLITS)).tolist()
+        return {
+            label: {split.value: own[SPLITS.index(split)] for split in Split}
+            for label, own in zip(self.labels, counts, strict=True)
+        }
 
     @property
     def white(self) -> int:
         """The 16-bit value that becomes 255: the largest `levels` of a training photo; 65535 if all have 8 bits."""
-        return max((photo.levels for photo in self.in_split(Split.TRAIN)), default=0) or FULL_WHITE
+        return int(self.in_split(Split.TRAIN).levels.max(initial=0)) or FULL_WHITE
 
     @cached_property
     def hash(self) -> str:
         """The sha256 of the labels, and of the content, label and split of each photo; paths do not change it."""
-        rows = sorted([photo.sha256, photo.label, photo.split.value] for photo in self.photos)
-        return hash_of([list(self.labels), rows])
+        splits = tuple(split.value for split in SPLITS)
+        return hash_of([list(self.labels), self._sorted_rows((splits, self.photos.split_numbers))])
 
     @property
     def hash_of_labels(self) -> str:
         """The sha256 of the content and label of each photo, whatever its split."""
-        return hash_of(sorted([photo.sha256, photo.label] for photo in self.photos))
+        return hash_of(self._sorted_rows())
+
+    def _sorted_rows(self, *columns: tuple[Sequence[str], np.ndarray]) -> LongList[list[str]]:
+        """Return the sha256 and the label of each photo, and its values in `columns`, in ascending order.
+
+        A column has the possible values, and the index of that of each photo, int (N,).
+        """
+        labels = self.photos.label_names
+        columns = ((labels, self.photos.label_indices(labels)), *columns)
+        ranks = [np.unique(np.array(values, dtype=object), return_inverse=True)[1][of] for values, of in columns]
+        sha256s, order = self.photos.sha256s, np.lexsort((*reversed(ranks), self.photos.digests))
+        return LongList(len(order), lambda index: [sha256s[order[index]], *(v[of[order[index]]] for v, of in columns)])
 
     @property
     def document(self) -> DatasetFile:
         """The content of dataset.json, photo paths relative to `folder`."""
         relative = self._relative
         family_of = {sha256: number for number, family in enumerate(self.families) for sha256 in family}
+        below, sha256s = self.photos.paths_below(self.folder), self.photos.sha256s
         paths: dict[int, list[str]] = defaultdict(list)
-        for photo in self.photos:
-            if photo.sha256 in family_of:
-                paths[family_of[photo.sha256]].append(relative(photo.path))
+        for path, sha256 in zip(below, sha256s, strict=True) if family_of else ():
+            if sha256 in family_of:
+                paths[family_of[sha256]].append(path)
+
+        labels, levels = self.photos.label_names, self.photos.levels
+        label_of, split_of = self.photos.label_indices(labels), self.photos.split_numbers
+
+        def row(index: int) -> PhotoRow:
+            sha256, label, split = sha256s[index], labels[label_of[index]], SPLITS[split_of[index]]
+            return PhotoRow(below[index], label, split, sha256, int(levels[index]) or None, family_of.get(sha256))
+
         return DatasetFile(
             folder=str(self.folder),
             labels=self.labels,
-            photos=tuple(
-                PhotoRow(
-                    relative(photo.path),
-                    photo.label,
-                    photo.split,
-                    photo.sha256,
-                    photo.levels or None,
-                    family_of.get(photo.sha256),
-                )
-                for photo in self.photos
-            ),
+            photos=LongList(len(self.photos), row),
             left_out=tuple(LeftOutRow(relative(file.path), file.reason, file.remedy) for file in self.left_out),
             left_out_count=len(self.left_out),
             duplicates=tuple(tuple(map(relative, group)) for group in self.duplicates),
@@ -160,7 +176,7 @@ class DatasetFile:
 
     folder: str
     labels: tuple[str, ...]
-    photos: tuple[PhotoRow, ...]
+    photos: Sequence[PhotoRow]
     left_out: tuple[LeftOutRow, ...]
     left_out_count: int = 0
     duplicates: tuple[tuple[str, ...], ...]
@@ -178,9 +194,13 @@ class DatasetFile:
 
 
 def dataset_from_json(value: object) -> Dataset:
-    """Return the dataset of a parsed dataset.json. Raises BadArtefact."""
+    """Return the dataset of a parsed dataset.json, whose photos may be a LongList. Raises BadArtefact."""
     try:
+        rows: Sequence[object] = []
+        if isinstance(value, dict) and isinstance(value.get("photos"), (list, LongList)):
+            rows, value = value["photos"], {**value, "photos": []}  # the rows are read one by one
         document = parsed(DatasetFile, value)
+        photos, families = _table_and_families(rows, Path(document.folder))
     except ValueError as error:
         raise BadArtefact(
             f"this is not a dataset of trtpoets: {error}",
@@ -188,24 +208,32 @@ def dataset_from_json(value: object) -> Dataset:
             code="TP2011",
         ) from error
     folder = Path(document.folder)
-    families: dict[int, set[str]] = defaultdict(set)
-    for row in document.photos:
-        if row.family is not None:
-            families[row.family].add(row.sha256)
     return Dataset(
         folder=folder,
         labels=document.labels,
-        photos=tuple(
-            Photo(folder / row.path, row.label, row.split, row.sha256, row.levels or 0) for row in document.photos
-        ),
+        photos=photos,
         left_out=tuple(LeftOut(folder / row.path, row.reason, row.remedy) for row in document.left_out),
         duplicates=tuple(tuple(folder / path for path in group) for group in document.duplicates),
         contradictions=tuple(tuple(folder / path for path in group) for group in document.contradictions),
         config=document.config,
         layout=document.layout,
         splits_given=document.splits_given,
-        families=tuple(sorted(tuple(sorted(family)) for family in families.values())),
+        families=families,
     )
+
+
+def _table_and_families(rows: Iterable[object], folder: Path) -> tuple[PhotoTable, tuple[tuple[str, ...], ...]]:
+    """Return the photos and families of the rows of dataset.json. Raises ValueError that names the wrong row."""
+    builder, families = TableBuilder(folder), defaultdict[int, set[str]](set)
+    for number, value in enumerate(rows):
+        try:
+            row = parsed(PhotoRow, value)
+            builder.add(row.path, row.label, row.split, row.sha256, row.levels or 0)
+        except ValueError as error:
+            raise ValueError(f"photos[{number}]: {error}") from None
+        if row.family is not None:
+            families[row.family].add(row.sha256)
+    return builder.table(), tuple(sorted(tuple(sorted(family)) for family in families.values()))
 
 
 def dataset_from_folder(
@@ -228,6 +256,16 @@ def dataset_from_folder(
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as the user wrote them
     labelled = labelled_files(folder, config)
     checked = checked_files(labelled.files, progress, readings)
+    return dataset_from_files(folder, labelled.layout, checked, config, ranked=ranked)
+
+
+def dataset_from_files(
+    folder: Path, layout: Layout, checked: Sequence[CheckedFile], config: DatasetConfig, *, ranked: bool = False
+) -> Dataset:
+    """Return the dataset of all files of a folder, which were found with `layout` and checked.
+
+    Raises BadInput and logs warnings as `dataset_from_folder` does.
+    """
     usable, left_out, contradictions = _usable(checked)
     _report(left_out, config, folder)
     labels = _labels(usable, checked, left_out, folder)
@@ -237,18 +275,21 @@ def dataset_from_folder(
     except BadInput as error:
         lacking = [label for label in labels if repr(label) in error.message]
         raise BadInput(error.message + _reasons(lacking, checked, left_out), hint=error.hint, code="TP2012") from None
+    photos = LongList(
+        len(usable),
+        lambda index: Photo(
+            usable[index].path, usable[index].label, splits[index], usable[index].sha256, usable[index].levels
+        ),
+    )
     dataset = Dataset(
         folder=folder,
         labels=labels,
-        photos=tuple(
-            Photo(file.path, file.label, split, file.sha256, file.levels)
-            for file, split in zip(usable, splits, strict=True)
-        ),
+        photos=table_of(photos, folder),
         left_out=tuple(left_out),
         duplicates=_groups(usable, lambda files: len(files) > 1),
         contradictions=contradictions,
         config=config,
-        layout=labelled.layout,
+        layout=layout,
         splits_given=_has_splits(usable),
     )
     _report_white(dataset)
@@ -346,7 +387,7 @@ def _reasons(labels: Sequence[str], checked: Sequence[CheckedFile], left_out: Se
 
 def _report_white(dataset: Dataset) -> None:
     """Log a warning if there are 16-bit photos, with the value that becomes white."""
-    wide = sum(photo.levels > 0 for photo in dataset.photos)
+    wide = int((dataset.photos.levels > 0).sum())
     if wide:
         _log.warning(
             "%d of %d photos have 16 bits: the largest value in training photos is %d, so %d becomes white (255)",

@@ -309,7 +309,7 @@ def _delete(info: FeatureCacheInfo) -> bool:
 
 def _digests(sha256s: Sequence[str]) -> np.ndarray:
     """Return hexadecimal digests as bytes, in an array of dtype S32, in which equal digests compare equal."""
-    return np.array([bytes.fromhex(sha256) for sha256 in sha256s], dtype="S32")
+    return np.fromiter(map(bytes.fromhex, sha256s), "S32", len(sha256s))
 
 
 def _name(key: str, width: int) -> str:

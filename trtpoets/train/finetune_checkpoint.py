@@ -15,6 +15,7 @@ import numpy as np
 from trtpoets.core.authenticity import hmac_of, why_foreign
 from trtpoets.core.files import storage_errors, write_bytes
 from trtpoets.core.reading import NotReadable, read_bytes
+from trtpoets.core.types import hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +45,7 @@ class Checkpoint:
         body = content[_HEADER:]
         if value["key"] != self._key:
             return None
-        if value["sha256"] != hashlib.sha256(body).hexdigest() or why_foreign(value, tag):
+        if value["sha256"] != hashlib.sha256(body).hexdigest() or why_foreign(hash_of(value), tag):
             _log.warning("%s is damaged or was not written here; the fine-tuning starts again", self.path)
             return None
         try:
@@ -59,7 +60,7 @@ class Checkpoint:
         np.savez(stream, **dict(arrays))  # type: ignore[arg-type]  # its keyword-only option is none of the names
         body = stream.getvalue()
         value = {"key": self._key, "sha256": hashlib.sha256(body).hexdigest()}
-        header = json.dumps({**value, "hmac": hmac_of(value)}).encode()
+        header = json.dumps({**value, "hmac": hmac_of(hash_of(value))}).encode()
         write_bytes(self.path, header.ljust(_HEADER - 1) + b"\n" + body)
 
     def delete(self) -> None:

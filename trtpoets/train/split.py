@@ -24,7 +24,10 @@ import math
 import os
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.types import Split
@@ -92,18 +95,26 @@ def positions_of(files: Sequence[tuple[str, str]], families: Iterable[Sequence[s
     return [position_of_digest(digest_of_root.get(union.root(sha256), sha256)) for _, sha256 in files]
 
 
-def independent_groups(files: Sequence[tuple[str, str]], families: Iterable[Sequence[str]] = ()) -> list[int]:
+def independent_groups(
+    files: Sequence[tuple[str, str]],
+    families: Iterable[Sequence[str]] = (),
+    others: Iterable[tuple[str, str]] = (),
+) -> list[int]:
     """Return the number, from 0, of the independent group of each file, given as (file name, sha256 of its content).
 
     Files are in one group if they have equal bytes, belong to one `_nohash_` group, or to one of `families` of
-    near-copies (sha256s), directly or through other files.
+    near-copies (sha256s), directly or through other files. `others` are more files that connect groups.
     """
-    union = _union_of(files, families)
-    number: dict[str, int] = {}
-    return [number.setdefault(union.root(sha256), len(number)) for _, sha256 in files]
+    union = _union_of(chain(files, others), families)
+    roots = np.fromiter((bytes.fromhex(union.root(sha256)) for _, sha256 in files), "S32", len(files))
+    _, first, group_of = np.unique(roots, return_index=True, return_inverse=True)
+    number = np.empty(len(first), np.int64)
+    number[np.argsort(first)] = np.arange(len(first))
+    groups: list[int] = number[group_of].tolist()
+    return groups
 
 
-def _union_of(files: Sequence[tuple[str, str]], families: Iterable[Sequence[str]]) -> _Union:
+def _union_of(files: Iterable[tuple[str, str]], families: Iterable[Sequence[str]]) -> _Union:
     """Join photos (sha256) with the digests of their groups, and the photos of each family with each other."""
     union = _Union()
     for name, sha256 in files:

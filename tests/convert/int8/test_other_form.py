@@ -35,7 +35,7 @@ PREPROCESS = spec().preprocess
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Photo, ...]:
     folder = photo_folder(tmp_path_factory.mktemp("photos") / "photos", dict.fromkeys(LABELS, 40), size=(40, 40))
-    return dataset_from_folder(folder, DatasetConfig(20, 10)).photos
+    return tuple(dataset_from_folder(folder, DatasetConfig(20, 10)).photos)
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def test_given_splits_are_used(tmp_path: Path, names: tuple[str, str, str], insi
     assert counts(dataset) == {"train": 12, "validation": 4, "test": 6}
     assert dataset.splits_given
     assert dataset.layout.kind == "split folders" and repr(names[0]) in dataset.layout.understood
-    again = dataset_from_json(json.loads(json.dumps(to_json(dataset.document))))
+    again = dataset_from_json(json.loads(json.dumps(to_json(dataset.document), default=list)))
     assert again == dataset
 
 

@@ -44,7 +44,7 @@ def test_a_changed_file_has_another_identity(path: Path) -> None:
 
 
 def test_files_without_an_identity(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert identity_of(tmp_path / "gone") == ""
+    assert identity_of(tmp_path / "gone") == identity_of(tmp_path) == ""
     monkeypatch.setattr(module, "_SETTLED_NS", 10**12)
     assert identity_of(path) == ""  # it changed a moment ago
 

@@ -109,6 +109,14 @@ def test_families_do_not_depend_on_order() -> None:
     assert len(expected) == len(CHANGES)
 
 
+def test_families_do_not_depend_on_how_many_pairs_are_compared_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [scene(seed) for seed in range(8)]
+    images += [CHANGES[kind](images[number]) for number, kind in enumerate(CHANGES)]
+    expected = found_families(images)
+    monkeypatch.setattr("trtpoets.train.near_copies.families._PAIRS", 7)
+    assert found_families(images) == expected
+
+
 def test_a_chain_that_grows_beyond_bounds_keeps_its_strong_pairs_only() -> None:
     chain = np.array([(place, place + 1) for place in range(99)])
     strength = np.where(np.arange(99) % 5 == 4, 0.79, 0.95)

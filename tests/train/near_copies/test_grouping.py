@@ -15,6 +15,7 @@ from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Photo, Split
 from trtpoets.train.dataset import Dataset, dataset_from_json
 from trtpoets.train.near_copies.grouping import across_splits, positions_of_groups, with_families
+from trtpoets.train.photo_table import table_of
 from trtpoets.train.split import positions_of, split_at
 
 
@@ -25,7 +26,8 @@ def dataset(labels: dict[str, int], *, given_splits: bool = False) -> Dataset:
             digest = hashlib.sha256(f"{label}{number}".encode()).hexdigest()
             split = split_at(positions_of([("", digest)])[0], CONFIG)
             photos.append(Photo(Path(f"/p/{label}/{number}.jpg"), label, split, digest))
-    return Dataset(Path("/p"), tuple(sorted(labels)), tuple(photos), (), (), (), CONFIG, splits_given=given_splits)
+    table = table_of(photos, Path("/p"))
+    return Dataset(Path("/p"), tuple(sorted(labels)), table, (), (), (), CONFIG, splits_given=given_splits)
 
 
 def test_a_dataset_keeps_families_together_and_others_where_they_are() -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from trtpoets.core.verified_files import stamp_of
 from trtpoets.train.feature_cache import FeatureCache
 
 if TYPE_CHECKING:
@@ -69,11 +69,11 @@ def identity_of(path: Path) -> str:
     It is empty for what is not a regular file, and for a file that may still change without being noticed: one that
     changed a moment ago, or on a disk that keeps no times.
     """
-    try:
-        status = path.stat()
-    except OSError:
+    stamp = stamp_of(path, _SETTLED_NS)
+    if stamp is None:
         return ""
-    if not status.st_ctime_ns or time.time_ns() - status.st_ctime_ns < _SETTLED_NS:
+    _, inode, size, modified, changed = stamp  # the number of the device differs between machines
+    if not changed:
         return ""
-    fields = (status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+    fields = (size, inode, modified, changed)
     return hashlib.sha256(b"\0".join([os.fsencode(path), *(str(field).encode() for field in fields)])).hexdigest()

@@ -85,17 +85,24 @@ def candidate_pairs(features: np.ndarray, hashes: np.ndarray, normalised: Normal
     """Return pairs (lower, higher index) of photos to compare: int64 (P, 2), sorted. `features` are bottlenecks."""
     if len(features) < 2:
         return np.zeros((0, 2), dtype=np.int64)
+    total = len(features)
     neighbours, values = _by_features(features)
-    pairs = [_pairs(neighbours, np.isfinite(values))]
+    numbers = [_pairs(neighbours, np.isfinite(values), total)]
     for way in (0, 1):
         neighbours, same = _by_hashes(hashes, way)
-        pairs.append(_pairs(neighbours, same >= 2 * _MIN_BITS / 64 - 1))
+        numbers.append(_pairs(neighbours, same >= 2 * _MIN_BITS / 64 - 1, total))
     similar = np.flatnonzero(values[:, -1] >= _SIMILAR_TO_MANY)
     if _NEIGHBOURS < len(similar) <= _SEARCHED:
-        pairs.append(similar[_pairs(*_neighbours_by_windows(normalised, similar))])
+        neighbours, valid = _neighbours_by_windows(normalised, similar)
+        numbers.append(_pairs(similar[neighbours], valid, total, similar))
     elif len(similar) > _SEARCHED:
         _log.info("%d photos look alike, which is too many to search for crops of each in all others", len(similar))
-    return np.unique(np.concatenate(pairs), axis=0)
+    return np.stack(np.divmod(np.unique(np.concatenate(numbers)), total), axis=1)
+
+
+def numbers_of(firsts: np.ndarray, seconds: np.ndarray, total: int) -> np.ndarray:
+    """Return a number for each pair of `total` photos, int64 (P,), equal for equal pairs and in their order."""
+    return np.asarray(firsts.astype(np.int64) * total + seconds)
 
 
 def _by_features(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -163,8 +170,14 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _pairs(neighbours: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Return the sorted pairs of each row with its valid neighbours: int64 (P, 2)."""
-    rows = np.repeat(np.arange(len(neighbours)), neighbours.shape[1]).reshape(neighbours.shape)
-    pairs = np.stack([rows[valid], neighbours[valid]], axis=1).astype(np.int64)
-    return np.sort(pairs, axis=1)
+def _pairs(neighbours: np.ndarray, valid: np.ndarray, total: int, rows: np.ndarray | None = None) -> np.ndarray:
+    """Return the `numbers_of` the pairs of each photo with its valid neighbours, (N, k): int64 (P,).
+
+    The lower index is the first of a pair. `rows` are the photos, int (N,), if they are not all of them.
+    """
+    numbers = []
+    for column, wanted in zip(neighbours.T, valid.T, strict=True):
+        chosen = np.flatnonzero(wanted)
+        photos, others = chosen if rows is None else rows[chosen], column[chosen]
+        numbers.append(numbers_of(np.minimum(photos, others), np.maximum(photos, others), total))
+    return np.concatenate(numbers)

@@ -18,7 +18,7 @@ import numpy as np
 from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.threads import one_blas_thread
 from trtpoets.train.near_copies.alignment import align, window_positions
-from trtpoets.train.near_copies.candidates import PHOTOS_PER_TASK, candidate_pairs, in_threads
+from trtpoets.train.near_copies.candidates import PHOTOS_PER_TASK, candidate_pairs, in_threads, numbers_of
 from trtpoets.train.near_copies.file_names import pairs_by_name
 from trtpoets.train.near_copies.local_contrast import NormalisedThumbnails
 from trtpoets.train.near_copies.perceptual_hash import hashes_of
@@ -64,6 +64,9 @@ _DRAWN = 400
 
 _BATCH = 128
 
+_PAIRS = 1_000_000
+"""Number of pairs whose windows are compared at a time, which limits the memory."""
+
 
 @dataclass(frozen=True)
 class PairScores:
@@ -106,7 +109,8 @@ def _families(
     named = pairs_by_name(names)
     pairs = candidate_pairs(features, hashes_of(thumbnails), normalised)
     if named:
-        pairs = np.unique(np.concatenate([pairs, np.array(sorted(named), dtype=np.int64)]), axis=0)
+        numbers = np.concatenate([_numbers(pairs, len(features)), _numbers(np.array(sorted(named)), len(features))])
+        pairs = np.stack(np.divmod(np.unique(numbers), len(features)), axis=1)
     progress(_TASK, 3 * PARTS // 5, PARTS)
     scores = compare_pairs(normalised, pairs)
     progress(_TASK, 9 * PARTS // 10, PARTS)
@@ -142,8 +146,12 @@ def families_from_pairs(pairs: np.ndarray, strength: np.ndarray, photos: int) ->
 
 def compare_pairs(normalised: NormalisedThumbnails, pairs: np.ndarray) -> PairScores:
     """Align the thumbnails of pairs (P, 2) and score them; pairs that clearly differ are omitted."""
-    firsts, seconds, mirrored, start, coarse = _coarse_alignment(normalised, pairs)
-    keep = np.flatnonzero((coarse >= _COARSE) & (_among_best(pairs, coarse) | (coarse >= _SURE)))
+    alike, firsts, seconds, mirrored, start, coarse = map(
+        np.concatenate,
+        zip(*(_alike(normalised, pairs, at) for at in range(0, len(pairs) or 1, _PAIRS)), strict=True),
+    )
+    pairs = pairs[alike]
+    keep = np.flatnonzero(_among_best(pairs, coarse) | (coarse >= _SURE))
     keep = keep[np.argsort(firsts[keep], kind="stable")]
     batches = [keep[at : at + _BATCH] for at in range(0, len(keep), _BATCH)]
 
@@ -179,7 +187,14 @@ def _detail_of_random_pairs(normalised: NormalisedThumbnails, pairs: np.ndarray)
 
 def _numbers(pairs: np.ndarray, photos: int) -> np.ndarray:
     """Return a number for each pair (P, 2) of `photos` photos, equal for equal pairs."""
-    return np.asarray(pairs[:, 0] * photos + pairs[:, 1])
+    return numbers_of(pairs[:, 0], pairs[:, 1], photos)
+
+
+def _alike(normalised: NormalisedThumbnails, pairs: np.ndarray, at: int) -> tuple[np.ndarray, ...]:
+    """Return the indices of those of the next _PAIRS pairs whose windows are alike, and their coarse alignment."""
+    alignment = _coarse_alignment(normalised, pairs[at : at + _PAIRS])
+    alike = np.flatnonzero(alignment[-1] >= _COARSE)
+    return (at + alike, *(array[alike] for array in alignment))
 
 
 def _coarse_alignment(

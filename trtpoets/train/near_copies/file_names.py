@@ -11,6 +11,8 @@ from collections import defaultdict
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -50,9 +52,12 @@ def pairs_by_name(names: Sequence[tuple[str, str]], most: int = 12) -> set[tuple
     """
     stems: dict[str, list[int]] = defaultdict(list)
     frames: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
-    for index, (folder, name) in enumerate(names):
+    hashes = np.fromiter((hash(stem_of(name)) for _, name in names), np.int64, len(names))
+    _, stem_number, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    for index, ((folder, name), repeated) in enumerate(zip(names, (counts[stem_number] > 1).tolist(), strict=True)):
         stem = stem_of(name)
-        stems[stem].append(index)
+        if repeated:  # the stems of all photos would need much memory
+            stems[stem].append(index)
         match = _FRAME.match(stem)
         if match:
             frames[folder, match["stem"]].append((int(match["number"]), index))

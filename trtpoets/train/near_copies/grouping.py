@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trtpoets.train.photo_table import files_of
 from trtpoets.train.split import checked_splits, independent_groups, position_of_digest, positions_of
 
 if TYPE_CHECKING:
@@ -47,10 +48,9 @@ def with_families(dataset: Dataset, families: Sequence[Sequence[int]]) -> Datase
         )
     if dataset.splits_given:
         return dataset
-    positions = positions_of([(photo.path.name, photo.sha256) for photo in photos], dataset.families)
-    splits = checked_splits([photo.label for photo in photos], positions, dataset.labels, dataset.config)
-    resplit = (replace(photo, split=split) for photo, split in zip(photos, splits, strict=True))
-    return replace(dataset, photos=tuple(resplit))
+    positions = positions_of(photos.files, dataset.families)
+    splits = checked_splits(photos.labels, positions, dataset.labels, dataset.config)
+    return replace(dataset, photos=photos.with_splits(splits))
 
 
 def groups_of(photos: Sequence[Photo], dataset: Dataset | None = None) -> tuple[int, ...]:
@@ -58,8 +58,10 @@ def groups_of(photos: Sequence[Photo], dataset: Dataset | None = None) -> tuple[
 
     The other photos of `dataset`, of any split, connect groups too.
     """
-    files = [(photo.path.name, photo.sha256) for photo in (*photos, *(dataset.photos if dataset else ()))]
-    return tuple(independent_groups(files, dataset.families if dataset else ())[: len(photos)])
+    if dataset is None:
+        return tuple(independent_groups(files_of(photos)))
+    others = () if photos is dataset.photos else dataset.photos.files
+    return tuple(independent_groups(files_of(photos), dataset.families, others))
 
 
 def positions_of_groups(groups: np.ndarray, sha256: Sequence[str], prefix: str) -> np.ndarray:
@@ -81,7 +83,7 @@ def across_splits(dataset: Dataset) -> dict[str, list[Photo]]:
     """Return the photos of each family with photos in several splits, by the family's first sha256."""
     family_of = {sha256: family[0] for family in dataset.families for sha256 in family}
     members: dict[str, list[Photo]] = defaultdict(list)
-    for photo in dataset.photos:
-        if photo.sha256 in family_of:
-            members[family_of[photo.sha256]].append(photo)
+    for row, sha256 in enumerate(dataset.photos.sha256s):
+        if sha256 in family_of:
+            members[family_of[sha256]].append(dataset.photos[row])
     return {name: group for name, group in members.items() if len({photo.split for photo in group}) > 1}

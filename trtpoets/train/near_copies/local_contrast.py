@@ -35,12 +35,17 @@ class NormalisedThumbnails:
 
     def images(self, rows: np.ndarray) -> np.ndarray:
         """Return the normalised thumbnails of the photos `rows`: float32 (N, SIDE, SIDE)."""
-        return normalise_contrast(self._thumbnails[rows])
+        return normalise_contrast(self._taken(rows))
 
     def grey(self, rows: np.ndarray) -> np.ndarray:
         """Return the original thumbnails of the photos `rows`: float32 (N, SIDE, SIDE)."""
-        result: np.ndarray = self._thumbnails[rows].astype(np.float32)
+        result: np.ndarray = self._taken(rows).astype(np.float32)
         return result
+
+    def _taken(self, rows: np.ndarray) -> np.ndarray:
+        thumbnails: np.ndarray = self._thumbnails[rows]
+        release(self._thumbnails)
+        return thumbnails
 
     def window_descriptors(self, rows: np.ndarray) -> np.ndarray:
         """Return a unit vector for each window of the photos `rows`, to 3 digits: float32 (N, windows, k)."""
@@ -59,7 +64,6 @@ class NormalisedThumbnails:
         for start in range(0, len(rows), 256):
             images = self.images(rows[start : start + 256])
             parts.append(self._describe(np.stack([centres(images), centres(images[:, :, ::-1])], axis=1)))
-            release(self._thumbnails)
         return np.concatenate(parts)
 
     def common(self, images: np.ndarray) -> np.ndarray:

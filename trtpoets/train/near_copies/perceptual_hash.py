@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 
 from trtpoets.core.optional import needs
+from trtpoets.train.row_file import blocks_of
 
 
 def hashes_of(thumbnails: np.ndarray) -> np.ndarray:
@@ -17,7 +20,7 @@ def hashes_of(thumbnails: np.ndarray) -> np.ndarray:
     from PIL import Image
 
     bits = np.zeros((len(thumbnails), 2, 64), dtype=bool)
-    for row, thumbnail in zip(bits, thumbnails, strict=True):
+    for row, thumbnail in zip(bits, chain.from_iterable(blocks_of(thumbnails)), strict=True):
         for way, pixels in enumerate((thumbnail, np.ascontiguousarray(thumbnail[:, ::-1]))):
             row[way] = imagehash.phash(Image.fromarray(pixels)).hash.reshape(-1)
     return bits

@@ -12,6 +12,7 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.threads import map_ahead
 from trtpoets.train.feature_cache import FeatureCache
 from trtpoets.train.near_copies.alignment import SIDE
+from trtpoets.train.photo_table import sha256s_of
 from trtpoets.train.row_file import empty_rows
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class ThumbnailCache:
         Raises BadPhoto if a photo cannot be read, PhotoChanged if it changed, StorageFailed.
         """
         rows = empty_rows(len(photos), SIDE * SIDE // 4, np.float32, self._folder)
-        cached = self._cache.fill([photo.sha256 for photo in photos], rows)
+        cached = self._cache.fill(sha256s_of(photos), rows)
         thumbnails = rows.view(np.uint8).reshape(len(photos), SIDE, SIDE)
         places: dict[str, list[int]] = {}
         for place in np.flatnonzero(~cached).tolist():
