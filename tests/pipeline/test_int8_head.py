@@ -8,7 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
+from threadpoolctl import threadpool_limits
 
 from tests.support.photos import photo_folder
 from tests.support.small_networks import LABELS, residual_network, saved, spec
@@ -31,7 +33,7 @@ from trtpoets.pipeline import int8_head
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.int8_advice import recommendation, recommended_precision
 from trtpoets.pipeline.int8_head import _compared_heads, refitted_head
-from trtpoets.pipeline.quantize import _int8, _Int8Work, _Origin
+from trtpoets.pipeline.quantize import _int8, _int8_for_cpu, _Int8Work, _Origin
 from trtpoets.reporting.model import Int8Summary, Quantisation, Report
 from trtpoets.reporting.sections.int8_section import int8_section
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
@@ -245,3 +247,38 @@ def test_the_notes_describe_the_final_file(tmp_path: Path, photos: Path) -> None
     assert section is not None
     assert section.rows[-1].cells[0] == "as written, with the refitted last layer"
     assert section.rows[-2].cells[0] == "as converted" or notes["before_head"] == notes["plain"]
+
+
+def quantised_with(threads: int, folder: Path, photos: Path) -> list[bytes]:
+    """Both forms of INT8, written by sessions and matrix products with this number of threads."""
+    folder.mkdir()
+    space = workspace(folder, photos)
+    wide, _ = models(space, 0.5)
+    dataset = dataset_in(space)
+    calibration = CalibrationConfig(photos=16, method=Method.PERCENTILE)
+    used = calibration_photos(dataset.photos, calibration), dataset.in_split(Split.VALIDATION)
+    config = Int8Config(target_db=0, target_agreement=0)
+    opened = onnxruntime.InferenceSession
+
+    def session(content: object, options: onnxruntime.SessionOptions, **others: object) -> object:
+        options.intra_op_num_threads = threads
+        return opened(content, options, **others)
+
+    with pytest.MonkeyPatch.context() as patch, threadpool_limits(threads, "blas"):
+        patch.setenv("TRTPOETS_CACHE", str(folder / "cache"))  # features that the other run stored are not read
+        patch.setattr(onnxruntime, "InferenceSession", session)
+        patch.setattr(int8_head, "paired_difference", lambda *results: SimpleNamespace(low=-1.0, high=-0.5))
+        patch.setattr(int8_head, "difference_interval", lambda *results: SimpleNamespace(low=-0.1, high=0.1))
+        work = _Int8Work(
+            space, wide, *used, calibration, config, True, _Origin("", dataset.hash, ""), force=True, progress=silent
+        )
+        files = [_int8(work), _int8_for_cpu(work)]
+    for file in files:
+        card = open_card(card_of(file.path))
+        assert card is not None
+        assert card["notes"]["head"]["kept"]
+    return [file.path.read_bytes() for file in files]
+
+
+def test_the_files_do_not_depend_on_the_number_of_threads(tmp_path: Path, photos: Path) -> None:
+    assert quantised_with(1, tmp_path / "one", photos) == quantised_with(2, tmp_path / "two", photos)

@@ -26,8 +26,8 @@ from tests.conftest import SMALL
 from tests.support.photos import photo_folder
 from trtpoets.cli import main
 from trtpoets.core.files import read_json
-from trtpoets.core.onnx_file import check_onnx
-from trtpoets.core.types import Precision, Split
+from trtpoets.core.onnx_file import check_onnx, open_session
+from trtpoets.core.types import INPUT_NAME, Int8Form, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, read_card, seal_card
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.train.dataset import dataset_from_folder
@@ -230,6 +230,21 @@ def test_a_layer_without_a_range_stays_in_fp32(space: Workspace, user: User, fac
     )
     assert len(re.findall(warning, result)) == 1, result
     assert any("is 0 for every calibration photo" in why for why in notes_of(space)["in_float"].values())
+
+
+@pytest.mark.slow
+def test_the_cpu_form_of_a_layer_without_a_range(space: Workspace, user: User) -> None:
+    """It is written: a layer whose values are all 0 stays in float, and those that follow from constants with it."""
+    edit(space, scaled(0.0))
+    code, result = user.quantizes(space, *INT8, "--cpu-form")
+    assert code == 0, result
+    file = space.onnx(Precision.INT8, Int8Form.CPU)
+    details = open_card(card_of(file))
+    assert details is not None
+    assert any("is 0 for every calibration photo" in why for why in details["notes"]["in_float"].values())
+    assert details["notes"]["convolutions_int8"] == 3, "those before it"
+    photos = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)
+    assert np.isfinite(open_session(file).run(None, {INPUT_NAME: photos})[0]).all()
 
 
 @pytest.mark.parametrize(

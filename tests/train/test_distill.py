@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from tests.support.distill_features import CLASSES, WIDTH, features
 from trtpoets.train.distill import PENALTIES, best_distilled_head, distilled_head, divergence
@@ -79,3 +80,18 @@ def test_fewer_photos_than_features_give_the_weights_of_the_normal_equations() -
     change = np.linalg.solve(kernel, standard.T @ (residual - residual.mean(axis=0))) / seen.std(axis=0)[:, None]
     assert np.allclose(fitted.weights, head.weights + change, atol=1e-3)
     assert np.abs(change).max() > 0.01
+
+
+def test_a_head_does_not_depend_on_the_number_of_threads() -> None:
+    """With these sizes, OpenBLAS adds in another order with two threads."""
+    random = np.random.default_rng(0)
+    x = np.maximum(random.normal(size=(333, 777)), 0).astype(np.float32)
+    head = Head(random.normal(0, 0.1, (777, 7)).astype(np.float32), np.zeros(7, np.float32))
+    with threadpool_limits(1, "blas"):
+        wanted = x @ head.weights + random.normal(0, 0.1, (333, 7)).astype(np.float32)
+    fitted = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, "blas"):
+            fitted.append(distilled_head(head, x, wanted, 0.1))
+    assert np.array_equal(fitted[0].weights, fitted[1].weights)
+    assert np.array_equal(fitted[0].bias, fitted[1].bias)

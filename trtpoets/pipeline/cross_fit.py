@@ -31,6 +31,7 @@ from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.threads import one_blas_thread
 from trtpoets.core.types import OnnxModel, Photo, Split
 from trtpoets.core.workspace import Workspace, open_details
 from trtpoets.judge.all_photos import AllPhotos, PhotosToCount, ScoredFile, all_photos_from_scores
@@ -158,7 +159,8 @@ class CrossFit:
         heads = []
         for number, head in enumerate(self.heads):
             rows = np.flatnonzero(fits & (fold_of != number))
-            logits = fp32_features[self._compared_rows[rows]] @ head.weights + head.bias
+            with one_blas_thread():
+                logits = fp32_features[self._compared_rows[rows]] @ head.weights + head.bias
             if penalty is None:  # chosen once, because each of them takes as long as a refit
                 own, penalty = best_distilled_head(head, features[rows], logits)
             else:

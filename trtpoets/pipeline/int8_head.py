@@ -12,6 +12,7 @@ from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.labels import label_indices
 from trtpoets.core.onnx_file import check_onnx, write_onnx
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.threads import one_blas_thread
 from trtpoets.core.types import OnnxModel, Split
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.clustered import difference_interval
@@ -62,7 +63,8 @@ def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: 
     fp32_features = features_of_model(fp32, photos, progress)
     int8_features = features_of_model(int8, photos, progress)
     fitted = len(train)
-    fp32_logits = fp32_features @ fp32_layer.weights + fp32_layer.bias
+    with one_blas_thread():  # with more, the last bits of the file would depend on the number of cores
+        fp32_logits = fp32_features @ fp32_layer.weights + fp32_layer.bias
     before = Head(int8_layer.weights, int8_layer.bias)
     after, penalty = best_distilled_head(before, int8_features[:fitted], fp32_logits[:fitted])
     fp32_scores = head_scores(Head(fp32_layer.weights, fp32_layer.bias), fp32_features[fitted:])

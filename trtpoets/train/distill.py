@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from trtpoets.core.threads import one_blas_thread
 from trtpoets.train.head import Head, head_scores
 from trtpoets.train.head_loop import standardisation
 
@@ -29,8 +30,28 @@ def distilled_head(head: Head, features: np.ndarray, logits: np.ndarray, penalty
     """Return a head close to `head` that gives approximately `logits` (N, C) for `features` (N, D), float32.
 
     It minimises the mean squared error of the logits plus `penalty` x the squared change of the weights, which act on
-    standardised features. The bias is not penalised.
+    standardised features. The bias is not penalised. The result is the same for any number of cores.
     """
+    with one_blas_thread():
+        return _distilled(head, features, logits, penalty)
+
+
+def best_distilled_head(head: Head, features: np.ndarray, logits: np.ndarray) -> tuple[Head, float]:
+    """Return `distilled_head` with the penalty that is best on held-out photos, and that penalty."""
+    fitted = np.arange(len(features)) % _EVERY != _EVERY - 1
+    unit = Head(np.eye(logits.shape[1], dtype=np.float32), np.zeros(logits.shape[1], np.float32))
+    target = head_scores(unit, logits[~fitted].astype(np.float32))
+
+    def held_out_divergence(penalty: float) -> float:
+        candidate = _distilled(head, features[fitted], logits[fitted], penalty)
+        return float(divergence(target, head_scores(candidate, features[~fitted])).mean())
+
+    with one_blas_thread():
+        penalty = min(PENALTIES, key=held_out_divergence)
+        return _distilled(head, features, logits, penalty), penalty
+
+
+def _distilled(head: Head, features: np.ndarray, logits: np.ndarray, penalty: float) -> Head:
     residual = logits.astype(np.float64) - (features @ head.weights + head.bias)
     mean, scale = (array.astype(np.float64) for array in standardisation(features))
     standard = (features - mean) * scale
@@ -47,17 +68,3 @@ def distilled_head(head: Head, features: np.ndarray, logits: np.ndarray, penalty
     weights = head.weights + change
     bias = head.bias + shift - mean @ change
     return Head(weights.astype(np.float32), bias.astype(np.float32))
-
-
-def best_distilled_head(head: Head, features: np.ndarray, logits: np.ndarray) -> tuple[Head, float]:
-    """Return `distilled_head` with the penalty that is best on held-out photos, and that penalty."""
-    fitted = np.arange(len(features)) % _EVERY != _EVERY - 1
-    unit = Head(np.eye(logits.shape[1], dtype=np.float32), np.zeros(logits.shape[1], np.float32))
-    target = head_scores(unit, logits[~fitted].astype(np.float32))
-
-    def held_out_divergence(penalty: float) -> float:
-        candidate = distilled_head(head, features[fitted], logits[fitted], penalty)
-        return float(divergence(target, head_scores(candidate, features[~fitted])).mean())
-
-    penalty = min(PENALTIES, key=held_out_divergence)
-    return distilled_head(head, features, logits, penalty), penalty

@@ -163,6 +163,59 @@ def test_kernels_are_exact_for_the_largest_pixels_and_weights(layer: dict[str, i
     assert (actual == expected).mean() > 0.99
 
 
+def sums_of_two_products(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The sums of a kernel that adds two products in 16 bits and saturates: vpmaddubsw, of AVX2 and AVX-512."""
+    pairs = (values[:, None].astype(np.int64) * weights[None]).reshape(len(values), len(weights), -1, 2).sum(axis=3)
+    return np.asarray(np.clip(pairs, -(2**15), 2**15 - 1).sum(axis=2))
+
+
+def sums_without_sign(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The sums of a kernel for signed values: Arm's smull and smlal add two products in 16 bits, and wrap around.
+
+    The values are moved to -128 to 127 before, and 128 times the sum of the weights is added after.
+    """
+    signed = values.astype(np.int64) - 128
+    pairs = (signed[:, None] * weights[None]).reshape(len(values), len(weights), -1, 2).sum(axis=3)
+    return np.asarray(pairs.astype(np.int16).sum(axis=2, dtype=np.int64) + 128 * weights.sum(axis=1, dtype=np.int64))
+
+
+@pytest.mark.parametrize("sums", [sums_of_two_products, sums_without_sign])
+def test_sums_in_16_bits_would_be_exact_on_processors_that_are_not_here(
+    sums: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> None:
+    """By arithmetic, whatever this processor has: x86 without VNNI, and Arm without dot products.
+
+    Kernels with VNNI (vpdpbusd) and Arm's dot products (udot, sdot) add in 32 bits, which hold 2**31 / (255 * 127) >
+    66,000 products.
+    """
+    random = np.random.default_rng(0)
+    view = GraphView(cpu_file(residual_network()))
+    layers = 0
+    for node in view.nodes:
+        if node.op_type != "Conv" or node.name == "depthwise":  # depthwise kernels widen each product to 32 bits
+            continue
+        layers += 1
+        weights = view.array(view.producer[node.input[1]].input[0]).astype(np.int64)
+        weights = weights.reshape(len(weights), -1)
+        weights = np.pad(weights, ((0, 0), (0, weights.shape[1] % 2)))
+        for _ in range(4):  # kernels order the products of a sum in their own ways
+            order = random.permutation(weights.shape[1])
+            values = np.concatenate(
+                [random.integers(0, 256, (8, len(order))), 255 * random.integers(0, 2, (8, len(order)))]
+            )
+            values = np.concatenate([values, 255 * (weights[:, order] > 0), 255 * (weights[:, order] < 0)])
+            exact = values @ weights[:, order].T
+            np.testing.assert_array_equal(sums(values, weights[:, order]), exact)
+    assert layers == 5
+
+
+def test_weights_of_8_bits_would_saturate() -> None:
+    """The simulation of vpmaddubsw finds what the weights of 7 bits avoid."""
+    values, weights = np.full((1, 2), 255), np.full((1, 2), 127)
+    assert sums_of_two_products(values, weights) == 2**15 - 1
+    assert sums_of_two_products(values, np.full((1, 2), PAIRED_LEVELS)) == 2 * 255 * PAIRED_LEVELS
+
+
 def exact_convolution(data: np.ndarray, weights: np.ndarray, layer: dict[str, int]) -> np.ndarray:
     """The convolution of int64 (N, C, H, W), with zeros around the map, in int64."""
     kernel, stride, groups = layer["kernel"], layer.get("stride", 1), layer.get("group", 1)
