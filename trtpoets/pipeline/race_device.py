@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from trtpoets.convert.int8.layer_costs import GpuClass
     from trtpoets.judge.race import RaceConfig
 
+_T4 = "t4"
+"""The name of the GPU that is accepted besides the Jetson modules."""
+
 _TIMED_RUNS = 21
 """How often each network is timed, in turns with the others."""
 
@@ -51,10 +54,10 @@ def device_of(config: RaceConfig) -> RaceDevice:
         gpus = detect().gpus
         own = fastest(gpus[0].compute_capability) if gpus else Precision.INT8
         return RaceDevice(f"this machine's CPU ({usable_cores()} cores)", None, config.precision or own)
-    if config.board.strip().lower() == "t4":
-        gpu = GPU_CLASSES["t4"]
+    if config.board.strip().lower() == _T4:
+        gpu = GPU_CLASSES[_T4]
         return RaceDevice(gpu.name, gpu, config.precision or Precision.INT8)
-    board = find_board(config.board)
+    board = find_board(config.board, others=(_T4,))
     has_int8 = fast_types_of(CHIPS[board.chip].compute_capability).int8
     own = Precision.INT8 if has_int8 else Precision.FP16
     return RaceDevice(board.title, GPU_CLASSES[board.name], config.precision or own)
