@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from trtpoets.adoption.candidates import (
     PLAIN_GEOMETRIES,
+    aligned_candidates,
     candidate_contracts,
     channel_variants,
     geometry_candidates,
@@ -35,9 +36,6 @@ _ORDER = list(Source)
 _LISTED = 16
 _TRIED = 6
 """Candidates that an error lists, without and with a trial. With a trial, later ones have hardly any right answers."""
-
-_WIDTH = 78
-"""Columns of a line of the list: a terminal has 80, and the lines are indented."""
 
 
 @dataclass(frozen=True)
@@ -435,7 +433,7 @@ class _Case:
         """Return the candidates, `first` before others, for an error that asks for one of them."""
         contracts = self._listed(list(first), list(geometries))
         shown = contracts[: _TRIED if show_trial else _LISTED]
-        lines = _table([self._entry(contract, with_geometry=bool(geometries)) for contract in shown])
+        lines = aligned_candidates([self._entry(contract, with_geometry=bool(geometries)) for contract in shown])
         if len(contracts) > len(shown):
             lines.append(f"and {many(len(contracts) - len(shown), 'other')}")
         again = command("adopt", self._foreign.path, "--name", "NAME")
@@ -478,17 +476,6 @@ class _Case:
     def _options_text(self, contract: Contract, with_geometry: bool) -> str:
         words = options_for(contract, self._foreign)
         return words if with_geometry else words.partition(" --resize")[0]
-
-
-def _table(rows: Sequence[tuple[str, str, str]]) -> list[str]:
-    """Return aligned lines; options that do not fit beside the rest follow in a line of their own."""
-    texts, counts = (max(len(row[column]) for row in rows) for column in (0, 1))
-    lines = []
-    for text, count, options in rows:
-        start = f"{text:<{texts}}  " + (f"{count:>{counts}}  " if counts else "")
-        fits = len(start) + len(options) <= _WIDTH
-        lines += [start + options] if fits else [start.rstrip(), f"    {options}"]
-    return lines
 
 
 def _choices(likely: Sequence[Fact]) -> str:
