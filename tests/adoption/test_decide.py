@@ -98,7 +98,7 @@ def test_facts_that_agree_nearly_are_one() -> None:
 
 
 def test_facts_that_disagree_stop() -> None:
-    with raises(BadInput, "TP9430", "disagree") as caught:
+    with raises(BadInput, "TP9432", "disagree") as caught:
         decide(FOREIGN, (fact(SIGNED), fact(UNIT, source=Source.PRODUCER)))
     listed = "\n".join(caught.value.details)
     assert "--preprocess tf" in listed
@@ -107,7 +107,7 @@ def test_facts_that_disagree_stop() -> None:
 
 def test_a_certain_fact_that_the_photos_contradict_stops() -> None:
     trial = trial_of({(UNIT, STRETCH): 38, (SIGNED, STRETCH): 10, (RAW, STRETCH): 9})
-    with raises(BadInput, "TP9430", "contradict") as caught:
+    with raises(BadInput, "TP9433", "contradict") as caught:
         decide(FOREIGN, (fact(SIGNED),), trial)
     assert "-1..1, RGB, stretch 10 of 40" in caught.value.message
     assert "38 of 40 with 0..1, RGB, stretch" in caught.value.message
@@ -128,7 +128,7 @@ def test_nothing_known_stops_and_lists_the_candidates() -> None:
 
 
 def test_likely_facts_stop_without_photos_and_are_listed_first() -> None:
-    with raises(BadInput, "TP9430", "not certain", "ImageNet statistics") as caught:
+    with raises(BadInput, "TP9431", "not certain", "ImageNet statistics") as caught:
         decide(FOREIGN, (likely(IMAGENET), likely(SIGNED)))
     listed = "\n".join(caught.value.details)
     assert listed.index("--preprocess torch") < listed.index("--preprocess tf") < listed.index("--preprocess raw")
@@ -142,13 +142,13 @@ def test_a_likely_fact_is_confirmed_by_photos() -> None:
     # Another likely choice answers equally well, another contract better, or there are few photos.
     for changes, photos in (({(SIGNED, STRETCH): 38}, 40), ({(bgr(IMAGENET), STRETCH): 39}, 40), ({}, 12)):
         changed = {key: min(count, photos) for key, count in {**counts, **changes}.items()}
-        with raises(BadInput, "TP9430", "do not distinguish"):
+        with raises(BadInput, "TP9435", "do not distinguish"):
             decide(FOREIGN, (likely(IMAGENET), likely(SIGNED)), trial_of(changed, photos))
 
 
 def test_equally_good_contracts_are_not_distinguished() -> None:
     trial = trial_of({(UNIT, STRETCH): 47, (SIGNED, STRETCH): 47, (RAW, STRETCH): 13}, 62)
-    with raises(BadInput, "TP9430", "distinguish 0..1, RGB from -1..1, RGB (47 of 62)") as caught:
+    with raises(BadInput, "TP9435", "distinguish 0..1, RGB from -1..1, RGB (47 of 62)") as caught:
         decide(FOREIGN, (), trial)
     assert "0..255" not in caught.value.message
     assert "more photos of this kind may not distinguish them" in caught.value.message
@@ -156,7 +156,7 @@ def test_equally_good_contracts_are_not_distinguished() -> None:
 
 def test_the_number_of_photos_that_is_needed() -> None:
     trial = trial_of({(UNIT, STRETCH): 38, (SIGNED, STRETCH): 35}, 40)
-    with raises(BadInput, "TP9430", "0..1, RGB", "-1..1, RGB", "38 of 40", "35 of 40") as caught:
+    with raises(BadInput, "TP9435", "0..1, RGB", "-1..1, RGB", "38 of 40", "35 of 40") as caught:
         decide(FOREIGN, (), trial)
     needed = int(re.search(r"about (\d+) photos", caught.value.message).group(1))  # type: ignore[union-attr]
     assert 41 <= needed <= 400
@@ -185,7 +185,7 @@ def test_likely_values_that_the_photos_refute_are_listed_in_one_warning() -> Non
 
 def test_photos_of_other_classes_decide_nothing() -> None:
     trial = trial_of({(UNIT, STRETCH): 21, (SIGNED, STRETCH): 19}, 40)
-    with raises(BadInput, "TP9430", "chance"):
+    with raises(BadInput, "TP9434", "chance"):
         decide(FOREIGN, (), trial)
     decision = decide(FOREIGN, (fact(UNIT),), trial)
     assert "no more than by chance" in decision.warnings[-1]
@@ -233,7 +233,7 @@ def test_geometry_of_a_trial() -> None:
     decision = decide(FOREIGN, (fact(UNIT),), near)
     assert decision.contract.geometry == CROP  # the best of the usual ones
     assert "do not distinguish crop (22 of 28) from letterbox (23) and stretch (21)" in decision.warnings[0]
-    with raises(BadInput, "TP9430", "resizing") as caught:
+    with raises(BadInput, "TP9436", "resizing") as caught:
         decide(FOREIGN, (fact(UNIT), fact(geometry=STRETCH)), clear)
     assert [line.split("  ")[-1] for line in caught.value.details[1:]] == [
         "--preprocess 0-1 --resize stretch",

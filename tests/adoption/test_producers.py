@@ -153,6 +153,6 @@ def test_an_error_names_a_producer_once() -> None:
     """The usual values of a producer are one sentence, not one sentence for each of them."""
     foreign = foreign_model(writer="pytorch 2.1", side=224)
     values = "ImageNet statistics, RGB or 0..1, RGB or -1..1, RGB ("
-    with raises(BadInput, "TP9430", "flowers.onnx", "PyTorch", values) as caught:
+    with raises(BadInput, "TP9431", "flowers.onnx", "PyTorch", values) as caught:
         decide(foreign, producer_facts(foreign))
     assert caught.value.message.count("PyTorch") == 1

@@ -131,7 +131,7 @@ def test_resnet8_without_its_sibling_and_name(tmp_path: Path) -> None:
     loaded = load_foreign(file)
     assert not facts_about(loaded)
     photos = photos_of("mlperf_tiny_resnet8", CIFAR)
-    with raises(BadInput, "TP9430", "distinguish 0..255, RGB from") as caught:
+    with raises(BadInput, "TP9435", "distinguish 0..255, RGB from") as caught:
         find_contract(loaded, (), (32, 32), photos, CIFAR, contract_options())
     _, best, *candidates = caught.value.details
     assert best.split() == ["0..255,", "RGB", "23", "of", "28", "--preprocess", "raw"]
@@ -156,7 +156,7 @@ def test_azure() -> None:
     assert 12 <= counts[AZURE_MEANS.text] <= 14
     assert counts["0..1, RGB"] == 3
     assert counts["0..255, RGB"] < counts[bgr(RAW).text]
-    with raises(BadInput, "TP9430", "distinguish"):
+    with raises(BadInput, "TP9435", "distinguish"):
         size = (loaded.model.height, loaded.model.width)
         find_contract(loaded, (), size, photos_of("azure_custom_vision", labels), labels, contract_options())
 

@@ -32,6 +32,6 @@ def test_vectors_of_length_1() -> None:
     assert why_no_scores("output", values) == ""
     assert why_no_scores("output", np.eye(3)) == "", "scores of a certain network"
     assert why_no_scores("output", np.full((3, 8), np.nan)) == ""
-    with raises(BadArtefact, "TP9462", "output x with 8 values", "length 1"):
+    with raises(BadArtefact, "TP9463", "output x with 8 values", "length 1"):
         require_scores("net", "x", unit)
     require_scores("net", "x", values)

@@ -99,7 +99,7 @@ def test_weights_that_are_missing_or_cut_short(tmp_path: Path) -> None:
         with raises(BadArtefact, "TP1951", "net.onnx.data is truncated: it has 967 bytes"):
             read(path)
         data.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n")
-        with raises(BadArtefact, "TP1951", "Git LFS pointer") as caught:
+        with raises(BadArtefact, "TP1961", "Git LFS pointer") as caught:
             read(path)
         assert caught.value.hint == f"cd {tmp_path} && git lfs pull"
         data.unlink()
@@ -109,22 +109,22 @@ def test_weights_that_are_missing_or_cut_short(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("location", "reason"),
+    ("location", "code", "reason"),
     [
-        ("/etc/hostname", "absolute"),
-        ("C:\\weights", "absolute"),
-        ("../net.onnx.data", "out of"),
-        ("sub/../../x", "out of"),
-        ("sub\\..\\..\\x", "out of"),
-        ("link", "link that leads out of"),
-        ("linked/net.onnx.data", "link that leads out of"),
-        ("loop", ""),
-        ("", "''"),
-        ("sub", "folder"),
-        ("a" * 300, ""),
+        ("/etc/hostname", "TP1963", "absolute"),
+        ("C:\\weights", "TP1963", "absolute"),
+        ("../net.onnx.data", "TP1964", "out of"),
+        ("sub/../../x", "TP1964", "out of"),
+        ("sub\\..\\..\\x", "TP1964", "out of"),
+        ("link", "TP1966", "link that leads out of"),
+        ("linked/net.onnx.data", "TP1966", "link that leads out of"),
+        ("loop", "TP1965", ""),
+        ("", "TP1962", "''"),
+        ("sub", "TP1967", "folder"),
+        ("a" * 300, "TP1965", ""),
     ],
 )
-def test_locations_that_lead_elsewhere(tmp_path: Path, location: str, reason: str) -> None:
+def test_locations_that_lead_elsewhere(tmp_path: Path, location: str, code: str, reason: str) -> None:
     path = external(tmp_path / "net")
     (tmp_path / "net.onnx.data").write_bytes((path.parent / "net.onnx.data").read_bytes())
     (path.parent / "link").symlink_to(tmp_path / "net.onnx.data")
@@ -133,7 +133,7 @@ def test_locations_that_lead_elsewhere(tmp_path: Path, location: str, reason: st
     (path.parent / "sub").mkdir()
     relocated(path, location)
     for read in (check_onnx, sha256_of_onnx, open_session):
-        with raises(BadArtefact, "TP1951", path, location, reason) as caught:
+        with raises(BadArtefact, code, path, location, reason) as caught:
             read(path)
         assert caught.value.hint
 

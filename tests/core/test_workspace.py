@@ -70,22 +70,22 @@ def test_good_names(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "code", "reason"),
     [
-        ("", "empty"),
-        (" ", "empty"),
-        ("..", "path"),
-        ("../up", "path"),
-        ("a/b", "path"),
-        ("a\\b", "path"),
-        ("-rf", "'-'"),
-        (".hidden", "'.'"),
-        ("a\nb", "control character"),
-        ("x" * 101, "100 bytes"),
+        ("", "TP1097", "empty"),
+        (" ", "TP1097", "empty"),
+        ("..", "TP1102", "path"),
+        ("../up", "TP1102", "path"),
+        ("a/b", "TP1102", "path"),
+        ("a\\b", "TP1102", "path"),
+        ("-rf", "TP1103", "'-'"),
+        (".hidden", "TP1103", "'.'"),
+        ("a\nb", "TP1104", "control character"),
+        ("x" * 101, "TP1105", "100 bytes"),
     ],
 )
-def test_bad_names_say_why(tmp_path: Path, name: str, reason: str) -> None:
-    with raises(BadInput, "TP1097", repr(name), reason):
+def test_bad_names_say_why(tmp_path: Path, name: str, code: str, reason: str) -> None:
+    with raises(BadInput, code, repr(name), reason):
         Workspace(tmp_path, name)
 
 

@@ -138,14 +138,14 @@ def test_what_was_stated_before_is_kept_where_nothing_is_certain(tmp_path: Path)
     model, engines = colour_classifier(tmp_path / "net.onnx"), tmp_path / "engines"
     (tmp_path / "photos").mkdir()
     photos = colour_folders(tmp_path / "photos", 3)
-    with raises(BadInput, "TP9430", "do not distinguish"):
+    with raises(BadInput, "TP9435", "do not distinguish"):
         adopt(model, "x", photos=photos, engines=engines)
     stated = adopt(model, "x", photos=photos, config=STATED, engines=engines)
     assert adopt(model, "x", photos=photos, engines=engines).spec == stated.spec
-    with raises(BadInput, "TP9430", "do not distinguish"):
+    with raises(BadInput, "TP9435", "do not distinguish"):
         adopt(model, "x", photos=photos, engines=engines, force=True)
     (photos / "ant" / "0000.png").unlink()
-    with raises(BadInput, "TP9430", "do not distinguish"):
+    with raises(BadInput, "TP9435", "do not distinguish"):
         adopt(model, "x", photos=photos, engines=engines)
 
 

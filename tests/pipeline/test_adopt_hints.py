@@ -43,7 +43,7 @@ def test_the_candidates_are_a_list_and_the_command_keeps_the_photos(tmp_path: Pa
     assert (arguments["model"], arguments["name"], arguments["photos"]) == (model, "a b", photos)
     assert arguments["engines"] == tmp_path / "runs" and arguments["force"]
     first, *lines = error_text(caught.value).splitlines()
-    assert first.endswith("[TP9430]") and lines[0] == "  Candidates, each with its options:"
+    assert first.endswith("[TP9435]") and lines[0] == "  Candidates, each with its options:"
     assert f"  --preprocess {arguments['preprocess']}" in lines[1] and lines[-1].startswith("  try: ")
     assert all(len(line) <= 80 for line in lines[:-1]) and len(lines) >= 7
 

@@ -100,15 +100,15 @@ def test_targets_of_real_engines(tmp_path: Path, targets: tuple[str, ...]) -> No
     [
         (lambda plan: plan.clear(), "TP8020", ""),
         (lambda plan: plan.__delitem__(slice(40, None)), "TP4048", "40 bytes"),
-        (lambda plan: plan.__delitem__(slice(80, None)), "TP4048", "80 bytes"),
-        (lambda plan: plan.__delitem__(slice(-1, None)), "TP4048", "truncated"),
-        (lambda plan: plan.extend(b"more"), "TP4048", "other data"),
+        (lambda plan: plan.__delitem__(slice(80, None)), "TP4118", "80 bytes"),
+        (lambda plan: plan.__delitem__(slice(-1, None)), "TP4118", "truncated"),
+        (lambda plan: plan.extend(b"more"), "TP4118", "other data"),
         (lambda plan: plan.__setitem__(0, 0), "TP4047", "b'\\x00trt'"),
-        (lambda plan: plan.__setitem__(28, 0), "TP4048", "bytes 28 to 32"),
-        (lambda plan: plan.__setitem__(8, 200), "TP4048", "sections: 200"),
-        (lambda plan: plan.__setitem__(slice(72, 80), b"\xff" * 7 + b"\0"), "TP4048", "'ENGN'"),
-        (lambda plan: plan.__setitem__(-1, 0), "TP4048", "last bytes"),
-        (lambda plan: plan.__setitem__(slice(16, 24), struct.pack("<Q", 66)), "TP4048", "instead of 66"),
+        (lambda plan: plan.__setitem__(28, 0), "TP4117", "bytes 28 to 32"),
+        (lambda plan: plan.__setitem__(8, 200), "TP4120", "sections: 200"),
+        (lambda plan: plan.__setitem__(slice(72, 80), b"\xff" * 7 + b"\0"), "TP4122", "'ENGN'"),
+        (lambda plan: plan.__setitem__(-1, 0), "TP4119", "last bytes"),
+        (lambda plan: plan.__setitem__(slice(16, 24), struct.pack("<Q", 66)), "TP4118", "instead of 66"),
     ],
 )
 def test_a_damaged_engine(
@@ -125,7 +125,7 @@ def test_a_file_that_ends_in_its_table_of_sections(built: Engine, tmp_path: Path
         del plan[80:]
         plan[16:24] = struct.pack("<Q", 80)
 
-    with raises(BadArtefact, "TP4048", "section table"):
+    with raises(BadArtefact, "TP4121", "section table"):
         trtpoets.inspect(changed(built, tmp_path, cut))
 
 
@@ -150,7 +150,7 @@ def test_an_engine_of_tensorrt(tmp_path: Path, version: tuple[int, int, int, int
 
 
 def test_an_unknown_layout(tmp_path: Path) -> None:
-    with raises(BadArtefact, "TP4048", "not 3"):
+    with raises(BadArtefact, "TP4116", "not 3"):
         read_plan_header(tensorrt_plan(tmp_path / "x.plan", (12, 0, 0, 0), layout=3))
 
 

@@ -49,20 +49,20 @@ def test_other_weights_make_every_file_stale(space: Workspace) -> None:
     assert onnx_models_in(space) == ()
     assert {item.path.name for item in stale_in(space)} == {"fp32.onnx", "fp16.onnx", "int8.onnx"}
     for precision in Precision:
-        with raises(MissingArtefact, "TP8027", "was made from an earlier") as caught:
+        with raises(MissingArtefact, "TP8057" if precision is FP32 else "TP8058", "was made from an earlier") as caught:
             onnx_in(space, precision)
         assert caught.value.hint == space.command("export")
 
 
 def test_stages_refuse_stale_files(space: Workspace, tmp_path: Path) -> None:
     trained_anew(space)
-    for command in (
-        lambda: trtpoets.quantize("tiny", engines=space.engines),
-        lambda: trtpoets.bundle("tiny", "triton", engines=space.engines),
-        lambda: calibration_cache("tiny", tmp_path / "cache.txt", engines=space.engines),
-        lambda: onnx_in(space, INT8),
+    for command, code in (
+        (lambda: trtpoets.quantize("tiny", engines=space.engines), "TP8057"),
+        (lambda: trtpoets.bundle("tiny", "triton", engines=space.engines), "TP8057"),
+        (lambda: calibration_cache("tiny", tmp_path / "cache.txt", engines=space.engines), "TP8057"),
+        (lambda: onnx_in(space, INT8), "TP8058"),
     ):
-        with raises(MissingArtefact, "TP8027", ".onnx", "was made from") as caught:
+        with raises(MissingArtefact, code, ".onnx", "was made from") as caught:
             command()
         assert caught.value.hint == space.command("export")
 
@@ -72,7 +72,7 @@ def test_files_of_another_fp32_are_stale(space: Workspace) -> None:
     tiny_onnx(space.onnx(FP32), batch="other")
     seal_card(card_of(space.onnx(FP32)), key=card.key, files=[space.onnx(FP32)], details=card.details)
     assert [model.precision for model in onnx_models_in(space)] == [FP32]
-    with raises(MissingArtefact, "TP8027", "fp16.onnx", "earlier fp32.onnx") as caught:
+    with raises(MissingArtefact, "TP8058", "fp16.onnx", "earlier fp32.onnx") as caught:
         onnx_in(space, FP16)
     assert caught.value.hint == space.command("quantize")
 
@@ -137,7 +137,7 @@ def test_files_calibrated_on_other_photos_are_stale(space: Workspace) -> None:
     photos = tuple(replace(photo, split=swapped[photo.split]) for photo in dataset.photos)
     publish.seal_dataset(space, replace(dataset, photos=table_of(photos, dataset.folder)), "")
     assert [model.precision for model in onnx_models_in(space)] == [FP32]
-    with raises(MissingArtefact, "TP8027", "int8.onnx", "other photos") as caught:
+    with raises(MissingArtefact, "TP8059", "int8.onnx", "other photos") as caught:
         onnx_in(space, INT8)
     assert caught.value.hint == space.command("quantize")
 

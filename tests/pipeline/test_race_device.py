@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.errors import raises
 from tests.support.small_networks import residual_network, saved
+from trtpoets.convert.int8.gpu_classes import GPU_CLASSES
 from trtpoets.core.errors import BadInput
 from trtpoets.core.types import Precision
 from trtpoets.judge.race import RaceConfig
@@ -33,7 +34,7 @@ def test_without_a_board_it_is_this_machine() -> None:
 
 
 def test_an_unknown_board_and_a_limit_of_nothing_are_refused() -> None:
-    with raises(BadInput, "TP4071", "toaster"):
+    with raises(BadInput, "TP4071", "toaster", *GPU_CLASSES):
         device_of(RaceConfig(board="toaster"))
     with raises(BadInput, "TP8091", "0"):
         device_of(RaceConfig(max_ms=0.0))

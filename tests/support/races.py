@@ -22,7 +22,14 @@ def race_result(estimated: bool = False) -> Race:
         estimated=estimated,
         contestants=(
             Contestant(
-                "efficientnet_lite0", 224, "second", "e", None, 12.5, (judged(250, 0.8), judged(1600, 0.88, last)), True
+                "efficientnet_lite0",
+                224,
+                "out in round 2",
+                "e",
+                None,
+                12.5,
+                (judged(250, 0.8), judged(1600, 0.88, last)),
+                True,
             ),
             Contestant(
                 "mobilenet_v2", 224, "chosen", "m", None, 9.0, (judged(250, 0.79), judged(1600, 0.876, last)), True

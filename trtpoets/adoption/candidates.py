@@ -27,6 +27,9 @@ PLAIN_GEOMETRIES = (Geometry(Resize.STRETCH), Geometry(Resize.CROP))
 
 _OTHER_GEOMETRIES = (Geometry(Resize.CROP, 0.875), Geometry(Resize.LETTERBOX))
 
+_WIDTH = 78
+"""Columns of a line of the list: a terminal has 80, and the lines are indented."""
+
 
 def with_channels(facts: Sequence[Fact], options: ContractOptions) -> list[Fact]:
     """Return the facts with the channels that --channels states in place of their own."""
@@ -134,3 +137,17 @@ def _distinct(geometries: Iterable[Geometry]) -> list[Geometry]:
         if not any(nearly_same_geometry(geometry, earlier) for earlier in chosen):
             chosen.append(geometry)
     return chosen
+
+
+def aligned_candidates(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Return aligned lines of candidates, each given as its name, its right answers and its options.
+
+    Options that do not fit beside the rest follow in a line of their own.
+    """
+    texts, counts = (max(len(row[column]) for row in rows) for column in (0, 1))
+    lines = []
+    for text, count, options in rows:
+        start = f"{text:<{texts}}  " + (f"{count:>{counts}}  " if counts else "")
+        fits = len(start) + len(options) <= _WIDTH
+        lines += [start + options] if fits else [start.rstrip(), f"    {options}"]
+    return lines

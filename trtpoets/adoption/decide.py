@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from trtpoets.adoption.candidates import (
     PLAIN_GEOMETRIES,
+    aligned_candidates,
     candidate_contracts,
     channel_variants,
     geometry_candidates,
@@ -34,9 +36,6 @@ _ORDER = list(Source)
 _LISTED = 16
 _TRIED = 6
 """Candidates that an error lists, without and with a trial. With a trial, later ones have hardly any right answers."""
-
-_WIDTH = 78
-"""Columns of a line of the list: a terminal has 80, and the lines are indented."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,17 @@ def decide(
     options. Raises BadInput that lists the candidates, each with its options, if they disagree or decide nothing.
     """
     return _Case(foreign, facts, trial, options or ContractOptions()).decision()
+
+
+class _Listing(NamedTuple):
+    """What an error without a decision shows: how to state the right candidate, and lines with all of them."""
+
+    hint: str
+    lines: tuple[str, ...]
+
+
+UNDECIDED = frozenset({"TP9430", "TP9431", "TP9432", "TP9433", "TP9434", "TP9435", "TP9436"})
+"""The codes of errors that ask for a contract."""
 
 
 class _Case:
@@ -104,7 +114,20 @@ class _Case:
             return self._pixels_of_facts(certain)
         likely = [fact for fact in self._facts if fact.pixels is not None]
         if self._trial is None:
-            raise self._undecided(self._why_nothing_is_certain(likely), [_pixels_of(fact) for fact in likely])
+            listed = self._listing([_pixels_of(fact) for fact in likely])
+            if likely:
+                raise BadInput(
+                    f"the pixel values that {self._foreign.path.name} expects are not certain: {_choices(likely)}",
+                    hint=listed.hint,
+                    code="TP9431",
+                    details=listed.lines,
+                )
+            raise BadInput(
+                f"nothing states which pixel values {self._foreign.path.name} expects",
+                hint=listed.hint,
+                code="TP9430",
+                details=listed.lines,
+            )
         return self._pixels_of_trial(self._trial, likely)
 
     def _pixels_of_options(self, pixels: Pixels, certain: list[Fact]) -> Pixels:
@@ -127,11 +150,13 @@ class _Case:
         pixels = _pixels_of(first)
         for fact in certain:
             if not _agrees(fact, pixels):
-                raise self._undecided(
-                    f"the sources disagree about the pixel values: {certain[0].evidence.text}; {fact.evidence.text}"
-                    if certain[0] is not fact
-                    else f"the sources disagree about the pixel values: {first.evidence.text}; {fact.evidence.text}",
-                    [_pixels_of(first), _pixels_of(fact)],
+                listed = self._listing([_pixels_of(first), _pixels_of(fact)])
+                other = first if certain[0] is fact else certain[0]
+                raise BadInput(
+                    f"the sources disagree about the pixel values: {other.evidence.text}; {fact.evidence.text}",
+                    hint=listed.hint,
+                    code="TP9432",
+                    details=listed.lines,
                 )
         self._evidence += [fact.evidence for fact in certain]
         if not first.channels_known:
@@ -146,12 +171,14 @@ class _Case:
         )
         if rival is not None:
             ours, best = rival
-            raise self._undecided(
+            listed = self._listing([pixels, best.contract.pixels], show_trial=True)
+            raise BadInput(
                 f"the photos contradict what is known about the file: {first.evidence.text}; but with "
                 f"{ours.contract.text} {ours.count} of {ours.photos} photos are classified correctly, significantly "
                 f"fewer than the {best.count} of {best.photos} with {best.contract.text}",
-                [pixels, best.contract.pixels],
-                show_trial=True,
+                hint=listed.hint,
+                code="TP9433",
+                details=listed.lines,
             )
         return pixels
 
@@ -183,31 +210,32 @@ class _Case:
         )
         return usual
 
-    def _why_nothing_is_certain(self, likely: list[Fact]) -> str:
-        name = self._foreign.path.name
-        if likely:
-            reasons = "; ".join(dict.fromkeys(fact.choices or fact.evidence.text for fact in likely))
-            return f"the pixel values that {name} expects are not certain: {reasons}"
-        return f"nothing states which pixel values {name} expects"
-
     def _pixels_of_trial(self, trial: Trial, likely: list[Fact]) -> Pixels:
         best = trial.best
         if not trial.is_above_chance(best):
-            raise self._undecided(
+            listed = self._listing([_pixels_of(fact) for fact in likely], show_trial=True)
+            raise BadInput(
                 f"no contract gives more right answers than chance: {trial.summary(best)}; the photos or the labels "
                 "may be those of another classifier",
-                [_pixels_of(fact) for fact in likely],
-                show_trial=True,
+                hint=listed.hint,
+                code="TP9434",
+                details=listed.lines,
             )
         rivals = self._not_worse(trial, best)
         confirmed = self._confirmed(trial, likely, best)
         if rivals and confirmed is None:
-            reason = self._why_nothing_is_certain(likely) if likely else ""
-            raise self._undecided(
-                f"{reason}{'; ' if reason else ''}the photos do not distinguish {best.contract.pixels.text} from "
+            reason = (
+                f"the pixel values that {self._foreign.path.name} expects are not certain: {_choices(likely)}; "
+                if likely
+                else ""
+            )
+            listed = self._listing([_pixels_of(fact) for fact in likely], show_trial=True)
+            raise BadInput(
+                f"{reason}the photos do not distinguish {best.contract.pixels.text} from "
                 f"{joined([_named(row) for row in rivals])} ({trial.summary(best)}{self._needed(trial, best, rivals)})",
-                [_pixels_of(fact) for fact in likely],
-                show_trial=True,
+                hint=listed.hint,
+                code="TP9435",
+                details=listed.lines,
             )
         if confirmed is None:
             others = [fact.evidence.text for fact in likely if not _agrees(fact, best.contract.pixels)]
@@ -306,13 +334,14 @@ class _Case:
         )
         if rival is not None:
             ours, best = rival
-            raise self._undecided(
+            listed = self._listing([pixels], show_trial=True, geometries=[geometry, best.contract.geometry])
+            raise BadInput(
                 f"the photos contradict what is known about the resizing: {first.evidence.text}; but with "
                 f"{ours.contract.text} {ours.count} of {ours.photos} photos are classified correctly, significantly "
                 f"fewer than the {best.count} of {best.photos} with {best.contract.text}",
-                [pixels],
-                show_trial=True,
-                geometries=[geometry, best.contract.geometry],
+                hint=listed.hint,
+                code="TP9436",
+                details=listed.lines,
             )
         return geometry
 
@@ -394,26 +423,24 @@ class _Case:
 
     # Errors
 
-    def _undecided(
+    def _listing(
         self,
-        reason: str,
         first: Iterable[Pixels],
         *,
         show_trial: bool = False,
         geometries: Sequence[Geometry] = (),
-    ) -> BadInput:
+    ) -> _Listing:
+        """Return the candidates, `first` before others, for an error that asks for one of them."""
         contracts = self._listed(list(first), list(geometries))
         shown = contracts[: _TRIED if show_trial else _LISTED]
-        lines = _table([self._entry(contract, with_geometry=bool(geometries)) for contract in shown])
+        lines = aligned_candidates([self._entry(contract, with_geometry=bool(geometries)) for contract in shown])
         if len(contracts) > len(shown):
             lines.append(f"and {many(len(contracts) - len(shown), 'other')}")
         again = command("adopt", self._foreign.path, "--name", "NAME")
         others = "" if show_trial else f"; or give labelled photos to try them: {again} --photos FOLDER"
-        return BadInput(
-            reason,
-            hint=f"state the right one: {again} {self._options_text(contracts[0], bool(geometries))}{others}",
-            code="TP9430",
-            details=("Candidates, each with its options:", *lines),
+        return _Listing(
+            f"state the right one: {again} {self._options_text(contracts[0], bool(geometries))}{others}",
+            ("Candidates, each with its options:", *lines),
         )
 
     def _listed(self, first: list[Pixels], geometries: list[Geometry]) -> list[Contract]:
@@ -451,15 +478,9 @@ class _Case:
         return words if with_geometry else words.partition(" --resize")[0]
 
 
-def _table(rows: Sequence[tuple[str, str, str]]) -> list[str]:
-    """Return aligned lines; options that do not fit beside the rest follow in a line of their own."""
-    texts, counts = (max(len(row[column]) for row in rows) for column in (0, 1))
-    lines = []
-    for text, count, options in rows:
-        start = f"{text:<{texts}}  " + (f"{count:>{counts}}  " if counts else "")
-        fits = len(start) + len(options) <= _WIDTH
-        lines += [start + options] if fits else [start.rstrip(), f"    {options}"]
-    return lines
+def _choices(likely: Sequence[Fact]) -> str:
+    """Return what facts that are not certain say."""
+    return "; ".join(dict.fromkeys(fact.choices or fact.evidence.text for fact in likely))
 
 
 def _pixels_of(fact: Fact) -> Pixels:

@@ -39,7 +39,7 @@ RacePrecision = Annotated[
     Precision | None,
     typer.Option(
         "--precision",
-        help="Precision in which the finalists are judged; default: the fastest of the device.",
+        help="Precision that will be deployed; default: the fastest of the device.",
         rich_help_panel=_RACE,
     ),
 ]
@@ -52,6 +52,7 @@ def race(
     max_ms: MaxMs = None,
     board: RaceBoard = None,
     precision: RacePrecision = None,
+    workers: opt.WorkersOption = "",
     resize: opt.ResizeOption = Resize.STRETCH,
     device: opt.DeviceOption = "auto",
     validation_percent: opt.ValidationPercent = 10,
@@ -74,8 +75,9 @@ def race(
 ) -> None:
     """Find the best pretrained network for your photos.
 
-    All networks are judged on a few photos, the better half on more, and the last two in the precision that will be
-    deployed. Faster networks win where the difference may be chance. `retrain --backbone auto` does this first.
+    All networks are judged on a few photos, the better half on more, and the one that would be chosen in the precision
+    that will be deployed. The fastest network wins that is less than 1 point less accurate than the best one.
+    `retrain --backbone auto` does this first.
     """
     from trtpoets.judge.race import AUTO_BACKBONE
     from trtpoets.pipeline.race import race as pipeline_race
@@ -103,5 +105,5 @@ def race(
         early_stop=early_stop,
     )
     with progress_display() as progress:
-        result = pipeline_race(photos, name, config, engines=engines, force=force, progress=progress)
+        result = pipeline_race(photos, name, config, engines=engines, force=force, progress=progress, workers=workers)
     show_result("race", result, as_json)

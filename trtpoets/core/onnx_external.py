@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Iterator, Mapping
 
-from trtpoets.core.errors import BadArtefact, MissingArtefact
+from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError
 from trtpoets.core.file_kinds import PLACEHOLDER_KINDS, kind_of_file
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.protobuf import fields, message, text
@@ -72,6 +72,12 @@ def external_files(path: Path, content: bytes | None = None) -> tuple[ExternalFi
 
     `content` saves reading the file again. Raises BadArtefact if it is not an ONNX file, OSError.
     """
+    ends = _ends_by_location(path, content)
+    return tuple(_external_file(path, location, own)[0] for location, own in ends.items())
+
+
+def _ends_by_location(path: Path, content: bytes | None) -> Mapping[str, list[int]]:
+    """The offsets of the ends of the tensors in each external data file. Raises BadArtefact, OSError."""
     try:
         entries = external_entries(read_bytes(path) if content is None else content)
         needed: dict[str, list[int]] = {}
@@ -82,7 +88,7 @@ def external_files(path: Path, content: bytes | None = None) -> tuple[ExternalFi
         raise BadArtefact(
             f"{path} is not a valid ONNX file: {error}", hint="export it again, or copy it again", code="TP1035"
         ) from error
-    return tuple(_external_file(path, location, ends) for location, ends in needed.items())
+    return needed
 
 
 def require_external(path: Path, content: bytes | None = None) -> tuple[ExternalFile, ...]:
@@ -90,13 +96,12 @@ def require_external(path: Path, content: bytes | None = None) -> tuple[External
 
     Raises MissingArtefact if one is missing, BadArtefact if one can't be used or if the weights are too large, OSError.
     """
-    files = external_files(path, content)
-    for file in files:
-        if file.problem:
-            text = f"{path} can't be used: {file.problem}"
-            if file.problem.endswith("is missing"):
-                raise MissingArtefact(text, hint=file.remedy, code="TP1950")
-            raise BadArtefact(text, hint=file.remedy, code="TP1951")
+    files = []
+    for location, ends in _ends_by_location(path, content).items():
+        file, error = _external_file(path, location, ends)
+        if error is not None:
+            raise error
+        files.append(file)
     total = sum(file.bytes or 0 for file in files)
     if total > LARGEST_NETWORK:
         raise BadArtefact(
@@ -105,7 +110,7 @@ def require_external(path: Path, content: bytes | None = None) -> tuple[External
             f"trtexec --onnx={quote(path)} --saveEngine={quote(path.with_suffix('.engine'))}",
             code="TP1036",
         )
-    return files
+    return tuple(files)
 
 
 def sha256_of_onnx(path: Path) -> str:
@@ -169,47 +174,87 @@ def _size(value: str) -> int:
     return int(value)
 
 
-def _external_file(path: Path, location: str, ends: list[int]) -> ExternalFile:
-    """Check the external data file at `location`. `ends` are the offsets of the ends of the tensors in it."""
-    needed, file = max(ends), path.parent / location
-    problem, remedy = _location_problem(path, location)
-    if problem:
-        return ExternalFile(location, len(ends), needed, None, problem, remedy)
-    if not file.is_file():
-        return ExternalFile(
-            location, len(ends), needed, None, f"the weights file {location} is missing", _copy_hint(path)
+def _external_file(path: Path, location: str, ends: list[int]) -> tuple[ExternalFile, TrtPoetsError | None]:
+    """Check the external data file at `location`. `ends` are the offsets of the ends of the tensors in it.
+
+    Returns the error if the file can't be used.
+    """
+    needed, size = max(ends), None
+    try:
+        _require_location(path, location)
+        size = (path.parent / location).stat().st_size
+        _require_size(path, location, size, needed)
+    except (BadArtefact, MissingArtefact) as error:
+        problem = error.message[len(f"{path} can't be used: ") :]
+        return ExternalFile(location, len(ends), needed, size, problem, error.hint), error
+    return ExternalFile(location, len(ends), needed, size, "", ""), None
+
+
+def _require_size(path: Path, location: str, size: int, needed: int) -> None:
+    """Raise BadArtefact if an external data file is too short."""
+    if size >= needed:
+        return
+    kind = kind_of_file(path.parent / location)
+    if kind is not None and kind.name in PLACEHOLDER_KINDS:
+        raise BadArtefact(
+            f"{path} can't be used: the weights file {location} is {kind.words}",
+            hint=kind.remedy_for(path.parent / location),
+            code="TP1961",
         )
-    size = file.stat().st_size
-    if size < needed:
-        problem = f"the weights file {location} is truncated: it has {size:,} bytes, but {needed:,} are needed"
-        remedy = f"copy it again: {_copy_hint(path)}"
-        kind = kind_of_file(file)
-        if kind is not None and kind.name in PLACEHOLDER_KINDS:
-            problem, remedy = f"the weights file {location} is {kind.words}", kind.remedy_for(file)
-    return ExternalFile(location, len(ends), needed, size, problem, remedy)
+    raise BadArtefact(
+        f"{path} can't be used: the weights file {location} is truncated: it has {size:,} bytes, but {needed:,} are "
+        "needed",
+        hint=f"copy it again: {_copy_hint(path)}",
+        code="TP1951",
+    )
 
 
 def _copy_hint(path: Path) -> str:
     return f"copy it next to {path}"
 
 
-def _location_problem(path: Path, location: str) -> tuple[str, str]:
-    """The reason why a location is not allowed, and a remedy; both empty if it is allowed."""
+def _require_location(path: Path, location: str) -> None:
+    """Raise BadArtefact if a location is not allowed, MissingArtefact if there is no file."""
     pure, windows, folder = PurePosixPath(location), PureWindowsPath(location), path.parent
-    problem = ""
     if not location or "\0" in location:
-        problem = f"its weights are in a file named {location!r}"
-    elif pure.is_absolute() or windows.drive or windows.root:
-        problem = f"its weights are in {location}: an absolute path, where one relative to {folder} is expected"
-    elif ".." in (*pure.parts, *windows.parts):
-        problem = f"its weights are in {location}, which leads out of {folder}"
-    else:
-        try:
-            resolved = (folder / location).resolve()
-            if folder.resolve() not in resolved.parents:
-                problem = f"its weights are in {location}, a link that leads out of {folder}, to {resolved}"
-            elif resolved.is_dir():
-                problem = f"its weights are in {location}, which is a folder"
-        except (OSError, RuntimeError) as error:  # a loop of links, or a name that is too long
-            problem = f"its weights are in {location}, which can't be followed: {error}"
-    return problem, _TOGETHER_HINT if problem else ""
+        raise BadArtefact(
+            f"{path} can't be used: its weights are in a file named {location!r}", hint=_TOGETHER_HINT, code="TP1962"
+        )
+    if pure.is_absolute() or windows.drive or windows.root:
+        raise BadArtefact(
+            f"{path} can't be used: its weights are in {location}: an absolute path, where one relative to {folder} is "
+            "expected",
+            hint=_TOGETHER_HINT,
+            code="TP1963",
+        )
+    if ".." in (*pure.parts, *windows.parts):
+        raise BadArtefact(
+            f"{path} can't be used: its weights are in {location}, which leads out of {folder}",
+            hint=_TOGETHER_HINT,
+            code="TP1964",
+        )
+    try:
+        resolved = (folder / location).resolve()
+        is_inside, is_folder, is_file = folder.resolve() in resolved.parents, resolved.is_dir(), resolved.is_file()
+    except (OSError, RuntimeError) as error:  # a loop of links, or a name that is too long
+        raise BadArtefact(
+            f"{path} can't be used: its weights are in {location}, which can't be followed: {error}",
+            hint=_TOGETHER_HINT,
+            code="TP1965",
+        ) from error
+    if not is_inside:
+        raise BadArtefact(
+            f"{path} can't be used: its weights are in {location}, a link that leads out of {folder}, to {resolved}",
+            hint=_TOGETHER_HINT,
+            code="TP1966",
+        )
+    if is_folder:
+        raise BadArtefact(
+            f"{path} can't be used: its weights are in {location}, which is a folder",
+            hint=_TOGETHER_HINT,
+            code="TP1967",
+        )
+    if not is_file:
+        raise MissingArtefact(
+            f"{path} can't be used: the weights file {location} is missing", hint=_copy_hint(path), code="TP1950"
+        )

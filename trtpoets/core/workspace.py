@@ -117,11 +117,6 @@ class Workspace:
         return self.folder / "race.json"
 
     @property
-    def race_runs(self) -> Path:
-        """The folder with the runs of an unfinished race's finalists."""
-        return self.folder / "race"
-
-    @property
     def report(self) -> Path:
         """The report as JSON, for scripts."""
         return self.folder / "report.json"
@@ -170,6 +165,9 @@ class Workspace:
         return self.folder / f"{precision.value}.tflite"
 
 
+_NAME = "for example: --name flowers"
+
+
 def check_name(name: str) -> None:
     """Raise BadInput unless `name` is valid as a folder name on any disk and in any script."""
     if name.lower().endswith(".onnx"):
@@ -179,19 +177,20 @@ def check_name(name: str) -> None:
             hint="to build an engine from a file that trtpoets wrote: trtpoets build FILE.onnx",
             code="TP1096",
         )
-    problem = ""
     if not name.strip():
-        problem = "is empty"
-    elif name in (".", "..") or "/" in name or "\\" in name:
-        problem = "is a path, but the name of one folder in engines/ was expected"
-    elif name[0] in ".-":
-        problem = f"begins with {name[0]!r}"
-    elif any(ord(character) < 32 or ord(character) == 127 for character in name):
-        problem = "has a control character"
-    elif len(name.encode("utf-8", "surrogateescape")) > 100:
-        problem = "is longer than 100 bytes"
-    if problem:
-        raise BadInput(f"the name {name!r} {problem}", hint="for example: --name flowers", code="TP1097")
+        raise BadInput(f"the name {name!r} is empty", hint=_NAME, code="TP1097")
+    if name in (".", "..") or "/" in name or "\\" in name:
+        raise BadInput(
+            f"the name {name!r} is a path, but the name of one folder in engines/ was expected",
+            hint=_NAME,
+            code="TP1102",
+        )
+    if name[0] in ".-":
+        raise BadInput(f"the name {name!r} begins with {name[0]!r}", hint=_NAME, code="TP1103")
+    if any(ord(character) < 32 or ord(character) == 127 for character in name):
+        raise BadInput(f"the name {name!r} has a control character", hint=_NAME, code="TP1104")
+    if len(name.encode("utf-8", "surrogateescape")) > 100:
+        raise BadInput(f"the name {name!r} is longer than 100 bytes", hint=_NAME, code="TP1105")
 
 
 def card_of(path: Path) -> Path:

@@ -1,11 +1,16 @@
 """The race of `--backbone auto`: which networks stay, and which one is chosen (successive halving).
 
 Jamieson and Talwalkar (2016), "Non-stochastic best arm identification and hyperparameter optimization": all candidates
-are judged cheaply, the better half more exactly, until two are left. What grows from round to round is the number of
-photos. These two are judged on all photos that may choose something, in the precision that will be deployed.
+are judged cheaply, the better half more exactly, and so on. What grows from round to round is the number of photos.
 
-The most accurate network wins if it is better by more than chance. Otherwise the fastest one wins whose accuracy is
-less than EQUIVALENT lower and not lower by more than chance, and the default network if it is as fast.
+The fastest network is chosen whose measured accuracy is less than TOLERANCE below that of the best one. So a network is
+of no use any more if a network that is not slower is shown to be as accurate, except for the tolerance, or if another
+network is shown to be better by more than the tolerance. The race ends as soon as one network is left.
+
+How many photos are enough: if one network is better than another by d, and the standard error of the measured
+difference is s, then the wrong one is chosen with the probability Phi(-d / s). The loss to expect, d * Phi(-d / s), is
+at most 0.17 * s, whatever d is. With LAST_PHOTOS photos, of which two good networks answer 8 % differently, s is 1.1
+points: choosing by chance between two networks costs at most 0.2 points on average.
 """
 
 from __future__ import annotations
@@ -18,28 +23,28 @@ import numpy as np
 from trtpoets.core.fine_tuning import PairedResult
 from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.types import Precision
+from trtpoets.judge.clustered import difference_interval
 from trtpoets.judge.paired import paired_result
 
 AUTO_BACKBONE = "auto"
 """The value of `--backbone` that asks for a race."""
 
-FINALISTS = 2
-"""The number of networks that are judged on all photos, in the deployed precision."""
+ROUND_PHOTOS = (160, 320, 640)
+"""The number of photos of each round; a round has more if a class would have fewer than MIN_PHOTOS_OF_CLASS."""
 
-FIRST_SHARE = 0.125
-"""The share of the photos in the first round; it doubles from round to round."""
+LAST_PHOTOS = ROUND_PHOTOS[-1]
+
+MIN_KEPT = 2
+"""The number of networks below which a round keeps all that may still be chosen."""
 
 MIN_PHOTOS_OF_CLASS = 15
 """The fewest photos of a class in the first round, if it has so many."""
 
-EQUIVALENT = 0.01
-"""The largest loss of accuracy, as a share, for which a faster network is chosen if the loss may be chance."""
+TOLERANCE = 0.01
+"""The loss of accuracy, as a share, below which the faster network is chosen."""
 
 SAME_SPEED = 0.05
 """Networks whose latencies differ by a smaller share are equally fast."""
-
-LEVEL = 0.05
-"""The p-value below which a difference is more than chance."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,8 @@ class Race:
     """The content of race.json. `photos` is a hash of the photos and their labels, `why` what was decided.
 
     `device` is where the latency was measured, or for which it was `estimated`. `chosen` is the index of the network
-    that was chosen. `comparison` is the paired comparison of the chosen network (after) with the other finalist
-    (before). `next` is the command that trains on the chosen network. Test photos take no part.
+    that was chosen. `comparison` is the paired comparison of the chosen network (after) with the most accurate other
+    one of the last round (before). `next` is the command that trains on the chosen network. Test photos take no part.
     """
 
     photos: str
@@ -128,44 +133,62 @@ class NetworkAnswers:
         return float(self.right.mean())
 
 
-def rounds_before_final(candidates: int) -> list[int]:
-    """Return how many networks are left after each round before the last one: 6 give 3 and 2."""
-    left = []
-    while candidates > FINALISTS:
-        candidates = max(-(-candidates // 2), FINALISTS)
-        left.append(candidates)
-    return left
-
-
-def photos_of_round(truth: np.ndarray, groups: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Return the rows of a share of the photos with labels `truth`, int (N,), ascending: int64 (n,).
+def photos_of_round(truth: np.ndarray, groups: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return the rows of `count` of the photos with labels `truth`, int (N,), ascending: int64 (n,).
 
     Photos of an independent group, int (N,), follow each other in the order in which photos are taken. Each class gets
-    at least MIN_PHOTOS_OF_CLASS photos, if it has so many. A larger share contains the smaller ones.
+    at least MIN_PHOTOS_OF_CLASS photos, if it has so many. A larger number contains the smaller ones.
     """
     _, group_of = np.unique(groups, return_inverse=True)
     places = np.random.default_rng(seed).permutation(len(np.unique(group_of)))[group_of]
     order = np.argsort(places, kind="stable")
-    chosen = []
+    chosen, share = [], count / len(truth)
     for label in np.unique(truth):
         own = order[truth[order] == label]
         chosen.append(own[: max(round(share * len(own)), MIN_PHOTOS_OF_CLASS)])
     return np.sort(np.concatenate(chosen))
 
 
-def survivors(judged: Mapping[int, NetworkAnswers], groups: np.ndarray, keep: int, default: int | None) -> list[int]:
-    """Return the `keep` most accurate networks, the best first; equally accurate ones by latency.
+def survivors(judged: Mapping[int, NetworkAnswers], groups: np.ndarray) -> list[int]:
+    """Return the networks that stay after a round, the most accurate first: at most half of those that may be chosen.
 
-    The default network takes the last place if it would drop out but is not worse than the best one by more than
-    chance: it is what would be used without a race.
+    The network that would be chosen now always stays.
     """
-    ranked = sorted(judged, key=lambda number: (-judged[number].accuracy, judged[number].latency_ms))
-    kept = ranked[:keep]
-    if default is not None and default in judged and default not in kept:
-        compared = paired_result(judged[default].right, judged[kept[0]].right, groups)
-        if not compared.proves(LEVEL):
-            kept[-1] = default
+    useful = [number for number in judged if not _is_of_no_use(number, judged, groups)]
+    chosen = _preferred(judged, None)
+    ranked = sorted({*useful, chosen}, key=lambda number: (-judged[number].accuracy, judged[number].latency_ms))
+    kept = ranked[: max(-(-len(judged) // 2), MIN_KEPT)]
+    if chosen not in kept:
+        kept[-1] = chosen
     return kept
+
+
+def _is_of_no_use(number: int, judged: Mapping[int, NetworkAnswers], groups: np.ndarray) -> bool:
+    """Return whether another network is shown to be preferable to a network: see the top of this module."""
+    own = judged[number]
+
+    def place(one: int) -> tuple[float, float, int]:
+        return judged[one].latency_ms, -judged[one].accuracy, one
+
+    for other, answers in judged.items():
+        if other == number:
+            continue
+        low, _ = difference_interval(own.right, answers.right, groups)
+        if low > TOLERANCE or (low > -TOLERANCE and place(other) < place(number)):
+            return True
+    return False
+
+
+def _preferred(judged: Mapping[int, NetworkAnswers], default: int | None) -> int:
+    """Return the fastest network that is less than TOLERANCE below the best one.
+
+    Of networks that are as fast, the default network is preferred, then the most accurate one.
+    """
+    best = max(answers.accuracy for answers in judged.values())
+    near = [number for number, answers in judged.items() if answers.accuracy > best - TOLERANCE]
+    fastest = min(judged[number].latency_ms for number in near)
+    as_fast = [number for number in near if judged[number].latency_ms <= (1 + SAME_SPEED) * fastest]
+    return min(as_fast, key=lambda number: (number != default, -judged[number].accuracy, judged[number].latency_ms))
 
 
 @dataclass(frozen=True)
@@ -180,46 +203,31 @@ class RaceDecision:
 def decide(
     judged: Mapping[int, NetworkAnswers], groups: np.ndarray, names: Sequence[str], default: int | None
 ) -> RaceDecision:
-    """Return which of the finalists is chosen, by the rule of this module. `names` are those of all networks."""
-    ranked = sorted(judged, key=lambda number: (-judged[number].accuracy, judged[number].latency_ms))
-    best = ranked[0]
-    if len(ranked) == 1:
-        return RaceDecision(best, None, f"{names[best]} is the only network that was left")
-    compared = {number: paired_result(judged[best].right, judged[number].right, groups) for number in ranked[1:]}
-    equal = [best, *(number for number, result in compared.items() if _equivalent(result))]
-
-    def preference(number: int) -> tuple[bool, bool, float]:
-        as_fast = judged[number].latency_ms <= (1 + SAME_SPEED) * min(judged[other].latency_ms for other in equal)
-        return not as_fast, number != default, -judged[number].accuracy
-
-    chosen = min(equal, key=preference)
-    if chosen != best:
-        result = compared[chosen]
-        reason = "it is faster" if judged[chosen].latency_ms * (1 + SAME_SPEED) < judged[best].latency_ms else "default"
-        return RaceDecision(chosen, result, _text(names[chosen], names[best], result, reason))
-    other = ranked[1]
-    result = paired_result(judged[other].right, judged[best].right, groups)
-    return RaceDecision(best, result, _text(names[best], names[other], result, ""))
-
-
-def _equivalent(result: PairedResult) -> bool:
-    """Return whether the second network is less than EQUIVALENT worse, and not by more than chance."""
-    return result.before - result.after < EQUIVALENT and result.p_value >= LEVEL
-
-
-def _text(chosen: str, other: str, result: PairedResult, reason: str) -> str:
+    """Return which network is chosen, by the rule of this module. `names` are those of all networks."""
+    chosen = _preferred(judged, default)
+    others = [number for number in judged if number != chosen]
+    if not others:
+        return RaceDecision(chosen, None, f"{names[chosen]} is the only network that was left")
+    other = min(others, key=lambda number: (-judged[number].accuracy, judged[number].latency_ms))
+    result = paired_result(judged[other].right, judged[chosen].right, groups)
     change = 100 * (result.after - result.before)
     measured = (
-        f"{chosen} is right on {100 * result.after:.1f} % and {other} on {100 * result.before:.1f} % of "
+        f"{names[chosen]} is right on {100 * result.after:.1f} % and {names[other]} on {100 * result.before:.1f} % of "
         f"{result.photos:,} photos ({change:+.1f} points, {100 * result.low:+.1f} to {100 * result.high:+.1f})"
     )
-    if reason == "default":
-        return f"{measured}; the difference may be chance, and {chosen} is the default network"
-    if reason:
-        return f"{measured}; the difference may be chance, and {chosen} is faster"
-    if result.improves:
-        return f"{measured}, so {chosen} is chosen: it is better by more than chance"
-    return f"{measured}; the difference may be chance, but {other} is neither faster nor closer than {EQUIVALENT:.0%}"
+    is_default = chosen == default and judged[chosen].latency_ms >= judged[other].latency_ms
+    speed = f"it takes {judged[chosen].latency_ms:.3g} instead of {judged[other].latency_ms:.3g} ms for a photo"
+    reason = _reason(result, "it is the default network" if is_default else speed)
+    return RaceDecision(chosen, result, f"{measured}{reason}")
+
+
+def _reason(result: PairedResult, why: str) -> str:
+    """Return why a network is chosen instead of the most accurate other one, as the end of a sentence."""
+    if result.after < result.before:
+        return f"; the loss is below {100 * TOLERANCE:.3g} point, and {why}"
+    if result.after == result.before:
+        return f"; {why}"
+    return f", {'by more than chance' if result.low > 0 else 'which may be chance'}; {why}"
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[bool]:

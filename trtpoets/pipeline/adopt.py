@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtpoets.adoption.contract_options import ContractOptions, size_option_of
-from trtpoets.adoption.decide import Decision
+from trtpoets.adoption.decide import UNDECIDED, Decision
 from trtpoets.adoption.facts import Fact
 from trtpoets.adoption.foreign import AGAIN
 from trtpoets.adoption.known import size_from_facts
@@ -133,7 +133,7 @@ def adopt(
         try:
             search = find_contract(loaded, facts, size, tried, labels, config.contract, progress)
         except BadInput as error:
-            can_be_kept = error.code == "TP9430" and not force and config == AdoptConfig()
+            can_be_kept = error.code in UNDECIDED and not force and config == AdoptConfig()
             stated = _stated_before(space, foreign.sha256, dataset) if can_be_kept else None
             if stated is None:
                 raise

@@ -76,13 +76,12 @@ def onnx_in(space: Workspace, precision: Precision, form: Int8Form = Int8Form.TE
     Raises MissingArtefact if it is missing, damaged or stale, with the first command that is needed to create it.
     """
     lineage = _Lineage(space)
-    model = lineage.onnx(precision, form)
-    if isinstance(model, OnnxModel):
-        return model
+    model = lineage.required_onnx(precision, form)
     if model is None:
         classifier_in(space)
-        model = lineage.missing(precision, form)
-    raise MissingArtefact(f"{model.path} {model.why}", hint=model.remedy, code="TP8027")
+        missing = lineage.missing(precision, form)
+        raise MissingArtefact(f"{missing.path} does not exist, or is incomplete", hint=missing.remedy, code="TP8027")
+    return model
 
 
 def onnx_models_in(space: Workspace) -> tuple[OnnxModel, ...]:
@@ -118,7 +117,7 @@ class _Lineage:
 
     def __init__(self, space: Workspace, trust: bool = False) -> None:
         self._space, self._trust = space, trust
-        self._onnx: dict[tuple[Precision, Int8Form], OnnxModel | Stale | None] = {}
+        self._onnx: dict[tuple[Precision, Int8Form], OnnxModel | MissingArtefact | None] = {}
         self._sha256: dict[Precision, str] = {}
 
     @cached_property
@@ -135,34 +134,64 @@ class _Lineage:
 
     def onnx(self, precision: Precision, form: Int8Form = Int8Form.TENSORRT) -> OnnxModel | Stale | None:
         """Return the file; None if it or its card does not exist."""
+        model = self._opened_onnx(precision, form)
+        if isinstance(model, MissingArtefact):
+            path = self._space.onnx(precision, form)
+            return Stale(path, model.message.removeprefix(f"{path} "), model.hint)
+        return model
+
+    def required_onnx(self, precision: Precision, form: Int8Form) -> OnnxModel | None:
+        """Return the file; None if it or its card does not exist. Raises MissingArtefact if it can't be used."""
+        model = self._opened_onnx(precision, form)
+        if isinstance(model, MissingArtefact):
+            raise model
+        return model
+
+    def _opened_onnx(self, precision: Precision, form: Int8Form) -> OnnxModel | MissingArtefact | None:
+        """Return what `_checked_onnx` returns, which is called once."""
         if (precision, form) not in self._onnx:
-            self._onnx[precision, form] = self._opened_onnx(precision, form)
+            self._onnx[precision, form] = self._checked_onnx(precision, form)
         return self._onnx[precision, form]
 
-    def _opened_onnx(self, precision: Precision, form: Int8Form) -> OnnxModel | Stale | None:
+    def _checked_onnx(self, precision: Precision, form: Int8Form) -> OnnxModel | MissingArtefact | None:
+        """Return the file, the error if it can't be used, or None if it or its card does not exist."""
         path = self._space.onnx(precision, form)
         card = _card_at(path)
         if card is None:
             return None
         remedy = self.missing(precision, form).remedy
         if not card_matches(card, path):
-            return Stale(path, "was changed after it was created, or is damaged", remedy)
-        made_from: str | None
-        if precision is Precision.FP32:
-            made_from, why = self._identity, "was made from an earlier classifier"
-        else:
-            current = isinstance(self.onnx(Precision.FP32), OnnxModel)
-            made_from, why = self._sha256.get(Precision.FP32) if current else None, "was made from an earlier fp32.onnx"
-        if made_from is None or card.details.get("made_from") != made_from:
-            return Stale(path, why, remedy)
-        if precision is not Precision.FP32 and self._dataset_hash not in (None, card.details.get("dataset")):
-            return Stale(path, _OTHER_PHOTOS, remedy)
+            return MissingArtefact(
+                f"{path} was changed after it was created, or is damaged", hint=remedy, code="TP8056"
+            )
+        error = self._made_from_others(path, card, precision, remedy)
+        if error is not None:
+            return error
         model = read_onnx(path)
         if model.spec != self._spec:
-            return Stale(path, "has labels or preprocessing that differ from the classifier", remedy)
+            return MissingArtefact(
+                f"{path} has labels or preprocessing that differ from the classifier", hint=remedy, code="TP8060"
+            )
         if form is Int8Form.TENSORRT:
             self._sha256[precision] = card.files[path.name]
         return model
+
+    def _made_from_others(self, path: Path, card: Card, precision: Precision, remedy: str) -> MissingArtefact | None:
+        """Return the error if an ONNX file was made from other files than the present ones, or None."""
+        made_from = card.details.get("made_from")
+        if precision is Precision.FP32:
+            if made_from == self._identity:
+                return None
+            return MissingArtefact(f"{path} was made from an earlier classifier", hint=remedy, code="TP8057")
+        if not isinstance(self.onnx(Precision.FP32), OnnxModel) or made_from != self._sha256.get(Precision.FP32):
+            return MissingArtefact(f"{path} was made from an earlier fp32.onnx", hint=remedy, code="TP8058")
+        if self._dataset_hash not in (None, card.details.get("dataset")):
+            return MissingArtefact(
+                f"{path} was made with other photos than those of dataset.json, some of which may be test photos now",
+                hint=remedy,
+                code="TP8059",
+            )
+        return None
 
     def missing(self, precision: Precision, form: Int8Form = Int8Form.TENSORRT) -> Stale:
         """Return the description of a missing ONNX file, with the first command that is needed to create it."""

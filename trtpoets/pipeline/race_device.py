@@ -30,8 +30,15 @@ if TYPE_CHECKING:
     from trtpoets.convert.int8.layer_costs import GpuClass
     from trtpoets.judge.race import RaceConfig
 
+_T4 = "t4"
+"""The name of the GPU that is accepted besides the Jetson modules."""
+
 _TIMED_RUNS = 21
-"""How often each network is timed, in turns with the others."""
+"""How often each network is timed at most, in turns with the others."""
+
+_FEWEST_RUNS, _RUN_SECONDS = 5, 0.5
+"""After so many runs, timing ends when the networks have taken so many seconds each on average: on a machine that does
+other work, threads that wait for each other cost much processor time, and more runs tell little more."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +58,10 @@ def device_of(config: RaceConfig) -> RaceDevice:
         gpus = detect().gpus
         own = fastest(gpus[0].compute_capability) if gpus else Precision.INT8
         return RaceDevice(f"this machine's CPU ({usable_cores()} cores)", None, config.precision or own)
-    if config.board.strip().lower() == "t4":
-        gpu = GPU_CLASSES["t4"]
+    if config.board.strip().lower() == _T4:
+        gpu = GPU_CLASSES[_T4]
         return RaceDevice(gpu.name, gpu, config.precision or Precision.INT8)
-    board = find_board(config.board)
+    board = find_board(config.board, others=(_T4,))
     has_int8 = fast_types_of(CHIPS[board.chip].compute_capability).int8
     own = Precision.INT8 if has_int8 else Precision.FP16
     return RaceDevice(board.title, GPU_CLASSES[board.name], config.precision or own)
@@ -76,12 +83,16 @@ def measured_ms(files: Mapping[int, Path], progress: Progress = silent) -> dict[
         inputs[number] = {INPUT_NAME: np.full((1, *shape[1:]), 127, np.uint8)}
         session.run(None, inputs[number])
     seconds: dict[int, list[float]] = {number: [] for number in sessions}
+    begun = time.perf_counter()
     for turn in range(_TIMED_RUNS):
+        if turn >= _FEWEST_RUNS and time.perf_counter() - begun > _RUN_SECONDS * len(files):
+            break
         for number, session in sessions.items():
             start = time.perf_counter()
             session.run(None, inputs[number])
             seconds[number].append(time.perf_counter() - start)
-        progress("timing networks", turn + 1, _TIMED_RUNS)
+        progress("timing networks", turn, _TIMED_RUNS)
+    progress("timing networks", _TIMED_RUNS, _TIMED_RUNS)
     return {number: 1000 * median(values) for number, values in seconds.items()}
 
 

@@ -95,7 +95,8 @@ def retrain(
         if config.backbone == AUTO_BACKBONE:
             from trtpoets.pipeline.race import race, with_winner  # which trains the finalists with this function
 
-            config = with_winner(config, race(photos, name, config, engines=engines, force=force, progress=progress))
+            result = race(photos, name, config, engines=engines, force=force, progress=progress, workers=workers)
+            config = with_winner(config, result)
         dataset, backbone, weights = photos_and_backbone(photos, config, progress)
         key = hash_of(
             [

@@ -178,6 +178,6 @@ def test_an_embedding_is_no_classifier(tmp_path: Path) -> None:
     ):
         embedding = tensorflow().keras.Sequential([layers.Input((SIDE, SIDE, 3)), *model.layers, layer])
         embedding.save(tmp_path / f"{name}.keras")
-        reason = {"norm": "length 1", "features": "its name"}[name]
-        with raises(BadArtefact, "TP9462", tmp_path / f"{name}.keras", "3 values", reason):
+        code, reason = {"norm": ("TP9463", "length 1"), "features": ("TP9462", "its name")}[name]
+        with raises(BadArtefact, code, tmp_path / f"{name}.keras", "3 values", reason):
             read_tensorflow(tmp_path / f"{name}.keras")

@@ -20,7 +20,7 @@ def test_the_page_has_the_networks_and_the_frontier() -> None:
     reader = read(content)
     text = reader.text.replace("\u00a0", " ")
     assert "Result: mobilenet_v2 is right on 87.6 %" in text
-    assert "measured in FP32 on this machine's CPU" in text
+    assert "measured in INT8 on this machine's CPU" in text
     assert "failed: the weights i.h5 are not a file" in text
     labels = [str(figure["aria-label"]).replace("\u00a0", " ") for figure in reader.all("figure")]
     assert any(label.startswith("accuracy by latency: efficientnet_lite0 88.0 % at 12.5 ms") for label in labels)

@@ -28,6 +28,7 @@ _LATER = 64
 _AMPERE_AND_LATER = sum(_TARGETS) - 1 + _LATER
 _SECTION = struct.Struct("<4sIQQ")
 _FOOTER = b"\x99\x8b\x8d\x8b"
+_AGAIN = "build it again, or copy it again"
 
 
 @dataclass(frozen=True)
@@ -62,24 +63,45 @@ def read_plan_header(engine: Path) -> PlanHeader:
                 code="TP4047",
             )
         if len(header) < _HEADER:
-            raise _damaged(engine, f"it ends after {len(header)} bytes, inside its header")
+            raise BadArtefact(
+                f"{engine} is a damaged engine: it ends after {len(header)} bytes, inside its header",
+                hint=_AGAIN,
+                code="TP4048",
+            )
         version = ".".join(map(str, header[24:28]))
         (recorded,) = struct.unpack_from("<Q", header, 16)
         if flavour is Flavour.TENSORRT:
             (layout,) = struct.unpack_from("<I", header, 4)
             if layout:
-                raise _damaged(engine, f"the layout in its header must be 0, not {layout}")
+                raise BadArtefact(
+                    f"{engine} is a damaged engine: the layout in its header must be 0, not {layout}",
+                    hint=_AGAIN,
+                    code="TP4116",
+                )
             return PlanHeader(flavour, version, (), True if recorded == size else None)
         if header[28:32] != header[:4]:
-            raise _damaged(engine, f"bytes 28 to 32 of its header must repeat the first four, not be {header[28:32]!r}")
+            raise BadArtefact(
+                f"{engine} is a damaged engine: bytes 28 to 32 of its header must repeat the first four, not be "
+                f"{header[28:32]!r}",
+                hint=_AGAIN,
+                code="TP4117",
+            )
         if recorded != size:
             kind = "truncated" if size < recorded else "followed by other data"
-            raise _damaged(engine, f"it has {size:,} bytes instead of {recorded:,}: it is {kind}")
+            raise BadArtefact(
+                f"{engine} is a damaged engine: it has {size:,} bytes instead of {recorded:,}: it is {kind}",
+                hint=_AGAIN,
+                code="TP4118",
+            )
         table = _SECTION.size * _sections(engine, header)
         _check_sections(engine, stream.read(table), table, size)
         stream.seek(-len(_FOOTER), 2)
         if stream.read() != _FOOTER:
-            raise _damaged(engine, "its last bytes are not those of a complete engine")
+            raise BadArtefact(
+                f"{engine} is a damaged engine: its last bytes are not those of a complete engine",
+                hint=_AGAIN,
+                code="TP4119",
+            )
     return PlanHeader(flavour, version, _targets(header), True)
 
 
@@ -94,17 +116,26 @@ def rtx_targets(engine: Path) -> tuple[str, ...]:
 def _sections(engine: Path, header: bytes) -> int:
     (count,) = struct.unpack_from("<Q", header, 8)
     if not 0 < count <= 64:  # known engines have two
-        raise _damaged(engine, f"its header gives an invalid number of sections: {count}")
+        raise BadArtefact(
+            f"{engine} is a damaged engine: its header gives an invalid number of sections: {count}",
+            hint=_AGAIN,
+            code="TP4120",
+        )
     return int(count)
 
 
 def _check_sections(engine: Path, table: bytes, expected: int, size: int) -> None:
     if len(table) != expected:
-        raise _damaged(engine, "it ends inside its section table")
+        raise BadArtefact(f"{engine} is a damaged engine: it ends inside its section table", hint=_AGAIN, code="TP4121")
     for tag, _, offset, length in _SECTION.iter_unpack(table):
         if offset + length > size:
             name = tag[::-1].decode("ascii", "replace")
-            raise _damaged(engine, f"its section {name!r} ends at byte {offset + length:,}, but the file has {size:,}")
+            raise BadArtefact(
+                f"{engine} is a damaged engine: its section {name!r} ends at byte {offset + length:,}, but the file "
+                f"has {size:,}",
+                hint=_AGAIN,
+                code="TP4122",
+            )
 
 
 def _targets(header: bytes) -> tuple[str, ...]:
@@ -114,7 +145,3 @@ def _targets(header: bytes) -> tuple[str, ...]:
     if not mask or mask & ~sum(_TARGETS):
         return ()
     return tuple(name for bit, name in _TARGETS.items() if mask & bit)
-
-
-def _damaged(engine: Path, why: str) -> BadArtefact:
-    return BadArtefact(f"{engine} is a damaged engine: {why}", hint="build it again, or copy it again", code="TP4048")

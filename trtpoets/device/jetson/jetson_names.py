@@ -59,14 +59,15 @@ def find_jetpack(text: str) -> JetPack:
     return pack
 
 
-def find_board(name: str, jetpack: JetPack | None = None) -> Board:
+def find_board(name: str, jetpack: JetPack | None = None, others: Sequence[str] = ()) -> Board:
     """The module with a name: "orin-nano", "Jetson Orin Nano", "jetson-orin-nano-devkit", "p3767-0005".
 
-    Raises BadInput if the name is unknown or ambiguous, or if `jetpack` does not support the module.
+    `others` are names that the caller accepts too, for the error. Raises BadInput if the name is unknown or ambiguous,
+    or if `jetpack` does not support the module.
     """
     names = _boards_of(name.lower())
     boards = [board for board in BOARDS if board.name in names]
-    known = ", ".join(board.name for board in BOARDS)
+    known = ", ".join([*(board.name for board in BOARDS), *others])
     if not boards:
         plain = re.sub(r"[^a-z0-9]+", "-", name.lower().replace("jetson", "")).strip("-")
         near = difflib.get_close_matches(plain, [board.name for board in BOARDS], n=1, cutoff=0.4)

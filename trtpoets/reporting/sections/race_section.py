@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trtpoets.core.formatting import interval, milliseconds, percent, shown
+from trtpoets.core.types import Precision
 from trtpoets.reporting.plots import race_plot
 from trtpoets.reporting.sections.section import NUMBER, TEXT, Pictures, Row, Section, Value
 
@@ -61,15 +62,19 @@ def why_sentence(race: Race) -> str:
 
 def _how(race: Race) -> str:
     return (
-        f"The networks were judged by cross-fitted heads on training and validation photos: in FP32 on a part of them "
-        f"first, the last ones in {race.precision.value.upper()}. The latency is for one photo, {_latency_text(race)}."
+        f"The networks were judged by cross-fitted heads on training and validation photos: in FP32 on a part of "
+        f"them{_in_precision(race)}. The latency is for one photo, {_latency_text(race)}."
     )
 
 
 def _latency_text(race: Race) -> str:
     if race.estimated:
         return f"estimated for {shown(race.device)}, which is a lower bound"
-    return f"measured in FP32 on {shown(race.device)}"
+    return f"measured in {'INT8' if race.precision is Precision.INT8 else 'FP32'} on {shown(race.device)}"
+
+
+def _in_precision(race: Race) -> str:
+    return ", the one that would be chosen in INT8 too" if race.precision is Precision.INT8 else ""
 
 
 def _ordered(race: Race) -> list[Contestant]:

@@ -1,0 +1,73 @@
+"""The rounds of a race: when it ends, and which networks are quantised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.errors import raises
+from tests.support.race_networks import GivenNetworks, given_networks, race_config
+from trtpoets.core.errors import ConversionFailed
+from trtpoets.core.types import Precision
+from trtpoets.pipeline.race import race
+
+TWO = ("efficientnet_lite0", "mobilenet_v2")
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> GivenNetworks:
+    return given_networks(monkeypatch)
+
+
+def test_the_race_ends_as_soon_as_one_network_is_left(tmp_path: Path, given: GivenNetworks) -> None:
+    given.noise = {"mobilenet_v2": 30.0}
+    result = race("photos", "x", race_config(*TWO, precision=Precision.FP32), engines=tmp_path)
+    assert result.winner.backbone == "efficientnet_lite0"
+    assert {len(own.rounds) for own in result.contestants} == {1}
+    assert result.winner.rounds[0].photos < 200
+    assert result.comparison is not None and result.comparison.improves
+    assert not given.quantised
+
+
+def test_a_network_that_loses_much_in_int8_is_replaced_by_the_next_one(tmp_path: Path, given: GivenNetworks) -> None:
+    given.noise_int8 = {"mobilenet_v2": 30.0}
+    result = race("photos", "x", race_config(*TWO), engines=tmp_path)
+    assert result.winner.backbone == "efficientnet_lite0"
+    assert [name for name, _ in given.quantised] == ["mobilenet_v2", "efficientnet_lite0"]
+    in_int8 = [own.rounds[-1] for own in result.contestants]
+    assert {own.precision for own in in_int8} == {Precision.INT8}
+    assert in_int8[0].accuracy > in_int8[1].accuracy
+
+
+def test_photos_of_calibration_do_not_count(tmp_path: Path, given: GivenNetworks) -> None:
+    """The last round has all photos, so that those for calibration are among them."""
+    result = race("photos", "x", race_config(*TWO), engines=tmp_path)
+    *_, fp32, int8 = result.winner.rounds
+    ((_, calibrated),) = given.quantised
+    assert int8.photos == fp32.photos - calibrated
+
+
+def test_fp16_is_judged_by_the_answers_of_fp32(tmp_path: Path, given: GivenNetworks) -> None:
+    result = race("photos", "x", race_config(*TWO, precision=Precision.FP16), engines=tmp_path)
+    assert not given.quantised
+    assert result.precision is Precision.FP16 and result.winner.rounds[-1].precision is Precision.FP32
+
+
+def test_a_network_without_int8_is_out(tmp_path: Path, given: GivenNetworks) -> None:
+    given.without_int8 = {"mobilenet_v2"}
+    result = race("photos", "x", race_config(*TWO), engines=tmp_path)
+    assert result.winner.backbone == "efficientnet_lite0"
+    assert result.contestants[1].outcome == "failed: mobilenet_v2 has no layer for INT8"
+    given.without_int8 = set(TWO)
+    with raises(ConversionFailed, "TP9999"):
+        race("photos", "y", race_config(*TWO), engines=tmp_path)
+
+
+def test_near_copies_are_in_one_fold(tmp_path: Path, given: GivenNetworks) -> None:
+    asked = race_config("efficientnet_lite0", "resnet50", precision=Precision.FP32)
+    alone = race("photos", "x", asked, engines=tmp_path).winner.rounds[0]
+    given.families = tuple((2 * pair, 2 * pair + 1) for pair in range(60))
+    paired = race("photos", "x", asked, engines=tmp_path, force=True).winner.rounds[0]
+    assert alone.photos == paired.photos
+    assert paired.high - paired.low > alone.high - alone.low

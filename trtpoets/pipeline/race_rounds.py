@@ -1,0 +1,347 @@
+"""Holds the rounds of a race: loads the networks, judges them on more and more photos, and decides.
+
+Near-copies are looked for among the photos of a round, by the features of one network.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos, default_photos
+from trtpoets.core.errors import BadInput, ConversionFailed, TrtPoetsError
+from trtpoets.core.files import temporary_folder
+from trtpoets.core.types import Precision, Split
+from trtpoets.judge.clustered import share_interval
+from trtpoets.judge.cross_fit import CrossFitConfig, Folds, folds_of_photos
+from trtpoets.judge.race import (
+    ROUND_PHOTOS,
+    Contestant,
+    NetworkAnswers,
+    RaceDecision,
+    RaceRound,
+    decide,
+    frontier,
+    photos_of_round,
+    survivors,
+)
+from trtpoets.pipeline.cache import bottleneck_folder
+from trtpoets.pipeline.extractors import extractor_from_network, onnx_in_cache
+from trtpoets.pipeline.head_training import indices_of_labels
+from trtpoets.pipeline.race_device import latencies_ms
+from trtpoets.pipeline.race_int8 import CALIBRATION_PHOTOS, RaceNetwork, int8_features, int8_for_timing
+from trtpoets.pipeline.retrain import RetrainConfig, backbone_for
+from trtpoets.train.backbones import DEFAULT_BACKBONE, backbone_named
+from trtpoets.train.bottlenecks import bottlenecks_from_photos
+from trtpoets.train.joint_heads import heads_from_parts, scores_by_fold
+from trtpoets.train.near_copies.families import families_of
+from trtpoets.train.near_copies.grouping import groups_of
+from trtpoets.train.near_copies.thumbnails import ThumbnailCache
+from trtpoets.train.networks import network_from_backbone
+from trtpoets.train.split import independent_groups
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trtpoets.core.progress import Progress
+    from trtpoets.core.types import Photo
+    from trtpoets.pipeline.race_device import RaceDevice
+    from trtpoets.train.bottlenecks import Extractor
+    from trtpoets.train.dataset import Dataset
+    from trtpoets.train.head import Head
+    from trtpoets.train.workers import Workers
+
+_FOLDS = CrossFitConfig(folds=5)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A network that is named for the race, and its weights file if one is given."""
+
+    backbone: str
+    weights: Path | None = None
+
+    def applied_to(self, config: RetrainConfig) -> RetrainConfig:
+        """Return the configuration that trains this network."""
+        return replace(config, backbone=self.backbone, weights=self.weights)
+
+
+class RaceWork:
+    """One race: what is known about each network by its number in `entrants`."""
+
+    def __init__(
+        self,
+        config: RetrainConfig,
+        device: RaceDevice,
+        dataset: Dataset,
+        entrants: Sequence[Entrant],
+        workers: Workers | None,
+        progress: Progress,
+    ) -> None:
+        self._config, self._device, self._dataset, self._entrants = config, device, dataset, entrants
+        self._workers, self._progress = workers, progress
+        self._networks: dict[int, RaceNetwork] = {}
+        self._extractors: dict[int, Extractor] = {}
+        self._latencies: dict[int, float] = {}
+        self._rounds: dict[int, list[RaceRound]] = {number: [] for number in range(len(entrants))}
+        self._outcomes: dict[int, str] = {}
+        self._last: dict[int, NetworkAnswers] = {}
+        self._names = _distinct_names(entrants)
+
+    def decided(self) -> RaceDecision:
+        """Return the network that is chosen, after all rounds."""
+        self._load()
+        alive = self._fast_enough()
+        if len(alive) == 1:
+            return RaceDecision(alive[0], None, f"{self._names[alive[0]]} is the only network {self._why_only()}")
+        for place, count in enumerate(ROUND_PHOTOS, 1):
+            judged = self._judged(alive, count, place)
+            alive = survivors(self._answers(judged, judged.counted), judged.groups[judged.counted])
+            is_last = place == len(ROUND_PHOTOS) or len(alive) == 1 or judged.is_all
+            out = [number for number in judged.right if is_last or number not in alive]
+            self._outcomes |= dict.fromkeys(out, f"out in round {place}")
+            if is_last:
+                break
+        return self._decided_in_precision(judged)
+
+    def contestants(self, chosen: int) -> tuple[Contestant, ...]:
+        """Return all networks with what is known about them."""
+        points = [(answers.latency_ms, answers.accuracy) for answers in self._last.values()]
+        best = {number for number, on in zip(self._last, frontier(points), strict=True) if on}
+        return tuple(
+            Contestant(
+                backbone=entrant.backbone,
+                pixels=backbone_named(entrant.backbone).preprocess.height,
+                outcome="chosen" if number == chosen else self._outcomes.get(number, ""),
+                weights_id=self._networks[number].weights_id if number in self._networks else "",
+                weights=None if entrant.weights is None else str(entrant.weights),
+                latency_ms=self._latencies.get(number),
+                rounds=tuple(self._rounds[number]),
+                on_frontier=number in best,
+            )
+            for number, entrant in enumerate(self._entrants)
+        )
+
+    def _default(self) -> int | None:
+        """Return the number of the default network, with its own weights; None if it takes no part."""
+        return next(
+            (number for number, entrant in enumerate(self._entrants) if entrant == Entrant(DEFAULT_BACKBONE)), None
+        )
+
+    def _why_only(self) -> str:
+        if len(self._entrants) == 1:
+            return "at hand, so nothing was compared"
+        return "that can be used and is fast enough"
+
+    def _load(self) -> None:
+        """Load each network, and find its latency. One that fails is out; if all do, the last error is raised."""
+        files = {}
+        failure: TrtPoetsError | None = None
+        with temporary_folder() as folder:
+            for number, entrant in enumerate(self._entrants):
+                self._progress("loading networks", number, len(self._entrants))
+                try:
+                    self._networks[number] = self._loaded(number, entrant)
+                    files[number] = self._timed_file(number, folder / f"{number}.onnx")
+                except TrtPoetsError as error:
+                    failure = error
+                    self._outcomes[number] = f"failed: {error.message}"
+                    _log.warning("%s takes no part in the race: %s", self._names[number], error.message)
+            self._progress("loading networks", len(self._entrants), len(self._entrants))
+            if not files:
+                assert failure is not None
+                raise failure
+            self._latencies = latencies_ms(files, self._device, self._progress)
+
+    def _loaded(self, number: int, entrant: Entrant) -> RaceNetwork:
+        backbone = backbone_for(self._dataset, entrant.applied_to(self._config))
+        network = network_from_backbone(backbone, entrant.weights)
+        self._extractors[number] = extractor_from_network(network, self._config.device)
+        return RaceNetwork(backbone, onnx_in_cache(network), network.weights_id, self._dataset.labels)
+
+    def _timed_file(self, number: int, out: Path) -> Path:
+        """Return the file whose time counts: FP32, or INT8 where that is what this CPU will compute."""
+        network = self._networks[number]
+        if self._device.gpu is not None or self._device.precision is not Precision.INT8:
+            return network.base
+        return int8_for_timing(network, self._dataset.photos, out)
+
+    def _fast_enough(self) -> list[int]:
+        limit = self._config.race.max_ms
+        alive = [number for number, latency in self._latencies.items() if limit is None or latency <= limit]
+        for number in set(self._latencies) - set(alive):
+            self._outcomes[number] = "too slow"
+        if not alive:
+            fastest_one = min(self._latencies, key=lambda number: self._latencies[number])
+            latency = self._latencies[fastest_one]
+            raise BadInput(
+                f"no network takes at most {limit:g} ms on {self._device.name}; the fastest is "
+                f"{self._names[fastest_one]} with {latency:.3g} ms",
+                hint=f"--max-ms {_rounded_up(latency)}",
+                code="TP8094",
+            )
+        return alive
+
+    def _judged(self, alive: Sequence[int], count: int, place: int) -> _Round:
+        """Return the networks judged in FP32 on `count` photos."""
+        dataset, config = self._dataset, self._config.head
+        allowed = np.array([row for row, photo in enumerate(dataset.photos) if photo.split is not Split.TEST], np.int64)
+        truth_of_all, groups_of_all = indices_of_labels(dataset), np.array(groups_of(dataset.photos, dataset))
+        rows = allowed[photos_of_round(truth_of_all[allowed], groups_of_all[allowed], count, config.seed)]
+        photos, truth = [dataset.photos[row] for row in rows.tolist()], truth_of_all[rows]
+        features = {number: self._features(number, photos) for number in alive}
+        groups = self._groups(photos, alive[0], features[alive[0]])
+        folds = folds_of_photos(truth, groups, [photo.sha256 for photo in photos], _FOLDS)
+        if folds is None:
+            raise too_few(f"{len(photos):,} photos are too few for cross-fitting")
+        judged = _Round(photos, truth, groups, folds, is_all=len(rows) == len(allowed))
+        for number in alive:
+            heads = self._heads(features[number], judged, f"round {place}: {self._names[number]}")
+            judged.heads[number] = heads
+            judged.right[number] = judged.right_answers(heads, features[number])
+            self._note(number, judged, judged.counted, Precision.FP32)
+        return judged
+
+    def _features(self, number: int, photos: Sequence[Photo]) -> np.ndarray:
+        extractor, cache = self._extractors[number], bottleneck_folder()
+        thumbnails = ThumbnailCache(cache, extractor.preprocess)
+        features = bottlenecks_from_photos(
+            photos, extractor, cache, progress=self._progress, pixel_rows=thumbnails, workers=self._workers
+        )
+        return np.asarray(features)
+
+    def _groups(self, photos: Sequence[Photo], number: int, features: np.ndarray) -> np.ndarray:
+        """Return the independent group of each photo, int64 (N,). A network's features show near-copies."""
+        thumbnails = ThumbnailCache(bottleneck_folder(), self._extractors[number].preprocess)
+        names = [(str(photo.path.parent), photo.path.name) for photo in photos]
+        families = families_of(features, thumbnails.of(photos, self._progress), names, self._progress)
+        named = [[photos[row].sha256 for row in family] for family in families]
+        return np.array(independent_groups([(photo.path.name, photo.sha256) for photo in photos], named), np.int64)
+
+    def _heads(self, features: np.ndarray, judged: _Round, name: str) -> list[Head]:
+        parts = [judged.folds.rows(fold)[:2] for fold in range(judged.folds.count)]
+        classes = len(self._dataset.labels)
+        heads = heads_from_parts(features, judged.truth, parts, classes, self._config.head, self._progress, name)
+        trained = [head for head in heads if head is not None]
+        if len(trained) < len(heads):
+            raise BadInput("the training of a head diverged", hint="race with a smaller --learning-rate", code="TP8095")
+        return trained
+
+    def _note(self, number: int, judged: _Round, counted: np.ndarray, precision: Precision) -> None:
+        """Note the accuracy of a network on the `counted` photos of a round, bool (N,)."""
+        if not counted.any():
+            raise too_few("no photos are left outside calibration")
+        right, groups = judged.right[number][counted], judged.groups[counted]
+        low, high = share_interval(right, groups)
+        self._rounds[number].append(RaceRound(len(right), precision, float(right.mean()), low, high))
+
+    def _answers(self, judged: _Round, counted: np.ndarray) -> dict[int, NetworkAnswers]:
+        return {
+            number: NetworkAnswers(right[counted], self._latencies[number]) for number, right in judged.right.items()
+        }
+
+    def _decided_in_precision(self, judged: _Round) -> RaceDecision:
+        """Return the network that is chosen in the deployed precision, of those in the last round.
+
+        INT8 loses accuracy. So a network that is chosen with the accuracy of its INT8, while the others have that of
+        their FP32, would also be chosen if all were quantised.
+        """
+        counted, quantised = judged.counted, set[int]()
+        while True:
+            self._last = self._answers(judged, counted)
+            decision = decide(self._last, judged.groups[counted], self._names, self._default())
+            chosen = decision.chosen
+            if self._device.precision is not Precision.INT8 or chosen in quantised:
+                return decision
+            try:
+                counted = counted & ~self._judge_in_int8(chosen, judged)
+            except ConversionFailed as error:
+                self._outcomes[chosen] = f"failed: {error.message}"
+                _log.warning("%s has no INT8: %s", self._names[chosen], error.message)
+                del judged.right[chosen]
+                if not judged.right:
+                    raise
+            else:
+                quantised.add(chosen)
+                self._note(chosen, judged, counted, Precision.INT8)
+
+    def _judge_in_int8(self, number: int, judged: _Round) -> np.ndarray:
+        """Replace the answers of a network by those in INT8. Returns which photos it was calibrated with, bool (N,)."""
+        training = self._dataset.in_split(Split.TRAIN)
+        wanted = min(CALIBRATION_PHOTOS, default_photos(len(training), len(self._dataset.labels)))
+        known = {photo.sha256 for photo in judged.photos}
+        unknown = [photo for photo in training if photo.sha256 not in known]
+        calibration = calibration_photos(unknown if len(unknown) >= wanted else training, CalibrationConfig(wanted))
+        heads = judged.heads[number]
+        with temporary_folder() as folder:
+            fp32 = self._networks[number].classifier(heads[0], folder / "fp32.onnx")
+            features = int8_features(
+                fp32,
+                calibration,
+                self._dataset.in_split(Split.VALIDATION),
+                judged.photos,
+                folder / "int8.onnx",
+                for_cpu=self._device.gpu is None,
+                progress=self._progress,
+            )
+        judged.right[number] = judged.right_answers(heads, features)
+        used = {photo.sha256 for photo in calibration}
+        return np.array([photo.sha256 in used for photo in judged.photos], bool)
+
+
+@dataclass(frozen=True, eq=False)
+class _Round:
+    """The photos of a round with labels, groups and folds, int64 (N,), and the heads and right answers of networks.
+
+    `right` is bool (N,) for each network. `is_all`: there are no more photos.
+    """
+
+    photos: list[Photo]
+    truth: np.ndarray
+    groups: np.ndarray
+    folds: Folds
+    is_all: bool
+    heads: dict[int, list[Head]] = field(default_factory=dict)
+    right: dict[int, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def counted(self) -> np.ndarray:
+        """The photos that are classified by a head that was trained without them, bool (N,)."""
+        return self.folds.fold_of >= 0
+
+    def right_answers(self, heads: Sequence[Head], features: np.ndarray) -> np.ndarray:
+        """Return which photos the heads of the folds classify right, bool (N,)."""
+        scores = scores_by_fold(heads, features, self.folds.fold_of, heads[0].weights.shape[1])
+        return np.asarray(scores.argmax(axis=1) == self.truth)
+
+
+def too_few(why: str) -> BadInput:
+    """Return the error for photos on which networks cannot be compared; `why` is the reason."""
+    return BadInput(
+        f"a race cannot compare networks on these photos: {why}",
+        hint=f"add photos, or name a network: --backbone {DEFAULT_BACKBONE}",
+        code="TP8096",
+    )
+
+
+def _distinct_names(entrants: Sequence[Entrant]) -> list[str]:
+    """Return a name for each network: its own, with the name of its weights file where several have the same."""
+    plain = [entrant.backbone for entrant in entrants]
+    return [
+        entrant.backbone
+        if plain.count(entrant.backbone) == 1 or entrant.weights is None
+        else f"{entrant.backbone}={entrant.weights.stem}"
+        for entrant in entrants
+    ]
+
+
+def _rounded_up(latency: float) -> str:
+    """Return a number of milliseconds that is a little larger, with two significant digits."""
+    digits = 10.0 ** (np.floor(np.log10(latency)) - 1)
+    return f"{np.ceil(latency / digits + 0.01) * digits:.4g}"
