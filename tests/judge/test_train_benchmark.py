@@ -23,6 +23,9 @@ from trtpoets.judge.train_benchmark import TrainBenchConfig, TrainBenchmark
         ({"learning_rates": (float("inf"),)}, "TP5102", ("inf",)),
         ({"photos": 0}, "TP5103", ("0", "3")),
         ({"rounds": 0}, "TP5103", ("256", "0")),
+        ({"steps": 0}, "TP5103", ("256", "3", "0")),
+        ({"unfreeze": "auto"}, "TP5104", ("'auto'",)),
+        ({"unfreeze": "0"}, "TP5104", ("'0'",)),
     ],
 )
 def test_invalid_options_are_refused(options: dict[str, Any], code: str, values: tuple[str, ...]) -> None:

@@ -38,7 +38,7 @@ def test_learning_rates_and_devices_are_measured(
         _extractors(other, small_weights, [Device.CPU])
     assert caught.value.hint == "give the weights that retrain was given: --weights FILE"
 
-    config = TrainBenchConfig(learning_rates=(0.001, 1e30), photos=8, rounds=2)
+    config = TrainBenchConfig(learning_rates=(0.001, 1e30), photos=8, rounds=2, unfreeze="3", steps=2)
     measured = bench_train("small", config, weights=small_weights, engines=tmp_path)
     assert open_card(space.train_benchmark) == json.loads(json.dumps(to_json(measured)))
     assert train_benchmark_now(space) == measured
@@ -46,6 +46,9 @@ def test_learning_rates_and_devices_are_measured(
     (cpu, *_) = result["bottlenecks"]
     assert (cpu["device"], cpu["by"], cpu["photos"]) == ("cpu", "onnxruntime", 8)
     assert 0 < cpu["low"] <= cpu["photos_per_s"] <= cpu["high"]
+    (tuned, *_) = result["fine_tuning"]
+    assert (tuned["device"], tuned["layers"], tuned["total"]) == ("cpu", 3, 27)
+    assert 0 < tuned["low"] <= tuned["steps_per_s"] <= tuned["high"] <= 1 / tuned["step_seconds"]
     good, astray = result["heads"][:2]
     assert (good["learning_rate"], good["device"], good["curves"]["steps"][-1]) == (0.001, "cpu", 60)
     assert good["seconds"] > 0
@@ -68,6 +71,7 @@ def test_bench_train_needs_a_trained_classifier(tmp_path: Path) -> None:
 def test_configuration() -> None:
     assert train_bench_config(None) == TrainBenchConfig()
     assert train_bench_config([0.1]).learning_rates == (0.1,)
+    assert train_bench_config(None, "20") == TrainBenchConfig(unfreeze="20")
     with raises(BadInput, "TP5101"):
         train_bench_config([0.1, 0.1])
     for rate in (-1.0, 0.0, float("nan"), float("inf")):
@@ -100,6 +104,11 @@ def test_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
             ["--learning-rate", "0.1"],
             "--learning-rate would have no effect with a benchmark without --train",
             "leave --learning-rate out",
+        ),
+        (
+            ["--unfreeze", "20"],
+            "--unfreeze would have no effect with a benchmark without --train",
+            "leave --unfreeze out",
         ),
     ],
 )

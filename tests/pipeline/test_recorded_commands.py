@@ -161,7 +161,7 @@ def test_bench(monkeypatch: pytest.MonkeyPatch, space: Workspace, more: dict[str
 
 
 def test_bench_train(monkeypatch: pytest.MonkeyPatch, space: Workspace) -> None:
-    config = TrainBenchConfig((0.1, 1e-05))
+    config = TrainBenchConfig((0.1, 1e-05), unfreeze="20")
     command = bench_train_command(space, config, "w.h5")
     arguments, options = parsed(monkeypatch, "trtpoets.pipeline.bench_train.bench_train", command)
     assert arguments == ("my flowers", config)

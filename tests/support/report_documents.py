@@ -164,6 +164,7 @@ def train_benchmark() -> dict[str, Any]:
         "validation_cross_entropy": [0.6, 0.5],
     }
     head = {"device": "cpu", "optimizer": "adam", "seconds": 2.0, "best_step": 100, "validation_accuracy": 0.8}
+    step = {"layers": 26, "total": 52, "batch_size": 32, "step_seconds": 0.05, "training_steps": 380}
     return {
         "config": {},
         "bottlenecks": [
@@ -174,6 +175,10 @@ def train_benchmark() -> dict[str, Any]:
             {**head, "learning_rate": 0.001, "validation_cross_entropy": 0.5, "curves": curves},
             {**head, "learning_rate": 0.01, "validation_cross_entropy": 0.51, "curves": curves},
             {"device": "cpu", "optimizer": "adam", "learning_rate": 1000.0, "failed": "went astray"},
+        ],
+        "fine_tuning": [
+            {**step, "device": "cpu", "steps_per_s": 0.8, "low": 0.75, "high": 0.81, "training_seconds": 475.0},
+            {**step, "device": "gpu", "steps_per_s": 16.0, "low": 15.0, "high": 16.1, "training_seconds": 23.75},
         ],
         "skipped": [{"what": "bottlenecks on a GPU", "why": "TensorFlow finds no GPU on this machine"}],
         "conditions": {},

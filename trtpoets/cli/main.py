@@ -300,6 +300,7 @@ def bench(
     max_p99: opt.MaxP99 = None,
     train: opt.BenchTrain = False,
     learning_rates: opt.LearningRates = None,
+    unfreeze: opt.BenchUnfreeze = None,
     weights: opt.BenchWeights = None,
     engines: opt.Engines = ENGINES,
     as_json: opt.Json = False,
@@ -321,12 +322,13 @@ def bench(
             "--loadgen": loadgen,
         }
         require_unused("--train", unused | {"--compare": compare, "--fail-below": fail_below, "--max-p99": max_p99})
-        train_config = train_bench_config(learning_rates)
+        train_config = train_bench_config(learning_rates, unfreeze)
         with progress_display() as progress:
             train_benchmark = bench_train(name, train_config, weights=weights, engines=engines, progress=progress)
         show_result("train benchmark", train_benchmark, as_json)
         return
-    require_unused("a benchmark without --train", {"--learning-rate": learning_rates, "--weights": weights})
+    training_options = {"--learning-rate": learning_rates, "--unfreeze": unfreeze, "--weights": weights}
+    require_unused("a benchmark without --train", training_options)
     require_limits(fail_below, max_p99)
     config = bench_config(
         batches,

@@ -424,7 +424,7 @@ BenchTrain = Annotated[
     bool,
     typer.Option(
         "--train",
-        help="Measure training instead: bottlenecks, head training and learning rates.",
+        help="Measure training instead: bottlenecks, fine-tuning, head training and learning rates.",
         rich_help_panel=_BENCH_TRAINING,
     ),
 ]
@@ -433,6 +433,15 @@ LearningRates = Annotated[
     typer.Option(
         "--learning-rate",
         help="Learning rate to try (repeatable; default: 0.0001, 0.0003, 0.001 and 0.01).",
+        rich_help_panel=_BENCH_TRAINING,
+    ),
+]
+BenchUnfreeze = Annotated[
+    str | None,
+    typer.Option(
+        "--unfreeze",
+        metavar="N|all",
+        help="Measure the fine-tuning of the last N layers of the backbone; default: all.",
         rich_help_panel=_BENCH_TRAINING,
     ),
 ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trtpoets.convert.graph.constant_shapes import with_constant_shapes
 from trtpoets.convert.graph.naming import canonical
 from trtpoets.convert.graph.photo_scaling import with_scaling_by_planes
 from trtpoets.convert.inlining import with_compiled_calls_inlined
@@ -160,7 +161,8 @@ def _write(
 ) -> None:
     raw = _converted(network, size, config, hint)
     progress(_TASK, 2, _STEPS)
-    clean = canonical(with_scaling_by_planes(folded(raw)), INPUT_NAME, output_name, metadata)
+    clean = with_constant_shapes(with_scaling_by_planes(folded(raw)))
+    clean = canonical(clean, INPUT_NAME, output_name, metadata)
     progress(_TASK, 3, _STEPS)
     write_onnx(clean, out)
     progress(_TASK, 4, _STEPS)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from trtpoets.core.errors import BadInput
+from trtpoets.core.fine_tuning import ALL
 from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.types import Skipped
 from trtpoets.judge.bench.conditions import Conditions
@@ -17,12 +18,15 @@ class TrainBenchConfig:
 
     The head is trained once for each of `learning_rates`, with the other options of the classifier. The bottlenecks of
     `photos` photos are computed `rounds` times on each device, alternately, so that a machine that becomes slower
-    affects all devices equally.
+    affects all devices equally. In the same way `steps` steps of fine-tuning are taken `rounds` times, which train the
+    last layers of the backbone: `unfreeze` is their number, or "all".
     """
 
     learning_rates: tuple[float, ...] = (0.0001, 0.0003, 0.001, 0.01)
     photos: int = 256
     rounds: int = 3
+    unfreeze: str = ALL
+    steps: int = 4
 
     def __post_init__(self) -> None:
         if not self.learning_rates or len(set(self.learning_rates)) != len(self.learning_rates):
@@ -38,11 +42,17 @@ class TrainBenchConfig:
                 hint="for example: --learning-rate 0.001",
                 code="TP5102",
             )
-        if self.photos < 1 or self.rounds < 1:
+        if min(self.photos, self.rounds, self.steps) < 1:
             raise BadInput(
-                f"photos and rounds must be at least 1, not {self.photos} and {self.rounds}",
-                hint="give larger numbers, such as photos=256 and rounds=3",
+                f"photos, rounds and steps must be at least 1, not {self.photos}, {self.rounds} and {self.steps}",
+                hint="give larger numbers, such as photos=256, rounds=3 and steps=4",
                 code="TP5103",
+            )
+        if self.unfreeze != ALL and not (self.unfreeze.isdecimal() and int(self.unfreeze) > 0):
+            raise BadInput(
+                f"the layers to measure must be a number from 1 or all, not {self.unfreeze!r}",
+                hint="omit --unfreeze to measure the training of all layers",
+                code="TP5104",
             )
 
 
@@ -59,6 +69,29 @@ class BottleneckRate:
     photos_per_s: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class FineTuningRate:
+    """Speed of fine-tuning the last `layers` of the `total` layers of the backbone on one device.
+
+    `steps_per_s` is the median of the rounds, `low` the slowest and `high` the fastest: steps of `batch_size` photos,
+    which are read, decoded and distorted meanwhile, as in `retrain --unfreeze`. `step_seconds` is the median of single
+    steps with the photos in memory. `training_seconds` are those of `training_steps`, the default number of passes over
+    the training photos, without the evaluations.
+    """
+
+    device: str
+    layers: int
+    total: int
+    batch_size: int
+    steps_per_s: float
+    low: float
+    high: float
+    step_seconds: float
+    training_steps: int
+    training_seconds: float
+    mixed_precision: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +124,7 @@ class HeadResult:
 
 @dataclass(frozen=True)
 class TrainBenchmark:
-    """The content of train-benchmark.json: rates of the bottlenecks by device, and heads by learning rate and device.
+    """The content of train-benchmark.json: bottlenecks and fine-tuning by device, heads by learning rate and device.
 
     The test photos are not used.
     """
@@ -99,6 +132,7 @@ class TrainBenchmark:
     config: TrainBenchConfig = field(default_factory=TrainBenchConfig)
     bottlenecks: tuple[BottleneckRate, ...] = ()
     heads: tuple[HeadResult, ...] = ()
+    fine_tuning: tuple[FineTuningRate, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     conditions: Conditions = field(default_factory=Conditions)
     command: str = ""

@@ -20,9 +20,10 @@ from trtpoets.core.workspace import Workspace, seal_card
 from trtpoets.judge.bench.conditions import Conditions, conditions
 from trtpoets.judge.train_benchmark import BottleneckRate, HeadResult, RateCurves, TrainBenchConfig, TrainBenchmark
 from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, writing
+from trtpoets.pipeline.bench_fine_tuning import fine_tuning_rates
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.extractors import Device, OnnxExtractor, extractor_from_network
-from trtpoets.pipeline.head_training import head_from_features
+from trtpoets.pipeline.head_training import head_from_features, indices_of_labels, rows_in
 from trtpoets.pipeline.photos import verified_photos
 from trtpoets.pipeline.recorded_commands import bench_train_command
 from trtpoets.pipeline.result_status import train_benchmark_key
@@ -37,15 +38,18 @@ if TYPE_CHECKING:
     import numpy as np
 
     from trtpoets.core.types import ModelSpec, Photo
+    from trtpoets.train.backbones import Backbone
     from trtpoets.train.bottlenecks import Extractor
     from trtpoets.train.dataset import Dataset
+    from trtpoets.train.networks import Network
 
 _log = logging.getLogger(__name__)
 
 
-def train_bench_config(learning_rates: Sequence[float] | None) -> TrainBenchConfig:
-    """Return the configuration of `bench --train`."""
-    return TrainBenchConfig(tuple(learning_rates)) if learning_rates else TrainBenchConfig()
+def train_bench_config(learning_rates: Sequence[float] | None, unfreeze: str | None = None) -> TrainBenchConfig:
+    """Return the configuration of `bench --train`; options that are None keep the default. Raises BadInput."""
+    config = TrainBenchConfig() if unfreeze is None else TrainBenchConfig(unfreeze=unfreeze)
+    return replace(config, learning_rates=tuple(learning_rates)) if learning_rates else config
 
 
 def bench_train(
@@ -56,13 +60,14 @@ def bench_train(
     engines: Path | str = ENGINES,
     progress: Progress = silent,
 ) -> TrainBenchmark:
-    """Measure bottlenecks per second, on the CPU and on the GPU if TensorFlow finds one, and the training of the head.
+    """Measure bottlenecks and steps of fine-tuning per second by device, and the training of the head.
 
-    Heads are trained on the CPU on every machine.
+    The devices are the CPU and, if TensorFlow finds one, the GPU. Heads are trained on the CPU on every machine.
 
     Returns the content of engines/<name>/train-benchmark.json. Event files for TensorBoard are written for each
     learning rate. `weights` is the weight file that `retrain` used, None for the published weights. Raises
-    MissingArtefact if the classifier was not retrained, BadInput if it was retrained with other weights.
+    MissingArtefact if the classifier was not retrained, BadInput if it was retrained with other weights or its network
+    has fewer layers than `unfreeze`.
     """
     config = config or TrainBenchConfig()
     space = Workspace(Path(engines), name)
@@ -94,13 +99,23 @@ def _measured(
 ) -> TrainBenchmark:
     """Return the result of `bench_train`; `before` are the conditions at its start."""
     devices = [Device.CPU, *([Device.GPU] if tensorflow_gpus() else [])]
-    extractors = _extractors(classifier_in(space).spec, weights, devices)
-    no_gpu = Skipped("bottlenecks on a GPU", "TensorFlow finds no GPU on this machine")
+    spec = classifier_in(space).spec
+    extractors = _extractors(spec, weights, devices)
+    photos = dataset.in_split(Split.TRAIN)
+    labels = indices_of_labels(dataset)[rows_in(dataset, Split.TRAIN)]
+
+    def network() -> Network:
+        return network_from_backbone(_backbone(spec), weights)
+
+    fine_tuning = fine_tuning_rates(network, photos, labels, len(dataset.labels), devices, config, progress)
+    no_gpu = "TensorFlow finds no GPU on this machine"
+    skipped = [Skipped(f"{task} on a GPU", no_gpu) for task in ("bottlenecks", "fine-tuning")]
     return TrainBenchmark(
         config=config,
-        bottlenecks=_bottlenecks(dataset.in_split(Split.TRAIN), extractors, config, progress),
+        bottlenecks=_bottlenecks(photos, extractors, config, progress),
         heads=_heads(dataset, extractors[Device.CPU], trained, config, space.logs, progress),
-        skipped=() if Device.GPU in devices else (no_gpu,),
+        fine_tuning=fine_tuning,
+        skipped=() if Device.GPU in devices else tuple(skipped),
         conditions=before,
         command=bench_train_command(space, config, weights),
     )
@@ -113,7 +128,7 @@ def _extractors(spec: ModelSpec, weights: Path | None, devices: Sequence[Device]
             hint="trtpoets bench NAME, without --train",
             code="TP8046",
         )
-    network = network_from_backbone(replace(backbone_named(spec.backbone), preprocess=spec.preprocess), weights)
+    network = network_from_backbone(_backbone(spec), weights)
     if network.weights_id != spec.weights_id:
         raise BadInput(
             f"{spec.name} was not retrained with {weights or 'the published weights'}",
@@ -121,6 +136,10 @@ def _extractors(spec: ModelSpec, weights: Path | None, devices: Sequence[Device]
             code="TP8008",
         )
     return {device: extractor_from_network(network, device) for device in devices}
+
+
+def _backbone(spec: ModelSpec) -> Backbone:
+    return replace(backbone_named(spec.backbone), preprocess=spec.preprocess)
 
 
 def _bottlenecks(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtpoets.adoption.contract_options import geometry_options_of, pixel_options_of, size_option_of
+from trtpoets.core.fine_tuning import ALL
 from trtpoets.core.paths import user_path
 from trtpoets.core.shell_commands import DEFAULT_ENGINES
 from trtpoets.core.workspace import Workspace
@@ -188,9 +189,10 @@ def bench_command(space: Workspace, config: BenchConfig, compare: Path | str | N
 
 
 def bench_train_command(space: Workspace, config: TrainBenchConfig, weights: Path | str | None) -> str:
-    """Return the `trtpoets bench --train` command for these learning rates and weights."""
+    """Return the `trtpoets bench --train` command for these learning rates, layers and weights."""
     rates, path = list(config.learning_rates), None if weights is None else Path(weights)
-    return _command(space, "bench", [], {"train": True, "learning_rate": rates, "weights": path})
+    unfreeze = None if config.unfreeze == ALL else config.unfreeze
+    return _command(space, "bench", [], {"train": True, "learning_rate": rates, "unfreeze": unfreeze, "weights": path})
 
 
 def _command(space: Workspace, verb: str, arguments: Sequence[Any], options: Mapping[str, object]) -> str:

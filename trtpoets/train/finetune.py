@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trtpoets.core.fine_tuning import FineTuneConfig
-    from trtpoets.core.types import Photo
+    from trtpoets.core.types import Photo, Preprocess
     from trtpoets.train.finetune_checkpoint import Checkpoint
     from trtpoets.train.networks import Network
     from trtpoets.train.tensorboard_events import Histograms, Values
@@ -162,7 +162,16 @@ class _Training:
         if first >= self._total or self._diverged():
             return
         right, nats, seen = 0, 0.0, 0
-        with closing(self._batches(first)) as batches:
+        with closing(
+            distorted_batches(
+                self._photos.train,
+                self._photos.train_labels,
+                self._config,
+                self._preprocess,
+                self._batch,
+                range(first, self._total),
+            )
+        ) as batches:
             for step, (pixels, labels) in enumerate(batches, first):
                 rate = self._config.learning_rate * rate_at(step, self._total)
                 own_right, own_nats = self._loop.train(pixels, labels, rate, step + 1)
@@ -222,33 +231,41 @@ class _Training:
         with closing(map_ahead(decoded, parts, usable_cores(), 2)) as batches:
             return np.concatenate([self._loop.logits(pixels) for pixels in batches])
 
-    def _batches(self, first: int) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
-        """Yield the distorted photos and labels of each step from `first` on."""
-        config = self._config
-
-        def decoded(step: int) -> tuple[np.ndarray, np.ndarray]:
-            drawn = [self._drawn(place) for place in range(step * self._batch, (step + 1) * self._batch)]
-            pixels = [
-                Variant(config.distortions, config.seed, epoch).pixels(self._photos.train[row], self._preprocess)
-                for row, epoch in drawn
-            ]
-            labels = self._photos.train_labels[[row for row, _ in drawn]].astype(np.int32)
-            return np.stack(pixels), labels
-
-        return map_ahead(decoded, range(first, self._total), usable_cores(), 2 * usable_cores())
-
-    def _drawn(self, place: int) -> tuple[int, int]:
-        """Return the photo at a place of the training's order, and the pass, in which each photo occurs once."""
-        count = len(self._photos.train)
-        epoch, position = divmod(place, count)
-        return int(_order(self._config.seed, epoch, count)[position]), epoch
-
     def _save(self) -> None:
         arrays = {f"value_{place}": value for place, value in enumerate(self._loop.values())}
         arrays |= {f"moment_{place}": value for place, value in enumerate(self._loop.moments())}
         arrays |= {f"best_{place}": value for place, value in enumerate(self.best)}
         arrays |= {"steps": np.array(self._steps), "train": np.array(self._train), "seconds": np.array(self._seconds)}
         self._checkpoint.write(arrays | {"right": np.stack(self._right), "nats": np.stack(self._nats)})
+
+
+def distorted_batches(
+    photos: Sequence[Photo],
+    labels: np.ndarray,
+    config: FineTuneConfig,
+    preprocess: Preprocess,
+    batch: int,
+    steps: range,
+) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+    """Yield distorted `photos`, uint8 (batch, H, W, 3), and their `labels`, int32 (batch,), for each of `steps`.
+
+    Threads decode the next batches meanwhile. Raises BadPhoto, PhotoChanged.
+    """
+    count = len(photos)
+
+    def drawn(place: int) -> tuple[int, int]:
+        """Return the photo at a place of the training's order, and the pass, in which each photo occurs once."""
+        epoch, position = divmod(place, count)
+        return int(_order(config.seed, epoch, count)[position]), epoch
+
+    def decoded(step: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = [drawn(place) for place in range(step * batch, (step + 1) * batch)]
+        pixels = [
+            Variant(config.distortions, config.seed, epoch).pixels(photos[row], preprocess) for row, epoch in chosen
+        ]
+        return np.stack(pixels), labels[[row for row, _ in chosen]].astype(np.int32)
+
+    return map_ahead(decoded, steps, usable_cores(), 2 * usable_cores())
 
 
 @lru_cache(maxsize=4)

@@ -21,7 +21,7 @@ import numpy as np
 from trtpoets.core.optional import tensorflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from trtpoets.train.finetune_layers import Layer
     from trtpoets.train.head import Head
@@ -51,10 +51,12 @@ class FineTuningLoop:
         label_smoothing: float,
         class_weights: np.ndarray,
         mixed_precision: bool = False,
+        device: str | None = None,
     ) -> None:
         """`layer_rates` (len(layers),) multiply the learning rate, which is a share of the outputs' size.
 
-        `class_weights` (C,) weight the loss.
+        `class_weights` (C,) weight the loss. `device`, like "/CPU:0", is that of all operators; by default TensorFlow
+        chooses.
         """
         tf = tensorflow()
         self._tf = tf
@@ -105,8 +107,20 @@ class FineTuningLoop:
 
         photos = tf.TensorSpec((None, preprocess.height, preprocess.width, 3), tf.uint8)
         number = tf.TensorSpec((), tf.float32)
-        self._step = tf.function(step, input_signature=[photos, tf.TensorSpec((None,), tf.int32), number, number])
-        self._logits = tf.function(logits_of, input_signature=[photos])
+        signature = [photos, tf.TensorSpec((None,), tf.int32), number, number]
+        self._step = tf.function(self._placed(step, device), input_signature=signature)
+        self._logits = tf.function(self._placed(logits_of, device), input_signature=[photos])
+
+    def _placed(self, function: Callable[..., Any], device: str | None) -> Callable[..., Any]:
+        """Return the same function, whose operators are placed on `device`."""
+        if device is None:
+            return function
+
+        def on_device(*values: Any) -> Any:
+            with self._tf.device(device):
+                return function(*values)
+
+        return on_device
 
     def train(self, photos: np.ndarray, labels: np.ndarray, rate: float, number: int) -> tuple[int, float]:
         """Take step `number`, from 1, on photos uint8 (N, H, W, 3) with labels int32 (N,).

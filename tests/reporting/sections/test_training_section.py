@@ -53,8 +53,13 @@ def test_curves_of_unequal_length_are_not_drawn() -> None:
 
 def test_the_terminal_has_the_same_learning_rates() -> None:
     benchmark = from_json(TrainBenchmark, train_benchmark(), "train-benchmark.json")
-    (_, _, speeds), (_, columns, rates) = train_benchmark_parts(benchmark)
+    (_, _, speeds), (_, _, steps), (_, columns, rates) = train_benchmark_parts(benchmark)
     assert [row[:3] for row in speeds] == [("cpu", "onnxruntime", "200"), ("gpu", "tensorflow", "2,000")]
+    assert [row[:4] for row in steps] == [
+        ("cpu", "26 of 52", "0.8", "0.75 to 0.81"),
+        ("gpu", "26 of 52", "16", "15 to 16.1"),
+    ]
+    assert [row[5] for row in steps] == ["380 in 7.9 min", "380 in 23.8 s"]
     assert len(columns) == 6 and [row[0] for row in rates] == ["0.001", "0.01", "1000"]
     assert rates[2][2:] == ("–", "–", "diverged", "–")
     assert train_benchmark_section(report_of({})) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trtpoets.core.fine_tuning import ALL
 from trtpoets.core.formatting import joined, many, shown
 from trtpoets.core.serialization import to_json
 from trtpoets.core.shell_commands import quote
@@ -134,6 +135,8 @@ def _stages(report: Report, name: str) -> list[str]:
     """Return the commands of the stages after training: as recorded, or derived from their configurations."""
     trained = report.train_benchmark
     rates = "".join(f" --learning-rate {rate:g}" for rate in trained.config.learning_rates) if trained else ""
+    if trained and trained.config.unfreeze != ALL:
+        rates += f" --unfreeze {trained.config.unfreeze}"
     notes = report.quantisation
     from_configurations = {
         "export": [f"export {name}{_options({'opset': report.opset})}"] if report.parity else [],

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trtpoets.core.fine_tuning import DistortedTraining, FineTuning
-    from trtpoets.judge.train_benchmark import BottleneckRate, HeadResult, TrainBenchmark
+    from trtpoets.judge.train_benchmark import BottleneckRate, FineTuningRate, HeadResult, TrainBenchmark
     from trtpoets.reporting.model import Curves, Report
     from trtpoets.reporting.tables.inspection import Part
 
@@ -89,7 +89,12 @@ def train_benchmark_section(report: Report) -> Section | None:
     if not benchmark:
         return None
     return Section(
-        note=f"{_bottlenecks(benchmark.bottlenecks)} {_best(benchmark.heads)}".strip(),
+        note=" ".join(
+            filter(
+                None,
+                (_bottlenecks(benchmark.bottlenecks), _fine_tuning(benchmark.fine_tuning), _best(benchmark.heads)),
+            )
+        ),
         columns=[
             ("learning rate", TEXT),
             ("device", TEXT),
@@ -110,9 +115,23 @@ def train_benchmark_parts(benchmark: TrainBenchmark) -> list[Part]:
         (rate.device, rate.by, f"{rate.photos_per_s:,.0f}", f"{rate.low:,.0f} to {rate.high:,.0f}")
         for rate in benchmark.bottlenecks
     ]
+    steps = [
+        (
+            rate.device,
+            f"{rate.layers} of {rate.total}",
+            f"{rate.steps_per_s:.3g}",
+            f"{rate.low:.3g} to {rate.high:.3g}",
+            seconds(rate.step_seconds),
+            f"{rate.training_steps:,} in {seconds(rate.training_seconds)}",
+        )
+        for rate in benchmark.fine_tuning
+    ]
     heads = ["learning rate", "device", "best step>", "accuracy>", "cross-entropy>", "time>"]
+    size = f", {benchmark.fine_tuning[0].batch_size} photos a step" if benchmark.fine_tuning else ""
+    columns = ["device", "layers", "steps/s>", "rounds>", "one step>", "training, steps>"]
     return [
         ("Bottlenecks, from photo file to features", ["device", "by", "photos/s>", "rounds>"], speeds),
+        *([(f"Fine-tuning, from photo file{size}", columns, steps)] if steps else []),
         ("The head: validation photos, at the best step", heads, [tuple(cells) for cells in _rates(benchmark.heads)]),
     ]
 
@@ -136,6 +155,22 @@ def _bottlenecks(rates: Sequence[BottleneckRate]) -> str:
     ]
     photos = many(rates[0].photos, "photo")
     return f"Bottlenecks per second, from file to features, measured with {photos}: {joined(devices)}."
+
+
+def _fine_tuning(rates: Sequence[FineTuningRate]) -> str:
+    """Return a sentence with the steps of fine-tuning per second of each device; "" without any."""
+    if not rates:
+        return ""
+    devices = [
+        f"{rate.steps_per_s:.3g} on the {rate.device.upper()} ({rate.low:.3g} to {rate.high:.3g}), so that "
+        f"{many(rate.training_steps, 'step')} take {seconds(rate.training_seconds)}"
+        for rate in rates
+    ]
+    first = rates[0]
+    return (
+        f"Steps of fine-tuning {first.layers} of {first.total} layers per second, with "
+        f"{many(first.batch_size, 'photo')} a step: {joined(devices)}."
+    )
 
 
 def _best(heads: Sequence[HeadResult]) -> str:
