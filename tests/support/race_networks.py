@@ -21,6 +21,7 @@ from trtpoets.pipeline import race_int8, race_rounds
 from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.train.backbones import Backbone
 from trtpoets.train.dataset import Dataset, DatasetConfig
+from trtpoets.train.photo_table import table_of
 
 LABELS = ("ant", "bee", "cow")
 FEATURES, TRUTH = clouds(400, 1)
@@ -35,7 +36,7 @@ def dataset() -> Dataset:
         Photo(Path(f"{number}.jpg"), LABELS[label], splits[number % 10], f"{number:064x}")
         for number, label in enumerate(TRUTH.tolist())
     )
-    return Dataset(Path("photos"), LABELS, photos, (), (), (), DatasetConfig())
+    return Dataset(Path("photos"), LABELS, table_of(photos, Path("photos")), (), (), (), DatasetConfig())
 
 
 def race_config(*candidates: str, **options: Any) -> RetrainConfig:

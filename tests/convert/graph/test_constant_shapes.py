@@ -17,7 +17,7 @@ PHOTOS = RANDOM.integers(0, 256, (3, 4, 5, 3), dtype=np.uint8)
 
 def _dense_on_maps() -> onnx.ModelProto:
     """A Dense layer on (N, 4, 5, 3) as tf2onnx writes it: its output has the sizes of its input, with 7 channels."""
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "flat": np.array([-1, 3], np.int64),
         "weights": RANDOM.normal(size=(3, 7)).astype(np.float32),
         "first": np.array([0, 1, 2], np.int64),
