@@ -10,6 +10,7 @@ import typer
 
 from trtpoets.cli import options as opt
 from trtpoets.cli.adopt_command import adopt
+from trtpoets.cli.application import Application
 from trtpoets.cli.bottlenecks_command import bottlenecks
 from trtpoets.cli.race_command import Candidates, MaxMs, RaceBoard, RacePrecision, race
 from trtpoets.cli.retrain_command import Unfreeze, retrain, sweep
@@ -29,7 +30,7 @@ from trtpoets.core.shared_options import SECONDS, WORKSPACE
 from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Precision, Resize
 
-app = opt.Application(
+app = Application(
     name="trtpoets",
     help="Train an image classifier on a folder of labelled photos and build TensorRT engines from it.",
     no_args_is_help=True,
