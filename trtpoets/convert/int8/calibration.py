@@ -165,10 +165,10 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
     are enough. Raises BadInput if there is none, or if a photo is in the test split too. Warns if there are fewer than
     `config.photos`, or fewer than labels.
     """
-    pool: dict[str, dict[str, Photo]] = {}
-    for photo in photos:
+    pool: dict[str, dict[str, int]] = {}  # indices: a million photos would need much memory
+    for index, photo in enumerate(photos):
         if photo.split is Split.TRAIN:
-            pool.setdefault(photo.label, {}).setdefault(photo.sha256, photo)
+            pool.setdefault(photo.label, {}).setdefault(photo.sha256, index)
     available = sum(map(len, pool.values()))
     wanted = with_number(config, photos).photos or MAX_PHOTOS
     if not available:
@@ -188,11 +188,9 @@ def calibration_photos(photos: Sequence[Photo], config: CalibrationConfig) -> tu
     quota = _quotas(counts, min(wanted, available))
     warn_of_missing_classes(quota, counts)
     chosen = [
-        photo
+        photos[pool[label][sha256]]
         for label in sorted(pool)
-        for photo in sorted(pool[label].values(), key=lambda photo: _random_key(config.seed, photo.sha256))[
-            : quota[label]
-        ]
+        for sha256 in sorted(pool[label], key=lambda sha256: _random_key(config.seed, sha256))[: quota[label]]
     ]
     _refuse_test_photos(chosen, photos)
     # In random order, so that all batches contain similar labels.
