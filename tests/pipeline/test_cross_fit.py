@@ -31,7 +31,6 @@ from trtpoets.pipeline.cross_fit import CrossFit, all_photos_of, calibrated_phot
 from trtpoets.pipeline.extractors import features_of_model
 from trtpoets.pipeline.int8_advice import judge_of_choices, recommendation
 from trtpoets.train.head import Head, head_scores
-from trtpoets.train.photo_table import PhotoTable
 
 FOUR = CrossFitConfig(4)
 
@@ -199,7 +198,9 @@ def test_reasons_why_nothing_is_measured(tmp_path: Path, photos: Path, monkeypat
     monkeypatch.setattr(module, "MIN_PHOTOS", 30)
     monkeypatch.setattr(module, "groups_of", lambda shown, _: tuple(index // 90 for index in range(len(shown))))
     assert "no class has 3 independent groups" in str(all_photos_of(space, wide, [narrow], FOUR).skipped)
-    monkeypatch.setattr(PhotoTable, "label_indices", lambda table, _: np.full(len(table), -1))
+    dataset = dataset_in(space)
+    renamed = dataset.photos.with_labels({label: f"no {label}" for label in dataset.labels})
+    monkeypatch.setattr(module, "dataset_in", lambda _: replace(dataset, photos=renamed))
     assert all_photos_of(space, wide, [narrow], FOUR).skipped == (
         "some photos have labels that the classifier does not have"
     )
