@@ -51,7 +51,7 @@ def test_help_names_the_defaults_of_fine_tuning() -> None:
     assert by_name["fine_tuning_rate"].help.endswith(f"default: {FineTuneConfig.learning_rate}.")
 
 
-@pytest.mark.parametrize("verb", ["retrain", "run"])
+@pytest.mark.parametrize("verb", ["retrain", "run", "race", "sweep"])
 def test_the_workers_are_passed_on(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[object] = []
 

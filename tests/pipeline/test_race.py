@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from trtpoets.core.types import Precision, Split
 from trtpoets.core.workspace import open_card
 from trtpoets.judge.race import RaceConfig
 from trtpoets.pipeline import race as module
+from trtpoets.pipeline.extractors import Device
 from trtpoets.pipeline.race import race, with_winner
 
 
@@ -45,6 +47,16 @@ def test_the_same_race_is_not_held_twice(tmp_path: Path, given: GivenNetworks) -
     assert len(given.judged) == held
     assert race("photos", "x", config(), engines=tmp_path, force=True).winner == first.winner
     assert len(given.judged) > held
+
+
+def test_the_workers_compute_the_features_of_all_networks(
+    tmp_path: Path, given: GivenNetworks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "workers_named", lambda name, folder: nullcontext((name, folder)))
+    race("photos", "x", config(), engines=tmp_path, workers="ray")
+    assert set(given.workers) == {("ray", Path("photos"))}
+    with raises(BadInput, "TP8327", "ray"):
+        race("photos", "y", replace(config(), device=Device.GPU), engines=tmp_path, workers="ray")
 
 
 def test_networks_that_are_too_slow_take_no_part(tmp_path: Path, given: GivenNetworks) -> None:

@@ -50,7 +50,8 @@ class GivenNetworks:
     """`noise` is the standard deviation that each network adds to FEATURES, `noise_int8` that in INT8.
 
     Networks of `without_int8` cannot be quantised. `judged` are the photos of each network and round, `quantised` the
-    networks that were quantised and their numbers of calibration photos, `families` the near-copies.
+    networks that were quantised and their numbers of calibration photos, `workers` who computed the features.
+    `families` are the near-copies.
     """
 
     noise: dict[str, float] = field(default_factory=lambda: {"mobilenet_0.25_128": 30.0})
@@ -58,6 +59,7 @@ class GivenNetworks:
     without_int8: set[str] = field(default_factory=set)
     judged: list[tuple[str, list[Photo]]] = field(default_factory=list)
     quantised: list[tuple[str, int]] = field(default_factory=list)
+    workers: list[object] = field(default_factory=list)
     families: tuple[tuple[int, ...], ...] = ()
 
     def features(self, photos: Sequence[Photo], noise: float) -> np.ndarray:
@@ -76,7 +78,8 @@ def given_networks(monkeypatch: pytest.MonkeyPatch) -> GivenNetworks:
             raise MissingArtefact(f"{weights} is damaged", hint="", code="TP9999")
         return SimpleNamespace(backbone=backbone, weights_id=backbone.name)
 
-    def bottlenecks(photos: Sequence[Photo], extractor: Any, *_: Any, **__: Any) -> np.ndarray:
+    def bottlenecks(photos: Sequence[Photo], extractor: Any, *_: Any, workers: object = None, **__: Any) -> np.ndarray:
+        given.workers.append(workers)
         given.judged.append((extractor.key, list(photos)))
         return given.features(photos, given.noise.get(extractor.key, 0.0))
 

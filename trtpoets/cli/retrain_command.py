@@ -166,6 +166,7 @@ def sweep(
     name: opt.NameOption,
     backbone: opt.Backbone = "efficientnet_lite0",
     weights: opt.Weights = None,
+    workers: opt.WorkersOption = "",
     resize: opt.ResizeOption = Resize.STRETCH,
     device: opt.DeviceOption = "auto",
     validation_percent: opt.ValidationPercent = 10,
@@ -205,5 +206,5 @@ def sweep(
         seed=seed,
     )
     with progress_display() as progress:
-        result = pipeline_sweep(photos, name, config, engines=engines, force=force, progress=progress)
+        result = pipeline_sweep(photos, name, config, engines=engines, force=force, progress=progress, workers=workers)
     show_result("sweep", result, as_json)

@@ -9,8 +9,9 @@ network is shown to be better by more than the tolerance. The race ends as soon 
 
 How many photos are enough: if one network is better than another by d, and the standard error of the measured
 difference is s, then the wrong one is chosen with the probability Phi(-d / s). The loss to expect, d * Phi(-d / s), is
-at most 0.17 * s, whatever d is. With LAST_PHOTOS photos, of which two good networks answer 8 % differently, s is 1.1
-points: choosing by chance between two networks costs at most 0.2 points on average.
+at most 0.17 * s, whatever d is. With 640 photos, of which two good networks answer 8 % differently, s is 1.1 points,
+and 0.8 with 1,280: choosing between two networks costs at most 0.2 points on average. The tolerance is half a point:
+the accuracy of the chosen network should be within a point of the best one, and chance takes the other half.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from trtpoets.judge.paired import paired_result
 AUTO_BACKBONE = "auto"
 """The value of `--backbone` that asks for a race."""
 
-ROUND_PHOTOS = (160, 320, 640)
+ROUND_PHOTOS = (160, 320, 640, 1280)
 """The number of photos of each round; a round has more if a class would have fewer than MIN_PHOTOS_OF_CLASS."""
 
-LAST_PHOTOS = ROUND_PHOTOS[-1]
+_ALWAYS, _LARGEST_SHARE = 640, 2 / 3
+"""Rounds of more photos than the first number take place only if they are at most this share of all photos."""
 
 MIN_KEPT = 2
 """The number of networks below which a round keeps all that may still be chosen."""
@@ -40,7 +42,7 @@ MIN_KEPT = 2
 MIN_PHOTOS_OF_CLASS = 15
 """The fewest photos of a class in the first round, if it has so many."""
 
-TOLERANCE = 0.01
+TOLERANCE = 0.005
 """The loss of accuracy, as a share, below which the faster network is chosen."""
 
 SAME_SPEED = 0.05
@@ -131,6 +133,11 @@ class NetworkAnswers:
     def accuracy(self) -> float:
         """The share of right answers."""
         return float(self.right.mean())
+
+
+def rounds_of(photos: int) -> list[int]:
+    """Return the numbers of photos of the rounds for a set with so many photos."""
+    return [count for count in ROUND_PHOTOS if count <= max(_ALWAYS, _LARGEST_SHARE * photos)]
 
 
 def photos_of_round(truth: np.ndarray, groups: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -224,7 +231,7 @@ def decide(
 def _reason(result: PairedResult, why: str) -> str:
     """Return why a network is chosen instead of the most accurate other one, as the end of a sentence."""
     if result.after < result.before:
-        return f"; the loss is below {100 * TOLERANCE:.3g} point, and {why}"
+        return f"; the loss is below {100 * TOLERANCE:.3g} points, and {why}"
     if result.after == result.before:
         return f"; {why}"
     return f", {'by more than chance' if result.low > 0 else 'which may be chance'}; {why}"

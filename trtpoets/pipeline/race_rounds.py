@@ -19,7 +19,6 @@ from trtpoets.core.types import Precision, Split
 from trtpoets.judge.clustered import share_interval
 from trtpoets.judge.cross_fit import CrossFitConfig, Folds, folds_of_photos
 from trtpoets.judge.race import (
-    ROUND_PHOTOS,
     Contestant,
     NetworkAnswers,
     RaceDecision,
@@ -27,6 +26,7 @@ from trtpoets.judge.race import (
     decide,
     frontier,
     photos_of_round,
+    rounds_of,
     survivors,
 )
 from trtpoets.pipeline.cache import bottleneck_folder
@@ -100,10 +100,11 @@ class RaceWork:
         alive = self._fast_enough()
         if len(alive) == 1:
             return RaceDecision(alive[0], None, f"{self._names[alive[0]]} is the only network {self._why_only()}")
-        for place, count in enumerate(ROUND_PHOTOS, 1):
+        sizes = rounds_of(sum(photo.split is not Split.TEST for photo in self._dataset.photos))
+        for place, count in enumerate(sizes, 1):
             judged = self._judged(alive, count, place)
             alive = survivors(self._answers(judged, judged.counted), judged.groups[judged.counted])
-            is_last = place == len(ROUND_PHOTOS) or len(alive) == 1 or judged.is_all
+            is_last = place == len(sizes) or len(alive) == 1 or judged.is_all
             out = [number for number in judged.right if is_last or number not in alive]
             self._outcomes |= dict.fromkeys(out, f"out in round {place}")
             if is_last:

@@ -33,8 +33,9 @@ from trtpoets.judge.sweep import (
 )
 from trtpoets.judge.train_benchmark import RateCurves
 from trtpoets.pipeline.artefacts import ENGINES, writing
-from trtpoets.pipeline.extractors import extractor_from_network
+from trtpoets.pipeline.extractors import device_for_workers, extractor_from_network
 from trtpoets.pipeline.head_training import indices_of_labels, rows_in
+from trtpoets.pipeline.ray_workers import workers_named
 from trtpoets.pipeline.recorded_commands import retrain_command, sweep_command
 from trtpoets.pipeline.retrain import RetrainConfig, dataset_with_features, photos_and_backbone
 from trtpoets.train.head import Diverged, head_scores, heads_from_bottlenecks
@@ -59,13 +60,15 @@ def sweep(
     engines: Path | str = ENGINES,
     force: bool = False,
     progress: Progress = silent,
+    workers: str = "",
 ) -> Sweep:
     """Compare 32 settings of the head's training on the training and validation photos, and recommend one or none.
 
     Learning rate, optimizer, penalty and label smoothing of `config` are replaced by those of the settings. Returns the
     content of engines/<name>/sweep.json; if it was made from the same photos and configuration, it is returned without
     training, unless `force` is set. Event files of three learning rates are written for TensorBoard. Raises BadInput
-    for too few photos, and for a configuration with fine-tuning or distortions.
+    for too few photos, and for a configuration with fine-tuning or distortions. `workers` compute the bottlenecks, as
+    for `retrain`; the heads are trained in this process, in one loop for all settings.
     """
     config = config or RetrainConfig()
     if config.fine_tuning or config.distortions.any or config.try_distortions:
@@ -88,7 +91,9 @@ def sweep(
             return replace(from_json(Sweep, details, str(space.sweep)), command=command)
         start = time.perf_counter()
         network = network_from_backbone(backbone, config.weights)
-        dataset, features = dataset_with_features(read, extractor_from_network(network, config.device), progress)
+        extractor = extractor_from_network(network, device_for_workers(config.device, workers))
+        with workers_named(workers, read.folder) as others:
+            dataset, features = dataset_with_features(read, extractor, progress, others)
         folds, comparison = _compared(dataset, features, config.head, progress)
         chosen = comparison.recommended
         best = replace(config, head=(chosen or DEFAULT).applied_to(config.head))
