@@ -32,7 +32,7 @@ FP32, INT8 = Precision.FP32, Precision.INT8
 
 @dataclass(frozen=True)
 class Files:
-    """A small residual network with depthwise convolutions in FP32 and INT8, and its calibration photos."""
+    """A small residual network with depthwise and grouped convolutions in FP32 and INT8, and its calibration photos."""
 
     classifier: Classifier
     fp32: TfliteModel
@@ -64,7 +64,7 @@ def _residual(folder: Path) -> Classifier:
     x = layers.Rescaling(1 / 127.5, offset=-1.0)(photos)
     x = layers.ReLU(6.0)(layers.Conv2D(8, 3, strides=2, padding="same")(layers.ZeroPadding2D(1)(x)))
     y = layers.ReLU(6.0)(layers.DepthwiseConv2D(3, padding="same", bias_initializer="ones")(x))
-    y = layers.Conv2D(8, 1, use_bias=False)(y)
+    y = layers.Conv2D(8, 1, groups=2, use_bias=False)(y)
     x = layers.GlobalAveragePooling2D()(layers.Add()([x, y]))
     model = tf.keras.Model(photos, layers.Dense(3, activation="softmax", name="head")(x))
     signature = [tf.TensorSpec((None, SIDE, SIDE, 3), tf.uint8, name="photos")]
@@ -190,10 +190,11 @@ def test_corrected_biases_preserve_the_mean_of_each_channel(files: Files, proto:
     coarse = {node.name: np.round(plain.weights[node.name], 1) for node in nodes}
     parameters = replace(plain, rounded=coarse)
     shifted = corrected(proto, parameters, nodes, photos)
-    node = nodes[-1]  # a 1 x 1 convolution: its mean output is that of its mean input
-    lost = (plain.weights[node.name] - rounded_weights(parameters, node.name))[:, :, 0, 0]
-    mean = _mean_input(proto, node.input[0], photos)
-    np.testing.assert_allclose(shifted.biases[node.name] - plain.biases[node.name], lost @ mean, atol=1e-5)
+    node = nodes[-1]  # a 1 x 1 convolution in two groups: its mean output is that of its mean input
+    lost = (plain.weights[node.name] - rounded_weights(parameters, node.name)).reshape(2, 4, 4)
+    mean = _mean_input(proto, node.input[0], photos).reshape(2, 4)
+    expected = np.einsum("goi,gi->go", lost, mean).reshape(-1)
+    np.testing.assert_allclose(shifted.biases[node.name] - plain.biases[node.name], expected, atol=1e-5)
 
 
 def _mean_input(proto: Any, tensor: str, photos: np.ndarray) -> np.ndarray:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
+import os
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +17,7 @@ if find_spec("tensorflow") is None:
 
 from tests.support.errors import raises
 from tests.support.fine_tuning import diverge, labelled_photos, tiny_network, zero_head
-from trtpoets.core.errors import BadPhoto
+from trtpoets.core.errors import BadPhoto, StorageFailed
 from trtpoets.core.fine_tuning import Distortions, FineTuneConfig
 from trtpoets.train.finetune import Course, LabelledPhotos, best_entry, fine_tuned_head
 from trtpoets.train.finetune_checkpoint import Checkpoint
@@ -36,21 +39,37 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> LabelledPhotos:
 
 
 def tune(
-    network: Network, photos: LabelledPhotos, folder: Path, stop: int = 0, config: FineTuneConfig = CONFIG
+    network: Network,
+    photos: LabelledPhotos,
+    folder: Path,
+    stop: int = 0,
+    config: FineTuneConfig = CONFIG,
+    steps: list[int] | None = None,
 ) -> tuple[Head, Course]:
+    """Fine-tune two layers; raise Stop at step `stop`, and append the numbers of the steps taken to `steps`."""
+
     def progress(task: str, done: int, total: int) -> None:
+        if steps is not None:
+            steps.append(done)
         if stop and done == stop:
             raise Stop
 
+    folder.mkdir(exist_ok=True)
     checkpoint = Checkpoint(folder / "state", "key")
     return fine_tuned_head(
         network, zero_head(), photos, 2, config, checkpoint, class_weights=np.ones(2), progress=progress
     )
 
 
-def test_it_learns_and_keeps_the_best_step(photos: LabelledPhotos, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def undisturbed(photos: LabelledPhotos, tmp_path_factory: pytest.TempPathFactory) -> tuple[Network, Head, Course]:
+    """The network, the head and the course of a training that nothing interrupted."""
     network = tiny_network()
-    head, course = tune(network, photos, tmp_path)
+    return network, *tune(network, photos, tmp_path_factory.mktemp("undisturbed"))
+
+
+def test_it_learns_and_keeps_the_best_step(undisturbed: tuple[Network, Head, Course], photos: LabelledPhotos) -> None:
+    network, head, course = undisturbed
     assert course.steps == tuple(range(0, 25, 2))
     assert course.right.shape == course.nats.shape == (13, len(photos.validation))
     assert course.nats[course.best].mean() < course.nats[0].mean() == pytest.approx(np.log(2), abs=1e-5)
@@ -66,10 +85,9 @@ def test_it_learns_and_keeps_the_best_step(photos: LabelledPhotos, tmp_path: Pat
 
 @pytest.mark.parametrize("stop", [7, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 24))])
 def test_an_interrupted_training_ends_like_an_undisturbed_one(
-    photos: LabelledPhotos, tmp_path: Path, stop: int
+    undisturbed: tuple[Network, Head, Course], photos: LabelledPhotos, tmp_path: Path, stop: int
 ) -> None:
-    undisturbed = tiny_network()
-    head, course = tune(undisturbed, photos, tmp_path / "undisturbed")
+    network, head, course = undisturbed
     with pytest.raises(Stop):
         tune(tiny_network(), photos, tmp_path / "stopped", stop)
     resumed = tiny_network()
@@ -77,7 +95,7 @@ def test_an_interrupted_training_ends_like_an_undisturbed_one(
     assert own_course.steps == course.steps
     np.testing.assert_array_equal(own_course.nats, course.nats)
     np.testing.assert_array_equal(own_head.weights, head.weights)
-    for one, other in zip(undisturbed.model.variables, resumed.model.variables, strict=True):
+    for one, other in zip(network.model.variables, resumed.model.variables, strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
@@ -92,6 +110,36 @@ def test_a_photo_that_disappears_is_named(photos: LabelledPhotos, tmp_path: Path
     gone = replace(photos.train[0], path=tmp_path / "gone.jpg")
     with raises(BadPhoto, "TP1016", "gone.jpg"):
         tune(tiny_network(), replace(photos, train=[gone, *photos.train[1:]]), tmp_path)
+
+
+def test_a_validation_photo_that_disappears_is_named(photos: LabelledPhotos, tmp_path: Path) -> None:
+    gone = replace(photos.validation[-1], path=tmp_path / "gone.jpg")
+    with raises(BadPhoto, "TP1016", "gone.jpg"):
+        tune(tiny_network(), replace(photos, validation=[*photos.validation[:-1], gone]), tmp_path)
+
+
+def test_a_training_whose_checkpoint_fills_the_disk_goes_on_from_the_one_before(
+    undisturbed: tuple[Network, Head, Course],
+    photos: LabelledPhotos,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, expected, _ = undisturbed
+    written = itertools.count()
+
+    def full(handle: int) -> None:
+        if next(written) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with raises(StorageFailed, "TP1085", tmp_path / "full" / "state", "No space left"):
+        tune(tiny_network(), photos, tmp_path / "full")
+    monkeypatch.undo()
+    seen: list[int] = []
+    head, course = tune(tiny_network(), photos, tmp_path / "full", steps=seen)
+    np.testing.assert_array_equal(head.weights, expected.weights)
+    assert course.steps == tuple(range(0, 25, 2))
+    assert 1 < seen[0] < 24
 
 
 def test_a_training_that_diverges_ends_there(

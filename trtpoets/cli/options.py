@@ -392,10 +392,7 @@ LearningRates = Annotated[
 BenchUnfreeze = Annotated[
     str | None,
     typer.Option(
-        "--unfreeze",
-        metavar="N|all",
-        help="Measure the fine-tuning of the last N layers of the backbone; default: all.",
-        rich_help_panel=_BENCH_TRAINING,
+        "--unfreeze", metavar="N|all", help="Last layers to fine-tune; default: all.", rich_help_panel=_BENCH_TRAINING
     ),
 ]
 BenchWeights = Annotated[
