@@ -11,6 +11,8 @@ round, and in brackets the ratio of the shortest times.
     python benchmarks/int8_cpu.py [--photos FOLDER] [--backbone NAME ...] [--calibration 256] [--rounds 40]
         [--threads 0] [--work FOLDER]
     python benchmarks/int8_cpu.py --run engines/NAME
+
+With --work, finished files are kept there and not made again, so that the speeds can be measured on an idle machine.
 """
 
 from __future__ import annotations
@@ -110,8 +112,9 @@ def compared(space: Workspace, work: Path, options: argparse.Namespace) -> None:
     assert card is not None
     chosen = calibration_photos(dataset.photos, calibration)
     out = work / f"{space.name}-plain.onnx"
-    with contextlib.redirect_stdout(None):
-        plain(fp32, chosen, out)
+    if not out.exists():
+        with contextlib.redirect_stdout(None):
+            plain(fp32, chosen, out)
     files = [fp32.path, own, tensorrt, out]
     size = (fp32.spec.preprocess.height, fp32.spec.preprocess.width)
     columns = [speeds(files, batch, size, rounds // batch + 4, threads) for batch in BATCHES]
