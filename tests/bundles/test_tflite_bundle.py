@@ -204,14 +204,14 @@ def gate(outcome: str, low: float) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("judged", "first", "warning"),
     [
-        ({"photos": 200, "gate": gate("failed", 0.8)}, FP32, "int8.tflite misses its target and comes last: on 200"),
+        ({"photos": 200, "gate": gate("failed", 0.8)}, FP32, "int8.tflite comes last: it misses its target: on 200"),
         ({"photos": 200, "gate": gate("passed", 0.98)}, INT8, ""),
         (
             {"photos": 200, "gate": gate("cannot tell", 0.975)},
-            INT8,
-            "it is undecided whether int8.tflite meets its target",
+            FP32,
+            "int8.tflite comes last: it is undecided whether it meets its target",
         ),
-        ({"photos": 0, "gate": None}, INT8, "there are no validation photos to evaluate int8.tflite on"),
+        ({"photos": 0, "gate": None}, FP32, "int8.tflite comes last: there are no validation photos to evaluate it on"),
     ],
     ids=["missed", "reached", "too few", "none"],
 )

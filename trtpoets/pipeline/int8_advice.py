@@ -302,7 +302,7 @@ def _decision(space: Workspace, gate: Gate, photos: int, remedy: str, more_follo
         else:
             _log.warning("INT8 misses its target: %s; %s", why, remedy)
         return False, why
-    doubts = [too_few(check) for check in checks if _leaves_doubt(check)]
+    doubts = [too_few(check) for check in checks if leaves_doubt(check)]
     why = "; ".join([_on_photos(checks, photos), *doubts])
     if doubts:
         why += _fewer_for_calibration(space, checks, photos)
@@ -314,7 +314,7 @@ def _decision(space: Workspace, gate: Gate, photos: int, remedy: str, more_follo
 
 def _fewer_for_calibration(space: Workspace, checks: Sequence[Check], photos: int) -> str:
     """Return the command that leaves enough photos outside calibration to decide; "" if none does."""
-    needed = [check.photos_needed for check in checks if check.file and _leaves_doubt(check)]
+    needed = [check.photos_needed for check in checks if check.file and leaves_doubt(check)]
     freed = len(calibrated_photos(space, dataset_in(space))) - _FEW_CALIBRATION
     if not needed or any(count is None or count > photos + freed for count in needed):
         return ""
@@ -322,7 +322,7 @@ def _fewer_for_calibration(space: Workspace, checks: Sequence[Check], photos: in
     return f"; calibrating with fewer photos leaves enough of them: {command}"
 
 
-def _leaves_doubt(check: Check) -> bool:
+def leaves_doubt(check: Check) -> bool:
     """Return whether an undecided check speaks against INT8: always for the agreement, otherwise beyond the limit."""
     if check.outcome is not GateOutcome.UNKNOWN:
         return False

@@ -18,13 +18,13 @@ from trtpoets.core.types import Precision, Split, TfliteModel, hash_of
 from trtpoets.core.workspace import Workspace, card_of, open_card, open_details, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.tflite import TfliteRunner
-from trtpoets.judge.gate import GateOutcome, missed, too_few
+from trtpoets.judge.gate import too_few
 from trtpoets.judge.golden import Golden, check_scores_against, golden_from_runners
 from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, dataset_in
 from trtpoets.pipeline.card_details import Judged, TfliteCalibration, TfliteFp32Details, TfliteInt8Details
 from trtpoets.pipeline.export import parity_of, parity_photos_in
 from trtpoets.pipeline.golden_photos import golden_in
-from trtpoets.pipeline.int8_advice import gate_on_validation, missed_on_validation
+from trtpoets.pipeline.int8_advice import gate_on_validation, leaves_doubt, missed_on_validation
 from trtpoets.pipeline.lineage import onnx_in, onnx_models_in
 from trtpoets.pipeline.photos import verified_photos
 from trtpoets.pipeline.result_status import int8_ranges
@@ -69,15 +69,15 @@ def tflite_parts(
     """Return the inputs of a TFLite bundle, its TFLite files, and warnings.
 
     `parts` are the inputs of a bundle with ONNX files; in the returned inputs the golden scores are those of the TFLite
-    interpreter, and there are no ONNX files and engines. INT8 comes first if it meets its target on validation photos,
-    and last otherwise. Raises what `tflite_from_classifier` raises, and ConversionFailed if the golden scores of
-    fp32.tflite differ from those of fp32.onnx.
+    interpreter, and there are no ONNX files and engines. INT8 comes first if validation photos show that it meets its
+    target, and last otherwise, as for int8.onnx. Raises what `tflite_from_classifier` raises, and ConversionFailed if
+    the golden scores of fp32.tflite differ from those of fp32.onnx.
     """
     models = tflite_models(space, wanted, progress)
     golden = golden_of(models, golden_in(space, onnx_models_in(space)))
-    missed, undecided = _int8_target(space) if Precision.INT8 in wanted else ("", ())
+    doubts = _doubts_about_int8(space) if Precision.INT8 in wanted else ()
     order = [precision for precision in (Precision.INT8, Precision.FP32) if precision in wanted]
-    if missed:
+    if doubts:
         order.reverse()
     inputs = replace(
         parts,
@@ -86,7 +86,7 @@ def tflite_parts(
         golden=replace(golden, expected={precision.value: golden.expected[precision.value] for precision in wanted}),
         order=tuple(order),
     )
-    warnings = (f"int8.tflite misses its target and comes last: {missed}",) if missed else undecided
+    warnings = tuple(f"int8.tflite comes last: {doubt}" for doubt in doubts)
     int8_scores = inputs.golden.expected.get(Precision.INT8.value)
     if int8_scores is not None and int8_scores.tolerance > _MAX_TOLERANCE:
         warnings += (f"the scores of int8.tflite vary between builds of the interpreter: {int8_scores.reason}",)
@@ -200,14 +200,19 @@ def _quantised(
     return tflite_from_classifier(classifier, Precision.INT8, photos[0], out, progress), None
 
 
-def _int8_target(space: Workspace) -> tuple[str, tuple[str, ...]]:
-    """Return how INT8 misses its target ("" if it meets it), and warnings if too few photos leave it undecided."""
+def _doubts_about_int8(space: Workspace) -> tuple[str, ...]:
+    """Return how INT8 misses its target on validation photos, or why they don't show that it meets it; () if they do.
 
+    As in the advice of quantize, an undecided agreement is a doubt, and an undecided accuracy if the measured loss is
+    beyond its limit.
+    """
     details = open_details(card_of(space.tflite(Precision.INT8)), TfliteInt8Details)
     if details is None or details.judged.gate is None:
-        return "", ("there are no validation photos to evaluate int8.tflite on",)
-    return missed_on_validation(details.judged.gate, details.judged.photos), tuple(
-        f"it is undecided whether int8.tflite meets its target: {too_few(check)}"
-        for check in details.judged.gate.runners[0].checks
-        if check.outcome is GateOutcome.UNKNOWN and not missed(check)
+        return ("there are no validation photos to evaluate it on",)
+    missed = missed_on_validation(details.judged.gate, details.judged.photos)
+    if missed:
+        return (f"it misses its target: {missed}",)
+    checks = details.judged.gate.runners[0].checks
+    return tuple(
+        f"it is undecided whether it meets its target: {too_few(check)}" for check in checks if leaves_doubt(check)
     )
