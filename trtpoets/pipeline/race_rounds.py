@@ -55,7 +55,10 @@ if TYPE_CHECKING:
     from trtpoets.train.head import Head
     from trtpoets.train.workers import Workers
 
-_FOLDS = CrossFitConfig(folds=5)
+_FOLDS = CrossFitConfig()
+"""With 5 folds, heads have 60 % of the photos for training instead of 80 %. This favours networks that need few photos:
+on all solar cells MobileNetV2 is 0.4 points below EfficientNet-Lite0 with 5 folds, 1.1 with 10 (means of three
+divisions)."""
 
 _log = logging.getLogger(__name__)
 
