@@ -174,7 +174,7 @@ def test_sweep(monkeypatch: pytest.MonkeyPatch, space: Workspace) -> None:
     config = RetrainConfig(weights=Path("/my weights/w.h5"), resize=Resize.CROP, dataset=dataset, head=head)
     arguments, options = parsed(monkeypatch, "trtpoets.pipeline.sweep.sweep", sweep_command(space, "/photos", config))
     assert arguments == (Path("/photos"), "my flowers", config)
-    assert options == {"engines": space.engines, "force": False}
+    assert options == {"engines": space.engines, "force": False, "workers": ""}
 
 
 def test_race(monkeypatch: pytest.MonkeyPatch, space: Workspace) -> None:
@@ -183,7 +183,7 @@ def test_race(monkeypatch: pytest.MonkeyPatch, space: Workspace) -> None:
     config = RetrainConfig(backbone="auto", head=HeadConfig(steps=7, seed=3), race=asked)
     arguments, options = parsed(monkeypatch, "trtpoets.pipeline.race.race", race_command(space, "/photos", config))
     assert arguments == (Path("/photos"), "my flowers", config)
-    assert options == {"engines": space.engines, "force": False}
+    assert options == {"engines": space.engines, "force": False, "workers": ""}
 
 
 def test_the_page_lists_what_was_recorded() -> None:
