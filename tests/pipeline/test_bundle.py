@@ -263,8 +263,10 @@ STEPS = {
 @pytest.mark.parametrize(
     ("failure", "step"),
     [
-        *(("full", step) for step in STEPS),
+        ("full", "golden"),
+        ("full", "archive"),
         ("interrupt", "copy"),
+        *(pytest.param("full", step, marks=pytest.mark.slow) for step in STEPS if step not in ("golden", "archive")),
         *(pytest.param("interrupt", step, marks=pytest.mark.slow) for step in STEPS if step != "copy"),
     ],
 )

@@ -280,5 +280,6 @@ def quantised_with(threads: int, folder: Path, photos: Path) -> list[bytes]:
     return [file.path.read_bytes() for file in files]
 
 
+@pytest.mark.slow  # test_a_head_does_not_depend_on_the_number_of_threads has the part that once did
 def test_the_files_do_not_depend_on_the_number_of_threads(tmp_path: Path, photos: Path) -> None:
     assert quantised_with(1, tmp_path / "one", photos) == quantised_with(2, tmp_path / "two", photos)
