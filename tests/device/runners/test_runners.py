@@ -113,7 +113,7 @@ def test_the_name_is_the_reports(make: Callable[[], Runner], request: pytest.Fix
     assert make().spec == tiny_spec()
 
 
-WRONG_PHOTOS = {
+WRONG_PHOTOS: dict[str, np.ndarray] = {
     "float": np.zeros((2, 16, 16, 3), np.float32),
     "channels first": np.zeros((2, 3, 16, 16), np.uint8),
     "too wide": np.zeros((2, 16, 20, 3), np.uint8),
