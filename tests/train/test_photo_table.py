@@ -56,6 +56,9 @@ def test_columns_agree_with_the_photos() -> None:
         assert [FOLDER / folder / name for folder, name in table.names] == [photo.path for photo in photos]
         for split in Split:
             assert table.in_split(split) == tuple(photo for photo in photos if photo.split is split)
+        used = (Split.TRAIN, Split.VALIDATION)
+        assert table.in_split(*used) == tuple(photo for photo in photos if photo.split in used)
+        assert table.in_split() == ()
 
 
 def test_equal_tables_have_equal_photos() -> None:

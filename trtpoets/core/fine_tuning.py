@@ -61,6 +61,11 @@ FINE_TUNING_DISTORTIONS = Distortions(flip_left_right=True, random_crop=10, rand
 """The distortions of fine-tuning, unless others are given."""
 
 
+def states_layers(unfreeze: str) -> bool:
+    """Return whether a value of `--unfreeze` states the layers: a number from 1, or `all`."""
+    return unfreeze == ALL or (unfreeze.isdecimal() and int(unfreeze) > 0)
+
+
 @dataclass(frozen=True)
 class FineTuneConfig:
     """Settings of fine-tuning, which trains the last layers of the backbone together with the head.
@@ -83,7 +88,7 @@ class FineTuneConfig:
 
     def __post_init__(self) -> None:
         """Raise BadInput for invalid values."""
-        if self.unfreeze not in (AUTO, ALL) and not (self.unfreeze.isdecimal() and int(self.unfreeze) > 0):
+        if self.unfreeze != AUTO and not states_layers(self.unfreeze):
             none = "without --unfreeze all layers of the backbone stay frozen"
             raise BadInput(
                 f"--unfreeze must be a number of layers from 1, all or auto, not {self.unfreeze!r}",

@@ -136,37 +136,33 @@ class _DocumentParser:
 
     def _object(self, depth: int) -> Any:
         value: dict[str, Any] = {}
-        self._take("{")
-        if self._next() == "}":
-            self._take("}")
-            return value
-        end = ","
-        while end == ",":
+        for _ in self._members("{", "}"):
             if self._next() != '"':
                 raise ValueError("Expecting property name enclosed in double quotes")
             name = self._small()
             self._take(":")
             value[name] = self._value(depth - 1)
-            end = self._take(",}")
         return value
 
     def _list(self) -> Sequence[Any]:
         texts: list[bytes] = []
         items: list[Any] = []
-        self._take("[")
-        if self._next() == "]":
-            self._take("]")
-            return items
-        end = ","
-        while end == ",":
+        for _ in self._members("[", "]"):
             if len(items) == BLOCK_ITEMS:
                 texts.append(_packed(items))
                 items = []
             items.append(self._small())
-            end = self._take(",]")
         if not texts:
             return items
         return LongList(len(texts) * BLOCK_ITEMS + len(items), _PackedItems([*texts, _packed(items)]))
+
+    def _members(self, opening: str, closing: str) -> Iterator[None]:
+        """Skip `opening`, yield at the place of each member, which the caller reads, and skip `closing`."""
+        self._take(opening)
+        end = "," if self._next() != closing else self._take(closing)
+        while end == ",":
+            yield
+            end = self._take(f",{closing}")
 
     def _small(self) -> Any:
         """Return the value that begins here, parsed at once."""

@@ -134,6 +134,11 @@ class NetworkAnswers:
         """The share of right answers."""
         return float(self.right.mean())
 
+    @property
+    def rank(self) -> tuple[float, float]:
+        """A sort key: the most accurate network first, of equally accurate ones the fastest."""
+        return -self.accuracy, self.latency_ms
+
 
 def rounds_of(photos: int) -> list[int]:
     """Return the numbers of photos of the rounds for a set with so many photos."""
@@ -163,7 +168,7 @@ def survivors(judged: Mapping[int, NetworkAnswers], groups: np.ndarray) -> list[
     """
     useful = [number for number in judged if not _is_of_no_use(number, judged, groups)]
     chosen = _preferred(judged, None)
-    ranked = sorted({*useful, chosen}, key=lambda number: (-judged[number].accuracy, judged[number].latency_ms))
+    ranked = sorted({*useful, chosen}, key=lambda number: judged[number].rank)
     kept = ranked[: max(-(-len(judged) // 2), MIN_KEPT)]
     if chosen not in kept:
         kept[-1] = chosen
@@ -195,7 +200,7 @@ def _preferred(judged: Mapping[int, NetworkAnswers], default: int | None) -> int
     near = [number for number, answers in judged.items() if answers.accuracy > best - TOLERANCE]
     fastest = min(judged[number].latency_ms for number in near)
     as_fast = [number for number in near if judged[number].latency_ms <= (1 + SAME_SPEED) * fastest]
-    return min(as_fast, key=lambda number: (number != default, -judged[number].accuracy, judged[number].latency_ms))
+    return min(as_fast, key=lambda number: (number != default, judged[number].rank))
 
 
 @dataclass(frozen=True)
@@ -215,7 +220,7 @@ def decide(
     others = [number for number in judged if number != chosen]
     if not others:
         return RaceDecision(chosen, None, f"{names[chosen]} is the only network that was left")
-    other = min(others, key=lambda number: (-judged[number].accuracy, judged[number].latency_ms))
+    other = min(others, key=lambda number: judged[number].rank)
     result = paired_result(judged[other].right, judged[chosen].right, groups)
     change = 100 * (result.after - result.before)
     measured = (

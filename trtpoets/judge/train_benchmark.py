@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from trtpoets.core.errors import BadInput
-from trtpoets.core.fine_tuning import ALL
+from trtpoets.core.fine_tuning import ALL, states_layers
 from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.types import Skipped
 from trtpoets.judge.bench.conditions import Conditions
@@ -48,7 +48,7 @@ class TrainBenchConfig:
                 hint="give larger numbers, such as photos=256, rounds=3 and steps=4",
                 code="TP5103",
             )
-        if self.unfreeze != ALL and not (self.unfreeze.isdecimal() and int(self.unfreeze) > 0):
+        if not states_layers(self.unfreeze):
             raise BadInput(
                 f"the layers to measure must be a number from 1 or all, not {self.unfreeze!r}",
                 hint="omit --unfreeze to measure the training of all layers",

@@ -40,7 +40,6 @@ from trtpoets.pipeline.publish import publish, seal_dataset
 from trtpoets.pipeline.recorded_commands import adopt_command
 from trtpoets.train.classifier import load_classifier
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
-from trtpoets.train.photo_table import SPLITS
 
 if TYPE_CHECKING:
     from trtpoets.adoption.trial import Trial
@@ -217,7 +216,7 @@ def _photos_to_try(dataset: Dataset | None, labels: Sequence[str]) -> Sequence[P
     if dataset is None:
         return ()
     known = dataset.photos.at(np.flatnonzero(dataset.photos.label_indices(labels) >= 0))
-    others = known.at(np.flatnonzero(known.split_numbers != SPLITS.index(Split.TEST)))
+    others = known.in_split(Split.TRAIN, Split.VALIDATION)
     return others if len(others) >= _ENOUGH else known
 
 

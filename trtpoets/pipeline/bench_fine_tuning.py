@@ -13,10 +13,9 @@ from trtpoets.core.fine_tuning import FineTuneConfig
 from trtpoets.core.optional import tensorflow
 from trtpoets.judge.train_benchmark import FineTuningRate
 from trtpoets.pipeline.extractors import Device
-from trtpoets.train.finetune import distorted_batches
+from trtpoets.train.finetune import distorted_batches, fine_tuning_loop
 from trtpoets.train.finetune_layers import layers_of, number_to_unfreeze
-from trtpoets.train.finetune_loop import FineTuningLoop
-from trtpoets.train.finetune_schedule import layer_rates, number_of_steps
+from trtpoets.train.finetune_schedule import number_of_steps
 from trtpoets.train.head import Head
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from trtpoets.core.progress import Progress
     from trtpoets.core.types import Photo, Preprocess
     from trtpoets.judge.train_benchmark import TrainBenchConfig
+    from trtpoets.train.finetune_loop import FineTuningLoop
     from trtpoets.train.networks import Network
 
 
@@ -98,20 +98,18 @@ def _on_device(
     scope = f"/{device.value.upper()}:0"
     with tensorflow().device(scope):
         network = make()
-        every = layers_of(network)
         unfrozen = number_to_unfreeze(config.unfreeze, network)
-        width = network.backbone.feature_width
-        loop = FineTuningLoop(
+        weights = np.zeros((network.backbone.feature_width, classes), np.float32)
+        loop = fine_tuning_loop(
             network,
-            every[len(every) - unfrozen :],
-            Head(np.zeros((width, classes), np.float32), np.zeros(classes, np.float32)),
-            layer_rates=layer_rates(len(every), unfrozen, settings.lowest_share),
-            label_smoothing=settings.label_smoothing,
-            class_weights=np.ones(classes, np.float32),
+            unfrozen,
+            Head(weights, np.zeros(classes, np.float32)),
+            settings,
+            np.ones(classes, np.float32),
             mixed_precision=device is Device.GPU,
             device=scope,
         )
-    return _Trained(loop, device, unfrozen, len(every), network.backbone.preprocess)
+    return _Trained(loop, device, unfrozen, len(layers_of(network)), network.backbone.preprocess)
 
 
 def _seconds_of_step(trained: _Trained, pixels: np.ndarray, labels: np.ndarray) -> float:

@@ -81,8 +81,7 @@ def bench_train(
             )
         trained = details.config
         dataset, before = dataset_in(space), conditions()
-        used = [photo for photo in dataset.photos if photo.split is not Split.TEST]
-        with verified_photos(space, used):
+        with verified_photos(space, dataset.in_split(Split.TRAIN, Split.VALIDATION)):
             result = _measured(space, dataset, trained, config, weights, before, progress)
         seal_card(space.train_benchmark, key=train_benchmark_key(space, config), files=[], details=to_json(result))
     return result

@@ -225,7 +225,7 @@ def cross_fit(
     if not has_dataset(space):
         return AllPhotos(config, "", skipped="the run has no photos")
     dataset = dataset_in(space)
-    photos = dataset.photos.at(np.flatnonzero(np.isin(dataset.photos.split_numbers, [*map(SPLITS.index, splits)])))
+    photos = dataset.in_split(*splits)
     try:
         if fp32 is None:
             raise _NotPossible(f"fp32.onnx does not exist, or is not up to date; run: {space.command('export')}")

@@ -77,10 +77,10 @@ def choose_distortions(
     `features`, float32 (N, D), are those of all photos of the dataset. The limit of a p-value is 0.05 divided by the
     number of trials (Bonferroni).
     """
-    rows = np.sort(np.concatenate([rows_in(dataset, split) for split in (Split.TRAIN, Split.VALIDATION)]))
-    photos = [dataset.photos[row] for row in rows.tolist()]
+    rows = rows_in(dataset, Split.TRAIN, Split.VALIDATION)
+    photos = dataset.photos.at(rows)
     truth, groups = indices_of_labels(dataset)[rows], np.asarray(groups_of(photos, dataset))
-    folds = folds_of_photos(truth, groups, [photo.sha256 for photo in photos], CrossFitConfig())
+    folds = folds_of_photos(truth, groups, photos.sha256s, CrossFitConfig())
     if folds is None:
         return DistortedTraining(Distortions(), 0, why="there are too few photos to tell whether distortions help")
     undistorted, counted = features[rows], folds.fold_of >= 0

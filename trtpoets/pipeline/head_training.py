@@ -52,6 +52,6 @@ def indices_of_labels(dataset: Dataset) -> np.ndarray:
     return dataset.photos.label_indices(dataset.labels)
 
 
-def rows_in(dataset: Dataset, split: Split) -> np.ndarray:
-    """Return the indices of the photos of a split: int64 (n,)."""
-    return dataset.photos.rows_in(split)
+def rows_in(dataset: Dataset, *splits: Split) -> np.ndarray:
+    """Return the indices of the photos of a split, or of several: int64 (n,), ascending."""
+    return dataset.photos.rows_in(*splits)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -31,7 +32,7 @@ from trtpoets.judge.race import (
 )
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.extractors import extractor_from_network, onnx_in_cache
-from trtpoets.pipeline.head_training import indices_of_labels
+from trtpoets.pipeline.head_training import indices_of_labels, rows_in
 from trtpoets.pipeline.race_device import latencies_ms
 from trtpoets.pipeline.race_int8 import CALIBRATION_PHOTOS, RaceNetwork, int8_features, int8_for_timing
 from trtpoets.pipeline.retrain import RetrainConfig, backbone_for
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from trtpoets.train.bottlenecks import Extractor
     from trtpoets.train.dataset import Dataset
     from trtpoets.train.head import Head
+    from trtpoets.train.photo_table import PhotoTable
     from trtpoets.train.workers import Workers
 
 _FOLDS = CrossFitConfig()
@@ -103,7 +105,7 @@ class RaceWork:
         alive = self._fast_enough()
         if len(alive) == 1:
             return RaceDecision(alive[0], None, f"{self._names[alive[0]]} is the only network {self._why_only()}")
-        sizes = rounds_of(sum(photo.split is not Split.TEST for photo in self._dataset.photos))
+        sizes = rounds_of(len(self._allowed.photos))
         for place, count in enumerate(sizes, 1):
             judged = self._judged(alive, count, place)
             alive = survivors(self._answers(judged, judged.counted), judged.groups[judged.counted])
@@ -192,19 +194,25 @@ class RaceWork:
             )
         return alive
 
+    @cached_property
+    def _allowed(self) -> _Allowed:
+        """The photos that may be used for a choice."""
+        dataset = self._dataset
+        rows = rows_in(dataset, Split.TRAIN, Split.VALIDATION)
+        groups = np.array(groups_of(dataset.photos, dataset))
+        return _Allowed(dataset.photos.at(rows), indices_of_labels(dataset)[rows], groups[rows])
+
     def _judged(self, alive: Sequence[int], count: int, place: int) -> _Round:
         """Return the networks judged in FP32 on `count` photos."""
-        dataset, config = self._dataset, self._config.head
-        allowed = np.array([row for row, photo in enumerate(dataset.photos) if photo.split is not Split.TEST], np.int64)
-        truth_of_all, groups_of_all = indices_of_labels(dataset), np.array(groups_of(dataset.photos, dataset))
-        rows = allowed[photos_of_round(truth_of_all[allowed], groups_of_all[allowed], count, config.seed)]
-        photos, truth = [dataset.photos[row] for row in rows.tolist()], truth_of_all[rows]
+        allowed = self._allowed
+        rows = photos_of_round(allowed.truth, allowed.groups, count, self._config.head.seed)
+        photos, truth = allowed.photos.at(rows), allowed.truth[rows]
         features = {number: self._features(number, photos) for number in alive}
         groups = self._groups(photos, alive[0], features[alive[0]])
-        folds = folds_of_photos(truth, groups, [photo.sha256 for photo in photos], _FOLDS)
+        folds = folds_of_photos(truth, groups, photos.sha256s, _FOLDS)
         if folds is None:
             raise too_few(f"{len(photos):,} photos are too few for cross-fitting")
-        judged = _Round(photos, truth, groups, folds, is_all=len(rows) == len(allowed))
+        judged = _Round(photos, truth, groups, folds, is_all=len(rows) == len(allowed.photos))
         for number in alive:
             heads = self._heads(features[number], judged, f"round {place}: {self._names[number]}")
             judged.heads[number] = heads
@@ -220,13 +228,13 @@ class RaceWork:
         )
         return np.asarray(features)
 
-    def _groups(self, photos: Sequence[Photo], number: int, features: np.ndarray) -> np.ndarray:
+    def _groups(self, photos: PhotoTable, number: int, features: np.ndarray) -> np.ndarray:
         """Return the independent group of each photo, int64 (N,). A network's features show near-copies."""
         thumbnails = ThumbnailCache(bottleneck_folder(), self._extractors[number].preprocess)
-        names = [(str(photo.path.parent), photo.path.name) for photo in photos]
-        families = families_of(features, thumbnails.of(photos, self._progress), names, self._progress)
-        named = [[photos[row].sha256 for row in family] for family in families]
-        return np.array(independent_groups([(photo.path.name, photo.sha256) for photo in photos], named), np.int64)
+        families = families_of(features, thumbnails.of(photos, self._progress), photos.names, self._progress)
+        sha256s = photos.sha256s
+        named = [[sha256s[row] for row in family] for family in families]
+        return np.array(independent_groups(photos.files, named), np.int64)
 
     def _heads(self, features: np.ndarray, judged: _Round, name: str) -> list[Head]:
         parts = [judged.folds.rows(fold)[:2] for fold in range(judged.folds.count)]
@@ -279,8 +287,7 @@ class RaceWork:
         """Replace the answers of a network by those in INT8. Returns which photos it was calibrated with, bool (N,)."""
         training = self._dataset.in_split(Split.TRAIN)
         wanted = min(CALIBRATION_PHOTOS, default_photos(len(training), len(self._dataset.labels)))
-        known = {photo.sha256 for photo in judged.photos}
-        unknown = [photo for photo in training if photo.sha256 not in known]
+        unknown = training.at(np.flatnonzero(~np.isin(training.digests, judged.photos.digests)))
         calibration = calibration_photos(unknown if len(unknown) >= wanted else training, CalibrationConfig(wanted))
         heads = judged.heads[number]
         with temporary_folder() as folder:
@@ -296,7 +303,15 @@ class RaceWork:
             )
         judged.right[number] = judged.right_answers(heads, features)
         used = {photo.sha256 for photo in calibration}
-        return np.array([photo.sha256 in used for photo in judged.photos], bool)
+        return np.array([sha256 in used for sha256 in judged.photos.sha256s], bool)
+
+
+class _Allowed(NamedTuple):
+    """Photos with the index of each one's label and its independent group, int64 (N,)."""
+
+    photos: PhotoTable
+    truth: np.ndarray
+    groups: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,7 +321,7 @@ class _Round:
     `right` is bool (N,) for each network. `is_all`: there are no more photos.
     """
 
-    photos: list[Photo]
+    photos: PhotoTable
     truth: np.ndarray
     groups: np.ndarray
     folds: Folds

@@ -93,7 +93,7 @@ def retrain(
     with writing(space):
         command = retrain_command(space, photos, config)
         if config.backbone == AUTO_BACKBONE:
-            from trtpoets.pipeline.race import race, with_winner  # which trains the finalists with this function
+            from trtpoets.pipeline.race import race, with_winner  # which reads the photos with `read_dataset`
 
             result = race(photos, name, config, engines=engines, force=force, progress=progress, workers=workers)
             config = with_winner(config, result)

@@ -44,6 +44,8 @@ from trtpoets.train.near_copies.grouping import groups_of
 from trtpoets.train.networks import network_from_backbone
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trtpoets.train.dataset import Dataset
 
 _VERSION = 1
@@ -123,10 +125,10 @@ def _compared(
     dataset: Dataset, features: np.ndarray, config: HeadConfig, progress: Progress
 ) -> tuple[int, SettingsComparison]:
     """Return the number of folds, and the comparison of the settings on training and validation photos."""
-    rows = np.sort(np.concatenate([rows_in(dataset, split) for split in (Split.TRAIN, Split.VALIDATION)]))
-    photos = [dataset.photos[row] for row in rows.tolist()]
+    rows = rows_in(dataset, Split.TRAIN, Split.VALIDATION)
+    photos = dataset.photos.at(rows)
     truth, groups = indices_of_labels(dataset)[rows], np.asarray(groups_of(photos, dataset))
-    folds = _folds(dataset, truth, groups, [photo.sha256 for photo in photos])
+    folds = _folds(dataset, truth, groups, photos.sha256s)
     own, classes = features[rows], len(dataset.labels)
     short = replace(config, early_stop=config.early_stop or PATIENCE)
     results = []
@@ -140,7 +142,7 @@ def _compared(
     return folds.count, compared(SETTINGS, results, groups)
 
 
-def _folds(dataset: Dataset, truth: np.ndarray, groups: np.ndarray, sha256: list[str]) -> Folds:
+def _folds(dataset: Dataset, truth: np.ndarray, groups: np.ndarray, sha256: Sequence[str]) -> Folds:
     """Return the folds of the photos. Raises BadInput for too few photos, or too few of a class."""
     count = affordable_folds(FOLDS, len(dataset.labels))
     for number, label in enumerate(dataset.labels):

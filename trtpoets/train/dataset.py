@@ -68,9 +68,9 @@ class Dataset:
     splits_given: bool = False
     families: tuple[tuple[str, ...], ...] = ()
 
-    def in_split(self, split: Split) -> PhotoTable:
-        """Return the photos of one split, in the order of `photos`."""
-        return self.photos.in_split(split)
+    def in_split(self, *splits: Split) -> PhotoTable:
+        """Return the photos of a split, or of several, in the order of `photos`."""
+        return self.photos.in_split(*splits)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:

@@ -94,17 +94,7 @@ def fine_tuned_head(
 
     Raises BadPhoto, with the name, if a photo disappeared, PhotoChanged, StorageFailed.
     """
-    every = layers_of(network)
-    own = every[len(every) - unfrozen :]
-    loop = FineTuningLoop(
-        network,
-        own,
-        head,
-        layer_rates=layer_rates(len(every), unfrozen, config.lowest_share),
-        label_smoothing=config.label_smoothing,
-        class_weights=class_weights,
-        mixed_precision=tensorflow_gpus() > 0,
-    )
+    loop = fine_tuning_loop(network, unfrozen, head, config, class_weights, mixed_precision=tensorflow_gpus() > 0)
     training = _Training(loop, network, photos, config, checkpoint, progress, task)
     training.resume()
     with curve_writer(logs, f"unfreeze-{unfrozen}") as write:
@@ -237,6 +227,33 @@ class _Training:
         arrays |= {f"best_{place}": value for place, value in enumerate(self.best)}
         arrays |= {"steps": np.array(self._steps), "train": np.array(self._train), "seconds": np.array(self._seconds)}
         self._checkpoint.write(arrays | {"right": np.stack(self._right), "nats": np.stack(self._nats)})
+
+
+def fine_tuning_loop(
+    network: Network,
+    unfrozen: int,
+    head: Head,
+    config: FineTuneConfig,
+    class_weights: np.ndarray,
+    *,
+    mixed_precision: bool,
+    device: str | None = None,
+) -> FineTuningLoop:
+    """Return the loop that trains the last `unfrozen` layers of `network` and `head`, with the rates of `config`.
+
+    The other arguments are those of `FineTuningLoop`.
+    """
+    every = layers_of(network)
+    return FineTuningLoop(
+        network,
+        every[len(every) - unfrozen :],
+        head,
+        layer_rates=layer_rates(len(every), unfrozen, config.lowest_share),
+        label_smoothing=config.label_smoothing,
+        class_weights=class_weights,
+        mixed_precision=mixed_precision,
+        device=device,
+    )
 
 
 def distorted_batches(

@@ -90,13 +90,13 @@ class PhotoTable(Sequence[Photo]):
         """Return the photos with the indices `rows`, int (n,)."""
         return PhotoTable(self._columns, rows if self._rows is None else self._rows[rows])
 
-    def in_split(self, split: Split) -> PhotoTable:
-        """Return the photos of a split."""
-        return self.at(self.rows_in(split))
+    def in_split(self, *splits: Split) -> PhotoTable:
+        """Return the photos of a split, or of several, in their order."""
+        return self.at(self.rows_in(*splits))
 
-    def rows_in(self, split: Split) -> np.ndarray:
-        """Return the indices of the photos of a split, int64 (n,)."""
-        return np.flatnonzero(self.split_numbers == SPLITS.index(split))
+    def rows_in(self, *splits: Split) -> np.ndarray:
+        """Return the indices of the photos of a split, or of several, int64 (n,), ascending."""
+        return np.flatnonzero(np.isin(self.split_numbers, [SPLITS.index(split) for split in splits]))
 
     def with_splits(self, splits: Iterable[Split]) -> PhotoTable:
         """Return the photos with other splits."""
@@ -275,8 +275,3 @@ def files_of(photos: Sequence[Photo]) -> Sequence[tuple[str, str]]:
     if isinstance(photos, PhotoTable):
         return photos.files
     return [(photo.path.name, photo.sha256) for photo in photos]
-
-
-def photos_at(photos: Sequence[Photo], rows: np.ndarray) -> Sequence[Photo]:
-    """Return the photos with the indices `rows`, int (n,)."""
-    return photos.at(rows) if isinstance(photos, PhotoTable) else [photos[row] for row in rows.tolist()]

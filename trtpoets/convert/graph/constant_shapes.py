@@ -29,9 +29,11 @@ def with_constant_shapes(model: Any) -> Any:
     view = GraphView(model)
     reshapes = [node for node in view.nodes if node.op_type == "Reshape" and _is_made_of_sizes(view, node.input[1])]
     targets = sorted({node.input[1] for node in reshapes})
+    if not targets:
+        return model
     constants = {
         target: shape
-        for target, one, two in zip(targets, *(_values(model, targets, photos) for photos in (1, 2)), strict=True)
+        for target, one, two in zip(targets, *_values(model, targets, (1, 2)), strict=True)
         if (shape := constant_shape(one, two)) is not None
     }
     if not constants:
@@ -74,19 +76,15 @@ def _is_made_of_sizes(view: GraphView, tensor: str) -> bool:
     return True
 
 
-def _values(model: Any, tensors: Sequence[str], photos: int) -> list[np.ndarray]:
-    """Return the values of tensors for so many black photos."""
-    from onnx import helper
+def _values(model: Any, tensors: Sequence[str], counts: Sequence[int]) -> list[list[np.ndarray]]:
+    """Return the values of tensors for each of `counts` black photos."""
+    from onnx import TensorProto, helper
 
-    if not tensors:
-        return []
     copy = type(model)()
     copy.CopyFrom(model)
-    copy.graph.output.extend(helper.make_tensor_value_info(name, 7, None) for name in tensors)  # TensorProto.INT64
+    copy.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.INT64, None) for name in tensors)
     (source, *_) = copy.graph.input
     kind = source.type.tensor_type
-    sizes = [photos, *(size.dim_value for size in kind.shape.dim[1:])]
-    black = np.zeros(sizes, helper.tensor_dtype_to_np_dtype(kind.elem_type))
-    return [
-        np.asarray(value) for value in open_session(copy.SerializeToString()).run(list(tensors), {source.name: black})
-    ]
+    sizes, dtype = [size.dim_value for size in kind.shape.dim[1:]], helper.tensor_dtype_to_np_dtype(kind.elem_type)
+    session = open_session(copy.SerializeToString())
+    return [session.run(list(tensors), {source.name: np.zeros((count, *sizes), dtype)}) for count in counts]

@@ -134,9 +134,9 @@ def _retrain_options(report: Report) -> str:
 def _stages(report: Report, name: str) -> list[str]:
     """Return the commands of the stages after training: as recorded, or derived from their configurations."""
     trained = report.train_benchmark
-    rates = "".join(f" --learning-rate {rate:g}" for rate in trained.config.learning_rates) if trained else ""
+    training = "".join(f" --learning-rate {rate:g}" for rate in trained.config.learning_rates) if trained else ""
     if trained and trained.config.unfreeze != ALL:
-        rates += f" --unfreeze {trained.config.unfreeze}"
+        training += f" --unfreeze {trained.config.unfreeze}"
     notes = report.quantisation
     from_configurations = {
         "export": [f"export {name}{_options({'opset': report.opset})}"] if report.parity else [],
@@ -144,7 +144,7 @@ def _stages(report: Report, name: str) -> list[str]:
         "build": [f"build {name}{options}" for options in _built(report.engines)],
         "evaluate": [f"evaluate {name}{_gated(report.gate)}"] if report.intervals else [],
         "bench": [f"bench {name}{_benched(report.benchmark.config)}"] if report.benchmarks else [],
-        "bench train": [f"bench {name} --train{rates}"] if trained else [],
+        "bench train": [f"bench {name} --train{training}"] if trained else [],
         "report": [f"report {name}"],
     }
     engines_option = _engines_option(report)
