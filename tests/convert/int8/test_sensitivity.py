@@ -17,7 +17,7 @@ from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.quantize_int8 import Int8Notes, int8_from_onnx
 from trtpoets.convert.int8.sensitivity import SensitivitySearch
-from trtpoets.core.progress import silent
+from trtpoets.core.progress import PARTS, silent
 from trtpoets.core.types import OnnxModel, Photo
 
 
@@ -54,6 +54,9 @@ def test_the_search_finds_the_sensitive_layer_and_no_other(dozen_photos: list[Ph
     assert notes.final.features_db > notes.plain.features_db + 5
     assert notes.share == notes.steps[-1].share >= 0.5
     assert ("sensitivity", 1, 4) in progress
+    searched = [done for task, done, _ in progress if task == "layers in FP32"]
+    assert searched[0] == 0 and searched == sorted(searched) and searched[-1] == PARTS
+    assert searched.count(PARTS) == 1
     alone = Int8Config(max_float_layers=0)
     _, none = int8_from_onnx(Int8Evaluator(model, dozen_photos, (), alone), ranges, tmp_path / "none.onnx")
     assert (none.steps, set(none.in_float)) == ((), {"head"})
@@ -68,7 +71,7 @@ def test_estimated_gains_point_to_the_layers_with_the_largest_gains(dozen_photos
     builder = evaluator.builder(minmax(model, dozen_photos))
     search = SensitivitySearch(builder, evaluator.reference, evaluator.search_photos, {})
     layers = search._affordable({}, 0.0)
-    gains, estimates = search._gains({}, layers, silent), search._estimates({}, layers, silent)
+    gains, estimates = search._gains({}, layers), search._estimates({}, layers, silent)
     assert list(estimates) == list(gains) == layers
     assert max(estimates, key=estimates.__getitem__) == max(gains, key=gains.__getitem__) == "bad"
     assert estimates["bad"] == pytest.approx(gains["bad"], rel=0.3)

@@ -22,7 +22,7 @@ from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.layer_costs import LayerCosts
 from trtpoets.convert.int8.segments import LiveTensors, Segment, SegmentRunner
 from trtpoets.core.network_notes import Fidelity, KeptLayer
-from trtpoets.core.progress import Progress, silent
+from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.threads import map_ahead
 from trtpoets.core.types import INPUT_NAME
 
@@ -141,14 +141,21 @@ class SensitivitySearch:
         possible = self._share({})
         # If less than `least_share` can be INT8 at all, the same proportion of that must remain.
         lowest = least_share * (1.0 if possible >= least_share else possible)
+        start, searched = self._share(keep), False
         while (limits.most_layers is None or len(keep) < limits.most_layers) and not is_done():
+            # Of the share that may leave INT8; the search ends earlier if the target is met.
+            searched = True
+            used = (start - self._share(keep)) / max(start - lowest, 1e-9)
+            progress("layers in FP32", min(int(used * PARTS), PARTS - 1), PARTS)
             best = self._best(keep, self._affordable(keep, lowest), limits.least_gain_db, worth_beside(keep), progress)
             if best is None:
-                return
+                break
             layer, gain = best
             self._expect_after(layer, gain)
             keep[layer] = f"in FP32 it gains {gain:.1f} dB"
             yield layer, gain
+        if searched:
+            progress("layers in FP32", PARTS, PARTS)
 
     def _best(
         self,
@@ -171,7 +178,7 @@ class SensitivitySearch:
         expected = {name: worth(name, self._expected[name]) for name in likely}
         enough: dict[str, float] = {}
         for start in range(0, len(likely), _AT_ONCE):
-            gains = self._gains(keep, likely[start : start + _AT_ONCE], progress)
+            gains = self._gains(keep, likely[start : start + _AT_ONCE])
             self._expected.update(gains)
             enough.update((name, worth(name, gain)) for name, gain in gains.items() if gain >= least_gain_db)
             following = start + _AT_ONCE
@@ -250,7 +257,7 @@ class SensitivitySearch:
         base = self._db(live)
         return {name: db - base for name, db in features_db.items()}
 
-    def _gains(self, keep: Mapping[str, str], candidates: Collection[str], progress: Progress) -> dict[str, float]:
+    def _gains(self, keep: Mapping[str, str], candidates: Collection[str]) -> dict[str, float]:
         """Return the gain in dB of each candidate when it is in FP32 in addition to the layers of `keep`."""
         segments = self._segments(keep)
         live: LiveTensors = {INPUT_NAME: self.photos}
@@ -270,7 +277,6 @@ class SensitivitySearch:
         # One thread can build a version, in Python, while another runs one in ONNX Runtime, which releases the GIL.
         for name, db in map_ahead(db_of, starts(), _AT_ONCE, _AT_ONCE):
             features_db[name] = db
-            progress("sensitivity", len(features_db), len(candidates))
         base = self._db(live)
         return {name: db - base for name, db in features_db.items()}
 
