@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,11 +66,20 @@ def errors() -> tuple[Error, ...]:
     for path in sorted(PACKAGE.rglob("*.py")):
         if "templates" in path.parts or path.name == "errors.py":
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        constants = {
+            target.id: node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(tree):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
                 continue
             if node.func.id in classes:
-                kind, message = node.func.id, _text(node.args[0]) if node.args else ""
+                subject = "".join(_text(word.value, constants) + " " for word in node.keywords if word.arg == "subject")
+                kind, message = node.func.id, subject + _text(node.args[0], constants) if node.args else ""
             elif node.func.id == "read_errors":
                 kind, message = ast.unparse(node.args[0]), "… can't be read: …"
             else:
@@ -80,16 +90,18 @@ def errors() -> tuple[Error, ...]:
     return tuple(sorted(found))
 
 
-def _text(node: ast.expr) -> str:
-    """A message with `…` for each value that it is given when it is raised."""
+def _text(node: ast.expr, constants: Mapping[str, ast.expr]) -> str:
+    """A message with `…` for each value that it is given when it is raised. `constants` are those of its module."""
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.JoinedStr):
-        return "".join(_text(part) if isinstance(part, ast.Constant) else "…" for part in node.values)
+        return "".join(_text(part, constants) if isinstance(part, ast.Constant) else "…" for part in node.values)
     if isinstance(node, ast.BinOp):
-        return _text(node.left) + _text(node.right)
+        return _text(node.left, constants) + _text(node.right, constants)
     if isinstance(node, ast.IfExp):
-        return f"{_text(node.body)} / {_text(node.orelse)}"
+        return f"{_text(node.body, constants)} / {_text(node.orelse, constants)}"
+    if isinstance(node, ast.Name) and isinstance(constants.get(node.id), (ast.Constant, ast.JoinedStr)):
+        return _text(constants[node.id], constants)
     return "…"
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import pickle
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ import pytest
 
 from tests.support.errors import raises
 from tests.support.scripts import docs_script
+from tests.support.sources import nodes_of
 from trtpoets.core import errors
 from trtpoets.core.console import error_text
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "trtpoets"
 
 
 def test_the_docstring_lists_every_error() -> None:
@@ -37,6 +41,37 @@ def test_an_error_from_a_child_process_is_complete() -> None:
         "no kernel for Conv_3",
         "leave it in FP16",
     )
+
+
+def test_an_error_states_what_is_wrong_without_the_name_of_its_subject() -> None:
+    path = Path("a folder") / "x.onnx"
+    error = pickle.loads(pickle.dumps(errors.BadArtefact("is empty", code="TP1234", details=["a row"], subject=path)))
+    assert (error.message, str(error)) == (f"{path} is empty", f"{path} is empty\na row")
+    assert (error.reason_about(path), error.reason) == ("is empty", "is empty")
+    assert error.reason_about("y.onnx") == error.message
+    assert errors.BadInput("no photo").reason_about("") == "no photo"
+
+
+def cut_messages(nodes: Iterable[ast.AST]) -> list[int]:
+    """The lines that cut or search the message of an error, instead of using its code, subject or reason."""
+
+    def is_message(node: ast.AST) -> bool:
+        return isinstance(node, ast.Attribute) and node.attr == "message"
+
+    found = []
+    for node in nodes:
+        searched = isinstance(node, ast.Compare) and any(map(is_message, node.comparators))
+        if searched or (isinstance(node, (ast.Attribute, ast.Subscript)) and is_message(node.value)):
+            assert isinstance(node, ast.expr)
+            found.append(node.lineno)
+    return found
+
+
+def test_no_code_cuts_a_message() -> None:
+    for example in ("error.message.partition(': ')", "error.message[3:]", "'Conv' in error.message"):
+        assert cut_messages(ast.walk(ast.parse(example))) == [1], example
+    found = [f"{path}:{line}" for path in sorted(PACKAGE.rglob("*.py")) for line in cut_messages(nodes_of(path))]
+    assert not found, "an error's reason is `error.reason_about(subject)`: " + ", ".join(found)
 
 
 @functools.cache

@@ -386,5 +386,5 @@ def test_the_error_of_a_class_with_too_few_photos_has_the_reasons(tmp_path: Path
         make_photo(0, number).save(tmp_path / "good" / f"{number}.jpg")
     make_photo(1, 0).save(tmp_path / "poor" / "0.jpg")
     (tmp_path / "poor" / "1.jpg").write_bytes(b"\xff\x0a" + bytes(50))
-    with raises(BadInput, "TP2012", "class 'poor' has 1 photo", "1.jpg is a JPEG XL photo", "JPEG or PNG"):
+    with raises(BadInput, "TP2077", "class 'poor' has 1 photo", "1.jpg is a JPEG XL photo", "JPEG or PNG"):
         dataset_from_folder(tmp_path)

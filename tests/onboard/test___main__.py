@@ -21,7 +21,7 @@ from trtpoets.onboard.__main__ import _report
             "./install --dry-run",
         ),
         (
-            MissingDependency("onnxruntime is missing", hint="pip install trtpoets[train]", code="TP0000"),
+            MissingDependency("is missing", hint="pip install trtpoets[train]", code="TP0000", subject="onnxruntime"),
             "pip install onnxruntime",
         ),
         (BadInput("no room", hint="choose another folder: --engines DIR", code="TP0000"), "choose another folder\n"),

@@ -102,13 +102,13 @@ def test_targets_of_real_engines(tmp_path: Path, targets: tuple[str, ...]) -> No
         (lambda plan: plan.__delitem__(slice(40, None)), "TP4048", "40 bytes"),
         (lambda plan: plan.__delitem__(slice(80, None)), "TP4118", "80 bytes"),
         (lambda plan: plan.__delitem__(slice(-1, None)), "TP4118", "truncated"),
-        (lambda plan: plan.extend(b"more"), "TP4118", "other data"),
+        (lambda plan: plan.extend(b"more"), "TP4136", "followed by 4"),
         (lambda plan: plan.__setitem__(0, 0), "TP4047", "b'\\x00trt'"),
         (lambda plan: plan.__setitem__(28, 0), "TP4117", "bytes 28 to 32"),
         (lambda plan: plan.__setitem__(8, 200), "TP4120", "sections: 200"),
         (lambda plan: plan.__setitem__(slice(72, 80), b"\xff" * 7 + b"\0"), "TP4122", "'ENGN'"),
         (lambda plan: plan.__setitem__(-1, 0), "TP4119", "last bytes"),
-        (lambda plan: plan.__setitem__(slice(16, 24), struct.pack("<Q", 66)), "TP4118", "instead of 66"),
+        (lambda plan: plan.__setitem__(slice(16, 24), struct.pack("<Q", 66)), "TP4136", "its 66 bytes"),
     ],
 )
 def test_a_damaged_engine(

@@ -228,7 +228,7 @@ def test_folders_that_are_no_dataset(tmp_path: Path) -> None:
 
 def test_a_class_too_small_to_test_is_named_with_the_least_number(tmp_path: Path) -> None:
     folder = photo_folder(tmp_path, {"roses": 60, "tulips": 2}, size=(16, 12))
-    with raises(BadInput, "TP2012", "class 'tulips' has 2 photos", "test split") as caught:
+    with raises(BadInput, "TP2077", "class 'tulips' has 2 photos", "test split") as caught:
         dataset_from_folder(folder)
     assert "needs at least 3; with 35 in each, every class gets one in 19 of 20 cases" in caught.value.hint
 
@@ -246,7 +246,7 @@ def test_five_hundred_classes(tmp_path: Path) -> None:
             Image.new("RGB", (2, 2), (label % 256, label // 256, number)).save(
                 tmp_path / f"{label:04}" / f"{number}.bmp"
             )
-    with raises(BadInput, "TP2012", "class '0000'", "5 photos", "test split") as caught:
+    with raises(BadInput, "TP2077", "class '0000'", "5 photos", "test split") as caught:
         dataset_from_folder(tmp_path)
     others = re.search(r"\d+(?= more)", caught.value.message)
     assert others and 0 < int(others.group()) < 500

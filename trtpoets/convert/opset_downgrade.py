@@ -34,7 +34,7 @@ def onnx_for_older(model: OnnxModel, out: Path, *, opset: int | None = None, flo
         write_onnx(proto, out)
     except BadArtefact as error:
         raise ConversionFailed(
-            f"{model.path} can't be converted to ONNX opset {opset}: {error.message.partition(': ')[2]}",
+            f"{model.path} can't be converted to ONNX opset {opset}: {error.reason}",
             hint=f"{command('export', 'NAME', '--opset', opset)} && {command('quantize', 'NAME')}",
             code="TP3051",
         ) from error

@@ -35,20 +35,31 @@ class TrtPoetsError(Exception):
     `message` states what is wrong and what was expected; `hint` is the command to run or the setting to change. `code`
     ("TP" and four digits) identifies the error in scripts and tests, whatever its wording; docs/reference/errors.md
     lists all codes. `details` are lines of a list that belongs to the message, such as a table of candidates.
+
+    `subject`, if it is given, names what the error is about, such as a file: `reason` is the text that was passed, and
+    `message` is subject and reason. Code that names the subject itself shows `reason_about(subject)`.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "", code: str = "", details: Sequence[str] = ()) -> None:
-        super().__init__("\n".join([message, *details]))
-        self.message = message
+    def __init__(
+        self, message: str, hint: str = "", code: str = "", details: Sequence[str] = (), subject: object = ""
+    ) -> None:
+        self.subject = str(subject)
+        self.reason = message
+        self.message = f"{self.subject} {message}" if self.subject else message
         self.hint = hint
         self.code = code
         self.details = tuple(details)
+        super().__init__("\n".join([self.message, *details]))
 
-    def __reduce__(self) -> tuple[type[TrtPoetsError], tuple[str, str, str, tuple[str, ...]]]:
-        # Exception.__reduce__ would drop hint, code and details when the error is sent from a child process.
-        return type(self), (self.message, self.hint, self.code, self.details)
+    def reason_about(self, subject: object) -> str:
+        """What is wrong with `subject`, without its name; the whole message if the error is about something else."""
+        return self.reason if self.subject == str(subject) else self.message
+
+    def __reduce__(self) -> tuple[type[TrtPoetsError], tuple[str, str, str, tuple[str, ...], str]]:
+        # Exception.__reduce__ would drop all but the message when the error is sent from a child process.
+        return type(self), (self.reason, self.hint, self.code, self.details, self.subject)
 
 
 class BadInput(TrtPoetsError):

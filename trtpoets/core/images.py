@@ -92,7 +92,7 @@ def photo_bytes(photo: Path | Photo) -> Iterator[bytes]:
         content = read_photo(path)
         if isinstance(photo, Photo) and hashlib.sha256(content).hexdigest() != photo.sha256:
             raise PhotoChanged(
-                f"{path} has changed since the dataset was read", hint="run the same command again", code="TP1014"
+                "has changed since the dataset was read", hint="run the same command again", code="TP1014", subject=path
             )
         yield content
 
@@ -121,7 +121,7 @@ def read_photo(path: Path) -> bytes:
         try:
             return read_bytes(path, MAX_BYTES)
         except NotReadable as error:
-            raise BadPhoto(error.message, hint=error.hint, code="TP1015") from error
+            raise BadPhoto(error.reason, hint=error.hint, code="TP1015", subject=path) from error
 
 
 def bytes_to_array(content: bytes, preprocess: Preprocess, source: str, out: np.ndarray | None = None) -> np.ndarray:
@@ -280,7 +280,7 @@ def _decode_with(content: bytes, source: str, side: int, use: Callable[[ImageFil
     if isinstance(failure, BadPhoto):
         raise failure
     raise BadPhoto(
-        f"{source} can't be decoded: {failure}", hint="replace or delete the file", code="TP1020"
+        f"can't be decoded: {failure}", hint="replace or delete the file", code="TP1020", subject=source
     ) from failure
 
 

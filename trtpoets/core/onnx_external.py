@@ -185,8 +185,7 @@ def _external_file(path: Path, location: str, ends: list[int]) -> tuple[External
         size = (path.parent / location).stat().st_size
         _require_size(path, location, size, needed)
     except (BadArtefact, MissingArtefact) as error:
-        problem = error.message[len(f"{path} can't be used: ") :]
-        return ExternalFile(location, len(ends), needed, size, problem, error.hint), error
+        return ExternalFile(location, len(ends), needed, size, error.reason, error.hint), error
     return ExternalFile(location, len(ends), needed, size, "", ""), None
 
 
@@ -197,15 +196,16 @@ def _require_size(path: Path, location: str, size: int, needed: int) -> None:
     kind = kind_of_file(path.parent / location)
     if kind is not None and kind.name in PLACEHOLDER_KINDS:
         raise BadArtefact(
-            f"{path} can't be used: the weights file {location} is {kind.words}",
+            f"the weights file {location} is {kind.words}",
             hint=kind.remedy_for(path.parent / location),
             code="TP1961",
+            subject=f"{path} can't be used:",
         )
     raise BadArtefact(
-        f"{path} can't be used: the weights file {location} is truncated: it has {size:,} bytes, but {needed:,} are "
-        "needed",
+        f"the weights file {location} is truncated: it has {size:,} bytes, but {needed:,} are needed",
         hint=f"copy it again: {_copy_hint(path)}",
         code="TP1951",
+        subject=f"{path} can't be used:",
     )
 
 
@@ -218,43 +218,53 @@ def _require_location(path: Path, location: str) -> None:
     pure, windows, folder = PurePosixPath(location), PureWindowsPath(location), path.parent
     if not location or "\0" in location:
         raise BadArtefact(
-            f"{path} can't be used: its weights are in a file named {location!r}", hint=_TOGETHER_HINT, code="TP1962"
+            f"its weights are in a file named {location!r}",
+            hint=_TOGETHER_HINT,
+            code="TP1962",
+            subject=f"{path} can't be used:",
         )
     if pure.is_absolute() or windows.drive or windows.root:
         raise BadArtefact(
-            f"{path} can't be used: its weights are in {location}: an absolute path, where one relative to {folder} is "
-            "expected",
+            f"its weights are in {location}: an absolute path, where one relative to {folder} is expected",
             hint=_TOGETHER_HINT,
             code="TP1963",
+            subject=f"{path} can't be used:",
         )
     if ".." in (*pure.parts, *windows.parts):
         raise BadArtefact(
-            f"{path} can't be used: its weights are in {location}, which leads out of {folder}",
+            f"its weights are in {location}, which leads out of {folder}",
             hint=_TOGETHER_HINT,
             code="TP1964",
+            subject=f"{path} can't be used:",
         )
     try:
         resolved = (folder / location).resolve()
         is_inside, is_folder, is_file = folder.resolve() in resolved.parents, resolved.is_dir(), resolved.is_file()
     except (OSError, RuntimeError) as error:  # a loop of links, or a name that is too long
         raise BadArtefact(
-            f"{path} can't be used: its weights are in {location}, which can't be followed: {error}",
+            f"its weights are in {location}, which can't be followed: {error}",
             hint=_TOGETHER_HINT,
             code="TP1965",
+            subject=f"{path} can't be used:",
         ) from error
     if not is_inside:
         raise BadArtefact(
-            f"{path} can't be used: its weights are in {location}, a link that leads out of {folder}, to {resolved}",
+            f"its weights are in {location}, a link that leads out of {folder}, to {resolved}",
             hint=_TOGETHER_HINT,
             code="TP1966",
+            subject=f"{path} can't be used:",
         )
     if is_folder:
         raise BadArtefact(
-            f"{path} can't be used: its weights are in {location}, which is a folder",
+            f"its weights are in {location}, which is a folder",
             hint=_TOGETHER_HINT,
             code="TP1967",
+            subject=f"{path} can't be used:",
         )
     if not is_file:
         raise MissingArtefact(
-            f"{path} can't be used: the weights file {location} is missing", hint=_copy_hint(path), code="TP1950"
+            f"the weights file {location} is missing",
+            hint=_copy_hint(path),
+            code="TP1950",
+            subject=f"{path} can't be used:",
         )

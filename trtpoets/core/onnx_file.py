@@ -72,9 +72,10 @@ def check_onnx(path: Path) -> Any:
     except Exception as error:
         reason = first_line(error)
         raise BadArtefact(
-            f"{path} is not a valid ONNX file: {reason}",
+            reason,
             hint="export it again: trtpoets export NAME --force",
             code="TP1038",
+            subject=f"{path} is not a valid ONNX file:",
         ) from error
     inputs = [value.name for value in model.graph.input]
     if not inputs or not model.graph.output:
@@ -129,9 +130,10 @@ def write_onnx(model: Any, out: Path) -> None:
         content = model.SerializeToString(deterministic=True)
     except (ValueError, EncodeError) as error:
         raise BadArtefact(
-            f"{out} can't be written, because an ONNX file holds at most 2 GiB: {first_line(error)}",
+            f"an ONNX file holds at most 2 GiB: {first_line(error)}",
             hint="use a smaller network",
             code="TP1959",
+            subject=f"{out} can't be written, because",
         ) from error
     with atomic_file(out) as part:
         write_own(part, content)
@@ -316,6 +318,8 @@ def open_session(
                 hint="run it on the CPU, or see: trtpoets doctor",
                 code="TP1043",
             ) from error
-        raise BadArtefact(f"ONNX Runtime can't open {what}: {reason}", hint="export it again", code="TP1044") from error
+        raise BadArtefact(
+            reason, hint="export it again", code="TP1044", subject=f"ONNX Runtime can't open {what}:"
+        ) from error
     batch = fixed_batch_of(session)
     return FixedBatchSession(session, batch) if batch else session

@@ -22,11 +22,12 @@ def needs(extra: str, *, reason: str = "", hint: str = "") -> Iterator[None]:
         yield
     except ImportError as error:
         missing = getattr(error, "name", None) or "a package"
-        what = f"{reason} needs {missing}" if reason else f"{missing} is needed"
+        what = f" for {reason}" if reason else ""
         raise MissingDependency(
-            f"{what}, but it can't be imported: {error}",
+            f"is needed{what}, but it can't be imported: {error}",
             hint=hint or f"pip install 'trtpoets[{extra}]'",
             code="TP1050",
+            subject=missing,
         ) from error
 
 

@@ -126,9 +126,10 @@ def require_decodable(needed: int, source: str) -> None:
     """Raise BadPhoto if decoding needs more than LARGEST_DECODING bytes."""
     if needed > LARGEST_DECODING:
         raise BadPhoto(
-            f"decoding {source} needs {needed / 1e6:,.0f} MB of memory, more than {LARGEST_DECODING / 1e6:,.0f} MB",
+            f"needs {needed / 1e6:,.0f} MB of memory to be decoded, more than {LARGEST_DECODING / 1e6:,.0f} MB",
             hint="save it with fewer pixels or with 8 bits a sample",
             code="TP1059",
+            subject=source,
         )
 
 

@@ -74,7 +74,7 @@ def open_photo(content: bytes, source: str) -> ImageFile:
     refuses large JPEGs that are decoded at a smaller scale.
     """
     if not content:
-        raise BadPhoto(f"{source} is empty", hint="replace or delete the file", code="TP1060")
+        raise BadPhoto("is empty", hint="replace or delete the file", code="TP1060", subject=source)
     _check_pixels(pixels_before_opening(content), source)
     reasons: list[str] = []
     for name, factory, accept in _openers():
@@ -160,9 +160,10 @@ def _check_pixels(count: int, source: str, most: int | None = None, where: str =
     most = MAX_PIXELS if most is None else most
     if count > most:
         raise BadPhoto(
-            f"{source} has {count / 1e6:.0f} megapixels, but at most {most // 10**6} are allowed{where}",
+            f"has {count / 1e6:.0f} megapixels, but at most {most // 10**6} are allowed{where}",
             hint="make it smaller",
             code="TP1061",
+            subject=source,
         )
 
 
@@ -180,9 +181,10 @@ def _check_raw(image: Image.Image, content: bytes, source: str) -> None:
 
 def _raw(source: str, maker: str) -> BadPhoto:
     return BadPhoto(
-        f"{source} is a camera's raw file{f' ({maker})' if maker else ''}, not a developed photo",
+        f"is a camera's raw file{f' ({maker})' if maker else ''}, not a developed photo",
         hint=_EXPORT,
         code="TP1062",
+        subject=source,
     )
 
 
@@ -194,22 +196,24 @@ def _unreadable(content: bytes, source: str, reasons: list[str]) -> BadPhoto:
             return _raw(source, maker)
     if content.startswith(_JXL_STARTS):
         what = f"is a JPEG XL photo, which Pillow does not decode{details}"
-        return BadPhoto(f"{source} {what}", hint="convert it to JPEG or PNG", code="TP1063")
+        return BadPhoto(f"{what}", hint="convert it to JPEG or PNG", code="TP1063", subject=source)
     if content[4:8] == b"ftyp":
         return _unreadable_container(content, source, details)
     excluded, kind = _excluded(content), kind_of_content(content[:START])
     if kind and kind.name != "photo" and not excluded and not reasons:
         return BadPhoto(
-            f"{source} is not a photo that can be read: it is {kind.words}",
+            f"is not a photo that can be read: it is {kind.words}",
             hint=kind.remedy_for(Path(source)),
             code="TP1064",
+            subject=source,
         )
     if excluded:
         details = f": it is {excluded}, and {EXCLUDED[excluded]}"
     return BadPhoto(
-        f"{source} is not a photo that can be read{details or f': no known format starts with {content[:12]!r}'}",
+        f"is not a photo that can be read{details or f': no known format starts with {content[:12]!r}'}",
         hint="convert it to JPEG or PNG, or delete it",
         code="TP1065",
+        subject=source,
     )
 
 
@@ -221,18 +225,24 @@ def _unreadable_container(content: bytes, source: str, details: str) -> BadPhoto
         return _raw(source, "Canon")
     if brands & _AVIF_BRANDS:
         install = "pip install --upgrade pillow: from 11.3 on it decodes AVIF. Or convert the photo to JPEG"
-        return BadPhoto(f"{source} is an AVIF photo that can't be decoded{details}", hint=install, code="TP1066")
+        return BadPhoto(f"is an AVIF photo that can't be decoded{details}", hint=install, code="TP1066", subject=source)
     if brands & _HEIC_BRANDS:
         if "HEIF" in {name for name, _, _ in _openers()}:
             return BadPhoto(
-                f"{source} is a HEIC photo that can't be decoded{details}",
+                f"is a HEIC photo that can't be decoded{details}",
                 hint="replace or delete the file",
                 code="TP1067",
+                subject=source,
             )
         return BadPhoto(
-            f"{source} is a HEIC photo, which needs pillow-heif", hint="pip install 'trtpoets[heif]'", code="TP1068"
+            "is a HEIC photo, which needs pillow-heif",
+            hint="pip install 'trtpoets[heif]'",
+            code="TP1068",
+            subject=source,
         )
-    return BadPhoto(f"{source} is a video, not a photo", hint="save its frames as JPEG, or delete it", code="TP1069")
+    return BadPhoto(
+        "is a video, not a photo", hint="save its frames as JPEG, or delete it", code="TP1069", subject=source
+    )
 
 
 def _excluded(content: bytes) -> str:

@@ -56,7 +56,7 @@ def read_errors(
     except OSError as error:
         if missing is not None and isinstance(error, FileNotFoundError):
             raise missing from error
-        raise kind(f"{path} can't be read: {error.strerror}", hint=hint, code=code) from error
+        raise kind(f"can't be read: {error.strerror}", hint=hint, code=code, subject=path) from error
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -134,7 +134,7 @@ def _read(stream: BinaryIO, path: Path, count: int) -> bytes:
         return stream.read(count) or b""
     except BlockingIOError:  # a file of /proc that blocks until there is an event
         raise NotReadable(
-            f"{path} is not a plain file: it has no data to read now", hint=_COPY, code="TP1952"
+            "is not a plain file: it has no data to read now", hint=_COPY, code="TP1952", subject=path
         ) from None
 
 
@@ -143,14 +143,15 @@ _COPY = "save its content to a file on a disk, and give that file"
 
 def _not_regular(path: Path, mode: int) -> NotReadable:
     kind = next((words for test, words in _KINDS if test(mode)), "of an unknown kind")
-    return NotReadable(f"{path} is {kind}, but a regular file was expected", hint=_COPY, code="TP1953")
+    return NotReadable(f"is {kind}, but a regular file was expected", hint=_COPY, code="TP1953", subject=path)
 
 
 def _too_large(path: Path, size: int, most: int) -> NotReadable:
     return NotReadable(
-        f"{path} has {_mebibytes(size)}, but at most {_mebibytes(most)} are read",
+        f"has {_mebibytes(size)}, but at most {_mebibytes(most)} are read",
         hint="give the intended file",
         code="TP1954",
+        subject=path,
     )
 
 

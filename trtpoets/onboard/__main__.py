@@ -39,7 +39,7 @@ def _work() -> int:
 def _report(error: TrtPoetsError) -> None:
     if isinstance(error, MissingDependency) and "trtpoets[" in error.hint:
         # trtpoets' extras are for PCs: on a device, TensorRT must not be installed by pip.
-        error.hint = "pip install onnxruntime" if "onnxruntime" in error.message else _INSTALL
+        error.hint = "pip install onnxruntime" if error.subject.split(".")[0] == "onnxruntime" else _INSTALL
     error.hint = error.hint.replace(_OPTION, "")
     write_message(error_text(error, colour=sys.stderr.isatty()))
 

@@ -137,7 +137,7 @@ class _Lineage:
         model = self._opened_onnx(precision, form)
         if isinstance(model, MissingArtefact):
             path = self._space.onnx(precision, form)
-            return Stale(path, model.message.removeprefix(f"{path} "), model.hint)
+            return Stale(path, model.reason_about(path), model.hint)
         return model
 
     def required_onnx(self, precision: Precision, form: Int8Form) -> OnnxModel | None:
@@ -162,7 +162,7 @@ class _Lineage:
         remedy = self.missing(precision, form).remedy
         if not card_matches(card, path):
             return MissingArtefact(
-                f"{path} was changed after it was created, or is damaged", hint=remedy, code="TP8056"
+                "was changed after it was created, or is damaged", hint=remedy, code="TP8056", subject=path
             )
         error = self._made_from_others(path, card, precision, remedy)
         if error is not None:
@@ -170,7 +170,7 @@ class _Lineage:
         model = read_onnx(path)
         if model.spec != self._spec:
             return MissingArtefact(
-                f"{path} has labels or preprocessing that differ from the classifier", hint=remedy, code="TP8060"
+                "has labels or preprocessing that differ from the classifier", hint=remedy, code="TP8060", subject=path
             )
         if form is Int8Form.TENSORRT:
             self._sha256[precision] = card.files[path.name]
@@ -182,15 +182,11 @@ class _Lineage:
         if precision is Precision.FP32:
             if made_from == self._identity:
                 return None
-            return MissingArtefact(f"{path} was made from an earlier classifier", hint=remedy, code="TP8057")
+            return MissingArtefact("was made from an earlier classifier", hint=remedy, code="TP8057", subject=path)
         if not isinstance(self.onnx(Precision.FP32), OnnxModel) or made_from != self._sha256.get(Precision.FP32):
-            return MissingArtefact(f"{path} was made from an earlier fp32.onnx", hint=remedy, code="TP8058")
+            return MissingArtefact("was made from an earlier fp32.onnx", hint=remedy, code="TP8058", subject=path)
         if self._dataset_hash not in (None, card.details.get("dataset")):
-            return MissingArtefact(
-                f"{path} was made with other photos than those of dataset.json, some of which may be test photos now",
-                hint=remedy,
-                code="TP8059",
-            )
+            return MissingArtefact(_OTHER_PHOTOS, hint=remedy, code="TP8059", subject=path)
         return None
 
     def missing(self, precision: Precision, form: Int8Form = Int8Form.TENSORRT) -> Stale:
@@ -236,8 +232,7 @@ class _Lineage:
                 try:
                     intact.append(load_engine(path))
                 except BadArtefact as error:
-                    why = error.message.removeprefix(f"{path} ")
-                    damaged.append(Stale(path, why, self._space.command("build")))
+                    damaged.append(Stale(path, error.reason_about(path), self._space.command("build")))
         if self._trust:
             intact = [replace(engine, foreign="") for engine in intact]
         return (*(self._stale(engine) or engine for engine in in_order(intact)), *damaged)

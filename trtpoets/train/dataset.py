@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from trtpoets.train.folders.readings import ReadingCache
+    from trtpoets.train.split import Explained
 
 __all__ = ["Dataset", "DatasetConfig", "LeftOut", "dataset_from_files", "dataset_from_folder", "dataset_from_json"]
 
@@ -270,11 +271,7 @@ def dataset_from_files(
     _report(left_out, config, folder)
     labels = _labels(usable, checked, left_out, folder)
     positions = positions_of([(file.path.name, file.sha256) for file in usable])
-    try:
-        splits = _splits(usable, labels, positions, config, ranked)
-    except BadInput as error:
-        lacking = [label for label in labels if repr(label) in error.message]
-        raise BadInput(error.message + _reasons(lacking, checked, left_out), hint=error.hint, code="TP2012") from None
+    splits = _splits(usable, labels, positions, config, ranked, lambda lacking: _reasons(lacking, checked, left_out))
     photos = LongList(
         len(usable),
         lambda index: Photo(
@@ -319,13 +316,14 @@ def _splits(
     positions: Sequence[float],
     config: DatasetConfig,
     ranked: bool,
+    explained: Explained,
 ) -> list[Split]:
-    """Return the split of each file. Raises BadInput for classes that lack photos."""
+    """Return the split of each file. Raises BadInput for classes that lack photos; `explained` ends its message."""
     if _has_splits(files):
-        return splits_with_given(files, positions, config)
+        return splits_with_given(files, positions, config, explained)
     if ranked:
         return ranked_splits([file.label for file in files], positions, config)
-    return checked_splits([file.label for file in files], positions, labels, config)
+    return checked_splits([file.label for file in files], positions, labels, config, explained)
 
 
 def _groups(

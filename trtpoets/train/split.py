@@ -33,7 +33,10 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.types import Split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    Explained = Callable[[Sequence[str]], str]
+    """A function of the classes that lack photos, which returns the reasons for the end of an error's message."""
 
 _GROUP_MARK = "_nohash_"
 
@@ -41,6 +44,11 @@ _MIN_PER_CLASS = 3
 """Minimum number of photos of a class: one for training, one for validation, one for test."""
 
 _log = logging.getLogger(__name__)
+
+
+def no_explanation(lacking: Sequence[str]) -> str:
+    """Return "": nothing is known about why these classes lack photos."""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -133,13 +141,17 @@ def _group_in(name: str) -> str:
 
 
 def checked_splits(
-    photo_labels: Sequence[str], positions: Sequence[float], labels: Sequence[str], config: DatasetConfig
+    photo_labels: Sequence[str],
+    positions: Sequence[float],
+    labels: Sequence[str],
+    config: DatasetConfig,
+    explained: Explained = no_explanation,
 ) -> list[Split]:
     """Return the split of each photo by its label and position. Raises BadInput like `check_splits`."""
     by_label: dict[str, list[float]] = {label: [] for label in labels}
     for label, position in zip(photo_labels, positions, strict=True):
         by_label[label].append(position)
-    check_splits(by_label, config)
+    check_splits(by_label, config, explained)
     return [split_at(position, config) for position in positions]
 
 
@@ -172,21 +184,26 @@ def split_at(position: float, config: DatasetConfig) -> Split:
     return Split.VALIDATION if position >= 100 - config.validation_percent else Split.TRAIN
 
 
-def check_splits(positions: Mapping[str, Sequence[float]], config: DatasetConfig) -> None:
+def check_splits(
+    positions: Mapping[str, Sequence[float]], config: DatasetConfig, explained: Explained = no_explanation
+) -> None:
     """Raise BadInput if a class has no training or test photo, or if no class has a validation photo.
 
     `positions` has those of each class's photos. If only some classes lack validation photos, a warning is logged.
+    `explained` ends the message.
     """
     for split in (Split.TEST, Split.TRAIN):
         lacking = _lacking(positions, split, config)
         if lacking:
             raise BadInput(
-                _lacking_message(lacking, positions, split), hint=_remedy(positions, split, config), code="TP2077"
+                f"{_lacking_message(lacking, positions, split)}{explained(lacking)}",
+                hint=_remedy(positions, split, config),
+                code="TP2077",
             )
     lacking = _lacking(positions, Split.VALIDATION, config)
     if len(lacking) == len(positions):
         raise BadInput(
-            _lacking_message(lacking, positions, Split.VALIDATION),
+            f"{_lacking_message(lacking, positions, Split.VALIDATION)}{explained(lacking)}",
             hint=_remedy(positions, Split.VALIDATION, config),
             code="TP2078",
         )

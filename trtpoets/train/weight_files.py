@@ -176,8 +176,8 @@ def _named_tensors(path: Path, content: bytes, backbone: Backbone) -> dict[str, 
         else:
             tensors = read_tensors(content, largest_weights(backbone.parameters + TOPS))
     except BadArtefact as error:
-        message = error.message if str(path) in error.message else f"the weights {path} can't be read: {error.message}"
-        raise BadInput(message, hint=_hint_for(backbone), code="TP2088") from error
+        subject = error.subject or f"the weights {path} can't be read:"
+        raise BadInput(error.reason, hint=_hint_for(backbone), code="TP2088", subject=subject) from error
     # Keras separates the name of a layer from that of its variable by "/", PyTorch by ".".
     if backbone.name in OWN_NETWORKS and not any("/" in name for name in tensors):
         try:

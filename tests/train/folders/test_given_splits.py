@@ -33,7 +33,7 @@ def test_a_class_without_test_photos_is_reported(tmp_path: Path, caplog: pytest.
     dataset_from_folder(tmp_path, HALVES)
     assert "there is no test photo of class 'tulip'" in caplog.text
     photos(tmp_path / "test" / "lily", 3, 4, 70)
-    with raises(BadInput, "TP2012", "training photo of class 'lily'"):
+    with raises(BadInput, "TP2032", "training photo of class 'lily'"):
         dataset_from_folder(tmp_path, HALVES)
 
 
@@ -44,7 +44,7 @@ def test_the_same_photo_in_two_given_splits(tmp_path: Path, caplog: pytest.LogCa
     dataset = dataset_from_folder(tmp_path, HALVES)
     assert counts(dataset) == {"train": 10, "validation": 10, "test": 11}
     assert "1 photo is in several of the given splits with equal bytes" in caplog.text
-    with raises(BadInput, "TP2012", "several"):
+    with raises(BadInput, "TP2034", "several"):
         dataset_from_folder(tmp_path, STRICT)
 
 
@@ -54,5 +54,5 @@ def test_a_given_split_without_photos_names_the_files_that_were_left_out(tmp_pat
     for number in range(3):
         (tmp_path / "train" / "rose").mkdir(parents=True, exist_ok=True)
         (tmp_path / "train" / "rose" / f"{number}.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
-    with raises(BadInput, "TP2012", "training photo of class 'rose'", "0.jpg and 2 more"):
+    with raises(BadInput, "TP2032", "training photo of class 'rose'", "0.jpg and 2 more"):
         dataset_from_folder(tmp_path, HALVES)

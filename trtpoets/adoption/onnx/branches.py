@@ -92,7 +92,7 @@ def _computed(model: Any, name: str) -> tuple[set[bool], str]:
     try:
         session = open_session(content_with_outputs(model, [name]))
     except BadArtefact as error:
-        return results, error.message.partition(": ")[2]
+        return results, error.reason
     options = onnxruntime().RunOptions()
     options.log_severity_level = 4
     for images in _inputs(model.graph.input[0]):

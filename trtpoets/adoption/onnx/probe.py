@@ -62,13 +62,13 @@ class Prober:
             if computes_in_double(self._model):
                 raise BadArtefact(
                     f"{self._path} computes in float64, and ONNX Runtime can't run it, so that no conversion can be "
-                    f"compared with it: {error.message.partition(': ')[2]}",
+                    f"compared with it: {error.reason}",
                     hint="export it in float32: torch.onnx.export(net.float().eval(), torch.zeros(1, 3, 224, 224), "
                     "'net.onnx', opset_version=17)",
                     code="TP9595",
                 ) from error
             raise BadArtefact(
-                f"{self._path} can't be run by ONNX Runtime: {error.message.partition(': ')[2]}",
+                f"{self._path} can't be run by ONNX Runtime: {error.reason}",
                 hint="export it again, with opset 17",
                 code="TP9243",
             ) from error

@@ -76,7 +76,7 @@ def refuse_unknown_operators(path: Path) -> None:
     try:
         open_session(path)
     except BadArtefact as error:
-        named = _named_nodes(path, error.message)
+        named = _named_nodes(path, error.reason)
         if not named:
             raise
         raise ConversionFailed(
@@ -160,7 +160,7 @@ def _deviation(mean: np.ndarray, square: np.ndarray) -> Any:
 
 
 def _named_nodes(path: Path, message: str) -> list[str]:
-    """Return the nodes that an error message of ONNX Runtime mentions, as "name (domain::Operator)"."""
+    """Return the nodes that a message of ONNX Runtime mentions, as "name (domain::Operator)"."""
     import onnx
 
     return [

@@ -146,9 +146,10 @@ def load_engine(path: Path) -> Engine:
     details = open_card(card)
     if details is None:
         raise BadArtefact(
-            f"{path} is not the engine that its card describes: the file was changed or damaged",
+            "is not the engine that its card describes: the file was changed or damaged",
             hint=build_command(path),
             code="TP4013",
+            subject=path,
         )
     return Engine(path, card_from_details(details, path), foreign=read_card(card).foreign)
 

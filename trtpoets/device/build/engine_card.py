@@ -48,10 +48,11 @@ def card_from_details(details: Mapping[str, Any], path: Path) -> EngineCard:
         ) from error
     if card.preprocess_hash != card.spec.preprocess.hash:
         raise BadArtefact(
-            f"{path} was built for the preprocessing {card.preprocess_hash[:12]}, "
+            f"was built for the preprocessing {card.preprocess_hash[:12]}, "
             f"but its model has the preprocessing {card.spec.preprocess.hash[:12]}",
             hint=build_command(path),
             code="TP4015",
+            subject=path,
         )
     return card
 

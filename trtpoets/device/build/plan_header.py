@@ -86,12 +86,17 @@ def read_plan_header(engine: Path) -> PlanHeader:
                 hint=_AGAIN,
                 code="TP4117",
             )
-        if recorded != size:
-            kind = "truncated" if size < recorded else "followed by other data"
+        if size < recorded:
             raise BadArtefact(
-                f"{engine} is a damaged engine: it has {size:,} bytes instead of {recorded:,}: it is {kind}",
+                f"{engine} is a damaged engine: it is truncated: it has {size:,} bytes instead of {recorded:,}",
                 hint=_AGAIN,
                 code="TP4118",
+            )
+        if size > recorded:
+            raise BadArtefact(
+                f"{engine} is a damaged engine: its {recorded:,} bytes are followed by {size - recorded:,} others",
+                hint=_AGAIN,
+                code="TP4136",
             )
         table = _SECTION.size * _sections(engine, header)
         _check_sections(engine, stream.read(table), table, size)

@@ -8,24 +8,30 @@ from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.types import Split
-from trtpoets.train.split import DatasetConfig, split_at
+from trtpoets.train.split import DatasetConfig, no_explanation, split_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trtpoets.train.folders.photo_files import CheckedFile
+    from trtpoets.train.split import Explained
 
 _log = logging.getLogger(__name__)
 
 _NAMED = 5
 
 
-def splits_with_given(files: Sequence[CheckedFile], positions: Sequence[float], config: DatasetConfig) -> list[Split]:
+def splits_with_given(
+    files: Sequence[CheckedFile],
+    positions: Sequence[float],
+    config: DatasetConfig,
+    explained: Explained = no_explanation,
+) -> list[Split]:
     """Return the split of each file, some of which have given splits. `positions` come from `positions_of`.
 
     Given splits are kept. If no file is given for test (or validation), training files are divided as without given
     splits. Raises BadInput if a class has no training photo, or no photo is left for test or validation; with
-    `config.strict` also if a photo is in two splits.
+    `config.strict` also if a photo is in two splits. `explained` ends the message about classes without photos.
     """
     present = {file.split for file in files}
     splits = []
@@ -33,12 +39,12 @@ def splits_with_given(files: Sequence[CheckedFile], positions: Sequence[float], 
         split = file.split or Split.TRAIN
         by_position = split_at(position, config)
         splits.append(by_position if split is Split.TRAIN and by_position not in present else split)
-    _check(files, splits)
+    _check(files, splits, explained)
     _report_copies(files, splits, config)
     return splits
 
 
-def _check(files: Sequence[CheckedFile], splits: Sequence[Split]) -> None:
+def _check(files: Sequence[CheckedFile], splits: Sequence[Split], explained: Explained) -> None:
     labels = sorted({file.label for file in files})
     for split in (Split.TRAIN, Split.TEST, Split.VALIDATION):
         present = {file.label for file, own_split in zip(files, splits, strict=True) if own_split is split}
@@ -51,13 +57,13 @@ def _check(files: Sequence[CheckedFile], splits: Sequence[Split]) -> None:
         message = f"there is no {kind} photo of class {some}{more}"
         if split is Split.TRAIN:
             raise BadInput(
-                message,
+                f"{message}{explained(lacking)}",
                 hint="add training photos of it, or remove the class from the other splits too",
                 code="TP2032",
             )
         if not present:
             raise BadInput(
-                f"there is no {split.value} photo",
+                f"there is no {split.value} photo{explained(lacking)}",
                 hint=f"put some photos of each class into the folder {split.value}",
                 code="TP2033",
             )

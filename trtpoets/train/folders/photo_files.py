@@ -97,5 +97,5 @@ def _check(label: str, path: Path) -> CheckedFile:
             facts = check_photo(content, str(path))
             sha256 = hashlib.sha256(content).hexdigest()
     except BadPhoto as error:
-        return CheckedFile(path, label, "", error.message.replace(str(path), "", 1).strip(), error.hint)
+        return CheckedFile(path, label, "", error.reason_about(path), error.hint)
     return CheckedFile(path, label, sha256, levels=facts.levels)

@@ -88,7 +88,7 @@ def tensors_of_content(content: bytes, path: Path) -> dict[str, np.ndarray]:
         return _float32(content)
     except (ValueError, KeyError, TypeError) as error:
         raise BadArtefact(
-            f"{path} is not a safetensors file of floating-point arrays: {error}", code="TP2092"
+            f"is not a safetensors file of floating-point arrays: {error}", code="TP2092", subject=path
         ) from error
 
 
