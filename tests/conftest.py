@@ -160,6 +160,33 @@ def _pictures_are_drawn_once() -> None:
 
 
 @pytest.fixture(scope="session")
+def _fragments() -> Iterator[list[str]]:
+    """Collect the hints of all errors that the package makes in this process and that are fragments of commands."""
+    from tests.support.hints import fragment_in
+    from trtpoets.core.errors import TrtPoetsError
+
+    fragment_in("")  # imports the commands now, and not while a test makes an error
+    found: list[str] = []
+    create = TrtPoetsError.__init__
+
+    def noting(error: TrtPoetsError, *values: Any, **named: Any) -> None:
+        create(error, *values, **named)
+        if fragment_in(error.hint):
+            found.append(f"{error.code}: {error.hint}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrtPoetsError, "__init__", noting)
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _no_hint_is_a_fragment(_fragments: list[str]) -> Iterator[None]:
+    _fragments.clear()
+    yield
+    assert not _fragments
+
+
+@pytest.fixture(scope="session")
 def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained weights of the smallest backbone: enough to tell colours apart."""
     return made_once(tmp_path_factory, "weights", _save_small_weights) / "small.weights.h5"

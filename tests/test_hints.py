@@ -14,6 +14,7 @@ import pytest
 import typer.main
 
 import trtpoets
+from tests.support.hints import begins_well, fragment_in
 from tests.support.sources import nodes_of
 from trtpoets.cli import main
 from trtpoets.core.errors import MissingArtefact, TrtPoetsError
@@ -126,3 +127,47 @@ def test_every_command_in_the_sources_exists() -> None:
                 known = {option for param in PROGRAM.commands[verb].params for option in param.opts} | {"--help"}
                 wrong += [f"{path.name}: {word}" for word in words if word.startswith("--") and word not in known]
     assert wrong == []
+
+
+def templates(node: ast.expr) -> list[str]:
+    """The texts that an expression gives, with … for each value."""
+    if isinstance(node, ast.IfExp):
+        return [*templates(node.body), *templates(node.orelse)]
+    if isinstance(node, ast.BoolOp):
+        return [text for value in node.values for text in templates(value)]
+    if isinstance(node, ast.BinOp):
+        return [left + right for left in templates(node.left) for right in templates(node.right)]
+    if isinstance(node, ast.JoinedStr):
+        return ["".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)]
+    return [str(node.value)] if isinstance(node, ast.Constant) and isinstance(node.value, str) else ["…"]
+
+
+def test_every_hint_is_a_whole_command_or_an_instruction() -> None:
+    wrong, count = [], 0
+    for path in sorted(SOURCES.rglob("*.py")):
+        for node in nodes_of(path):
+            if isinstance(node, ast.keyword) and node.arg == "hint":
+                for text in templates(node.value):
+                    count += 1
+                    if fragment_in(text) or not begins_well(text):
+                        wrong.append(f"{path.relative_to(SOURCES)}:{node.value.lineno}: {text}")
+    assert count > 700
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("hint", "fragment"),
+    [
+        ("--board nano", "--board"),
+        ("99.99 is usual", "99.99"),
+        ("for example: --batch 1:8:32", ": --batch"),
+        ("build --precision fp16", "build --precision"),
+        ("pip install onnxruntime-gpu, with CUDA", "pip install onnxruntime-gpu, "),
+        ("build with --precision fp16, or leave --dla out", ""),
+        ("build again: ./build --force", ""),
+        ("pip install 'trtpoets[train]'", ""),
+        ("make it: trtpoets export NAME, then trtpoets quantize NAME", ""),
+    ],
+)
+def test_fragments_are_recognised(hint: str, fragment: str) -> None:
+    assert fragment_in(hint) == fragment

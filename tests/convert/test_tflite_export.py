@@ -233,7 +233,7 @@ def test_a_photo_that_is_damaged_during_calibration(
 def test_fp16_is_not_supported(classifier: Classifier, tmp_path: Path) -> None:
     with raises(BadInput, "TP3058", "fp16") as caught:
         tflite_from_classifier(classifier, Precision.FP16, [], tmp_path / "fp16.tflite")
-    assert caught.value.hint == "--precision fp32 --precision int8"
+    assert caught.value.hint == "give --precision fp32 --precision int8"
 
 
 def test_a_network_that_does_not_begin_with_rescaling(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_a_folder_that_may_not_be_written_is_a_clear_error(tmp_path: Path, monke
     monkeypatch.setattr("tempfile.mkstemp", refuse)
     with raises(StorageFailed, "TP1085", "write", "a.txt", "Permission denied") as caught:
         write_text(tmp_path / "a.txt", "")
-    assert caught.value.hint == "choose a folder that you may write to: --engines DIR"
+    assert caught.value.hint == "choose a folder that you may write to with --engines DIR"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

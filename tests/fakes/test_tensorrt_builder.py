@@ -72,7 +72,7 @@ def test_an_unknown_operator(version: str) -> None:
 def test_a_reason_comes_through_the_recorder(version: str) -> None:
     reason = "Tactic Selection: no tactics to implement the operation within workspace limit"
     error = refused(version, b"onnx", request(Precision.FP32, workspace=1 << 20), "TP4050", reason)
-    assert error.hint == "use a larger workspace: --workspace 4"
+    assert error.hint == "use a larger workspace with --workspace 4"
 
 
 def test_an_int8_network_without_its_flag_is_refused() -> None:

@@ -288,7 +288,7 @@ def test_runners_that_are_not_there() -> None:
         gate_from_evaluations(pair, GateConfig(max_drop=1))
     with raises(BadInput, "TP5040", "rtx-int8") as caught:
         gate_from_evaluations(pair, GateConfig(max_drop=1, runners=("rtx-int8",)))
-    assert caught.value.hint == "--runner onnxruntime-fp32"
+    assert caught.value.hint == "give --runner onnxruntime-fp32"
 
 
 def test_all_photos_decide_for_the_runners_of_the_file() -> None:

@@ -24,7 +24,10 @@ from trtpoets.onboard.__main__ import _report
             MissingDependency("is missing", hint="pip install trtpoets[train]", code="TP0000", subject="onnxruntime"),
             "pip install onnxruntime",
         ),
-        (BadInput("no room", hint="choose another folder: --engines DIR", code="TP0000"), "choose another folder\n"),
+        (
+            BadInput("no room", hint="choose another folder with --engines DIR", code="TP0000"),
+            "choose another folder\n",
+        ),
     ],
 )
 def test_hints(error: TrtPoetsError, hint: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -237,7 +237,7 @@ def test_the_program_without_numpy(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "site" / "sitecustomize.py").write_text("import sys\n\nsys.modules['numpy'] = None\n")
     result = board.run(bundle.folder, "install")
     assert result.returncode == 1
-    assert "Error: this program needs numpy" in result.stderr
+    assert "Error: numpy is needed for this program" in result.stderr
     assert "try: sudo apt install -y python3-numpy" in result.stderr
 
 

@@ -114,7 +114,7 @@ def test_other_batches_are_refused(space: Workspace) -> None:
     if size > 1:
         with raises(BadInput, "TP8201", f"{size} photos", 3) as caught:
             trtpoets.bench("fixed", BenchConfig(batches=(3,)), engines=space.engines)
-        assert caught.value.hint == f"--batch {size}"
+        assert caught.value.hint == f"give --batch {size}"
     with raises(BadInput, "TP8202"):
         trtpoets.bundle("fixed", "triton", engines=space.engines)
 

@@ -158,7 +158,7 @@ def test_an_engine_of_tensorrt_8_5(tmp_path: Path) -> None:
     (tmp_path / "x.engine").write_bytes(b"ptrt" + bytes(500))
     with raises(BadArtefact, "TP4047", tmp_path / "x.engine", "TensorRT 8.6", "b'ptrt'") as caught:
         trtpoets.inspect(tmp_path / "x.engine")
-    assert "engines of TensorRT before 8.6 can't be identified" in caught.value.hint
+    assert "those before 8.6 can't be identified" in caught.value.hint
 
 
 def test_cards_that_do_not_match_the_engine(built: Engine, tmp_path: Path) -> None:

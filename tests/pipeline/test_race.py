@@ -69,7 +69,7 @@ def test_networks_that_are_too_slow_take_no_part(tmp_path: Path, given: GivenNet
 def test_a_limit_that_nothing_reaches_names_the_fastest_network(tmp_path: Path, given: GivenNetworks) -> None:
     with raises(BadInput, "TP8094", "0.5", "mobilenet_0.25_128", "1") as error:
         race("photos", "x", config(max_ms=0.5), engines=tmp_path)
-    assert error.value.hint == "--max-ms 1.1"
+    assert error.value.hint == "give --max-ms 1.1"
     assert open_card(tmp_path / "x" / "race.json") is None
 
 
@@ -119,7 +119,7 @@ def test_wrong_candidates_are_refused(
 def test_weights_need_the_name_of_their_network(tmp_path: Path, given: GivenNetworks) -> None:
     with raises(BadInput, "TP8090") as error:
         race("photos", "x", replace(config(), weights=Path("w.h5")), engines=tmp_path)
-    assert error.value.hint == "--candidate NAME=w.h5"
+    assert error.value.hint == "give --candidate NAME=w.h5"
 
 
 def test_too_few_photos_are_refused(tmp_path: Path, given: GivenNetworks, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def test_more_layers_than_there_are_are_refused_before_any_photo_is_read_by_the_
     )
     with raises(BadInput, "TP2110", "tiny", "3", "999") as caught:
         retrain(photos, "flowers", config, engines=tmp_path / "engines")
-    assert caught.value.hint == "--unfreeze all, or a number from 1 to 3"
+    assert caught.value.hint == "give --unfreeze all, or a number from 1 to 3"
     assert not (tmp_path / "engines" / "flowers" / "classifier").exists()
 
 

@@ -69,7 +69,7 @@ def test_what_it_needs_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with socket.create_server(("localhost", 0)) as taken, raises(Busy, "TP8040", "already in use"):
         tensorboard("flowers", engines=tmp_path, port=taken.getsockname()[1])
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with raises(MissingDependency, "TP1050", "needs tensorboard") as missing:
+    with raises(MissingDependency, "TP1050", "tensorboard is needed") as missing:
         tensorboard("flowers", engines=tmp_path)
     assert missing.value.hint == "pip install 'trtpoets[train]'"
 

@@ -244,6 +244,6 @@ def test_without_the_extra_the_page_says_what_to_install(monkeypatch: pytest.Mon
     for name in [module for module in sys.modules if module.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    with raises(MissingDependency, "TP1050", "needs", package) as caught:
+    with raises(MissingDependency, "TP1050", "is needed for", package) as caught:
         read(documents())
     assert caught.value.hint == "pip install 'trtpoets[report]'"

@@ -52,7 +52,7 @@ def sides_from_option(text: str | None) -> tuple[int, int] | None:
     if len(sides) != len(parts) or len(sides) > 2 or not all(1 <= side <= LARGEST_SIDE for side in sides):
         raise BadInput(
             f"--size is {text!r}; one number of pixels, or height x width, of 1 to {LARGEST_SIDE:,} each was expected",
-            hint="--size 224, or --size 48x192",
+            hint="give --size 224, or --size 48x192",
             code="TP9461",
         )
     return sides[0], sides[-1]

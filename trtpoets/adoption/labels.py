@@ -164,7 +164,7 @@ def _beside(foreign: ForeignModel) -> Iterator[_LabelList]:
             labels = _labels_of_text(read_text(path, LARGEST))
         except (OSError, UnicodeDecodeError, BadInput) as error:
             if is_for_labels and isinstance(error, (OSError, UnicodeDecodeError)):
-                raise _unreadable(path, error, "correct it, or give another file: --labels FILE") from error
+                raise _unreadable(path, error, "correct it, or give another file with --labels FILE") from error
             continue
         # A text or settings file of another purpose has no labels, or one line.
         if labels is not None and (len(labels) > 1 or path.name in _NAMES[:6]):

@@ -33,7 +33,7 @@ _TIME = 315_532_800
 PYTHON_CACHES = "pycache-"
 """Prefix of Python cache folders in `built/` in earlier versions; they may be deleted."""
 
-_OTHER = "choose another place: --out FOLDER"
+_OTHER = "choose another place with --out FOLDER"
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def show_labelled_photos(results: Iterable[Any], as_json: bool) -> None:
     if not labelled:
         raise BadPhoto(
             f"none of {failed:,} photos could be labelled" if failed > 1 else "no photo could be labelled",
-            hint="the reason for each is above" if failed else "name photo files, or a folder of them",
+            hint="see the reason for each above" if failed else "name photo files, or a folder of them",
             code="TP9002",
         )
 

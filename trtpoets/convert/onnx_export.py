@@ -50,7 +50,7 @@ class ExportConfig:
         if self.opset not in OPSETS:
             raise BadInput(
                 f"the ONNX opset must be {OPSETS[0]} to {OPSETS[-1]}, not {self.opset}",
-                hint=f"every TensorRT from 8.5 on reads opset 17: --opset {ExportConfig.opset}",
+                hint=f"give --opset {ExportConfig.opset}, which every TensorRT from 8.5 on reads",
                 code="TP3042",
             )
 

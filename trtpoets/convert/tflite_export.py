@@ -71,7 +71,7 @@ def tflite_from_classifier(
     if precision not in PRECISIONS:
         raise BadInput(
             f"TFLite supports the precisions fp32 and int8, not {precision.value}",
-            hint="--precision fp32 --precision int8",
+            hint="give --precision fp32 --precision int8",
             code="TP3058",
         )
     tf = tensorflow()
@@ -168,7 +168,7 @@ def _of_saved_model(tf: Any, classifier: Classifier) -> tuple[Callable[[Any], di
     if not casts:
         raise ConversionFailed(
             f"the graph of {classifier.folder} does not begin with the cast of photos to float",
-            hint="--precision fp32",
+            hint="give --precision fp32",
             code="TP3067",
         )
 
@@ -240,7 +240,9 @@ def require_training_photos(photos: Sequence[Photo]) -> None:
     """Raise BadInput if there are no photos, or others than those of the training split that the dataset has."""
     if not photos:
         raise BadInput(
-            "there are no photos for INT8 calibration", hint="--precision fp32 needs no photos", code="TP3063"
+            "there are no photos for INT8 calibration",
+            hint="use --precision fp32, which needs no photos",
+            code="TP3063",
         )
     for photo in photos:
         if photo.split is not Split.TRAIN:

@@ -39,7 +39,7 @@ class Distortions:
             if not (math.isfinite(value) and 0 <= value <= most):
                 raise BadInput(
                     f"--{name.replace('_', '-')} must be from 0 to {most} {unit}, not {value:g}",
-                    hint=f"for example: --{name.replace('_', '-')} 10",
+                    hint=f"give for example --{name.replace('_', '-')} 10",
                     code="TP1120",
                 )
 
@@ -92,7 +92,7 @@ class FineTuneConfig:
             none = "without --unfreeze all layers of the backbone stay frozen"
             raise BadInput(
                 f"--unfreeze must be a number of layers from 1, all or auto, not {self.unfreeze!r}",
-                hint=f"{none}; for example: --unfreeze 20",
+                hint=f"give for example --unfreeze 20; {none}",
                 code="TP1121",
             )
         for option, value in (("--fine-tuning-epochs", self.epochs), ("--fine-tuning-rate", self.learning_rate)):

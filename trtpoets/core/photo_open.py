@@ -224,7 +224,9 @@ def _unreadable_container(content: bytes, source: str, details: str) -> BadPhoto
     if b"crx " in brands:
         return _raw(source, "Canon")
     if brands & _AVIF_BRANDS:
-        install = "pip install --upgrade pillow: from 11.3 on it decodes AVIF. Or convert the photo to JPEG"
+        install = (
+            "convert it to JPEG, or install a Pillow that decodes AVIF, 11.3 or later: pip install --upgrade pillow"
+        )
         return BadPhoto(f"is an AVIF photo that can't be decoded{details}", hint=install, code="TP1066", subject=source)
     if brands & _HEIC_BRANDS:
         if "HEIF" in {name for name, _, _ in _openers()}:

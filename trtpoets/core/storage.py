@@ -135,16 +135,16 @@ def _reading_hint(number: int, path: Path, doing: str) -> str:
 
 def _hint(number: int, path: Path) -> str:
     if number in FULL:
-        return f"free some space, or choose another disk: {_setting_of(path)}{_free(path)}"
+        return f"free some space, or choose another disk{_by_setting_of(path)}{_free(path)}"
     if number in _NOT_ALLOWED:
-        return f"choose a folder that you may write to: {_setting_of(path)}"
+        return f"choose a folder that you may write to{_by_setting_of(path)}"
     if number == errno.ENAMETOOLONG:
         return "choose a shorter name"
     if number in _IN_THE_WAY:
-        return f"something else is in the way: move it, or choose another folder: {_setting_of(path)}"
+        return f"something else is in the way: move it, or choose another folder{_by_setting_of(path)}"
     if number in _LOST or number == errno.ENOENT:
-        return f"check that its disk is mounted and working (df), or choose another disk: {_setting_of(path)}"
-    return _general(number) or f"its disk does not support this operation; choose another one: {_setting_of(path)}"
+        return f"check that its disk is mounted and working (df), or choose another disk{_by_setting_of(path)}"
+    return _general(number) or f"its disk does not support this operation; choose another one{_by_setting_of(path)}"
 
 
 def _general(number: int) -> str:
@@ -156,6 +156,12 @@ def _general(number: int) -> str:
     if number in _LOST:
         return "check that all disks are mounted and working: df"
     return ""
+
+
+def _by_setting_of(path: Path) -> str:
+    """The end of an instruction: the option, environment variable or command that sets the place of `path`."""
+    setting = _setting_of(path)
+    return f" with {setting}" if setting.startswith("--") else f": {setting}"
 
 
 def _setting_of(path: Path) -> str:

@@ -54,17 +54,17 @@ class HeadConfig:
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise BadInput(
                 f"the learning rate must be above 0, not {self.learning_rate}",
-                hint="for example: --learning-rate 0.001",
+                hint="give for example --learning-rate 0.001",
                 code="TP2064",
             )
         if not (math.isfinite(self.l2) and self.l2 >= 0):
             raise BadInput(
-                f"the L2 penalty must be at least 0, not {self.l2}", hint="for example: --l2 0.0001", code="TP2065"
+                f"the L2 penalty must be at least 0, not {self.l2}", hint="give for example --l2 0.0001", code="TP2065"
             )
         if not 0 <= self.label_smoothing < 1:
             raise BadInput(
                 f"label smoothing must be at least 0 and below 1, not {self.label_smoothing}",
-                hint="0.1 is usual",
+                hint="use for example 0.1",
                 code="TP2066",
             )
 

@@ -165,7 +165,7 @@ class Workspace:
         return self.folder / f"{precision.value}.tflite"
 
 
-_NAME = "for example: --name flowers"
+_NAME = "give for example --name flowers"
 
 
 def check_name(name: str) -> None:

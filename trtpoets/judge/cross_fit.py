@@ -60,7 +60,7 @@ class CrossFitConfig:
             raise BadInput(
                 f"cross-fitting needs at least {MIN_FOLDS} folds (one to classify, one to select the step, one to "
                 f"train on), not {self.folds}",
-                hint="--folds 10, or --folds 0 for the test photos only",
+                hint="give --folds 10, or --folds 0 for the test photos only",
                 code="TP5150",
             )
 

@@ -159,7 +159,7 @@ def scores_from_runner(
     returns scores of another shape, or that are not numbers.
     """
     if not photos:
-        raise BadInput("there are no photos to evaluate", hint="hold some back: --test-percent 10", code="TP5032")
+        raise BadInput("there are no photos to evaluate", hint="hold some back with --test-percent 10", code="TP5032")
     task = f"evaluate {runner.name}"
     parts: list[np.ndarray] = []
     done = 0
@@ -237,7 +237,7 @@ def evaluation_from_scores(
 def _truth(photos: Sequence[Photo], labels: Sequence[str], *, warn: bool) -> np.ndarray:
     """Return the index of each photo's label: int64 (N,); -1 for a label that the classifier does not have."""
     if not photos:
-        raise BadInput("there are no photos to evaluate", hint="hold some back: --test-percent 10", code="TP5033")
+        raise BadInput("there are no photos to evaluate", hint="hold some back with --test-percent 10", code="TP5033")
     unknown = sorted({photo.label for photo in photos} - set(labels))
     if unknown and warn:
         _log.warning(

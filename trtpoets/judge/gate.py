@@ -47,15 +47,15 @@ class GateConfig:
 
     def __post_init__(self) -> None:
         if self.max_drop is None and self.min_agreement is None:
-            raise BadInput("a gate needs a limit", hint="--max-drop 0.5 --min-agreement 98", code="TP5036")
+            raise BadInput("a gate needs a limit", hint="give --max-drop 0.5 --min-agreement 98", code="TP5036")
         if self.max_drop is not None and not 0 <= self.max_drop < 100:
             raise BadInput(
-                f"--max-drop must be 0 to 100 points, not {self.max_drop:g}", hint="--max-drop 0.5", code="TP5037"
+                f"--max-drop must be 0 to 100 points, not {self.max_drop:g}", hint="give --max-drop 0.5", code="TP5037"
             )
         if self.min_agreement is not None and not 0 < self.min_agreement <= 100:
             raise BadInput(
                 f"--min-agreement must be above 0 and at most 100 %, not {self.min_agreement:g}",
-                hint="--min-agreement 98",
+                hint="give --min-agreement 98",
                 code="TP5038",
             )
 
@@ -134,7 +134,7 @@ def gate_from_evaluations(
     if unknown:
         raise BadInput(
             f"{unknown[0]} was not evaluated",
-            hint=" or ".join(f"--runner {quote(name)}" for name in compared or ["NAME"]),
+            hint="give " + " or ".join(f"--runner {quote(name)}" for name in compared or ["NAME"]),
             code="TP5040",
         )
     results = tuple(_runner(compared[name], evaluations[0], config, all_photos) for name in dict.fromkeys(runners))

@@ -32,14 +32,14 @@ class TrainBenchConfig:
         if not self.learning_rates or len(set(self.learning_rates)) != len(self.learning_rates):
             raise BadInput(
                 f"at least one learning rate is needed, each only once, not {list(self.learning_rates)}",
-                hint="give different ones: --learning-rate 0.001 --learning-rate 0.01",
+                hint="give different ones, such as --learning-rate 0.001 --learning-rate 0.01",
                 code="TP5101",
             )
         wrong = [rate for rate in self.learning_rates if not 0 < rate < math.inf]
         if wrong:
             raise BadInput(
                 f"a learning rate must be finite and above 0, not {wrong[0]:g}",
-                hint="for example: --learning-rate 0.001",
+                hint="give for example --learning-rate 0.001",
                 code="TP5102",
             )
         if min(self.photos, self.rounds, self.steps) < 1:

@@ -18,7 +18,7 @@ _PACKAGES = "sudo apt install -y python3-numpy python3-pil python3-venv"
 
 _INSTALL = "show what is missing and how to install it: ./install --dry-run"
 
-_OPTION = ": --engines DIR"
+_OPTION = " with --engines DIR"
 """Part of trtpoets' hints for write errors, which is removed: a bundle has no such option."""
 
 

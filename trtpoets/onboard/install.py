@@ -96,9 +96,7 @@ def set_signers(keys: Path, root: Path | None, *, dry_run: bool) -> None:
     Raises BadInput if `keys` contains no public key or `root` is None; StorageFailed.
     """
     if root is None:
-        raise BadInput(
-            "--signers needs --root, the folder of the releases", hint="add: --root /opt/NAME", code="TP7018"
-        )
+        raise BadInput("--signers needs --root, the folder of the releases", hint="add --root /opt/NAME", code="TP7018")
     if not dry_run:
         write_signers(keys, Releases(root).signers)
 

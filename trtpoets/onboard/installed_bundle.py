@@ -66,7 +66,7 @@ class Bundle:
         path = self.folder / onnx_name(precision)
         if path.name not in self.manifest.files:
             available = ", ".join(listed.value for listed in self.manifest.order)
-            raise BadInput(f"this bundle has no {precision.value}", hint=f"it has {available}", code="TP7022")
+            raise BadInput(f"this bundle has no {precision.value}", hint=f"give one of {available}", code="TP7022")
         model = read_verified_onnx(path)
         if model.precision is not precision or model.spec != self.spec:
             raise BadArtefact(
@@ -136,7 +136,7 @@ def open_bundle(folder: Path) -> Bundle:
     if path.name not in manifest.files:
         raise BadArtefact(
             f"{folder} is not a bundle for a device: it has no model.json",
-            hint="make it with: --for jetson",
+            hint="make it with --for jetson",
             code="TP7024",
         )
     return Bundle(folder, manifest, ModelSpec.from_json(read_text(path), str(path)))

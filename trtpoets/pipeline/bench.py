@@ -137,7 +137,7 @@ def _for_fixed_batch(config: BenchConfig, artefacts: Sequence[Runnable]) -> Benc
     if other:
         raise BadInput(
             f"the network takes batches of exactly {size} photos, and {other[0]} is not a multiple of {size}",
-            hint=f"--batch {size}",
+            hint=f"give --batch {size}",
             code="TP8201",
         )
     return config

@@ -124,14 +124,14 @@ def _extractors(spec: ModelSpec, weights: Path | None, devices: Sequence[Device]
     if spec.original is not None:
         raise BadInput(
             f"bench --train measures the training of trtpoets, and {spec.name} was adopted from {spec.original.file}",
-            hint="trtpoets bench NAME, without --train",
+            hint="leave --train out: trtpoets bench NAME",
             code="TP8046",
         )
     network = network_from_backbone(_backbone(spec), weights)
     if network.weights_id != spec.weights_id:
         raise BadInput(
             f"{spec.name} was not retrained with {weights or 'the published weights'}",
-            hint="give the weights that retrain was given: --weights FILE",
+            hint="give the weights that retrain was given with --weights FILE",
             code="TP8008",
         )
     return {device: extractor_from_network(network, device) for device in devices}

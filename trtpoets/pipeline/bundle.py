@@ -82,7 +82,9 @@ def bundle(
     target, jetson = _target_named(target), jetson_named(jetpack, board)
     if (jetpack or board) and target is not Target.JETSON:
         raise BadInput(
-            f"--jetpack and --board apply to Jetson bundles, not to {target.value}", hint="--for jetson", code="TP8011"
+            f"--jetpack and --board apply to Jetson bundles, not to {target.value}",
+            hint="give --for jetson",
+            code="TP8011",
         )
     space = Workspace(Path(engines), name)
     sign = None if sign is None else user_path(sign)
@@ -120,7 +122,7 @@ def _target_named(target: Target | str) -> Target:
     if target not in list(Target):
         raise BadInput(
             f"the bundle target must be one of {', '.join(member.value for member in Target)}, not {target}",
-            hint="--for jetson",
+            hint="give --for jetson",
             code="TP8010",
         )
     return Target(target)
@@ -131,7 +133,7 @@ def _folder_of(space: Workspace, target: Target, out: Path | str | None) -> Path
     folder = space.bundles / root_of(space.name, target) if out is None else user_path(out).absolute()
     if folder.name in ("", ".."):
         raise BadInput(
-            f"--out {out} does not name a new folder", hint="for example: --out FOLDER/flowers", code="TP8012"
+            f"--out {out} does not name a new folder", hint="give for example --out FOLDER/flowers", code="TP8012"
         )
     return folder
 
@@ -182,7 +184,7 @@ def _require_any_batch(parts: BundleInputs) -> None:
     if size:
         raise BadInput(
             f"the network takes batches of exactly {size} photos, and Triton forms batches of any size",
-            hint="use another server with: --for onnxruntime, or export the network with a dynamic batch and adopt it",
+            hint="use another server with --for onnxruntime, or export the network with a dynamic batch and adopt it",
             code="TP8202",
         )
 

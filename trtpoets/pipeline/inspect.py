@@ -132,7 +132,7 @@ def _kind(path: Path, detected: FileKind | None) -> str:
         return "onnx"
     raise BadArtefact(
         f"{path} is {name and 'text and '}of an unknown kind: it starts with {start[:8]!r}",
-        hint="trtpoets inspect describes engines, networks of several frameworks, cards and calibration caches",
+        hint="give an engine, a network, a card or a calibration cache",
         code="TP8021",
     )
 
@@ -144,7 +144,7 @@ def _kind_of_json(path: Path) -> str:
             return kind
     raise BadArtefact(
         f"{path} is JSON, but neither a card nor a model.json of trtpoets",
-        hint="the card of an engine is FILE.engine.json",
+        hint="give the card of the engine, FILE.engine.json",
         code="TP8022",
     )
 

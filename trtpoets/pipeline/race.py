@@ -68,7 +68,7 @@ def race(
     if config.weights is not None:
         raise BadInput(
             "with --backbone auto, weights need the name of their network",
-            hint=f"--candidate NAME={config.weights}",
+            hint=f"give --candidate NAME={config.weights}",
             code="TP8090",
         )
     device = device_of(config.race)
@@ -119,7 +119,7 @@ def _entrants(config: RaceConfig) -> list[Entrant]:
     for text in config.candidates:
         name, separator, file = text.partition("=")
         if separator and not file:
-            raise BadInput(f"--candidate {text} has no file after =", hint=f"--candidate {name}", code="TP8092")
+            raise BadInput(f"--candidate {text} has no file after =", hint=f"give --candidate {name}", code="TP8092")
         entrants.append(Entrant(backbone_named(name).name, user_path(file).absolute() if file else None))
     twice = next((entrant for entrant in entrants if entrants.count(entrant) > 1), None)
     if twice is not None:

@@ -53,7 +53,7 @@ class RaceDevice:
 def device_of(config: RaceConfig) -> RaceDevice:
     """Return the device of a race. Raises BadInput for an unknown board, and a limit that is not above 0."""
     if config.max_ms is not None and not config.max_ms > 0:
-        raise BadInput(f"--max-ms must be above 0, not {config.max_ms}", hint="--max-ms 5", code="TP8091")
+        raise BadInput(f"--max-ms must be above 0, not {config.max_ms}", hint="give --max-ms 5", code="TP8091")
     if config.board is None:
         gpus = detect().gpus
         own = fastest(gpus[0].compute_capability) if gpus else Precision.INT8

@@ -189,7 +189,7 @@ class RaceWork:
             raise BadInput(
                 f"no network takes at most {limit:g} ms on {self._device.name}; the fastest is "
                 f"{self._names[fastest_one]} with {latency:.3g} ms",
-                hint=f"--max-ms {_rounded_up(latency)}",
+                hint=f"give --max-ms {_rounded_up(latency)}",
                 code="TP8094",
             )
         return alive
@@ -344,7 +344,7 @@ def too_few(why: str) -> BadInput:
     """Return the error for photos on which networks cannot be compared; `why` is the reason."""
     return BadInput(
         f"a race cannot compare networks on these photos: {why}",
-        hint=f"add photos, or name a network: --backbone {DEFAULT_BACKBONE}",
+        hint=f"add photos, or name a network with --backbone {DEFAULT_BACKBONE}",
         code="TP8096",
     )
 

@@ -65,7 +65,7 @@ def workers_named(name: str, folder: Path) -> Iterator[Workers | None]:
     if name != LOCAL and not name.startswith(_REMOTE):
         raise BadInput(
             f"--workers must be ray, or the address of a cluster that begins with ray://, not {name!r}",
-            hint="--workers ray, or --workers ray://HOST:10001",
+            hint="give --workers ray, or --workers ray://HOST:10001",
             code="TP8320",
         )
     with needs("ray", reason="--workers ray"):

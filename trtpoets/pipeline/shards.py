@@ -106,14 +106,14 @@ def shard_from_option(text: str, environment: Mapping[str, str] = os.environ) ->
     match = _INDEX.fullmatch(text)
     if match is None:
         raise BadInput(
-            f"the shard must be i/n, for example 3/8, or auto/n, not {text!r}", hint="--shard 1/8", code="TP8310"
+            f"the shard must be i/n, for example 3/8, or auto/n, not {text!r}", hint="give --shard 1/8", code="TP8310"
         )
     count = int(match[2])
     number = _number_from(environment, count) if match[1] == "auto" else int(match[1])
     if not 1 <= number <= count:
         raise BadInput(
             f"there is no shard {number} of {count}: the numbers are 1 to {count}",
-            hint=f"--shard 1/{max(count, 1)}; for Slurm: sbatch --array=1-{max(count, 1)}",
+            hint=f"give --shard 1/{max(count, 1)}; for Slurm: sbatch --array=1-{max(count, 1)}",
             code="TP8311",
         )
     return Shard(number, count)
@@ -127,7 +127,7 @@ def _number_from(environment: Mapping[str, str], count: int) -> int:
     names = " and ".join(name for name, _ in _AUTO)
     raise BadInput(
         f"--shard auto/{count} needs the number of the task, but {names} are not set",
-        hint=f"start it as a Slurm array or an indexed Job of Kubernetes, or give the number: --shard 1/{count}",
+        hint=f"start it as a Slurm array or an indexed Job of Kubernetes, or give the number, as in --shard 1/{count}",
         code="TP8312",
     )
 

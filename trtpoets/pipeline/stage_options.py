@@ -212,7 +212,7 @@ def _member(kind: type[Enum], value: str, option: str) -> Any:
         choices = ", ".join(str(member.value) for member in kind)
         raise BadInput(
             f"{option} must be one of {choices}, not {value!r}",
-            hint=f"{option} {next(iter(kind)).value}",
+            hint=f"give for example {option} {next(iter(kind)).value}",
             code="TP8036",
         ) from None
 

@@ -61,7 +61,7 @@ def _start(folder: Path, port: int | None) -> str:
         return str(board.launch())
     except program.TensorBoardPortInUseError as error:
         raise Busy(
-            f"port {port} is in use: {error}", hint="trtpoets tensorboard --port 0, to use any free port", code="TP8040"
+            f"port {port} is in use: {error}", hint="use any free port: trtpoets tensorboard --port 0", code="TP8040"
         ) from error
     except program.TensorBoardServerException as error:
         raise RunFailed(f"TensorBoard did not start: {error}", hint="leave --port out", code="TP8041") from error

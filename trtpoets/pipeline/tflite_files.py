@@ -57,7 +57,7 @@ def tflite_wanted(precisions: Sequence[Precision]) -> tuple[Precision, ...]:
         if precision not in PRECISIONS:
             raise BadInput(
                 f"TFLite bundles support fp32 and int8, not {precision.value}",
-                hint="--precision fp32 --precision int8",
+                hint="give --precision fp32 --precision int8",
                 code="TP8042",
             )
     return tuple(precision for precision in PRECISIONS if precision in (precisions or PRECISIONS))

@@ -52,12 +52,12 @@ class Limits:
     def __post_init__(self) -> None:
         if self.max_drop is not None and not 0 <= self.max_drop < 100:
             raise BadInput(
-                f"--max-drop must be 0 to 100 points, not {self.max_drop:g}", hint="--max-drop 0.5", code="TP6012"
+                f"--max-drop must be 0 to 100 points, not {self.max_drop:g}", hint="give --max-drop 0.5", code="TP6012"
             )
         if self.max_p99 is not None and not 0 < self.max_p99 < math.inf:
             raise BadInput(
                 f"--max-p99 must be a finite number of ms above 0, not {self.max_p99:g}",
-                hint="--max-p99 5",
+                hint="give --max-p99 5",
                 code="TP6013",
             )
 

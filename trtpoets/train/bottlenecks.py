@@ -121,7 +121,7 @@ def bottlenecks_from_photos(
     if batch_size is None:
         batch_size = _BATCH_ON_A_CORE if extractor.parallel > 1 or workers else _BATCH_ON_ALL
     if batch_size < 1:
-        raise BadInput(f"the batch size must be at least 1, not {batch_size}", hint="32 is usual", code="TP2002")
+        raise BadInput(f"the batch size must be at least 1, not {batch_size}", hint="use for example 32", code="TP2002")
     cache = bottleneck_cache(extractor, cache_folder, variant)
     rows = empty_rows(len(photos), extractor.width, np.float32, cache_folder)
     cached = cache.fill(sha256s_of(photos), rows)
@@ -231,7 +231,7 @@ def _checked(features: np.ndarray, batch: Sequence[Photo], width: int) -> np.nda
     if not finite.all():
         raise RunFailed(
             f"the network returned a feature that is not finite for {batch[int(np.argmin(finite))].path}",
-            hint="check the weights, or use others: --weights FILE",
+            hint="check the weights, or use others with --weights FILE",
             code="TP2004",
         )
     return features

@@ -71,7 +71,7 @@ def number_to_unfreeze(unfreeze: str, network: Network) -> int:
     if count > total:
         raise BadInput(
             f"{network.backbone.name} has {total} layers with weights, so {count} can't be unfrozen",
-            hint=f"--unfreeze all, or a number from 1 to {total}",
+            hint=f"give --unfreeze all, or a number from 1 to {total}",
             code="TP2110",
         )
     return count

@@ -257,7 +257,7 @@ def _check_shared(configs: Sequence[HeadConfig]) -> None:
         if different:
             raise BadInput(
                 f"heads that are trained side by side must have the same {different[0]}",
-                hint=f"only these may differ: {', '.join(own)}",
+                hint=f"give equal settings, except for {', '.join(own)}",
                 code="TP2230",
             )
 
@@ -287,7 +287,7 @@ def _check_classes(
         if not np.isfinite(mean_of(features)).all():
             raise BadInput(
                 f"the bottlenecks of the {name} photos contain values that are not finite",
-                hint="check the backbone's weights, or use others: --weights FILE",
+                hint="check the backbone's weights, or use others with --weights FILE",
                 code="TP2072",
             )
     counts = np.bincount(train_labels, minlength=classes)

@@ -72,14 +72,14 @@ def check_config(config: DatasetConfig) -> None:
         if not (math.isfinite(percent) and 0 < percent < 100):
             raise BadInput(
                 f"the percentage of {name} photos must be above 0 and below 100, not {percent}",
-                hint=f"for example: --{name}-percent 10",
+                hint=f"give for example --{name}-percent 10",
                 code="TP2075",
             )
     if config.test_percent + config.validation_percent >= 100:
         raise BadInput(
             f"{config.test_percent} % of the photos for test and {config.validation_percent} % for validation leave "
             "none for training",
-            hint="for example: --test-percent 10 --validation-percent 10",
+            hint="give for example --test-percent 10 --validation-percent 10",
             code="TP2076",
         )
 

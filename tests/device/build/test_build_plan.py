@@ -214,7 +214,7 @@ def test_a_fixed_batch_is_refused_alike(rtx: None, tmp_path: Path, fixed: int) -
     assert [(problem.message, problem.hint) for problem in planned.problems] == [
         (refused.value.message, refused.value.hint)
     ]
-    assert refused.value.hint == f"--batch {fixed}:{fixed}:{fixed}"
+    assert refused.value.hint == f"give --batch {fixed}:{fixed}:{fixed}"
     result = CliRunner().invoke(app, ["build", str(path), "--flavour", "rtx", "--batch", "1:8:32", "--dry-run"])
     assert result.exit_code == 1
     for batch in (fits, None):  # without a choice, an engine is for exactly the fixed batch

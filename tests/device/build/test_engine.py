@@ -141,7 +141,7 @@ def test_a_static_batch(rtx: None, tmp_path: Path) -> None:
     model = tiny_onnx(tmp_path / "tiny.onnx", batch=4)
     with raises(BadInput, "TP4056", "4", "1:8:32") as caught:
         engine_from_onnx(model, RTX, tmp_path / "a.engine")
-    assert caught.value.hint == "--batch 4:4:4"
+    assert caught.value.hint == "give --batch 4:4:4"
     engine = engine_from_onnx(model, replace(RTX, batch=BatchRange(4, 4, 4)), tmp_path / "a.engine")
     assert engine.card.batch == BatchRange(4, 4, 4)
 
@@ -287,7 +287,7 @@ def test_tensorrt_takes_no_targets(child: Any, model: OnnxModel, out: Path) -> N
 def test_a_folder_that_may_not_be_written(rtx: None, model: OnnxModel) -> None:
     with raises(StorageFailed, "TP1085", "write", "/sys/kernel/engines/x.engine") as caught:
         engine_from_onnx(model, RTX, Path("/sys/kernel/engines/x.engine"))  # takes no folder from anyone, root included
-    assert caught.value.hint == "choose a folder that you may write to: --engines DIR"
+    assert caught.value.hint == "choose a folder that you may write to with --engines DIR"
 
 
 # Which flavour

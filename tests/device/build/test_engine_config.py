@@ -40,7 +40,7 @@ def test_int8_is_refused_where_there_is_no_dp4a(gpu: Gpu) -> None:
     assert messages_of(TENSORRT, Precision.INT8, "8.6", gpu) == [
         (
             f"int8 is not faster on this {gpu.name}: compute capability {number} has no fast INT8: "
-            "dp4a exists since 6.1 (except 6.2), tensor cores for INT8 since 7.2 (build --precision fp16)"
+            "dp4a exists since 6.1 (except 6.2), tensor cores for INT8 since 7.2 (build with --precision fp16)"
         )
     ]
     assert messages_of(TENSORRT, Precision.FP16, "8.6", gpu) == []
@@ -50,7 +50,7 @@ def test_fp16_is_refused_where_it_is_not_faster() -> None:
     assert messages_of(TENSORRT, Precision.FP16, "8.6", Gpu("Tesla P4", (6, 1), 8 << 30)) == [
         (
             "fp16 is not faster on this Tesla P4: compute capability 6.1 is not faster in FP16 than in FP32 "
-            "(5.3, 6.0, 6.2, 7.0 and later are) (build --precision fp32)"
+            "(5.3, 6.0, 6.2, 7.0 and later are) (build with --precision fp32)"
         )
     ]
 
@@ -83,10 +83,14 @@ def test_volta_ends_with_tensorrt_10_4() -> None:
         ),
         ("10.3", {"hardware_compatible": True}, None),
         ("8.6", {"dla_core": 0, "batch": ONE_SIZE}, None),
-        ("8.6", {"dla_core": -1, "batch": ONE_SIZE}, "there is no DLA core -1 (cores count from 0: --dla 0)"),
-        ("10.3", {"dla_core": 0}, "a DLA supports one fixed batch size, not 1:8:32 (--batch 8:8:8)"),
+        ("8.6", {"dla_core": -1, "batch": ONE_SIZE}, "there is no DLA core -1 (give --dla 0: cores count from 0)"),
+        ("10.3", {"dla_core": 0}, "a DLA supports one fixed batch size, not 1:8:32 (give --batch 8:8:8)"),
         ("10.3", {"targets": ("sm86",)}, "builds only for the GPU of this machine, so --target sm86 is not possible"),
-        ("10.3", {"workspace_mib": 15}, "the workspace must be at least 16 MiB, not 15 (for example: --workspace 1024"),
+        (
+            "10.3",
+            {"workspace_mib": 15},
+            "the workspace must be at least 16 MiB, not 15 (give for example --workspace 1024",
+        ),
     ],
 )
 def test_options_by_version(version: str, changes: dict[str, Any], expected: str | None) -> None:
@@ -100,12 +104,12 @@ def test_options_by_version(version: str, changes: dict[str, Any], expected: str
 def test_what_a_dla_does_not_compute() -> None:
     dla = replace(TENSORRT, dla_core=0, batch=ONE_SIZE)
     assert messages_of(dla, Precision.FP32, "10.3") == [
-        "a DLA supports FP16 and INT8, not FP32 (for the DLA: build --precision fp16)"
+        "a DLA supports FP16 and INT8, not FP32 (build for the DLA with --precision fp16)"
     ]
     assert messages_of(dla, Precision.INT8, "10.3") == [
         (
             "TensorRT 10.3 does not support INT8 with Q/DQ pairs on a DLA; TensorRT 11.4.1 and later do "
-            "(for the DLA: build --precision fp16)"
+            "(build for the DLA with --precision fp16)"
         )
     ]
     assert messages_of(dla, Precision.INT8, "11.0") == []  # strongly typed: Q/DQ pairs are all there is
@@ -163,9 +167,9 @@ def test_every_option_is_another_engine(child: Any, model: OnnxModel) -> None:
         ({"timeout_seconds": 0.0}, "TP4024", "0.0", "--timeout 600"),
         ({"timeout_seconds": float("nan")}, "TP4024", "nan", "--timeout 600"),
         ({"optimization_level": 6}, "TP4026", "6", "--optimization-level"),
-        ({"targets": ("sm87", "sm86")}, "TP4028", "sm87", "it has sm75, sm80, sm86, sm89, sm120, sm121"),
-        ({"targets": ("sm90",)}, "TP4028", "sm90", "it has sm75"),
-        ({"targets": ("current",)}, "TP4028", "current", "it has sm75"),
+        ({"targets": ("sm87", "sm86")}, "TP4028", "sm87", "give one of sm75, sm80, sm86, sm89, sm120, sm121"),
+        ({"targets": ("sm90",)}, "TP4028", "sm90", "give one of sm75"),
+        ({"targets": ("current",)}, "TP4028", "current", "give one of sm75"),
     ],
 )
 def test_configs_that_cant_be_met(

@@ -73,4 +73,4 @@ def test_a_gpu_without_the_arithmetic_is_refused() -> None:
         build_engine(
             fake_library("8.6", fast=False), b"onnx", small_request(Precision.INT8), lambda _: True, Messages()
         )
-    assert caught.value.hint == "build --precision fp16"
+    assert caught.value.hint == "build with --precision fp16"

@@ -101,7 +101,7 @@ def test_names_of_modules(text: str, name: str) -> None:
 def test_a_name_of_several_boards_lists_them(text: str, names: list[str]) -> None:
     with raises(BadInput, "TP4072") as caught:
         find_board(text)
-    assert caught.value.hint == " or ".join(f"--board {name}" for name in names)
+    assert caught.value.hint == f"give {' or '.join(f'--board {name}' for name in names)}"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_name_of_several_boards_lists_them(text: str, names: list[str]) -> Non
 def test_an_unknown_module_suggests_the_nearest(text: str, near: str) -> None:
     with raises(BadInput, "TP4071", "nano") as caught:
         find_board(text)
-    assert caught.value.hint == f"--board {near}"
+    assert caught.value.hint == f"give --board {near}"
 
 
 @given(st.text(max_size=30))

@@ -103,7 +103,7 @@ def test_gates_that_pass(caplog: pytest.LogCaptureFixture) -> None:
 def test_invalid_limits_are_refused(limits: dict[str, Any]) -> None:
     with raises(BadInput, "TP5021") as caught:
         require_limits(**limits)
-    assert caught.value.hint.startswith("--")
+    assert caught.value.hint.startswith("give for example --")
 
 
 def test_the_gate_holds_a_p99_to_its_bound() -> None:

@@ -84,14 +84,14 @@ def _only_input(path: Path, view: GraphView) -> Any:
     if names & set(_TEXT_INPUTS):
         raise BadArtefact(
             f"{path} is a language model or reads text: its inputs are {text}",
-            hint="an image classifier with one input was expected",
+            hint="give an image classifier with one input",
             code="TP9214",
         )
     images = [value for value in inputs if len(shape_of(value) or ()) == 4]
     if len(images) > 1:
         raise BadArtefact(
             f"{path} takes several images: its inputs are {text}",
-            hint="an image classifier with one input was expected",
+            hint="give an image classifier with one input",
             code="TP9215",
         )
     raise BadArtefact(f"{path} has several inputs: {text}", hint=_ONE_INPUT, code="TP9216")
@@ -116,7 +116,7 @@ def _layout(path: Path, view: GraphView, value: Any, shape: tuple[int, ...]) -> 
         raise BadArtefact(
             f"{path} can't be used: its input {described(value)} has {channels or 'an unknown number of'} channels, "
             "and 1 or 3 were expected",
-            hint="a classifier of colour or grey photos was expected",
+            hint="give a classifier of colour or grey photos",
             code="TP9218",
         )
     return layout, channels

@@ -67,7 +67,7 @@ def _fitting(loaded: LoadedTensorFlow, spec: ModelSpec) -> Original:
     if len(spec.labels) != classes_of(model.output):
         raise BadInput(
             f"{model.path} has {classes_of(model.output)} classes, but there are {len(spec.labels)} labels",
-            hint="give the labels of this network: --labels FILE",
+            hint="give the labels of this network with --labels FILE",
             code="TP9142",
         )
     return original

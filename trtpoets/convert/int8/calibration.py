@@ -85,13 +85,13 @@ class CalibrationConfig:
             raise BadInput(
                 f"calibration needs at least 1 photo and a batch size of at least 1, not {self.photos} photos "
                 f"and a batch size of {self.batch_size}",
-                hint="32 to 256 photos in batches of 16 are usual",
+                hint="use 32 to 256 photos in batches of 16",
                 code="TP3012",
             )
         if not 50 < self.percentile <= 100:
             raise BadInput(
                 f"the percentile must be above 50 and at most 100, not {self.percentile}",
-                hint="99.99 is usual",
+                hint="use 99.99",
                 code="TP3013",
             )
 

@@ -39,7 +39,7 @@ class Int8Config:
         if not (0 <= share <= 1 and 0 <= self.target_agreement <= 1):
             raise BadInput(
                 f"the INT8 share {share:g} and the target agreement {self.target_agreement:g} must lie between 0 and 1",
-                hint="0.95 is a usual share, 0.99 a usual agreement",
+                hint="use a share of 0.95 and an agreement of 0.99",
                 code="TP3022",
             )
         if self.max_float_layers is not None and self.max_float_layers < 0:

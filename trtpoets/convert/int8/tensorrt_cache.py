@@ -95,7 +95,7 @@ def header_of(tensorrt: str) -> int:
     if match is None:
         raise BadInput(
             f"{tensorrt!r} is not a version of TensorRT such as {TENSORRT}",
-            hint=f"for example: --tensorrt {TENSORRT}",
+            hint=f"give for example --tensorrt {TENSORRT}",
             code="TP3034",
         )
     major, minor, patch = (int(number or 0) for number in match.groups())
@@ -108,7 +108,7 @@ def header_of(tensorrt: str) -> int:
     if major < LAST and minor > 9:
         raise BadInput(
             f"TensorRT {tensorrt} does not exist: minor versions of TensorRT {major} end at 9",
-            hint=f"for example: --tensorrt {TENSORRT}",
+            hint=f"give for example --tensorrt {TENSORRT}",
             code="TP3036",
         )
     return major * (1000 if major < LAST else 10000) + minor * 100 + patch

@@ -163,7 +163,7 @@ def _machine_problems(
     if fast is False:
         yield BadInput(
             f"this GPU has no fast {precision.name}, so {library.title} would compute in another precision",
-            hint="build --precision fp32",
+            hint="build with --precision fp32",
             code="TP4005",
         )
 

@@ -86,7 +86,7 @@ class _Watch:
         if self._timeout is not None and now - self._started >= self._timeout:
             raise BuildFailed(
                 f"{self._what} took longer than {self._timeout:g} seconds and was cancelled",
-                hint="raise the time limit: --timeout SECONDS",
+                hint="raise the time limit with --timeout SECONDS",
                 code="TP4006",
             )
         # /proc/PID/stat: "pid (name) state ...". User and system time are the 12th and 13th fields after the name.

@@ -64,7 +64,9 @@ def batch_range(text: str) -> BatchRange:
         minimum, optimum, maximum = numbers * 3 if len(numbers) == 1 else numbers
     except ValueError:
         raise BadInput(
-            f"--batch must be minimum:optimum:maximum, not {text!r}", hint="for example: --batch 1:8:32", code="TP4020"
+            f"--batch must be minimum:optimum:maximum, not {text!r}",
+            hint="give for example --batch 1:8:32",
+            code="TP4020",
         ) from None
     return BatchRange(minimum, optimum, maximum)
 
@@ -140,13 +142,13 @@ def _bad_numbers(config: EngineConfig, library: TensorRt) -> Iterator[TrtPoetsEr
     if config.workspace_mib < MIN_WORKSPACE_MIB:
         yield BadInput(
             f"the workspace must be at least {MIN_WORKSPACE_MIB} MiB, not {config.workspace_mib}",
-            hint="for example: --workspace 1024",
+            hint="give for example --workspace 1024",
             code="TP4023",
         )
     if config.timeout_seconds is not None and not config.timeout_seconds > 0:
         yield BadInput(
             f"the timeout must be more than 0 seconds, not {config.timeout_seconds}",
-            hint="for example: --timeout 600",
+            hint="give for example --timeout 600",
             code="TP4024",
         )
     level = config.optimization_level
@@ -159,7 +161,7 @@ def _bad_numbers(config: EngineConfig, library: TensorRt) -> Iterator[TrtPoetsEr
     if level is not None and level not in _LEVELS:
         yield BadInput(
             f"the optimisation level must be 0 (quick build) to 5 (fast engine), not {level}",
-            hint="for example: --optimization-level 3",
+            hint="give for example --optimization-level 3",
             code="TP4026",
         )
 
@@ -168,7 +170,7 @@ def _bad_targets(config: EngineConfig, library: TensorRt) -> Iterator[TrtPoetsEr
     if config.targets and not library.targets:
         yield BadInput(
             f"{library.title} builds only for the GPU of this machine, so --target {config.targets[0]} is not possible",
-            hint="leave --target out, or build --flavour rtx",
+            hint="leave --target out, or build with --flavour rtx",
             code="TP4027",
         )
         return
@@ -176,7 +178,7 @@ def _bad_targets(config: EngineConfig, library: TensorRt) -> Iterator[TrtPoetsEr
     if unknown:
         yield BadInput(
             f"{library.title} has no target {', '.join(unknown)}",
-            hint=f"it has {', '.join(library.targets)}",
+            hint=f"give one of {', '.join(library.targets)}",
             code="TP4028",
         )
 
@@ -185,7 +187,7 @@ def _bad_compatibility(config: EngineConfig, library: TensorRt, gpu: Gpu | None)
     if config.version_compatible and not has_version_compatible(library):
         yield BadInput(
             f"{library.title} can't build engines for later versions, so --version-compatible is not possible",
-            hint="TensorRT 8.6 and later can: --flavour tensorrt, or leave --version-compatible out",
+            hint="give --flavour tensorrt with TensorRT 8.6 or later, or leave --version-compatible out",
             code="TP4029",
         )
     if not config.hardware_compatible:
@@ -225,26 +227,26 @@ def _bad_dla(config: EngineConfig, precision: Precision, library: TensorRt) -> I
     if library.targets:
         yield BadInput(
             f"{library.title} does not support DLA, so --dla {core} is not possible",
-            hint="leave --dla out, or --flavour tensorrt",
+            hint="leave --dla out, or build with --flavour tensorrt",
             code="TP4034",
         )
         return
     if core < 0:
-        yield BadInput(f"there is no DLA core {core}", hint="cores count from 0: --dla 0", code="TP4035")
+        yield BadInput(f"there is no DLA core {core}", hint="give --dla 0: cores count from 0", code="TP4035")
     if precision is Precision.FP32:
         yield BadInput(
-            "a DLA supports FP16 and INT8, not FP32", hint="for the DLA: build --precision fp16", code="TP4036"
+            "a DLA supports FP16 and INT8, not FP32", hint="build for the DLA with --precision fp16", code="TP4036"
         )
     if precision is Precision.INT8 and weakly_typed(library, precision, dla=True):
         yield BadInput(
             f"{library.title} does not support INT8 with Q/DQ pairs on a DLA; TensorRT 11.4.1 and later do",
-            hint="for the DLA: build --precision fp16",
+            hint="build for the DLA with --precision fp16",
             code="TP4037",
         )
     if not batch.minimum == batch.optimum == batch.maximum:
         yield BadInput(
             f"a DLA supports one fixed batch size, not {spelled(batch)}",
-            hint=f"--batch {batch.optimum}:{batch.optimum}:{batch.optimum}",
+            hint=f"give --batch {batch.optimum}:{batch.optimum}:{batch.optimum}",
             code="TP4038",
         )
 
@@ -254,7 +256,7 @@ def _bad_gpu(precision: Precision, library: TensorRt, gpu: Gpu) -> Iterator[TrtP
     if reason:
         yield BadInput(
             f"{precision.value} is not faster on this {gpu.name}: {reason}",
-            hint=f"build --precision {fastest(gpu.compute_capability).value}",
+            hint=f"build with --precision {fastest(gpu.compute_capability).value}",
             code="TP4039",
         )
     least = least_capability(library.flavour, library.version)

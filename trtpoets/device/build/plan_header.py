@@ -59,7 +59,7 @@ def read_plan_header(engine: Path) -> PlanHeader:
             reason = f"it begins with {header[:4]!r}" if header else "it is empty"
             raise BadArtefact(
                 f"{engine} is not an engine of TensorRT 8.6 or later or of TensorRT-RTX: {reason}",
-                hint="engines of TensorRT before 8.6 can't be identified; build it again: trtpoets build NAME --force",
+                hint="build it again, as those before 8.6 can't be identified: trtpoets build NAME --force",
                 code="TP4047",
             )
         if len(header) < _HEADER:

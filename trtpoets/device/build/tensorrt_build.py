@@ -119,7 +119,7 @@ def _new_builder(library: TensorRt, logger: Any, messages: Messages) -> Any:
             raise
         raise BuildFailed(
             f"{library.title} can't build here: no usable CUDA driver ({messages.sentence() or 'it gave no reason'})",
-            hint="build on a machine with an NVIDIA GPU, or without one: --flavour rtx",
+            hint="build on a machine with an NVIDIA GPU, or without one with --flavour rtx",
             code="TP4049",
         ) from error
 
@@ -138,7 +138,7 @@ def failure(library: TensorRt, request: BuildRequest, reason: str) -> BuildFaile
 def _hint(reason: str, request: BuildRequest) -> str:
     low = reason.lower()
     if "workspace" in low:
-        return f"use a larger workspace: --workspace {4 * (request.workspace_bytes >> 20)}"
+        return f"use a larger workspace with --workspace {4 * (request.workspace_bytes >> 20)}"
     if any(word in low for word in OUT_OF_MEMORY):
         return "free some memory, or build with a smaller --batch"
     if request.version_compatible and "lean" in low:

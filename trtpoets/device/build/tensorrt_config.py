@@ -124,7 +124,7 @@ def input_problems(photos: Sequence[int | None], request: BuildRequest) -> Itera
     if batch is not None and sizes != {batch}:
         yield BadInput(
             f"the network has the fixed batch size {batch}, not {spelled(request.batch)}",
-            hint=f"--batch {batch}:{batch}:{batch}",
+            hint=f"give --batch {batch}:{batch}:{batch}",
             code="TP4056",
         )
 
@@ -203,7 +203,7 @@ def _is_fast(library: TensorRt, builder: Any, flag: str, precision: Precision) -
         return False
     raise BuildFailed(
         f"this GPU has no fast {flag}, so {library.title} would compute in another precision",
-        hint="build --precision fp32" if flag == "FP16" else "build --precision fp16",
+        hint=f"build with --precision {'fp32' if flag == 'FP16' else 'fp16'}",
         code="TP4058",
     )
 

@@ -283,7 +283,7 @@ def load_pycuda() -> Any:
     except ImportError as error:
         raise MissingDependency(
             f"running TensorRT engines needs pycuda, but it can't be imported: {error}",
-            hint="pip install 'trtpoets[harness]', with CUDA's nvcc on the PATH",
+            hint="put CUDA's nvcc on the PATH, and: pip install 'trtpoets[harness]'",
             code="TP4063",
         ) from error
     return cuda

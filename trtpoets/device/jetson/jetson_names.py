@@ -73,13 +73,13 @@ def find_board(name: str, jetpack: JetPack | None = None, others: Sequence[str] 
         near = difflib.get_close_matches(plain, [board.name for board in BOARDS], n=1, cutoff=0.4)
         raise BadInput(
             f"--board must be one of {known}, not {name!r}",
-            hint=f"--board {near[0] if near else 'orin-nano'}",
+            hint=f"give --board {near[0] if near else 'orin-nano'}",
             code="TP4071",
         )
     if len(boards) > 1:
         raise BadInput(
             f"--board {name!r} may be the {' or the '.join(board.title for board in boards)}",
-            hint=" or ".join(f"--board {board.name}" for board in boards),
+            hint=f"give {' or '.join(f'--board {board.name}' for board in boards)}",
             code="TP4072",
         )
     (board,) = boards
@@ -87,7 +87,7 @@ def find_board(name: str, jetpack: JetPack | None = None, others: Sequence[str] 
         supported = ", ".join(pack.version for pack in JETPACKS if board.chip in pack.chips)
         raise BadInput(
             f"JetPack {jetpack.version} does not support the {board.title}",
-            hint=f"these do: {supported}",
+            hint=f"use one of JetPack {supported}",
             code="TP4073",
         )
     return board

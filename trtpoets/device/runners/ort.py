@@ -69,7 +69,7 @@ class OnnxRuntimeRunner(Synchronous):
         if provider != self._provider:
             raise RunFailed(
                 f"{self.name} would run with {provider}, because {self._provider} can't be loaded",
-                hint="pip install onnxruntime-gpu, with the CUDA and cuDNN versions that it needs",
+                hint="install the CUDA and cuDNN versions that it needs, and: pip install onnxruntime-gpu",
                 code="TP4084",
             )
         self._session = session

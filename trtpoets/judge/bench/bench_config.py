@@ -87,7 +87,7 @@ class BenchConfig:
         if not self.batches or min(self.batches) < 1 or len(set(self.batches)) != len(self.batches):
             raise BadInput(
                 f"batch sizes must be different and at least 1, not {list(self.batches)}",
-                hint="give different sizes of at least 1: --batch 1 --batch 8",
+                hint="give different sizes of at least 1, such as --batch 1 --batch 8",
                 code="TP5001",
             )
         if self.min_count < 1 or self.photos < 1 or self.threads < 0 or min(self.rounds, self.gpu_rounds) < 1:
@@ -110,7 +110,7 @@ class BenchConfig:
         if infinite:
             raise BadInput(
                 f"times and rates must be finite, not {infinite[0]}",
-                hint="give finite numbers: --seconds 2",
+                hint="give finite numbers, such as --seconds 2",
                 code="TP5003",
             )
         if min(self.target_qps, self.max_p99_ms) < 0:
@@ -123,7 +123,7 @@ class BenchConfig:
         if not 0 <= self.ratio_within < 1:
             raise BadInput(
                 f"the accuracy of a ratio must be at least 0 and below 1, not {self.ratio_within:g}",
-                hint="0.05 stops at ±5 %, 0 measures all rounds",
+                hint="give 0.05 to stop at ±5 %, or 0 to measure all rounds",
                 code="TP5180",
             )
         if min(at_least) < 0 or not 0 < self.max_seconds <= self.timeout_seconds:

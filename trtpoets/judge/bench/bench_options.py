@@ -25,7 +25,7 @@ def bench_config(
     if more.get("target_qps") and scenario is not Scenario.SERVER:
         raise BadInput(
             f"--target-qps {more['target_qps']:g} applies to the server scenario only",
-            hint="add: --scenario server",
+            hint="add --scenario server",
             code="TP5006",
         )
     sizes = tuple(batches or BenchConfig.batches)

@@ -148,7 +148,9 @@ def benchmark_from_artefacts(
 def _require_input(artefacts: Sequence[Runnable], photos: Sequence[Photo], config: BenchConfig) -> None:
     """Raise BadInput without photos or artefacts, MissingDependency if LoadGen is needed and not installed."""
     if not photos:
-        raise BadInput("there are no photos to measure with", hint="hold some back: --test-percent 10", code="TP5007")
+        raise BadInput(
+            "there are no photos to measure with", hint="hold some back with --test-percent 10", code="TP5007"
+        )
     if not artefacts:
         raise BadInput(
             "there is nothing to measure",

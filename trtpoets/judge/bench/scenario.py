@@ -125,7 +125,7 @@ def config_for(scenario: Scenario, config: BenchConfig) -> BenchConfig:
     if config.target_qps <= 0:
         raise BadInput(
             "the server scenario needs a rate of arrivals",
-            hint="give photos per second: --target-qps 50",
+            hint="give photos per second, as in --target-qps 50",
             code="TP5019",
         )
     count = _least_arrivals(config)

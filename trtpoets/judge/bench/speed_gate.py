@@ -25,7 +25,9 @@ def require_limits(fail_below: float | None = None, max_p99: float | None = None
     for option, limit, example in (("--fail-below", fail_below, "1.5"), ("--max-p99", max_p99, "20")):
         if limit is not None and not 0 < limit < math.inf:
             raise BadInput(
-                f"{option} must be a finite number above 0, not {limit:g}", hint=f"{option} {example}", code="TP5021"
+                f"{option} must be a finite number above 0, not {limit:g}",
+                hint=f"give for example {option} {example}",
+                code="TP5021",
             )
 
 

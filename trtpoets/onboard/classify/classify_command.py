@@ -79,13 +79,13 @@ class ClassifyConfig:
         if self.top < 1 or self.batch < 1 or self.frames < 0:
             raise BadInput(
                 f"top and batch must be at least 1, and frames at least 0, not {self.top}, {self.batch}, {self.frames}",
-                hint="for example: --top 1 --batch 8 --frames 0",
+                hint="give for example --top 1 --batch 8 --frames 0",
                 code="TP7006",
             )
         if not 0 <= self.threshold <= 1 or not self.patience > 0:
             raise BadInput(
                 f"the threshold must be 0 to 1, not {self.threshold:g}, and patience above 0, not {self.patience:g}",
-                hint="for example: --threshold 0.5 --patience 30",
+                hint="give for example --threshold 0.5 --patience 30",
                 code="TP7007",
             )
 

@@ -29,7 +29,7 @@ def incoming(source: Path | None, sha256: str | None) -> Iterator[Bundle]:
     Raises BadInput, MissingArtefact, BadArtefact, StorageFailed.
     """
     if sha256 is not None and (source is None or source.is_dir()):
-        raise BadInput("--sha256 needs an archive", hint="add: --from FILE.tar", code="TP7035")
+        raise BadInput("--sha256 needs an archive", hint="add --from FILE.tar", code="TP7035")
     if source is None:
         yield bundle_here()
         return

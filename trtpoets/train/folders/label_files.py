@@ -119,7 +119,7 @@ def table_from_file(path: Path, is_photo: Callable[[str], bool]) -> LabelTable:
     if boxes:
         raise BadInput(
             f"{path} has bounding boxes or masks ({', '.join(boxes)}), so it belongs to a detection data set",
-            hint="trtpoets trains classifiers: use a file with one row and one label per photo",
+            hint="use a file with one row and one label per photo: trtpoets trains classifiers",
             code="TP2040",
         )
     photo = _photo_column(named, sample, is_photo)
@@ -192,7 +192,7 @@ def _hot(row: Sequence[str], columns: Sequence[int], head: Sequence[str], path: 
     if len(ones) > 1:
         raise BadInput(
             f"{path} gives a photo several labels ({_some(ones)}), so it is a multi-label data set",
-            hint="trtpoets trains classifiers with one label per photo: keep the rows with one label",
+            hint="keep the rows with one label: trtpoets trains classifiers with one label per photo",
             code="TP2043",
         )
     return ones[0] if ones else ""
@@ -205,7 +205,7 @@ def _refuse_several_labels(rows: Iterable[LabelRow], path: Path) -> None:
         if len(parts) > 1 and all(part in labels for part in parts):
             raise BadInput(
                 f"{path} gives a photo several labels ({label!r}), so it is a multi-label data set",
-                hint="trtpoets trains classifiers with one label per photo: keep the rows with one label",
+                hint="keep the rows with one label: trtpoets trains classifiers with one label per photo",
                 code="TP2044",
             )
 
@@ -239,7 +239,7 @@ def _json_rows(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
     if "objects" in head:
         raise BadInput(
             f"{path} has objects with bounding boxes, so it belongs to a detection data set",
-            hint="trtpoets trains classifiers: use a file with one label per photo",
+            hint="use a file with one label per photo: trtpoets trains classifiers",
             code="TP2048",
         )
     return head, [[_cell(value.get(key)) for key in head] for value in values]

@@ -100,7 +100,7 @@ def match(path: Path, index: PhotoIndex) -> MatchedLabels:
         elif photo in labels and labels[photo][0] != row.label:
             raise BadInput(
                 f"{path} gives {row.photo!r} two labels, {labels[photo][0]!r} and {row.label!r}",
-                hint="trtpoets trains classifiers with one label per photo: keep one row for each photo",
+                hint="keep one row for each photo: trtpoets trains classifiers with one label per photo",
                 code="TP2050",
             )
         else:

@@ -77,7 +77,7 @@ def folder_error(index: PhotoIndex, errors: Sequence[BadInput], entries: Entries
         return BadInput(
             f"{folder} has no class folders and no label file: {len(index.photos)} photos without a label, "
             f"{counted_by_folder(index.photos, folder)}",
-            hint=f"{ADVICE}; or give a CSV file with the labels: --labels FILE{class_option}",
+            hint=f"{ADVICE}; or give a CSV file with the labels by --labels FILE{class_option}",
             code="TP2061",
         )
     missing = "usable photo" if folders else "class folders"
