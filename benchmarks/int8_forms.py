@@ -4,12 +4,12 @@ For each folder, backbone and seed, a head is trained with the settings of `trtp
 int8.cpu.onnx and int8.tflite are made with those of `quantize` and `bundle`. The seed determines the head and the
 calibration photos. Columns:
 
-- advice: what `quantize` recommends for the file, and the agreement that this is based on: that of training and
-  validation photos outside calibration, with its interval;
+- advice: what `quantize` or `bundle` recommends for the file, and the agreement that this is based on: that of training
+  and validation photos outside calibration, with its interval;
 - all photos: the agreement that `evaluate` reports, by cross-fitted heads, on all photos outside calibration;
-- shipped: the agreement of the shipped networks on the photos with which no form was calibrated, the only number that
-  int8.tflite has too; and its difference from that of int8.onnx, with the paired interval. Three quarters of these
-  photos have trained the head, which does not favour one form over another.
+- shipped: the agreement of the shipped networks on the photos with which no form was calibrated; and its difference
+  from that of int8.onnx, with the paired interval. Three quarters of these photos have trained the head, which raises
+  the agreement, but does not favour one form over another.
 
 A row whose file is recommended although its measured agreement is below 98 % ends with FAULT, and the exit code is 1.
 
@@ -40,7 +40,7 @@ from int8 import SHARED
 
 import trtpoets
 from trtpoets.convert.graph.last_layer import last_layer
-from trtpoets.convert.int8.calibration import CalibrationConfig, Ranges, calibration_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Ranges
 from trtpoets.core.onnx_file import check_onnx, read_onnx
 from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import OnnxModel, Photo, Precision, TfliteModel
@@ -48,13 +48,11 @@ from trtpoets.core.workspace import Workspace, card_of, open_details
 from trtpoets.judge.advice import Recommended
 from trtpoets.judge.clustered import difference_interval
 from trtpoets.judge.cross_fit import CrossFitConfig
-from trtpoets.judge.evaluation import scores_from_runner
 from trtpoets.pipeline.artefacts import dataset_in, writing
 from trtpoets.pipeline.card_details import Int8Details, TfliteInt8Details
 from trtpoets.pipeline.cross_fit import all_photos_of
 from trtpoets.pipeline.extractors import features_of_model
 from trtpoets.pipeline.retrain import RetrainConfig
-from trtpoets.pipeline.runner_access import judged_runner
 from trtpoets.pipeline.tflite_files import tflite_models
 from trtpoets.train.head import Head, head_scores
 from trtpoets.train.near_copies.grouping import groups_of
@@ -67,7 +65,7 @@ TARGET = 98.0
 class Row:
     """What was measured of one file. Agreements in %, with their intervals; differences in points; SQNR in dB.
 
-    `advised`, `advice` and `all_photos` are None for int8.tflite. `seconds` are processor seconds of making the file.
+    `decibels` are None for int8.tflite. `seconds` are processor seconds of making the file.
     """
 
     photos: str
@@ -96,10 +94,8 @@ class Row:
 
 def shipped_answers(model: OnnxModel | TfliteModel, photos: Sequence[Photo]) -> np.ndarray:
     """Return the index of the first label for each photo, int64 (N,)."""
-    if isinstance(model, TfliteModel):
-        with judged_runner(model) as runner:
-            return scores_from_runner(runner, photos).argmax(axis=1)
-    layer = last_layer(check_onnx(model.path))
+    onnx = model.path.with_name("fp32.onnx") if isinstance(model, TfliteModel) else model.path  # with its last layer
+    layer = last_layer(check_onnx(onnx))
     features = features_of_model(model, photos)  # stored, so that a photo is computed once for all columns
     return head_scores(Head(layer.weights, layer.bias), features).argmax(axis=1)
 
@@ -143,16 +139,13 @@ def rows_of(space: Workspace, seed: int, calibration: int | None, tflite: bool) 
         with writing(space):
             models.append(tflite_models(space, (Precision.INT8,))[1])
         seconds.append(time.process_time() - start)
-    files = [model for model in models if isinstance(model, OnnxModel)]
-    overall = all_photos_of(space, fp32, files, CrossFitConfig())
+    overall = all_photos_of(space, fp32, models, CrossFitConfig())
     dataset = dataset_in(space)
     ranges = open_details(space.ranges, Ranges)
     assert ranges is not None
     used = set(ranges.photos)
     own = open_details(card_of(space.tflite(Precision.INT8)), TfliteInt8Details) if tflite else None
-    if own:
-        config_of_tflite = CalibrationConfig(photos=own.calibration.photos, seed=own.calibration.seed)
-        used |= {photo.sha256 for photo in calibration_photos(dataset.photos, config_of_tflite)}
+    used |= set(own.calibrated if own else ())
     photos = [photo for photo in dataset.photos if photo.sha256 not in used]
     groups = groups_of(photos, dataset)
     exact = shipped_answers(fp32, photos)
@@ -161,7 +154,7 @@ def rows_of(space: Workspace, seed: int, calibration: int | None, tflite: bool) 
         low, high = difference_interval(agrees[0], agreed, groups)
         change = float(agreed.mean() - agrees[0].mean())
         details = open_details(card_of(model.path), Int8Details) if isinstance(model, OnnxModel) else None
-        recommended = details.notes.recommended if details else None
+        recommended = details.notes.recommended if details else own.recommended if own else None
         found = next((item for item in overall.files if item.file == model.path.name), None)
         whole = (found.agreement, found.agreement_low, found.agreement_high) if found else None
         yield Row(

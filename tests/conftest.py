@@ -45,6 +45,7 @@ _FIRST = (
     ),
     *("convert/test_tflite_export.py", "device/runners/test_tflite.py", "bundles/test_tflite_bundle.py"),
     *("convert/test_tflite_graph.py", "convert/test_tflite_int8.py", "convert/test_tflite_twins.py"),
+    *("convert/test_tflite_base.py", "pipeline/test_tflite_extractor.py"),
     *("pipeline/test_int8_distill.py", "judge/bench/test_benchmark.py"),
     *("device/runners/test_runners.py", "device/runners/test_tf.py", "device/runners/test_keras.py"),
     *("adoption/tensorflow/", "convert/int8/distill/"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.support.report_documents import LABELS, evaluations
-from trtpoets.bundles.precision_order import shipping_order, why_not_cpu_form
+from tests.support.runner_ids import runner
+from trtpoets.bundles.precision_order import shipping_order, why_not_cpu_form, why_not_tflite
 from trtpoets.core.serialization import from_json
 from trtpoets.core.types import Precision
 from trtpoets.judge.evaluation_file import Evaluations
@@ -42,3 +43,17 @@ def test_the_file_for_cpus_has_its_own_gate() -> None:
     assert why_not_cpu_form("", judged) in ("", "it failed the gate on the test photos")
     assert bool(why_not_cpu_form("", judged)) == (INT8 in shipping_order((FP32, INT8), "", other)[1])
     assert shipping_order((FP32, INT8), "", judged) == ((INT8, FP32), {}), "another file"
+
+
+def test_the_tflite_file_has_its_own_gate() -> None:
+    assert why_not_tflite("", None) == ""
+    assert why_not_tflite("it loses answers", None) == "it loses answers"
+    results, _ = evaluations(LABELS, 10)
+    narrow = next(row for row in results if row["runner"] == "onnxruntime-int8")
+    tflite = {**narrow, **runner("tflite-int8").row()}
+    judged, other = (
+        from_json(Evaluations, {"evaluations": rows, "skipped": []}, "evaluation.json")
+        for rows in ([*(row for row in results if row is not narrow), tflite], results)
+    )
+    assert bool(why_not_tflite("", judged)) == (INT8 in shipping_order((FP32, INT8), "", other)[1])
+    assert why_not_tflite("", other) == "", "another file"

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,20 @@ from tests.cli.test_main import call_main
 from tests.support.bundle_programs import interrupt, run_without
 from tests.support.bundle_run import bundle_run, seal_lineage
 from tests.support.errors import raises
-from tests.support.runner_ids import runner
 from tests.support.tiny import SIDE, tiny_classifier, tiny_photos, tiny_spec
 from trtpoets.bundles.pack import BundleResult
 from trtpoets.core.errors import BadArtefact, BadInput, ConversionFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.manifest import Target, check_manifest
 from trtpoets.core.serialization import to_json
-from trtpoets.core.types import Precision, TfliteModel
+from trtpoets.core.types import Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
-from trtpoets.judge.gate import GateConfig
 from trtpoets.judge.golden import read_golden
 from trtpoets.pipeline import tflite_files
-from trtpoets.pipeline.artefacts import writing
+from trtpoets.pipeline.artefacts import dataset_in, writing
 from trtpoets.pipeline.golden_photos import golden_in
+from trtpoets.pipeline.int8_advice import CHOOSING
 from trtpoets.pipeline.lineage import onnx_models_in, opened
 from trtpoets.pipeline.result_status import artefacts_in
 
@@ -151,6 +151,13 @@ def test_evaluate_and_bench_use_the_files(space: Workspace) -> None:
     assert {"tensorflow", "tflite-fp32", "tflite-int8"} <= set(by_name)
     comparison = by_name["tflite-fp32"].comparison
     assert comparison is not None and comparison.changed == ()
+    assert evaluated.all_photos is not None
+    assert [item.file for item in evaluated.all_photos.files] == ["int8.onnx", "int8.tflite"]
+    # An evaluation of an earlier version did not compare TFLite files.
+    earlier = replace(evaluated, all_photos=replace(evaluated.all_photos, files=evaluated.all_photos.files[:1]))
+    card = json.loads(space.evaluation.read_text())
+    seal_card(space.evaluation, key=card["key"], files=[], details=to_json(earlier))
+    assert trtpoets.evaluate("tiny", engines=space.engines).all_photos == evaluated.all_photos
 
 
 def test_files_of_an_older_classifier_are_not_used(space: Workspace) -> None:
@@ -168,11 +175,14 @@ def test_evaluate_skips_tflite_without_an_interpreter(space: Workspace, monkeypa
     def none() -> Any:
         raise MissingDependency("running TFLite files needs ai-edge-litert")
 
-    monkeypatch.setattr("trtpoets.device.runners.tflite.tflite_interpreter", none)
+    for module in ("device.runners.tflite", "pipeline.tflite_extractor"):
+        monkeypatch.setattr(f"trtpoets.{module}.tflite_interpreter", none)
     evaluated = trtpoets.evaluate("tiny", engines=space.engines, force=True)
     assert {one.runner.name for one in evaluated.evaluations}.isdisjoint({"tflite-fp32", "tflite-int8"})
     values = {one.what: one.why for one in evaluated.skipped}
     assert values["running tflite-int8"] == "running TFLite files needs ai-edge-litert"
+    assert evaluated.all_photos is not None
+    assert evaluated.all_photos.notes == ("int8.tflite was not compared: running TFLite files needs ai-edge-litert.",)
 
 
 @pytest.mark.slow  # writes another bundle
@@ -192,37 +202,26 @@ def test_unsupported_options_are_rejected(space: Workspace) -> None:
         bundled(space, board="orin-nano")
 
 
-def gate(outcome: str, low: float) -> dict[str, Any]:
-    check = {"what": "agreement", "outcome": outcome, "limit": 0.98, "photos": 200, "groups": 200}
-    check |= {"photos_needed": 400, "changed": 0.99 - low}
-    check |= {"measured": low + 0.01, "low": low, "high": low + 0.02}
-    row = {**runner("tflite-int8").row(), "outcome": outcome, "checks": [check]}
-    row |= {"only_reference": 2, "only_runner": 1, "p_value": 1.0, "recall_change": {}}
-    return {"config": to_json(GateConfig(min_agreement=98.0)), "outcome": outcome, "runners": [row]}
-
-
 @pytest.mark.parametrize(
-    ("judged", "first", "warning"),
+    ("recommended", "first", "warning"),
     [
-        ({"photos": 200, "gate": gate("failed", 0.8)}, FP32, "int8.tflite comes last: it misses its target: on 200"),
-        ({"photos": 200, "gate": gate("passed", 0.98)}, INT8, ""),
-        (
-            {"photos": 200, "gate": gate("cannot tell", 0.975)},
-            FP32,
-            "int8.tflite comes last: it is undecided whether it meets its target",
-        ),
-        ({"photos": 0, "gate": None}, FP32, "int8.tflite comes last: there are no validation photos to evaluate it on"),
+        ({"precision": "fp32", "why": "it agrees on 80 %"}, FP32, "int8.tflite comes last: it agrees on 80 %"),
+        ({"precision": "int8", "why": "it agrees on 99 %"}, INT8, ""),
     ],
-    ids=["missed", "reached", "too few", "none"],
 )
-def test_validation_decides_the_order(space: Workspace, judged: dict[str, Any], first: Precision, warning: str) -> None:
+def test_the_recommendation_decides_the_order(
+    space: Workspace, recommended: dict[str, Any], first: Precision, warning: str
+) -> None:
     path = space.tflite(INT8)
     card = json.loads(card_of(path).read_text())
-    seal_card(card_of(path), key=card["key"], files=[path], details={**card["details"], "judged": judged})
+    seal_card(card_of(path), key=card["key"], files=[path], details={**card["details"], "recommended": recommended})
     result = bundled(space)
     assert result.manifest.order[0] is first
     values = [text for text in result.warnings if "evaluated" not in text and "vary between builds" not in text]
-    assert any(warning in text for text in values) if warning else not values
+    assert values == ([warning] if warning else [])
+    readme = (result.folder / "README.md").read_text()
+    assert f"sum to 1. Compared with FP32 {recommended['why']} |" in readme
+    assert f"`{first.value}.tflite` unless" in readme
 
 
 def test_a_large_int8_tolerance_is_a_warning(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +243,12 @@ def test_the_card_records_the_inputs(space: Workspace) -> None:
     fp32, int8 = (open_card(card_of(space.tflite(item))) for item in (FP32, INT8))
     assert fp32 is not None and int8 is not None
     assert fp32["parity"]["max_abs"] < 1e-4
-    assert int8["calibration"]["photos"] > 0 and int8["judged"]["photos"] > 0
+    assert int8["calibration"]["photos"] > 0
+    photos = dataset_in(space).in_split(*CHOOSING)
+    assert int8["calibrated"] == sorted(photo.sha256 for photo in photos if photo.split is Split.TRAIN)
+    assert int8["recommended"]["photos"] == len(photos) - len(int8["calibrated"])
+    assert int8["recommended"]["precision"] == "fp32"
+    assert "too" not in int8["recommended"]["why"] and "can't tell" in int8["recommended"]["why"]
 
 
 def test_inspect_reads_them(

@@ -34,6 +34,7 @@ from trtpoets.core.runner_id import (
     engine_file_name,
     engine_runner,
     engine_variant,
+    runner_of_file,
 )
 from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import BatchRange, Classifier, Engine, Flavour, Photo, Precision, Split
@@ -314,3 +315,10 @@ def test_no_code_parses_or_formats_a_runner_s_name() -> None:
         if path.name != "runner_id.py"
     }
     assert {path: lines for path, lines in values.items() if lines} == {}
+
+
+def test_the_file_of_a_runner() -> None:
+    files = {"tensorflow": "", "onnxruntime-fp16": "fp16.onnx", "rtx-int8": "int8.onnx", "tflite-int8": "int8.tflite"}
+    assert {name: runner(name).file for name in files} == files
+    assert runner_of_file("int8.tflite", Precision.INT8) == runner("tflite-int8")
+    assert runner_of_file("int8.cpu.onnx", Precision.INT8).file == "int8.cpu.onnx"

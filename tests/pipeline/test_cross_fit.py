@@ -12,22 +12,25 @@ import pytest
 from tests.pipeline.test_int8_head import models, workspace
 from tests.support.fine_tuning import fine_tuning_details
 from tests.support.photos import photo_folder
-from tests.support.small_networks import LABELS
+from tests.support.small_networks import LABELS, spec
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.graph.last_layer import last_layer, with_last_layer
 from trtpoets.convert.int8.calibration import Method, Ranges
+from trtpoets.core.errors import MissingDependency
 from trtpoets.core.onnx_file import check_onnx, write_onnx
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.training import HeadConfig, TrainingDetails
-from trtpoets.core.types import Int8Form, OnnxModel, Photo, Precision, Split
-from trtpoets.core.workspace import Workspace, seal_card
+from trtpoets.core.types import Int8Form, Photo, Precision, Split, TfliteModel
+from trtpoets.core.workspace import Workspace, card_of, seal_card
 from trtpoets.judge.all_photos import AllPhotos
 from trtpoets.judge.cross_fit import CrossFitConfig
 from trtpoets.judge.gate import GateConfig
 from trtpoets.pipeline import cross_fit as module
 from trtpoets.pipeline import int8_advice
 from trtpoets.pipeline.artefacts import classifier_key, dataset_in, training_in
-from trtpoets.pipeline.cross_fit import CrossFit, all_photos_of, calibrated_photos, cross_fit
+from trtpoets.pipeline.card_details import TfliteCalibration, TfliteInt8Details
+from trtpoets.pipeline.cross_fit import ComparedFile, CrossFit, all_photos_of, calibrated_photos, cross_fit
 from trtpoets.pipeline.extractors import features_of_model
 from trtpoets.pipeline.int8_advice import judge_of_choices, recommendation
 from trtpoets.train.head import Head, head_scores
@@ -92,7 +95,7 @@ def test_features_are_computed_once_and_by_the_given_function(tmp_path: Path, ph
     trained(space)
     asked: list[tuple[Precision, int]] = []
 
-    def recorded(model: OnnxModel, shown: Sequence[Photo], progress: Progress) -> np.ndarray:
+    def recorded(model: ComparedFile, shown: Sequence[Photo], progress: Progress) -> np.ndarray:
         asked.append((model.precision, len(shown)))
         return features_of_model(model, shown, progress)
 
@@ -177,7 +180,7 @@ def test_a_file_whose_last_layer_is_not_known(tmp_path: Path, photos: Path) -> N
     assert result.files == ()
     assert result.notes == ("int8.onnx was not compared: the graph does not end in a dense layer and a softmax.",)
 
-    def known(model: OnnxModel, shown: Sequence[Photo], progress: Progress) -> np.ndarray:
+    def known(model: ComparedFile, shown: Sequence[Photo], progress: Progress) -> np.ndarray:
         return features if model.path == narrow.path else features_of_model(model, shown, progress)
 
     (item,) = all_photos_of(space, wide, [narrow], FOUR, features_of=known).files
@@ -249,6 +252,50 @@ def test_without_ranges_all_training_photos_are_calibration_photos(tmp_path: Pat
     assert len(calibrated_photos(space, dataset)) == 3
 
 
+def test_a_tflite_file_has_calibration_photos_of_its_own(tmp_path: Path, photos: Path) -> None:
+    space = workspace(tmp_path, photos)
+    dataset = dataset_in(space)
+    calibrated(space, 3)
+    model = TfliteModel(space.tflite(Precision.INT8), Precision.INT8, spec())
+    assert calibrated_photos(space, dataset, model) == {photo.sha256 for photo in dataset.in_split(Split.TRAIN)}
+    details = TfliteInt8Details("", "", TfliteCalibration(2, 0), calibrated=("a", "b"))
+    seal_card(card_of(model.path), key="int8", files=[], details=details)
+    assert calibrated_photos(space, dataset, model) == {"a", "b"}
+
+
+def test_a_tflite_file_is_compared_by_the_same_heads(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = workspace(tmp_path, photos)
+    wide, narrow = models(space, 0.05)
+    trained(space)
+    calibrated(space)
+    model = TfliteModel(space.tflite(Precision.INT8), Precision.INT8, narrow.spec)
+    model.path.write_bytes(b"a network")
+    details = TfliteInt8Details(
+        "", "", TfliteCalibration(2, 0), calibrated=tuple(calibrated_photos(space, dataset_in(space)))
+    )
+    seal_card(card_of(model.path), key="int8", files=[model.path], details=details)
+
+    def known(file: ComparedFile, shown: Sequence[Photo], progress: Progress) -> np.ndarray:
+        return features_of_model(narrow if file == model else file, shown, progress)
+
+    result = all_photos_of(space, wide, [narrow, model], FOUR, features_of=known)
+    onnx, tflite = result.files
+    assert replace(tflite, file=onnx.file, sha256=onnx.sha256, excluded=onnx.excluded) == onnx
+    assert (tflite.file, tflite.head) == ("int8.tflite", "that of FP32, for each fold")
+    assert tflite.runner == RunnerId(Library.TFLITE, Precision.INT8)
+    assert result.of_runner(tflite.runner) is tflite
+
+    def missing(*_: object) -> np.ndarray:
+        raise MissingDependency("running TFLite files needs ai-edge-litert")
+
+    monkeypatch.setattr("trtpoets.pipeline.extractors.features_of_tflite", missing)
+    without = all_photos_of(space, wide, [narrow, model], FOUR)
+    assert without.files == (onnx,)
+    assert without.notes == ("int8.tflite was not compared: running TFLite files needs ai-edge-litert.",)
+
+
 def test_the_advice_uses_no_test_photos(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = workspace(tmp_path, photos)
     wide, narrow = models(space, 0.05)
@@ -257,7 +304,7 @@ def test_the_advice_uses_no_test_photos(tmp_path: Path, photos: Path, monkeypatc
     shown: set[str] = set()
     real = features_of_model
 
-    def watched(model: OnnxModel, used: Sequence[Photo], progress: Progress = silent) -> np.ndarray:
+    def watched(model: ComparedFile, used: Sequence[Photo], progress: Progress = silent) -> np.ndarray:
         shown.update(photo.sha256 for photo in used)
         return real(model, used, progress)
 

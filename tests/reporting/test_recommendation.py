@@ -134,6 +134,11 @@ def test_a_tflite_file_is_judged_by_its_own_answers() -> None:
     recommendation = recommendation_from_report(report_of(content))
     assert (chosen_of(recommendation).runner.name, chosen_of(recommendation).file) == ("tflite-int8", "int8.tflite")
     assert "ship int8.tflite through tflite, one photo" in recommendation.sentence
+    content["quantisation"]["int8_tflite"] = {"size": 0.28, "recommended": {"precision": "fp32", "why": "it is worse"}}
+    recommendation = recommendation_from_report(report_of(content))
+    assert chosen_of(recommendation).runner.name == "onnxruntime-fp16"
+    (rejected,) = (item for item in recommendation.rejected if item.runner.name == "tflite-int8")
+    assert [lack.text for lack in rejected.lacks] == ["bundle advises against it: it is worse"]
 
 
 def test_a_p99_is_held_to_its_bound_and_not_to_its_estimate() -> None:

@@ -42,7 +42,17 @@ def why_not_cpu_form(advised_against: str, evaluation: Evaluations | None) -> st
     return _failed(evaluation, {_CPU_FORM.name: Precision.INT8}).get(Precision.INT8, "")
 
 
+def why_not_tflite(advised_against: str, evaluation: Evaluations | None) -> str:
+    """Return why int8.tflite is not to be used; "" if nothing speaks against it.
+
+    `advised_against` is why the comparison with FP32 speaks against it, empty where it does not.
+    """
+    return advised_against or _failed(evaluation, {_TFLITE.name: Precision.INT8}).get(Precision.INT8, "")
+
+
 _CPU_FORM = RunnerId(Library.ONNXRUNTIME, Precision.INT8, form=Int8Form.CPU)
+
+_TFLITE = RunnerId(Library.TFLITE, Precision.INT8)
 
 _FILES = {RunnerId(Library.ONNXRUNTIME, precision).name: precision for precision in REDUCED}
 """The precisions by the name of the runner that shows what their files answer."""

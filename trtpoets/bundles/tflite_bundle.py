@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from trtpoets.bundles.bundle_inputs import BundleInputs
     from trtpoets.core.types import TfliteModel
+    from trtpoets.judge.advice import Recommended
 
 _RUNTIME = ("core", "device", "judge")
 """The subpackages that the scripts use: preprocessing, the runner, and the check of the golden photos."""
@@ -34,10 +35,13 @@ _DESCRIPTIONS = {
 }
 
 
-def tflite_files(inputs: BundleInputs, folder: Path, models: Sequence[TfliteModel]) -> None:
+def tflite_files(
+    inputs: BundleInputs, folder: Path, models: Sequence[TfliteModel], recommended: Recommended | None
+) -> None:
     """Write all files except the manifest into an empty folder. Raises StorageFailed.
 
-    `inputs` must have no ONNX files, and golden scores of the TFLite interpreter.
+    `inputs` must have no ONNX files, and golden scores of the TFLite interpreter. `recommended` is the recommendation
+    about int8.tflite, None without one.
     """
     write_shared(inputs, folder)
     for model in models:
@@ -45,13 +49,14 @@ def tflite_files(inputs: BundleInputs, folder: Path, models: Sequence[TfliteMode
     write_runtime(folder / "runtime" / "trtpoets", inputs.version, _RUNTIME)
     for script in _SCRIPTS:
         copy_template(script, folder)
-    (folder / "README.md").write_text(_readme(inputs, models), encoding="utf-8")
+    (folder / "README.md").write_text(_readme(inputs, models, recommended), encoding="utf-8")
 
 
-def _readme(inputs: BundleInputs, models: Sequence[TfliteModel]) -> str:
+def _readme(inputs: BundleInputs, models: Sequence[TfliteModel], recommended: Recommended | None) -> str:
+    about_int8 = f". Compared with FP32 {recommended.why}" if recommended else ""
     rows = [
         f"| `{model.precision.value}.tflite` | {model.path.stat().st_size / 1e6:.1f} MB "
-        f"| {_DESCRIPTIONS[model.precision]} |"
+        f"| {_DESCRIPTIONS[model.precision]}{about_int8 if model.precision is Precision.INT8 else ''} |"
         for model in models
     ]
     return filled(

@@ -85,9 +85,12 @@ class RunnerId:
         return "-".join(filter(None, (self.library.value, self.way)))
 
     @property
-    def onnx_file(self) -> str:
-        """The name of the ONNX file that it runs, as it is or built into an engine; "" for the trained classifier."""
-        return onnx_file_name(self.precision, self.form) if self.precision else ""
+    def file(self) -> str:
+        """The name of the file that it runs, as it is or built into an engine; "" for the trained classifier."""
+        if self.precision is None:
+            return ""
+        is_tflite = self.library is Library.TFLITE
+        return f"{self.precision.value}.tflite" if is_tflite else onnx_file_name(self.precision, self.form)
 
     @property
     def is_engine(self) -> bool:
@@ -131,7 +134,9 @@ _WITH_FORMS = (Library.ONNXRUNTIME, Precision.INT8)
 
 
 def runner_of_file(file: str, precision: Precision) -> RunnerId:
-    """Return the runner of an ONNX file of this name on a CPU."""
+    """Return the runner of an ONNX or TFLite file of this name on a CPU."""
+    if file.endswith(".tflite"):
+        return RunnerId(Library.TFLITE, precision)
     cpu = file == onnx_file_name(precision, Int8Form.CPU)
     return RunnerId(Library.ONNXRUNTIME, precision, form=Int8Form.CPU if cpu else Int8Form.TENSORRT)
 

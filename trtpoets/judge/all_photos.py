@@ -13,7 +13,7 @@ from typing import Mapping, Sequence
 import numpy as np
 
 from trtpoets.core.errors import BadInput, RunFailed
-from trtpoets.core.runner_id import Library, RunnerId, runner_of_file
+from trtpoets.core.runner_id import RunnerId, runner_of_file
 from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.types import Precision
 from trtpoets.judge.classes import recall_intervals, recall_of_classes
@@ -123,9 +123,7 @@ class AllPhotos:
 
     def of_runner(self, runner: RunnerId) -> FileOnAllPhotos | None:
         """Return the result of the file that a runner runs, as it is or built into an engine; None without one."""
-        if runner.precision is None or runner.library is Library.TFLITE:
-            return None
-        return next((item for item in self.files if item.file == runner.onnx_file and item.photos), None)
+        return next((item for item in self.files if item.file == runner.file and item.photos), None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,27 +27,18 @@ from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.shell_commands import quote
 from trtpoets.core.types import Int8Form, Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card
-from trtpoets.judge.evaluation_file import evaluations_from_json
 from trtpoets.pipeline.artefacts import ENGINES, writing
 from trtpoets.pipeline.golden_photos import golden_in
-from trtpoets.pipeline.int8_advice import int8_notes
+from trtpoets.pipeline.int8_advice import int8_notes, tflite_recommendation
 from trtpoets.pipeline.jetson_files import JetsonTarget, jetson_named, models_for, notes_on, system_of
 from trtpoets.pipeline.lineage import cpu_form_in, engines_in, onnx_in, onnx_models_in
-from trtpoets.pipeline.result_status import (
-    artefacts_in,
-    evaluation_key,
-    groups_to_judge,
-    identities,
-    int8_ranges,
-    photos_to_judge,
-)
+from trtpoets.pipeline.result_status import current_evaluation, int8_ranges
 from trtpoets.pipeline.tflite_files import tflite_parts, tflite_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from trtpoets.core.types import OnnxModel
-    from trtpoets.judge.evaluation_file import Evaluations
 
 _log = logging.getLogger(__name__)
 
@@ -226,9 +217,10 @@ def _for_tflite(space: Workspace, precisions: Sequence[Precision], progress: Pro
     wanted = tflite_wanted(precisions)
     parts, warnings = _parts(space, (Precision.FP32,), progress)
     ready, models, tflite_warnings = tflite_parts(space, parts, wanted, progress)
+    recommended = tflite_recommendation(space) if Precision.INT8 in wanted else None
     return _Layout(
         ready,
-        lambda folder: tflite_files(ready, folder, models),
+        lambda folder: tflite_files(ready, folder, models, recommended),
         lambda out: (*_selftest_command(out), space.command("evaluate")),
         (*warnings, *tflite_warnings),
     )
@@ -283,7 +275,7 @@ def _parts(
     golden = golden_in(space, models)
     cpu_form = cpu_form_in(space) if with_cpu_form and Precision.INT8 in wanted else None
     progress(_TASK, PARTS // 4, PARTS)
-    evaluation = _evaluation(space)
+    evaluation = current_evaluation(space)
     order, against = shipping_order(wanted, int8_notes(space).advised_against, evaluation)
     warnings = [f"{precision.value} comes last: {why}" for precision, why in against.items()]
     against_cpu_form = ""
@@ -310,14 +302,6 @@ def _parts(
     )
     progress(_TASK, 2 * PARTS // 4, PARTS)
     return parts, tuple(warnings)
-
-
-def _evaluation(space: Workspace) -> Evaluations | None:
-    """Return the evaluation of the present files on the present test photos, or None."""
-    photos = photos_to_judge(space)
-    key = evaluation_key(identities(space, artefacts_in(space)), photos, groups_to_judge(space, photos))
-    details = open_card(space.evaluation, key)
-    return None if details is None else evaluations_from_json(details, space.evaluation)
 
 
 def _calibration_cache(

@@ -17,7 +17,6 @@ from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.training import TrainingDetails
 from trtpoets.core.types import EngineCard
 from trtpoets.judge.advice import Recommended
-from trtpoets.judge.gate import Gate
 from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.train.dataset import DatasetFile
 
@@ -114,25 +113,19 @@ class TfliteCalibration:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """The gate of a file on `photos` validation photos; None where there are none."""
-
-    photos: int
-    gate: Gate | None
-
-
-@dataclass(frozen=True)
 class TfliteInt8Details:
     """The details of int8.tflite. `classifier` identifies the classifier, `dataset` is the hash of the dataset.
 
-    `notes` say how it was quantised; None if TensorFlow's converter calibrated it.
+    `notes` say how it was quantised; None if TensorFlow's converter calibrated it. `calibrated` are the sha256 of the
+    photos that it was calibrated with, those of the ranges of int8.onnx included.
     """
 
     classifier: str
     dataset: str
     calibration: TfliteCalibration
-    judged: Judged
     notes: TfliteNotes | None = field(default=None, metadata=OPTIONAL)
+    calibrated: tuple[str, ...] = ()
+    recommended: Recommended | None = None
 
 
 @dataclass(frozen=True)

@@ -27,16 +27,18 @@ import numpy as np
 
 from trtpoets.convert.graph.last_layer import LastLayer, last_layer
 from trtpoets.convert.int8.calibration import CalibrationConfig, Ranges, calibration_photos
-from trtpoets.core.errors import ConversionFailed
+from trtpoets.core.errors import ConversionFailed, MissingDependency
+from trtpoets.core.files import sha256_of_file
 from trtpoets.core.onnx_external import sha256_of_onnx
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.threads import one_blas_thread
-from trtpoets.core.types import OnnxModel, Photo, Split
-from trtpoets.core.workspace import Workspace, open_details
+from trtpoets.core.types import OnnxModel, Photo, Split, TfliteModel
+from trtpoets.core.workspace import Workspace, card_of, open_details
 from trtpoets.judge.all_photos import AllPhotos, PhotosToCount, ScoredFile, all_photos_from_scores
 from trtpoets.judge.cross_fit import MIN_FOLDS, MIN_PHOTOS, CrossFitConfig, Folds, folds_of_photos
 from trtpoets.pipeline.artefacts import dataset_in, has_dataset, training_in
+from trtpoets.pipeline.card_details import TfliteInt8Details
 from trtpoets.pipeline.extractors import features_of_model, scores_of_model
 from trtpoets.pipeline.int8_head import FITTED
 from trtpoets.pipeline.learning_curve import learning_curve_of
@@ -51,7 +53,9 @@ if TYPE_CHECKING:
     from trtpoets.judge.learning_curve import LearningCurve
     from trtpoets.train.dataset import Dataset
 
-Features = Callable[[OnnxModel, Sequence[Photo], Progress], np.ndarray]
+ComparedFile = OnnxModel | TfliteModel
+
+Features = Callable[[ComparedFile, Sequence[Photo], Progress], np.ndarray]
 """A function that returns the input of a file's last layer for each photo, float32 (N, D): see `features_of_model`."""
 
 MAX_COMPARED = 4000
@@ -86,11 +90,12 @@ class CrossFit:
     reference: np.ndarray
     features_of: Features
 
-    def scored(self, model: OnnxModel, calibrated: Collection[str], progress: Progress = silent) -> ScoredFile:
+    def scored(self, model: ComparedFile, calibrated: Collection[str], progress: Progress = silent) -> ScoredFile:
         """Return the scores of a file under the same heads. `calibrated` are the sha256 of its calibration photos.
 
-        A last layer that `last_layer` cannot read, such as one with integer weights, is used as in FP32. Raises what
-        `features_of` raises: ConversionFailed if the features of the file cannot be found.
+        A last layer that `last_layer` cannot read, such as one with integer weights, is used as in FP32; that of a
+        TFLite file is the one of FP32. Raises what `features_of` raises: ConversionFailed if the features of the file
+        cannot be found, MissingDependency if a TFLite file cannot be run.
         """
         own_layer = _last_layer(model)
         refitted = own_layer is not None and self.layer is not None and not _same(own_layer, self.layer)
@@ -115,7 +120,7 @@ class CrossFit:
         measured[self._compared_rows] = True
         return ScoredFile(
             file=model.path.name,
-            sha256=sha256_of_onnx(model.path),
+            sha256=sha256_of_file(model.path) if isinstance(model, TfliteModel) else sha256_of_onnx(model.path),
             precision=model.precision,
             head=head,
             scores=all_scores,
@@ -172,7 +177,7 @@ class CrossFit:
 def all_photos_of(
     space: Workspace,
     fp32: OnnxModel | None,
-    files: Sequence[OnnxModel],
+    files: Sequence[ComparedFile],
     config: CrossFitConfig,
     progress: Progress = silent,
     features_of: Features = features_of_model,
@@ -184,12 +189,11 @@ def all_photos_of(
     fitted = cross_fit(space, fp32, config, progress=progress, features_of=features_of)
     if not isinstance(fitted, CrossFit):
         return fitted
-    calibrated = calibrated_photos(space, fitted.dataset)
     scored, notes = [], []
     for model in files:
         try:
-            scored.append(fitted.scored(model, calibrated, progress))
-        except ConversionFailed as error:
+            scored.append(fitted.scored(model, calibrated_photos(space, fitted.dataset, model), progress))
+        except (ConversionFailed, MissingDependency) as error:
             notes.append(f"{model.path.name} was not compared: {error.message}.")
     result = fitted.result(scored)
     training = training_in(space)
@@ -280,15 +284,23 @@ def _heads(
     return heads
 
 
-def calibrated_photos(space: Workspace, dataset: Dataset) -> frozenset[str]:
-    """Return the sha256 of the photos that INT8 was calibrated with; all training photos if that is not known."""
-    ranges = open_details(space.ranges, Ranges)
-    if ranges is not None:
+def calibrated_photos(space: Workspace, dataset: Dataset, model: ComparedFile | None = None) -> frozenset[str]:
+    """Return the sha256 of the photos that INT8 was calibrated with; all training photos if that is not known.
+
+    They are those of the ONNX files; or, for a TFLite `model`, those of its card.
+    """
+    if isinstance(model, TfliteModel):
+        details = open_details(card_of(model.path), TfliteInt8Details)
+        if details is not None and details.calibrated:
+            return frozenset(details.calibrated)
+    elif (ranges := open_details(space.ranges, Ranges)) is not None:
         return frozenset(ranges.photos)
     return frozenset(dataset.in_split(Split.TRAIN).sha256s)
 
 
-def _last_layer(model: OnnxModel) -> LastLayer | None:
+def _last_layer(model: ComparedFile) -> LastLayer | None:
+    if isinstance(model, TfliteModel):
+        return None
     try:
         return last_layer(check_onnx(model.path))
     except ConversionFailed:

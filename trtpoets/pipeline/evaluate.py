@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import baseline_of
 from trtpoets.core.serialization import to_json
-from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, Skipped
+from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, Skipped, TfliteModel
 from trtpoets.core.workspace import Workspace, open_card, seal_card
 from trtpoets.device.runners import Runnable
 from trtpoets.judge.cross_fit import CrossFitConfig
@@ -65,9 +65,9 @@ def evaluate(
 ) -> Evaluations:
     """Evaluate the classifier and every ONNX file, TFLite file and engine that can run here on the test photos.
 
-    Afterwards int8.onnx is compared with fp32.onnx on all photos, with the settings `cross`: by default ten folds; none
-    with 0. Returns the content of engines/<name>/evaluation.json. Its `gate` is the result of `gate`, or of an earlier
-    gate on the same scores. A gate that fails or cannot tell raises nothing; call `require_gate` for that.
+    Afterwards the INT8 files are compared with fp32.onnx on all photos, with the settings `cross`: by default ten
+    folds; none with 0. Returns the content of engines/<name>/evaluation.json. Its `gate` is the result of `gate`, or of
+    an earlier gate on the same scores. A gate that fails or cannot tell raises nothing; call `require_gate` for that.
     """
     space, cross = Workspace(Path(engines), name), cross or CrossFitConfig()
     with writing(space):
@@ -85,7 +85,7 @@ def evaluate(
             result = replace(result, judged=recorded(contents, photos), command=evaluate_command(space, None, cross))
             # Written before the gate is checked, so that the scores are kept if its options are invalid.
             seal_card(space.evaluation, key=key, files=[], details=to_json(result))
-        if _is_other(space, result.all_photos, cross):
+        if _is_other(space, result.all_photos, cross, artefacts):
             # A gate was decided by other numbers.
             command = evaluate_command(space, None, cross)
             result = replace(result, all_photos=_on_all_photos(space, artefacts, cross, progress), gate=None)
@@ -131,11 +131,25 @@ def _evaluated(
     )
 
 
-def _is_other(space: Workspace, current: AllPhotos | None, cross: CrossFitConfig) -> bool:
-    """Return whether the evaluation over all photos has other settings or photos than `current`."""
+def _is_other(
+    space: Workspace, current: AllPhotos | None, cross: CrossFitConfig, artefacts: Sequence[Runnable]
+) -> bool:
+    """Return whether the evaluation over all photos has other settings, photos or files than `current`."""
     if not cross.folds or not has_dataset(space):
         return current is not None
-    return current is None or (current.config, current.dataset) != (cross, dataset_in(space).hash)
+    if current is None or (current.config, current.dataset) != (cross, dataset_in(space).hash):
+        return True
+    # Earlier versions did not compare TFLite files. A note names each file that could not be compared.
+    known = [*(item.file for item in current.files), *current.notes]
+    return not current.skipped and any(
+        not any(text.startswith(model.path.name) for text in known) for model in _compared_files(artefacts)
+    )
+
+
+def _compared_files(artefacts: Sequence[Runnable]) -> list[OnnxModel | TfliteModel]:
+    """Return the INT8 files that are compared with FP32 on all photos."""
+    files = [model for model in artefacts if isinstance(model, (OnnxModel, TfliteModel))]
+    return [model for model in files if model.precision is Precision.INT8]
 
 
 def _on_all_photos(
@@ -145,9 +159,8 @@ def _on_all_photos(
         return None
     models = [model for model in artefacts if isinstance(model, OnnxModel)]
     fp32 = next((model for model in models if model.precision is Precision.FP32), None)
-    int8 = [model for model in models if model.precision is Precision.INT8]
     with verified_photos(space, dataset_in(space).photos):
-        result = all_photos_of(space, fp32, int8, cross, progress)
+        result = all_photos_of(space, fp32, _compared_files(artefacts), cross, progress)
     if result.skipped:
         _log.warning("evaluated on the test photos only, not on all: %s", result.skipped)
     return result

@@ -20,9 +20,10 @@ from trtpoets.core.own_files import require_no_link
 from trtpoets.core.paths import cache_root
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.reading import read_bytes
-from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Precision, Preprocess, hash_of
+from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, OnnxModel, Precision, Preprocess, TfliteModel, hash_of
 from trtpoets.core.workspace import card_of, open_card, seal_card
 from trtpoets.pipeline.cache import bottleneck_folder
+from trtpoets.pipeline.tflite_extractor import features_of_tflite, scores_of_tflite
 from trtpoets.train.backbones import BACKBONES
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
 from trtpoets.train.weights import EmbeddedWeights
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from trtpoets.core.types import ModelSpec, OnnxModel, Photo
+    from trtpoets.core.types import ModelSpec, Photo
     from trtpoets.train.networks import Network
 
 _VERSION = 1
@@ -98,13 +99,17 @@ def features_key(backbone: str, weights_id: str, preprocess: Preprocess) -> str:
     return f"{backbone}-{hash_of([_VERSION, weights_id, preprocess.hash])}"
 
 
-def features_of_model(model: OnnxModel, photos: Sequence[Photo], progress: Progress = silent) -> np.ndarray:
+def features_of_model(
+    model: OnnxModel | TfliteModel, photos: Sequence[Photo], progress: Progress = silent
+) -> np.ndarray:
     """Return the input of a graph's last layer for each photo: float32 (N, D).
 
     They are read from the bottleneck store, and only missing ones are computed; for FP32 they are the bottlenecks of
     the training. INT8 in TensorRT's form is computed in integers (`integer_reference`). Raises ConversionFailed like
-    `last_layer`, and like `bottlenecks_from_photos`.
+    `last_layer`, and like `bottlenecks_from_photos`; for TFLite like `features_of_tflite`.
     """
+    if isinstance(model, TfliteModel):
+        return features_of_tflite(model, photos, progress)
     spec, proto = model.spec, check_onnx(model.path)
     base = base_of(proto, FEATURES)
     is_fp32 = model.precision is Precision.FP32
@@ -119,11 +124,13 @@ def features_of_model(model: OnnxModel, photos: Sequence[Photo], progress: Progr
     return bottlenecks_from_photos(photos, extractor, bottleneck_folder(), progress=progress)
 
 
-def scores_of_model(model: OnnxModel, photos: Sequence[Photo], progress: Progress = silent) -> np.ndarray:
+def scores_of_model(model: OnnxModel | TfliteModel, photos: Sequence[Photo], progress: Progress = silent) -> np.ndarray:
     """Return the scores of a graph for each photo: float32 (N, C), stored like bottlenecks, for graphs without a base.
 
-    Raises like `bottlenecks_from_photos`.
+    Raises like `bottlenecks_from_photos`; for TFLite like `scores_of_tflite`.
     """
+    if isinstance(model, TfliteModel):
+        return scores_of_tflite(model, photos, progress)
     spec, proto = model.spec, check_onnx(model.path)
     graph: Path | bytes = model.path
     identity = sha256_of_file(model.path)

@@ -8,7 +8,7 @@ photos are not used, not even their pixels, so that they have no influence on wh
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from trtpoets.core.network_notes import FrontierPoint
 from trtpoets.core.onnx_file import write_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.serialization import to_json
-from trtpoets.core.types import Int8Form, OnnxModel, Precision, Split, TfliteModel
+from trtpoets.core.types import Int8Form, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_details
 from trtpoets.judge.advice import Advice, Recommended
 from trtpoets.judge.cross_fit import CrossFitConfig
@@ -38,7 +38,8 @@ from trtpoets.judge.gate import (
 )
 from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.pipeline.artefacts import dataset_in
-from trtpoets.pipeline.cross_fit import CrossFit, calibrated_photos, cross_fit
+from trtpoets.pipeline.card_details import TfliteInt8Details
+from trtpoets.pipeline.cross_fit import ComparedFile, CrossFit, calibrated_photos, cross_fit
 from trtpoets.pipeline.int8_head import refitted_head
 from trtpoets.pipeline.runner_access import judged_runner
 from trtpoets.train.near_copies.grouping import groups_of
@@ -52,15 +53,13 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-ComparedModel = OnnxModel | TfliteModel
-
 TARGET = GateConfig(max_drop=0.5, min_agreement=98.0)
 """The limits for INT8. The interval of the agreement must be within its limit, and the measured loss within the other.
 
 The interval of the loss cannot be asked to be: where 2 % of the answers change, that takes 6,280 photos.
 """
 
-_CHOOSING = (Split.TRAIN, Split.VALIDATION)
+CHOOSING = (Split.TRAIN, Split.VALIDATION)
 """The splits that may be used for a choice."""
 
 _PHOTOS = 1000
@@ -136,22 +135,49 @@ def recommendation(
     """
     remedy = _REMEDIES[instead].format(space.name)
     fitted = fitted or fitted_for_choices(space, fp32, progress)
-    photos, gate = _compared(space, fp32, int8, target, fitted, progress)
+    calibrated = calibrated_photos(space, dataset_in(space))
+    photos, gate = compared(space, (fp32, int8), fitted, calibrated, target, progress)
     why = _little_gain(share, time)
     if why:
         _log.warning("INT8 brings little: %s; %s", why, remedy)
         return Recommended(instead, why, photos, gate)
+    recommended = recommended_by_gate(space, gate, photos, calibrated, instead)
+    if recommended.precision is Precision.INT8:
+        _log.info("INT8: %s", recommended.why)
+    elif not recommended.missed:
+        doubt = "INT8 may miss its target: " if gate else ""
+        _log.warning("%s%s; %s", doubt, recommended.why, remedy)
+    elif more_follow:
+        _log.info("INT8 misses its target without layers in float: %s", recommended.why)
+    else:
+        _log.warning("INT8 misses its target: %s; %s", recommended.why, remedy)
+    return recommended
+
+
+def recommended_by_gate(
+    space: Workspace, gate: Gate | None, photos: int, calibrated: Collection[str], instead: Precision
+) -> Recommended:
+    """Return the recommendation that follows from the gate of an INT8 file on so many `photos`, without logging it.
+
+    INT8 is recommended if the agreement is shown to be within its limit and the measured loss is too; else `instead`.
+    `calibrated` are the photos that the file was calibrated with.
+    """
     if gate is None:
-        why = "there are no photos outside calibration to compare INT8 with FP32"
-        _log.warning("%s; %s", why, remedy)
-        return Recommended(instead, why)
-    passed, why = _decision(space, gate, photos, remedy, more_follow)
-    return Recommended(Precision.INT8 if passed else instead, why, photos, gate)
+        return Recommended(instead, "there are no photos outside calibration to compare INT8 with FP32")
+    checks = gate.runners[0].checks
+    beyond = [check for check in checks if missed(check)]
+    if beyond:
+        return Recommended(instead, _on_photos(beyond, photos), photos, gate)
+    doubts = [too_few(check) for check in checks if _leaves_doubt(check)]
+    why = "; ".join([_on_photos(checks, photos), *doubts])
+    if doubts:
+        return Recommended(instead, why + _fewer_for_calibration(space, checks, photos, calibrated), photos, gate)
+    return Recommended(Precision.INT8, why, photos, gate)
 
 
 def fitted_for_choices(space: Workspace, fp32: OnnxModel, progress: Progress = silent) -> CrossFit | AllPhotos:
     """Return FP32's cross-fitted heads and answers on the photos that may be used for a choice, as `cross_fit` does."""
-    return cross_fit(space, fp32, CrossFitConfig(), _CHOOSING, progress)
+    return cross_fit(space, fp32, CrossFitConfig(), CHOOSING, progress)
 
 
 def judge_of_choices(
@@ -180,23 +206,27 @@ def judge_of_choices(
     return judge
 
 
-def _compared(
+def compared(
     space: Workspace,
-    fp32: OnnxModel,
-    int8: OnnxModel,
-    target: GateConfig,
+    files: tuple[ComparedFile, ComparedFile],
     fitted: CrossFit | AllPhotos,
-    progress: Progress,
+    calibrated: Collection[str],
+    target: GateConfig = TARGET,
+    progress: Progress = silent,
 ) -> tuple[int, Gate | None]:
-    """Compare INT8 with FP32 on the photos that may be used for a choice. Returns their number, and the gate."""
+    """Compare an INT8 file with FP32 on the photos that may be used for a choice. Return their number, and the gate.
+
+    `files` are the FP32 file of the same format and the INT8 file; `fitted` is the result of `fitted_for_choices`,
+    `calibrated` are the sha256 of the photos that the INT8 file was calibrated with.
+    """
     if not isinstance(fitted, CrossFit):
         _log.info("INT8 is compared with FP32 on validation photos only: %s", fitted.skipped)
-        return gate_on_validation(space, fp32, int8, target, progress)
+        return _gate_on_validation(space, *files, target, progress)
     try:
-        file = fitted.scored(int8, calibrated_photos(space, fitted.dataset), progress)
+        file = fitted.scored(files[1], calibrated, progress)
     except ConversionFailed as error:
         _log.info("INT8 is compared with FP32 on validation photos only: %s", error.message)
-        return gate_on_validation(space, fp32, int8, target, progress)
+        return _gate_on_validation(space, *files, target, progress)
     result = fitted.result([file])
     return result.files[0].photos, gate_from_all_photos(result, target)
 
@@ -213,12 +243,8 @@ def _little_gain(share: float, time: float | None) -> str:
     return ""
 
 
-def gate_on_validation(
-    space: Workspace,
-    wide: ComparedModel,
-    narrow: ComparedModel,
-    target: GateConfig = TARGET,
-    progress: Progress = silent,
+def _gate_on_validation(
+    space: Workspace, wide: ComparedFile, narrow: ComparedFile, target: GateConfig, progress: Progress
 ) -> tuple[int, Gate | None]:
     """Compare `narrow` with `wide` on validation photos. Returns their number, and the gate; None without photos."""
     dataset = dataset_in(space)
@@ -270,6 +296,12 @@ def int8_notes(space: Workspace, form: Int8Form = Int8Form.TENSORRT) -> KnownNot
     return (card and card.notes) or KnownNotes()
 
 
+def tflite_recommendation(space: Workspace) -> Recommended | None:
+    """Return the recommendation of `bundle` about int8.tflite; None if there is no file. Raises BadArtefact."""
+    details = open_details(card_of(space.tflite(Precision.INT8)), TfliteInt8Details)
+    return details.recommended if details else None
+
+
 def with_frontier(name: str, models: Sequence[OnnxModel], engines: Path | str) -> list[dict[str, object]]:
     """Return the files that quantize wrote as JSON documents; those of INT8 have the `frontier` of their search."""
     space = Workspace(Path(engines), name)
@@ -281,48 +313,22 @@ def with_frontier(name: str, models: Sequence[OnnxModel], engines: Path | str) -
     return documents
 
 
-def missed_on_validation(gate: Gate, photos: int) -> str:
-    """Describe by how much a gate on `photos` validation photos was missed; "" if it was not missed."""
-    beyond = [check for check in gate.runners[0].checks if missed(check)]
-    return _on_photos(beyond, photos) if beyond else ""
-
-
 def _on_photos(checks: Sequence[Check], photos: int) -> str:
     kind = "photos outside calibration" if checks and checks[0].file else "validation photos"
     return f"on {photos:,} {kind} it {', and '.join(sentence(check, with_photos=False) for check in checks)}"
 
 
-def _decision(space: Workspace, gate: Gate, photos: int, remedy: str, more_follow: bool) -> tuple[bool, str]:
-    """Return whether INT8 is recommended, and why. A warning that it is not ends with the remedy."""
-    checks = gate.runners[0].checks
-    why = missed_on_validation(gate, photos)
-    if why:
-        if more_follow:
-            _log.info("INT8 misses its target without layers in float: %s", why)
-        else:
-            _log.warning("INT8 misses its target: %s; %s", why, remedy)
-        return False, why
-    doubts = [too_few(check) for check in checks if leaves_doubt(check)]
-    why = "; ".join([_on_photos(checks, photos), *doubts])
-    if doubts:
-        why += _fewer_for_calibration(space, checks, photos)
-        _log.warning("INT8 may miss its target: %s; %s", why, remedy)
-        return False, why
-    _log.info("INT8: %s", why)
-    return True, why
-
-
-def _fewer_for_calibration(space: Workspace, checks: Sequence[Check], photos: int) -> str:
+def _fewer_for_calibration(space: Workspace, checks: Sequence[Check], photos: int, calibrated: Collection[str]) -> str:
     """Return the command that leaves enough photos outside calibration to decide; "" if none does."""
-    needed = [check.photos_needed for check in checks if check.file and leaves_doubt(check)]
-    freed = len(calibrated_photos(space, dataset_in(space))) - _FEW_CALIBRATION
+    needed = [check.photos_needed for check in checks if check.file and _leaves_doubt(check)]
+    freed = len(calibrated) - _FEW_CALIBRATION
     if not needed or any(count is None or count > photos + freed for count in needed):
         return ""
     command = space.command("quantize", "--photos", _FEW_CALIBRATION)
     return f"; calibrating with fewer photos leaves enough of them: {command}"
 
 
-def leaves_doubt(check: Check) -> bool:
+def _leaves_doubt(check: Check) -> bool:
     """Return whether an undecided check speaks against INT8: always for the agreement, otherwise beyond the limit."""
     if check.outcome is not GateOutcome.UNKNOWN:
         return False

@@ -10,7 +10,8 @@ from trtpoets.core.serialization import from_json
 from trtpoets.core.types import Int8Form, Precision, Skipped
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, has_dataset, training_in
-from trtpoets.pipeline.lineage import cpu_form_in, engines_in, onnx_models_in, stale_in
+from trtpoets.pipeline.int8_advice import tflite_recommendation
+from trtpoets.pipeline.lineage import cpu_form_in, engines_in, onnx_models_in, opened, stale_in
 from trtpoets.pipeline.result_status import (
     artefacts_in,
     benchmark_now,
@@ -27,6 +28,7 @@ from trtpoets.reporting.model import (
     Fp16Summary,
     Int8Summary,
     Quantisation,
+    TfliteSummary,
 )
 
 if TYPE_CHECKING:
@@ -81,7 +83,9 @@ def report_documents(space: Workspace) -> Documents:
         opset=fp32.get("opset"),
         quantisation=Quantisation(
             _notes(cards.get(Precision.FP16), _card(space, Precision.FP16), Fp16Summary),
-            *(_int8_notes(space, form) for form in (Int8Form.TENSORRT, Int8Form.CPU)),
+            _int8_notes(space, Int8Form.TENSORRT),
+            _int8_notes(space, Int8Form.CPU),
+            _tflite_notes(space),
         ),
         evaluation=evaluation,
         benchmark=benchmark,
@@ -113,6 +117,15 @@ def _int8_notes(space: Workspace, form: Int8Form) -> Int8Summary | None:
         return None
     size = model.path.stat().st_size / space.onnx(Precision.FP32).stat().st_size
     return _notes(open_card(card_of(model.path)), str(card_of(model.path)), Int8Summary, size=size)
+
+
+def _tflite_notes(space: Workspace) -> TfliteSummary | None:
+    """Return the notes on int8.tflite; None if there is none that is up to date."""
+    paths = {model.precision: model.path for model in opened(space).tflite}
+    if not {Precision.FP32, Precision.INT8} <= paths.keys():
+        return None
+    size = paths[Precision.INT8].stat().st_size / paths[Precision.FP32].stat().st_size
+    return TfliteSummary(size, tflite_recommendation(space))
 
 
 def _engine(engine: Engine) -> EngineEntry:

@@ -86,6 +86,14 @@ def recorded(identities: Sequence[str], photos: Sequence[Photo]) -> EvaluatedFil
     return EvaluatedFiles(VERSION, tuple(identities), _photos_hash(photos), tuple(photo.sha256 for photo in photos))
 
 
+def current_evaluation(space: Workspace) -> Evaluations | None:
+    """Return the evaluation if it is of exactly the files and test photos of the run now; else None."""
+    photos = photos_to_judge(space)
+    key = evaluation_key(identities(space, artefacts_in(space)), photos, groups_to_judge(space, photos))
+    details = open_card(space.evaluation, key)
+    return None if details is None else evaluations_from_json(details, space.evaluation)
+
+
 def evaluation_now(space: Workspace, hashes: Sequence[str]) -> Evaluations | None:
     """Return the evaluation if all its input files are unchanged. `hashes` is the result of `identities`."""
     details = open_card(space.evaluation)

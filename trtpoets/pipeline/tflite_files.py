@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from trtpoets.bundles.precision_order import why_not_tflite
 from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos
 from trtpoets.convert.tflite_export import PRECISIONS, tflite_from_classifier
 from trtpoets.convert.tflite_int8 import int8_from_fp32
@@ -15,32 +16,38 @@ from trtpoets.core.original import Format
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.tflite_file import read_tflite
 from trtpoets.core.types import Precision, Split, TfliteModel, hash_of
-from trtpoets.core.workspace import Workspace, card_of, open_card, open_details, seal_card
+from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
 from trtpoets.device.runners.tflite import TfliteRunner
-from trtpoets.judge.gate import too_few
 from trtpoets.judge.golden import Golden, check_scores_against, golden_from_runners
 from trtpoets.pipeline.artefacts import classifier_identity, classifier_in, dataset_in
-from trtpoets.pipeline.card_details import Judged, TfliteCalibration, TfliteFp32Details, TfliteInt8Details
+from trtpoets.pipeline.card_details import TfliteCalibration, TfliteFp32Details, TfliteInt8Details
 from trtpoets.pipeline.export import parity_of, parity_photos_in
 from trtpoets.pipeline.golden_photos import golden_in
-from trtpoets.pipeline.int8_advice import gate_on_validation, leaves_doubt, missed_on_validation
+from trtpoets.pipeline.int8_advice import (
+    CHOOSING,
+    compared,
+    fitted_for_choices,
+    recommended_by_gate,
+    tflite_recommendation,
+)
 from trtpoets.pipeline.lineage import onnx_in, onnx_models_in
 from trtpoets.pipeline.photos import verified_photos
-from trtpoets.pipeline.result_status import int8_ranges
+from trtpoets.pipeline.result_status import current_evaluation, int8_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from trtpoets.bundles.bundle_inputs import BundleInputs
     from trtpoets.convert.int8.calibration import Ranges
     from trtpoets.convert.tflite_int8 import TfliteNotes
     from trtpoets.core.types import Classifier, OnnxModel, Photo
+    from trtpoets.judge.advice import Recommended
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 4
+_VERSION = 5
 """Increase it when the same classifier and photos may give another TFLite file."""
 
 _MIN_CALIBRATION_PHOTOS = 64
@@ -69,15 +76,15 @@ def tflite_parts(
     """Return the inputs of a TFLite bundle, its TFLite files, and warnings.
 
     `parts` are the inputs of a bundle with ONNX files; in the returned inputs the golden scores are those of the TFLite
-    interpreter, and there are no ONNX files and engines. INT8 comes first if validation photos show that it meets its
-    target, and last otherwise, as for int8.onnx. Raises what `tflite_from_classifier` raises, and ConversionFailed if
-    the golden scores of fp32.tflite differ from those of fp32.onnx.
+    interpreter, and there are no ONNX files and engines. INT8 comes first if it is recommended by the same comparison
+    with FP32 as int8.onnx, and has not failed the gate; else last. Raises what `tflite_from_classifier` raises, and
+    ConversionFailed if the golden scores of fp32.tflite differ from those of fp32.onnx.
     """
     models = tflite_models(space, wanted, progress)
     golden = golden_of(models, golden_in(space, onnx_models_in(space)))
-    doubts = _doubts_about_int8(space) if Precision.INT8 in wanted else ()
+    against = why_not_tflite(_advised_against(space), current_evaluation(space)) if Precision.INT8 in wanted else ""
     order = [precision for precision in (Precision.INT8, Precision.FP32) if precision in wanted]
-    if doubts:
+    if against:
         order.reverse()
     inputs = replace(
         parts,
@@ -86,7 +93,7 @@ def tflite_parts(
         golden=replace(golden, expected={precision.value: golden.expected[precision.value] for precision in wanted}),
         order=tuple(order),
     )
-    warnings = tuple(f"int8.tflite comes last: {doubt}" for doubt in doubts)
+    warnings: tuple[str, ...] = (f"int8.tflite comes last: {against}",) if against else ()
     int8_scores = inputs.golden.expected.get(Precision.INT8.value)
     if int8_scores is not None and int8_scores.tolerance > _MAX_TOLERANCE:
         warnings += (f"the scores of int8.tflite vary between builds of the interpreter: {int8_scores.reason}",)
@@ -149,21 +156,28 @@ def _fp32(space: Workspace, classifier: Classifier, progress: Progress) -> Tflit
 
 
 def _int8(space: Workspace, classifier: Classifier, fp32: TfliteModel, progress: Progress) -> TfliteModel:
-    """Return int8.tflite, written and evaluated on validation photos if it is not up to date."""
+    """Return int8.tflite, written and compared with FP32 if it is not up to date."""
     out, made_from = space.tflite(Precision.INT8), classifier_identity(space)
     config = CalibrationConfig(photos=max(_MIN_CALIBRATION_PHOTOS, len(classifier.spec.labels)))
     dataset = dataset_in(space)
     photos = calibration_photos(dataset.photos, config)
-    validation = dataset.in_split(Split.VALIDATION)
     sources = _sources(space)
     hashes = [sha256_of_file(model.path) for model in sources[:2] if model is not None]
     key = hash_of([_VERSION, made_from, Precision.INT8, [photo.sha256 for photo in photos], hashes])
     if open_card(card_of(out), key, own=True) is None:
-        with verified_photos(space, (*photos, *validation)):
+        ranges = sources[2]
+        calibrated = {photo.sha256 for photo in photos} | set(ranges.photos if ranges else ())
+        with verified_photos(space, dataset.in_split(*CHOOSING)):
+            validation = dataset.in_split(Split.VALIDATION)
             model, notes = _quantised(classifier, fp32, sources, (photos, validation), out, progress)
-            count, gate = gate_on_validation(space, fp32, model, progress=progress)
+            recommended = _recommendation(space, (sources[0], fp32, model), calibrated, progress)
         details = TfliteInt8Details(
-            made_from, dataset.hash, TfliteCalibration(len(photos), config.seed), Judged(count, gate), notes
+            made_from,
+            dataset.hash,
+            TfliteCalibration(len(photos), config.seed),
+            notes,
+            tuple(sorted(calibrated)),
+            recommended,
         )
         seal_card(card_of(out), key=key, files=[out], details=details)
     return read_tflite(out)
@@ -200,19 +214,24 @@ def _quantised(
     return tflite_from_classifier(classifier, Precision.INT8, photos[0], out, progress), None
 
 
-def _doubts_about_int8(space: Workspace) -> tuple[str, ...]:
-    """Return how INT8 misses its target on validation photos, or why they don't show that it meets it; () if they do.
+def _recommendation(
+    space: Workspace,
+    files: tuple[OnnxModel, TfliteModel, TfliteModel],
+    calibrated: Collection[str],
+    progress: Progress,
+) -> Recommended:
+    """Return whether int8.tflite is recommended; `files` are fp32.onnx, fp32.tflite and int8.tflite.
 
-    As in the advice of quantize, an undecided agreement is a doubt, and an undecided accuracy if the measured loss is
-    beyond its limit.
+    It is compared with FP32 as int8.onnx is, by the same heads. Its last layer is that of FP32, so that no head is
+    refitted.
     """
-    details = open_details(card_of(space.tflite(Precision.INT8)), TfliteInt8Details)
-    if details is None or details.judged.gate is None:
-        return ("there are no validation photos to evaluate it on",)
-    missed = missed_on_validation(details.judged.gate, details.judged.photos)
-    if missed:
-        return (f"it misses its target: {missed}",)
-    checks = details.judged.gate.runners[0].checks
-    return tuple(
-        f"it is undecided whether it meets its target: {too_few(check)}" for check in checks if leaves_doubt(check)
-    )
+    onnx, fp32, int8 = files
+    fitted = fitted_for_choices(space, onnx, progress)
+    photos, gate = compared(space, (fp32, int8), fitted, calibrated, progress=progress)
+    return recommended_by_gate(space, gate, photos, calibrated, Precision.FP32)
+
+
+def _advised_against(space: Workspace) -> str:
+    """Return why int8.tflite is not recommended; "" if it is."""
+    recommended = tflite_recommendation(space)
+    return recommended.why if recommended and recommended.precision is not Precision.INT8 else ""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from trtpoets.core.fine_tuning import DistortedTraining, FineTuning
 from trtpoets.core.network_notes import DistillNotes, Fidelity, FrontierPoint, KeptLayer, Parity, WorstLayer
-from trtpoets.core.runner_id import TENSORFLOW, RunnerId, baseline_of, baseline_text
+from trtpoets.core.runner_id import TENSORFLOW, Library, RunnerId, baseline_of, baseline_text
 from trtpoets.core.serialization import FLAT, OPTIONAL
 from trtpoets.core.training import Accuracy, HeadConfig, TrainingDetails
 from trtpoets.core.types import BatchRange, Int8Form, LayerReport, ModelSpec, Skipped
@@ -218,16 +218,32 @@ class Int8Summary:
 
 
 @dataclass(frozen=True)
+class TfliteSummary:
+    """int8.tflite: its size relative to fp32.tflite, and the recommendation of `bundle`, None without one."""
+
+    size: float
+    recommended: Recommended | None = None
+
+
+@dataclass(frozen=True)
 class Quantisation:
-    """The notes of the files with a reduced precision; None where there is no file. `int8_cpu` is int8.cpu.onnx."""
+    """The notes of the files with a reduced precision; None where there is no file.
+
+    `int8_cpu` is int8.cpu.onnx, `int8_tflite` is int8.tflite.
+    """
 
     fp16: Fp16Summary | None = field(default=None, metadata=OPTIONAL)
     int8: Int8Summary | None = field(default=None, metadata=OPTIONAL)
     int8_cpu: Int8Summary | None = field(default=None, metadata=OPTIONAL)
+    int8_tflite: TfliteSummary | None = field(default=None, metadata=OPTIONAL)
 
-    def of_form(self, form: Int8Form) -> Int8Summary | None:
-        """Return the notes of the INT8 file of a form."""
-        return self.int8_cpu if form is Int8Form.CPU else self.int8
+    def advice_on(self, runner: RunnerId) -> Recommended | None:
+        """Return the recommendation about the INT8 file that a runner runs, as it is or built into an engine."""
+        if runner.library is Library.TFLITE:
+            notes: Int8Summary | TfliteSummary | None = self.int8_tflite
+        else:
+            notes = self.int8_cpu if runner.form is Int8Form.CPU else self.int8
+        return notes.recommended if notes else None
 
 
 @dataclass(frozen=True)

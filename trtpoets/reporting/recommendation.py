@@ -17,7 +17,7 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.formatting import joined, many, milliseconds, point_interval, shown
 from trtpoets.core.runner_id import Library, RunnerId, baseline_text, is_baseline
 from trtpoets.core.serialization import FLAT
-from trtpoets.core.types import Int8Form, Precision
+from trtpoets.core.types import Precision
 from trtpoets.judge.bench.measure import Measurement, late_percentile
 from trtpoets.judge.bench.rounds import too_few
 from trtpoets.judge.gate import Check, GateOutcome, own_photos_decide, photos_in_groups, rounded
@@ -156,7 +156,7 @@ def _candidates(report: Report, limits: Limits) -> Iterable[Candidate]:
         yield Candidate(
             runner=runner,
             precision=precision,
-            file=files.get(runner) or _file(runner, precision),
+            file=files.get(runner) or _file(runner),
             batch=batch,
             p50_ms=row.p50_ms,
             p99_ms=row.p99_ms,
@@ -174,11 +174,9 @@ def _candidates(report: Report, limits: Limits) -> Iterable[Candidate]:
         )
 
 
-def _file(runner: RunnerId, precision: str) -> str:
+def _file(runner: RunnerId) -> str:
     """Return the file that a runner other than an engine runs."""
-    if is_baseline(runner):
-        return "classifier"
-    return f"{precision}.tflite" if runner.library is Library.TFLITE else runner.onnx_file
+    return "classifier" if is_baseline(runner) else runner.file
 
 
 @dataclass(frozen=True)
@@ -235,21 +233,21 @@ def _lacks(row: Measurement, drop: float | None, runner: RunnerId, report: Repor
         yield Lack("drop", "no test photo has a label that the classifier knows", unknown=True)
     elif _beyond(drop, limits.drop):
         yield Lack("drop", f"it loses {_points(drop)}, {_points(limits.drop)} are allowed", _excess(drop, limits.drop))
-    if runner.precision is Precision.INT8 and runner.library is not Library.TFLITE:
-        yield from _advice(report, limits, runner.form)
+    if runner.precision is Precision.INT8:
+        yield from _advice(report, limits, runner)
     if limits.max_p99 is not None and row.valid:
         yield from _late(row, limits.max_p99)
 
 
-def _advice(report: Report, limits: Limits, form: Int8Form) -> Iterable[Lack]:
-    """Yield what an INT8 file lacks according to quantize, which compared it with FP32 on other photos than these."""
-    notes = report.quantisation.of_form(form)
-    advice = notes.recommended if notes else None
+def _advice(report: Report, limits: Limits, runner: RunnerId) -> Iterable[Lack]:
+    """Yield what an INT8 file lacks according to the command that made it and compared it with FP32 on other photos."""
+    advice = report.quantisation.advice_on(runner)
     if advice is None:
         return
     if limits.max_drop is None:
         if advice.precision != Precision.INT8.value:
-            yield Lack("advice", f"quantize advises against it: {advice.why}", 1.0)
+            maker = "bundle" if runner.library is Library.TFLITE else "quantize"
+            yield Lack("advice", f"{maker} advises against it: {advice.why}", 1.0)
         return
     for check in [check for result in (advice.gate.runners if advice.gate else ()) for check in result.checks]:
         if check.what == "drop" and check.measured is not None and _beyond(check.measured, limits.drop):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trtpoets.core.formatting import interval, joined, many, milliseconds, percent, point_interval, points, targets
-from trtpoets.core.runner_id import RunnerId, onnx_file_name
+from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.types import Int8Form, Precision
 from trtpoets.judge.gate import photos_in_groups
 from trtpoets.reporting.gate_summary import gate_sentence
@@ -30,6 +30,10 @@ _TITLES = {
     "engines": "Engines",
 }
 """The titles of the groups of sentences, in the order of the page."""
+
+_FOR_CPUS = RunnerId(Library.ONNXRUNTIME, Precision.INT8, form=Int8Form.CPU)
+
+_TFLITE = RunnerId(Library.TFLITE, Precision.INT8)
 
 UNKNOWN = (None, None)
 """An interval that is not known."""
@@ -127,7 +131,7 @@ def _precision(report: Report, runner: str) -> str:
     photos, agreed = report.test_photos, compared.agreed
     interval_text = interval(*report.intervals[runner].agreement or UNKNOWN)
     if runner_named(report, runner).form is Int8Form.CPU:
-        precision = f"{precision} for CPUs ({runner_named(report, runner).onnx_file})"
+        precision = f"{precision} for CPUs ({runner_named(report, runner).file})"
     alike = (
         f"{precision} gives the same answer as {report.baseline_text} for {percent(agreed / photos)} ({interval_text})"
     )
@@ -168,13 +172,16 @@ def _on_all_photos(report: Report) -> list[str]:
 
 
 def _recommended(report: Report) -> str:
-    """Return the advice of quantize against INT8; "" without it."""
+    """Return the advice of quantize and bundle against INT8; "" without it."""
     texts = []
-    for form, name in ((Int8Form.TENSORRT, "INT8"), (Int8Form.CPU, onnx_file_name(Precision.INT8, Int8Form.CPU))):
-        notes = report.quantisation.of_form(form)
-        advice = notes.recommended if notes else None
+    for maker, runner, name in (
+        ("quantize", RunnerId(Library.ONNXRUNTIME, Precision.INT8), "INT8"),
+        ("quantize", _FOR_CPUS, _FOR_CPUS.file),
+        ("bundle", _TFLITE, _TFLITE.file),
+    ):
+        advice = report.quantisation.advice_on(runner)
         if advice is not None and advice.precision != Precision.INT8.value:
-            texts.append(f"quantize advises {advice.precision.upper()} instead of {name}: {advice.why}.")
+            texts.append(f"{maker} advises {advice.precision.upper()} instead of {name}: {advice.why}.")
     return " ".join(texts)
 
 

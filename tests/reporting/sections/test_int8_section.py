@@ -260,6 +260,18 @@ def test_the_file_for_cpus_has_a_paragraph() -> None:
     assert "; 1 operator between them is computed in float" in text_of(content)
 
 
+def test_the_tflite_file_has_a_paragraph() -> None:
+    content = full()
+    assert "int8.tflite" not in text_of(content)
+    advice = {"precision": "fp32", "why": "it agrees on 97 %, 98 are asked for"}
+    content["quantisation"] = {**content["quantisation"], "int8_tflite": {"size": 0.278, "recommended": advice}}
+    text = text_of(content)
+    assert "int8.tflite is for TFLite; it has 28 % of the size of fp32.tflite." in text
+    assert "For TFLite bundle advises FP32: it agrees on 97 %, 98 are asked for." in text
+    verdict = " ".join(sentence.text for sentence in report_of(content).verdict)
+    assert "bundle advises FP32 instead of int8.tflite: it agrees on 97 %" in verdict
+
+
 def test_nothing_in_float_and_many_classes() -> None:
     content = full()
     notes = content["quantisation"]["int8"]

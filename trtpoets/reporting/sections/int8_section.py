@@ -32,6 +32,7 @@ def int8_section(report: Report) -> Section | None:
         _distillation(notes),
         *_head_and_advice(notes),
         *_for_cpus(report),
+        _for_tflite(report),
         _unfused(report),
     ]
     rows = _fidelity(notes) if notes.calibration or not _own_scales(report) else []
@@ -148,6 +149,16 @@ def _for_cpus(report: Report) -> list[str]:
         advised = notes.recommended
         texts.append(f"For CPUs quantize advises {advised.precision.upper()}: {shown(advised.why)}.")
     return texts
+
+
+def _for_tflite(report: Report) -> str:
+    """Return a sentence about int8.tflite; "" without it."""
+    notes = report.quantisation.int8_tflite
+    if notes is None:
+        return ""
+    text = f"int8.tflite is for TFLite; it has {100 * notes.size:.0f} % of the size of fp32.tflite."
+    advised = notes.recommended
+    return f"{text} For TFLite bundle advises {advised.precision.upper()}: {shown(advised.why)}." if advised else text
 
 
 def _unfused(report: Report) -> str:

@@ -1,0 +1,55 @@
+"""TFLite networks without their last layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.errors import raises
+from tests.support.tiny import tiny_classifier, tiny_photos, tiny_tflite
+from trtpoets.convert.tflite_base import base_of_tflite
+from trtpoets.convert.tflite_graph import TfliteGraph
+from trtpoets.core.errors import ConversionFailed
+from trtpoets.core.optional import loaded_interpreter
+from trtpoets.core.tflite_file import network_in
+from trtpoets.core.types import Precision
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The network of an INT8 file."""
+    folder = tmp_path_factory.mktemp("tflite")
+    return network_in(tiny_tflite(folder, tiny_classifier(folder / "classifier"), Precision.INT8).path)
+
+
+def outputs(network: bytes, photos: np.ndarray) -> np.ndarray:
+    interpreter = loaded_interpreter(network, 1)
+    (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
+    rows = []
+    for photo in photos:
+        interpreter.set_tensor(source["index"], photo[None])
+        interpreter.invoke()
+        rows.append(interpreter.get_tensor(result["index"])[0])
+    return np.array(rows)
+
+
+def test_the_last_layer_gets_these_features(network: bytes) -> None:
+    base, width = base_of_tflite(network)
+    photos = tiny_photos(3)
+    features = outputs(base, photos)
+    assert features.shape == (3, width) and features.dtype == np.float32
+    graph = TfliteGraph(network)
+    (dense,) = [operator for operator in graph.operators if graph.kind(operator) == "FULLY_CONNECTED"]
+    weights = graph.constant(int(dense.inputs[1]))
+    assert weights is not None
+    logits = features @ weights.T  # without a bias
+    scores = np.exp(logits - logits.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(scores / scores.sum(axis=1, keepdims=True), outputs(network, photos), atol=1e-6)
+
+
+def test_a_network_that_ends_in_another_way(network: bytes, tmp_path: Path) -> None:
+    base, _ = base_of_tflite(network)
+    with raises(ConversionFailed, "TP3266"):
+        base_of_tflite(base)
