@@ -220,7 +220,7 @@ def test_the_recommendation_decides_the_order(
     values = [text for text in result.warnings if "evaluated" not in text and "vary between builds" not in text]
     assert values == ([warning] if warning else [])
     readme = (result.folder / "README.md").read_text()
-    assert f"sum to 1. Compared with FP32 {recommended['why']} |" in readme
+    assert f"sum to 1. Compared with FP32: {recommended['why']} |" in readme
     assert f"`{first.value}.tflite` unless" in readme
 
 

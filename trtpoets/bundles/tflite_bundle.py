@@ -53,7 +53,7 @@ def tflite_files(
 
 
 def _readme(inputs: BundleInputs, models: Sequence[TfliteModel], recommended: Recommended | None) -> str:
-    about_int8 = f". Compared with FP32 {recommended.why}" if recommended else ""
+    about_int8 = f". Compared with FP32: {recommended.why}" if recommended else ""
     rows = [
         f"| `{model.precision.value}.tflite` | {model.path.stat().st_size / 1e6:.1f} MB "
         f"| {_DESCRIPTIONS[model.precision]}{about_int8 if model.precision is Precision.INT8 else ''} |"

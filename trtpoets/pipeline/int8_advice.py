@@ -90,7 +90,7 @@ def advice(
     share: float = 1.0,
     time: float | None = None,
     instead: Precision = Precision.FP16,
-    more_follow: bool = False,
+    quiet: bool = False,
     fitted: CrossFit | AllPhotos | None = None,
 ) -> tuple[HeadNotes | None, Recommended]:
     """Refit the head of an INT8 file if `refit_head` is set; return notes on it (or None) and the recommendation.
@@ -107,7 +107,7 @@ def advice(
         share=share,
         time=time,
         instead=instead,
-        more_follow=more_follow,
+        quiet=quiet,
         fitted=fitted,
     )
 
@@ -121,7 +121,7 @@ def recommendation(
     share: float = 1.0,
     time: float | None = None,
     instead: Precision = Precision.FP16,
-    more_follow: bool = False,
+    quiet: bool = False,
     fitted: CrossFit | AllPhotos | None = None,
 ) -> Recommended:
     """Return the precision to ship, the reason, and the gate that it is based on.
@@ -130,28 +130,29 @@ def recommendation(
     is recommended, with a warning, if INT8 misses `target`, if the photos are too few to tell (`why` says how many
     would be enough), if less than 80 % of the multiply-adds run in INT8 (`share`, 0..1), or if the estimated `time`
     relative to FP16 is at least 1. For int8.cpu.onnx, FP32 is what is recommended `instead`: most CPUs have no FP16.
-    With `more_follow`, a missed target causes no warning, because another version of INT8 is made then. `fitted` is the
-    result of `fitted_for_choices`, if several files are compared.
+    The recommendation is logged, unless `quiet` is set. `fitted` is the result of `fitted_for_choices`, if several
+    files are compared.
     """
-    remedy = _REMEDIES[instead].format(space.name)
     fitted = fitted or fitted_for_choices(space, fp32, progress)
     calibrated = calibrated_photos(space, dataset_in(space))
     photos, gate = compared(space, (fp32, int8), fitted, calibrated, target, progress)
     why = _little_gain(share, time)
     if why:
-        _log.warning("INT8 brings little: %s; %s", why, remedy)
-        return Recommended(instead, why, photos, gate)
-    recommended = recommended_by_gate(space, gate, photos, calibrated, instead)
+        recommended = Recommended(instead, why, photos, gate)
+    else:
+        recommended = recommended_by_gate(space, gate, photos, calibrated, instead)
+    if not quiet:
+        log_recommendation(space, recommended)
+    return recommended
+
+
+def log_recommendation(space: Workspace, recommended: Recommended) -> None:
+    """Log the recommendation on an ONNX file; as a warning, with what to use instead, if it is not INT8."""
     if recommended.precision is Precision.INT8:
         _log.info("INT8: %s", recommended.why)
-    elif not recommended.missed:
-        doubt = "INT8 may miss its target: " if gate else ""
-        _log.warning("%s%s; %s", doubt, recommended.why, remedy)
-    elif more_follow:
-        _log.info("INT8 misses its target without layers in float: %s", recommended.why)
     else:
-        _log.warning("INT8 misses its target: %s; %s", recommended.why, remedy)
-    return recommended
+        remedy = _REMEDIES[recommended.precision].format(space.name)
+        _log.warning("INT8 is not recommended: %s; %s", recommended.why, remedy)
 
 
 def recommended_by_gate(

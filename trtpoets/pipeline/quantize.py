@@ -25,7 +25,8 @@ from trtpoets.convert.int8.range_histograms import worst_layers
 from trtpoets.convert.onnx_export import ExportConfig
 from trtpoets.convert.precision import fp16_from_onnx, require_fp32
 from trtpoets.core.errors import BadInput, ConversionFailed
-from trtpoets.core.files import sha256_of_file, temporary_folder
+from trtpoets.core.files import sha256_of_file, temporary_folder, write_bytes
+from trtpoets.core.formatting import many
 from trtpoets.core.onnx_file import check_onnx, opset_of, read_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.reading import read_bytes
@@ -34,7 +35,13 @@ from trtpoets.core.workspace import Workspace, card_of, open_card, open_details,
 from trtpoets.device.gpu.libcuda import detect
 from trtpoets.pipeline.artefacts import ENGINES, classifier_in, dataset_in, has_dataset, writing
 from trtpoets.pipeline.card_details import CalibrationRecord, Fp16Details, Int8Details, Int8FileNotes
-from trtpoets.pipeline.int8_advice import advice, fitted_for_choices, judge_of_choices, recommendation
+from trtpoets.pipeline.int8_advice import (
+    advice,
+    fitted_for_choices,
+    judge_of_choices,
+    log_recommendation,
+    recommendation,
+)
 from trtpoets.pipeline.int8_distill import int8_distiller
 from trtpoets.pipeline.lineage import onnx_in, without_photos
 from trtpoets.pipeline.photos import hints_of_run, verified_photos
@@ -58,7 +65,7 @@ _NOTES_VERSION = 2
 _DISTILL_VERSION = "distilled 1"
 """Change it when distillation of the same network may give another int8.onnx."""
 
-_CPU_VERSION = "cpu 3"
+_CPU_VERSION = "cpu 4"
 """Change it when the same classifier may give another int8.cpu.onnx."""
 
 _OWN_SCALES_VERSION = "own scales 1"
@@ -88,9 +95,9 @@ def quantize(
     symmetric Q/DQ pairs has scales of its own: int8.onnx gets exactly these, without calibration and corrections, and
     int8.cpu.onnx is not written, because it would need other scales.
 
-    int8.cpu.onnx has the ranges of int8.onnx, and keeps layers in float only if it misses the target of INT8 otherwise.
-    If `cpu_form` is None, it is written on a machine without a GPU, where it is the form of INT8 that runs; a network
-    that has no such form is then no error.
+    int8.cpu.onnx has the ranges of int8.onnx. It keeps layers in float only if it misses the target of INT8 without
+    them and meets it with them. If `cpu_form` is None, it is written on a machine without a GPU, where it is the form of
+    INT8 that runs; a network that has no such form is then no error.
 
     With `distill`, weights, biases and scales of int8.onnx are trained on the calibration photos, without labels, until
     its features are close to those of FP32; the result is kept if validation photos prove an improvement. This takes
@@ -265,22 +272,59 @@ def _int8_for_cpu(work: _Int8Work) -> OnnxModel:
         return read_onnx(out)
     preprocess = work.fp32.spec.preprocess
     ranges = ranges_for_form(check_onnx(work.fp32.path), CPU, work.ranges, work.photos, preprocess, work.progress)
-    # A layer in float needs conversions on both sides, so it is kept only if the target is missed without.
-    model, notes, head, recommended = _for_cpu(work, ranges, out, replace(work.config, max_float_layers=0))
-    if recommended.missed and work.config.max_float_layers != 0:
-        model, notes, head, recommended = _for_cpu(work, ranges, out, work.config)
+    file = _for_cpu(work, ranges, out, replace(work.config, max_float_layers=0))
+    if file.recommended.missed and work.config.max_float_layers != 0:
+        file = _with_layers_in_float(work, ranges, file)
+    log_recommendation(work.space, file.recommended)
     islands = float_islands(fused_graph(read_bytes(out)))
     if islands:
         _log.info("ONNX Runtime computes in float between the INT8 layers of %s: %s", out.name, _named(islands))
     shown = tuple(name for name, _ in islands)
-    work.seal(model, key, Int8FileNotes(**vars(notes), head=head, recommended=recommended, islands=shown))
-    return model
+    notes = Int8FileNotes(**vars(file.notes), head=file.head, recommended=file.recommended, islands=shown)
+    work.seal(file.model, key, notes)
+    return file.model
 
 
-def _for_cpu(
-    work: _Int8Work, ranges: Ranges, out: Path, config: Int8Config
-) -> tuple[OnnxModel, Int8Notes, HeadNotes | None, Recommended]:
-    """Write int8.cpu.onnx by `config`; return it, its notes, the notes on its head, and the recommendation."""
+@dataclass(frozen=True)
+class _CpuFile:
+    """A version of int8.cpu.onnx: its notes, those on its refitted head (None without), and the recommendation."""
+
+    model: OnnxModel
+    notes: Int8Notes
+    head: HeadNotes | None
+    recommended: Recommended
+
+
+def _with_layers_in_float(work: _Int8Work, ranges: Ranges, without: _CpuFile) -> _CpuFile:
+    """Search for layers to keep in float; return the file with them if it is recommended, else the one without.
+
+    A layer in float needs conversions on both sides, and four times the bytes for its weights. If the file is not
+    recommended with them either, they would only make it slower and larger. The notes have the frontier of the search,
+    and the recommendation names both results.
+    """
+    _log.info("INT8 misses its target without layers in float: %s", without.recommended.why)
+    out = without.model.path
+    with temporary_folder() as folder:
+        other = _for_cpu(work, ranges, folder / out.name, work.config)
+        if other.recommended.precision is Precision.INT8:
+            write_bytes(out, read_bytes(other.model.path))
+            return replace(other, model=without.model)
+    count = len(other.notes.steps)
+    if not count:
+        return without
+    why = (
+        f"{without.recommended.why}; with {many(count, 'layer')} in float ({other.notes.share:.0%} of the "
+        f"multiply-adds in INT8): {other.recommended.why}; so no layer is kept in float"
+    )
+    return replace(
+        without,
+        notes=replace(without.notes, frontier=other.notes.frontier),
+        recommended=replace(without.recommended, why=why),
+    )
+
+
+def _for_cpu(work: _Int8Work, ranges: Ranges, out: Path, config: Int8Config) -> _CpuFile:
+    """Write int8.cpu.onnx by `config`, and compare it with FP32. The recommendation is not logged."""
     evaluator = work.evaluator.of_form(CPU, config)
     model, notes = int8_from_onnx(evaluator, ranges, out, work.progress, judge=work.judge(Int8Form.CPU))
     head, recommended = advice(
@@ -291,12 +335,12 @@ def _for_cpu(
         work.progress,
         notes.share,
         instead=Precision.FP32,
-        more_follow=config.max_float_layers == 0 != work.config.max_float_layers,
+        quiet=True,
         fitted=work.fitted,
     )
     if head is not None and head.kept:
         notes = notes_of_new_head(evaluator, notes, model)
-    return model, notes, head, recommended
+    return _CpuFile(model, notes, head, recommended)
 
 
 def _hashes(photos: tuple[Sequence[Photo], Sequence[Photo]]) -> list[list[str]]:

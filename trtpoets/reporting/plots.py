@@ -154,17 +154,20 @@ def layers_plot(decibels: Sequence[float], hollow: Sequence[bool]) -> str:
     return svg("layers", 2.6, draw)
 
 
-def frontier_plot(points: Sequence[tuple[float, float]]) -> str:
-    """Return a plot of mixes of INT8 and float: (estimated time relative to FP16, SQNR of the features in dB)."""
+def frontier_plot(points: Sequence[tuple[float, float]], written: int, what: str) -> str:
+    """Return a plot of mixes of INT8 and float: (cost, SQNR of the features in dB). `what` names the cost.
+
+    A circle marks the mix with the index `written`.
+    """
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
-        times, decibels = zip(*points, strict=True)
-        axes.plot(times, decibels, "o-", color=ACCENT, linewidth=1, markersize=4)
-        axes.plot(times[-1:], decibels[-1:], "o", color=SECOND, markersize=8, fillstyle="none")
+        costs, decibels = zip(*points, strict=True)
+        axes.plot(costs, decibels, "o-", color=ACCENT, linewidth=1, markersize=4)
+        axes.plot(*([value] for value in points[written]), "o", color=SECOND, markersize=8, fillstyle="none")
         axes.grid(axis="y")
         axes.tick_params(length=0)
-        axes.set_xlabel("estimated time relative to FP16")
+        axes.set_xlabel(what)
         axes.set_title("signal to quantisation noise of the features, dB")
 
     return svg("frontier", 2.6, draw)

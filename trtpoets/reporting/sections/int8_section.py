@@ -41,7 +41,7 @@ def int8_section(report: Report) -> Section | None:
         columns=[("", TEXT), ("features, dB", NUMBER), ("scores, dB", NUMBER), ("agreement", NUMBER)],
         caption=_caption(notes),
         rows=rows if len(rows) > 1 else [],
-        plots=Pictures(lambda: [*_plots(notes), *_histograms(notes), *_frontier(notes)]),
+        plots=Pictures(lambda: [*_plots(notes), *_histograms(notes), *_frontier(notes), *_frontier_for_cpus(report)]),
         lists=_in_float(notes),
     )
 
@@ -232,7 +232,34 @@ def _frontier(notes: Int8Summary) -> list[Picture]:
         f"and {percent(points[-1].share)} of the multiply-adds in INT8. The time is estimated from bytes and "
         "multiply-adds for a batch on a GPU like NVIDIA's T4; it is not measured."
     )
-    return [(frontier_plot([(point.time, point.fidelity.features_db) for point in points]), alt, caption)]
+    values = [(point.time, point.fidelity.features_db) for point in points]
+    return [(frontier_plot(values, len(points) - 1, "estimated time relative to FP16"), alt, caption)]
+
+
+def _frontier_for_cpus(report: Report) -> list[Picture]:
+    """Return the same plot for int8.cpu.onnx, of which the written mix is the first one or the last one."""
+    notes = report.quantisation.int8_cpu
+    if notes is None or len(notes.frontier) < 2:
+        return []
+    points = notes.frontier
+    mixes = [
+        f"{many(point.layers, 'layer')} in float: {percent(point.share)} in INT8, {_db(point.fidelity.features_db)}, "
+        f"agreement {percent(point.fidelity.agreement)}"
+        for point in points
+    ]
+    alt = f"The mixes that the search tried for int8.cpu.onnx: {'; '.join(mixes)}"
+    written = next((index for index, point in enumerate(points) if point.layers == len(notes.steps)), 0)
+    why = (
+        "is recommended with them, and not without"
+        if written
+        else "would not be recommended with them either, and they take time"
+    )
+    caption = (
+        f"int8.cpu.onnx with up to {many(points[-1].layers, 'layer')} in float. The circle is the mix that was "
+        f"written, with {many(points[written].layers, 'layer')} in float, because the file {why}."
+    )
+    values = [(100 * (1 - point.share), point.fidelity.features_db) for point in points]
+    return [(frontier_plot(values, written, "multiply-adds in float, %"), alt, caption)]
 
 
 def _histograms(notes: Int8Summary) -> list[Picture]:
