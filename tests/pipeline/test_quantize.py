@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,17 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.conftest import SMALL
 from tests.support.photos import photo_folder
+from tests.support.tiny import tiny_spec
 from trtpoets.cli import main
+from trtpoets.convert.int8.calibration import Method, Ranges
+from trtpoets.convert.int8.quantize_int8 import Int8Notes
 from trtpoets.core.files import read_json
+from trtpoets.core.network_notes import Fidelity, FrontierPoint, KeptLayer
 from trtpoets.core.onnx_file import check_onnx, open_session
-from trtpoets.core.types import INPUT_NAME, Int8Form, Precision, Split
+from trtpoets.core.types import INPUT_NAME, Int8Form, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, read_card, seal_card
+from trtpoets.judge.advice import Recommended
+from trtpoets.pipeline import quantize as module
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.train.dataset import dataset_from_folder
 
@@ -399,3 +406,53 @@ def test_interrupted_and_resumed(space: Workspace) -> None:
         assert space.onnx(precision).read_bytes() == undisturbed.onnx(precision).read_bytes()
     ranges = [json.loads(item.ranges.read_text()) for item in (space, undisturbed)]
     assert ranges[0] == ranges[1]
+
+
+def version(path: Path, precision: Precision, why: str, layers: int) -> module._CpuFile:
+    """A version of int8.cpu.onnx with so many layers in float."""
+    fidelity = Fidelity(128, 24.0, 27.0, 0.96, 0.01)
+    points = tuple(FrontierPoint(count, 1 - count / 10, 1.0, fidelity) for count in range(layers + 1))
+    kept = tuple(KeptLayer(f"layer {count}", 1.0, 1 - count / 10, fidelity) for count in range(1, layers + 1))
+    share = 1 - layers / 10
+    notes = Int8Notes(
+        9, 9, 0, 0, 9, 9, share, {}, 0, 0, fidelity, fidelity, fidelity, fidelity, kept, {}, frontier=points
+    )
+    path.write_bytes(f"{layers} layers in float".encode())
+    model = OnnxModel(path, Precision.INT8, tiny_spec(), Int8Form.CPU)
+    return module._CpuFile(model, notes, None, Recommended(precision, why, 841))
+
+
+@pytest.mark.parametrize(
+    ("precision", "layers", "content", "why"),
+    [
+        (Precision.INT8, 2, b"2 layers in float", "it agrees on 99 %"),
+        (
+            Precision.FP32,
+            2,
+            b"0 layers in float",
+            (
+                "it agrees on 97 %; with 2 layers in float (80% of the multiply-adds in INT8): it agrees on 99 %; "
+                "so no layer is kept in float"
+            ),
+        ),
+        (Precision.FP32, 0, b"0 layers in float", "it agrees on 97 %"),
+    ],
+    ids=["recommended", "not recommended", "none found"],
+)
+def test_layers_stay_in_float_only_where_the_file_is_recommended_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision, layers: int, content: bytes, why: str
+) -> None:
+    out = tmp_path / "int8.cpu.onnx"
+    without = version(out, Precision.FP32, "it agrees on 97 %", 0)
+
+    def searched(work: object, ranges: object, path: Path, config: object) -> module._CpuFile:
+        assert path != out and path.name == out.name
+        return version(path, precision, "it agrees on 99 %", layers)
+
+    monkeypatch.setattr(module, "_for_cpu", searched)
+    work: Any = SimpleNamespace(config=None)
+    file = module._with_layers_in_float(work, Ranges(Method.MINMAX, {}, (), {}, ""), without)
+    assert (file.model.path, out.read_bytes()) == (out, content)
+    assert (file.recommended.precision, file.recommended.why) == (precision, why)
+    assert len(file.notes.frontier) == layers + 1, "of the search, in either case"
+    assert len(file.notes.steps) == (layers if precision is Precision.INT8 else 0)

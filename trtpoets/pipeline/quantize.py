@@ -96,8 +96,8 @@ def quantize(
     int8.cpu.onnx is not written, because it would need other scales.
 
     int8.cpu.onnx has the ranges of int8.onnx. It keeps layers in float only if it misses the target of INT8 without
-    them and meets it with them. If `cpu_form` is None, it is written on a machine without a GPU, where it is the form of
-    INT8 that runs; a network that has no such form is then no error.
+    them and meets it with them. If `cpu_form` is None, it is written on a machine without a GPU, where it is the form
+    of INT8 that runs; a network that has no such form is then no error.
 
     With `distill`, weights, biases and scales of int8.onnx are trained on the calibration photos, without labels, until
     its features are close to those of FP32; the result is kept if validation photos prove an improvement. This takes

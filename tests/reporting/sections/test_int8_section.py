@@ -260,6 +260,30 @@ def test_the_file_for_cpus_has_a_paragraph() -> None:
     assert "; 1 operator between them is computed in float" in text_of(content)
 
 
+@pytest.mark.parametrize(
+    ("steps", "circle", "why"),
+    [
+        (0, "with 0 layers in float", "would not be recommended with them either"),
+        (2, "with 2 layers in float", "is recommended with them, and not without"),
+    ],
+)
+def test_the_search_for_cpus_is_drawn(steps: int, circle: str, why: str) -> None:
+    content = full()
+    notes = content["quantisation"]["int8"]
+    own = {**notes, "steps": notes["steps"][:steps]}
+    content["quantisation"] = {**content["quantisation"], "int8_cpu": own}
+    section = int8_section(report_of(content))
+    assert section is not None
+    picture, alt, caption = section.plots[3]
+    assert alt.startswith("The mixes that the search tried for int8.cpu.onnx: 0 layers in float: 99.5 % in INT8, 18.5")
+    assert "FP16" not in alt and "up to 2 layers in float" in caption
+    assert circle in caption and why in caption
+    assert picture.count("var(--second)") == 2, "the circle: its shape and its place"
+    own["frontier"] = own["frontier"][:1]
+    alone = int8_section(report_of(content))
+    assert alone is not None and len(alone.plots) == 3
+
+
 def test_the_tflite_file_has_a_paragraph() -> None:
     content = full()
     assert "int8.tflite" not in text_of(content)

@@ -65,7 +65,7 @@ class Int8Notes:
     last layer was replaced, None if it was not. `equalised` is the number of equalised tensors, `rounded` the number of
     layers rounded by GPTQ. `steps` are the layers kept in FP32 by the sensitivity analysis; `layers_db` is the SQNR in
     dB of each layer's output. `kept_fp32` maps each node that must not be converted to FP16 to the reason. `frontier`
-    has a point for each number of layers that the search kept in FP32, from 0 on; the written file has those of `steps`.
+    has a point for each number of layers that the search kept in FP32, from 0 on; the written file keeps `steps`.
     `before_distillation` is the fidelity before the network was distilled; None if it was not distilled, or if the
     distilled network was not kept.
     """
