@@ -296,6 +296,28 @@ def test_a_tflite_file_is_compared_by_the_same_heads(
     assert without.notes == ("int8.tflite was not compared: running TFLite files needs ai-edge-litert.",)
 
 
+def test_a_tflite_file_of_an_adopted_network_answers_as_it_is(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = workspace(tmp_path, photos)
+    wide, _ = models(space, 0.05)
+    calibrated(space)
+    # Labels that the network does not have: only the agreement is known.
+    spec_of = replace(wide.spec, labels=("tench", "shark", "ray"))
+    fp32 = replace(wide, spec=spec_of)
+    model = TfliteModel(space.tflite(Precision.INT8), Precision.INT8, spec_of)
+    model.path.write_bytes(b"a network")
+    own = tuple(calibrated_photos(space, dataset_in(space)))
+    details = TfliteInt8Details("", "", TfliteCalibration(2, 0), calibrated=own)
+    seal_card(card_of(model.path), key="int8", files=[model.path], details=details)
+    answers = fitted(cross_fit(space, fp32, FOUR)).reference
+    monkeypatch.setattr(module, "scores_of_model", lambda file, shown, progress: answers)
+    result = all_photos_of(space, fp32, [model], FOUR)
+    (item,) = result.files
+    assert (item.head, item.photos, item.labelled) == ("its own", 180 - len(own), 0)
+    assert item.agreement == 1
+
+
 def test_the_advice_uses_no_test_photos(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = workspace(tmp_path, photos)
     wide, narrow = models(space, 0.05)
