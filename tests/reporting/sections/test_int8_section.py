@@ -263,8 +263,8 @@ def test_the_file_for_cpus_has_a_paragraph() -> None:
 @pytest.mark.parametrize(
     ("steps", "circle", "why"),
     [
-        (0, "with 0 layers in float", "would not be recommended with them either"),
-        (2, "with 2 layers in float", "is recommended with them, and not without"),
+        (0, "with 0 layers in float", "does not recommend the file with them either"),
+        (2, "with 2 layers in float", "recommends the file with them, and not without"),
     ],
 )
 def test_the_search_for_cpus_is_drawn(steps: int, circle: str, why: str) -> None:
@@ -279,6 +279,9 @@ def test_the_search_for_cpus_is_drawn(steps: int, circle: str, why: str) -> None
     assert "FP16" not in alt and "up to 2 layers in float" in caption
     assert circle in caption and why in caption
     assert picture.count("var(--second)") == 2, "the circle: its shape and its place"
+    own["recommended"] = {"precision": "fp32", "why": "of an earlier version"}
+    section = int8_section(report_of(content))
+    assert section is not None and ("recommends the file" in section.plots[3][2]) is False
     own["frontier"] = own["frontier"][:1]
     alone = int8_section(report_of(content))
     assert alone is not None and len(alone.plots) == 3

@@ -249,14 +249,15 @@ def _frontier_for_cpus(report: Report) -> list[Picture]:
     ]
     alt = f"The mixes that the search tried for int8.cpu.onnx: {'; '.join(mixes)}"
     written = next((index for index, point in enumerate(points) if point.layers == len(notes.steps)), 0)
-    why = (
-        "is recommended with them, and not without"
-        if written
-        else "would not be recommended with them either, and they take time"
-    )
+    advised = notes.recommended is not None and notes.recommended.precision is Precision.INT8
+    why = ""
+    if not written:
+        why = ", because quantize does not recommend the file with them either"
+    elif advised:
+        why = ", because quantize recommends the file with them, and not without"
     caption = (
         f"int8.cpu.onnx with up to {many(points[-1].layers, 'layer')} in float. The circle is the mix that was "
-        f"written, with {many(points[written].layers, 'layer')} in float, because the file {why}."
+        f"written, with {many(points[written].layers, 'layer')} in float{why}."
     )
     values = [(100 * (1 - point.share), point.fidelity.features_db) for point in points]
     return [(frontier_plot(values, written, "multiply-adds in float, %"), alt, caption)]
