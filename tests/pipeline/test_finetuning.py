@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,11 +16,13 @@ if find_spec("tensorflow") is None:
 
 from tests.support.fine_tuning import diverge, tiny_network, zero_head
 from tests.support.photos import photo_folder
-from trtpoets.core.fine_tuning import AUTO, Distortions, FineTuneConfig
+from tests.support.workers import OtherProcesses
+from trtpoets.core.fine_tuning import AUTO, DepthTrial, Distortions, FineTuneConfig
 from trtpoets.core.images import photo_to_array
 from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Split
-from trtpoets.pipeline import finetuning
+from trtpoets.pipeline import depth_trials, finetuning
+from trtpoets.pipeline.depth_trials import PlannedTrial, ShortTraining
 from trtpoets.pipeline.extractors import Device, extractor_key
 from trtpoets.pipeline.finetuning import (
     FrozenRun,
@@ -119,15 +122,37 @@ def test_auto_tries_depths_on_training_photos_only(
         seen.append({photo.sha256 for photo in (*photos.train, *photos.validation)})
         return fine_tuned_head(network, head, photos, *rest, **options)
 
-    monkeypatch.setattr(finetuning, "fine_tuned_head", watched)
+    monkeypatch.setattr(depth_trials, "fine_tuned_head", watched)
     tuned = fine_tune(run, replace(CONFIG, unfreeze=AUTO), tmp_path / "state")
     trials = tuned.details.trials
     assert [trial.layers for trial in trials] == [1, 2, 3]
     assert tuned.details.layers == min(trials, key=lambda trial: (trial.cross_entropy, trial.layers)).layers
     training = {photo.sha256 for photo in dataset.in_split(Split.TRAIN)}
-    assert all(photos <= training for photos in seen[:3])
+    assert len(seen) == 3
+    assert all(photos <= training for photos in seen)
     delete_checkpoints(tmp_path / "state")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_workers_make_the_trials_unless_this_machine_has_a_gpu(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int
+) -> None:
+    workers, trials = OtherProcesses(), tuple(DepthTrial(layers, layers / 10, 0.0) for layers in (3, 1, 2))
+    used: list[object] = []
+
+    def tried(training: ShortTraining, planned: list[PlannedTrial], given: object, progress: object) -> Any:
+        assert [trial.layers for trial in planned] == [1, 2, 3]
+        assert len({trial.path for trial in planned}) == len({trial.key for trial in planned}) == 3
+        used.append(given)
+        return trials
+
+    monkeypatch.setattr(finetuning, "tensorflow_gpus", lambda: gpus)
+    monkeypatch.setattr(finetuning, "tried_depths", tried)
+    run = frozen(dataset)._replace(workers=lambda: nullcontext(workers))
+    details = fine_tune(run, replace(CONFIG, unfreeze=AUTO), tmp_path / "state").details
+    assert used == [None if gpus else workers]
+    assert (details.layers, details.trials) == (1, trials)
 
 
 def course_of(right: np.ndarray, nats: np.ndarray) -> Course:

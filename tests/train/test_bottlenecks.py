@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 import shutil
 import threading
-from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pytest
 
 from tests.support.errors import raises
 from tests.support.photos import make_photo, photo_folder
+from tests.support.workers import OtherProcesses
 from trtpoets.core import images, verified_files
 from trtpoets.core.decoded_photos import DecodedStore
 from trtpoets.core.errors import BadInput, BadPhoto, RunFailed
@@ -25,9 +23,6 @@ from trtpoets.train.bottlenecks import bottlenecks_from_photos, feature_caches_i
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 from trtpoets.train.distortions import Variant
 from trtpoets.train.near_copies.thumbnails import ThumbnailCache
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Means:
@@ -242,21 +237,6 @@ class Colours:
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
         return photos.mean(axis=(1, 2), dtype=np.float32)
-
-
-class OtherProcesses:
-    """Workers to which functions, items and results are sent as bytes."""
-
-    def __init__(self) -> None:
-        self.items = 0
-
-    def map(self, function: Callable[[T], R], items: Sequence[T]) -> Generator[R, None, None]:
-        pickled = pickle.dumps(function)
-        for item in items:
-            self.items += 1
-            there: Callable[[T], R] = pickle.loads(pickled)
-            result: R = pickle.loads(pickle.dumps(there(pickle.loads(pickle.dumps(item)))))
-            yield result
 
 
 def test_other_workers_give_the_same_bytes(photos: tuple[Photo, ...], tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def run(
     precision: RacePrecision = None,
     resize: opt.ResizeOption = Resize.STRETCH,
     device: opt.DeviceOption = "auto",
-    workers: opt.WorkersOption = "",
+    workers: opt.TrainingWorkersOption = "",
     steps: opt.Steps = HeadConfig.steps,
     unfreeze: Unfreeze = None,
     seed: opt.Seed = 0,

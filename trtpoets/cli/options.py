@@ -137,17 +137,21 @@ DeviceOption = Annotated[
     str,
     typer.Option("--device", help="Device that runs the frozen backbone: cpu, gpu or auto.", rich_help_panel=_NETWORK),
 ]
-WorkersOption = Annotated[
-    str,
-    typer.Option(
+
+
+def _workers(computed: str) -> Any:
+    return typer.Option(
         "--workers",
         metavar="ray|ray://HOST:PORT",
-        help="Who computes the features of photos: ray starts Ray on this machine, ray://HOST:PORT is a Ray cluster; "
+        help=f"Who computes {computed}: ray starts Ray on this machine, ray://HOST:PORT is a Ray cluster; "
         "default: this process.",
         show_default=False,
         rich_help_panel=_NETWORK,
-    ),
-]
+    )
+
+
+WorkersOption = Annotated[str, _workers("the features of photos")]
+TrainingWorkersOption = Annotated[str, _workers("the features of photos and the trials of --unfreeze auto")]
 ResizeOption = Annotated[
     Resize,
     typer.Option(

@@ -82,7 +82,7 @@ def retrain(
     precision: RacePrecision = None,
     resize: opt.ResizeOption = Resize.STRETCH,
     device: opt.DeviceOption = "auto",
-    workers: opt.WorkersOption = "",
+    workers: opt.TrainingWorkersOption = "",
     validation_percent: opt.ValidationPercent = 10,
     test_percent: opt.TestPercent = 10,
     strict: opt.Strict = False,

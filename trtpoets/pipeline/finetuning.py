@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,11 +18,12 @@ import numpy as np
 
 from trtpoets.core.fine_tuning import AUTO, DepthTrial, FineTuning, PairedResult
 from trtpoets.core.formatting import percent
-from trtpoets.core.optional import tensorflow_gpus
+from trtpoets.core.optional import tensorflow, tensorflow_gpus
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import Split, hash_of
 from trtpoets.judge.paired import paired_result
 from trtpoets.pipeline.cache import bottleneck_folder
+from trtpoets.pipeline.depth_trials import PlannedTrial, ShortTraining, tried_depths
 from trtpoets.pipeline.extractors import extractor_from_network
 from trtpoets.pipeline.head_training import indices_of_labels, rows_in
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
@@ -30,9 +32,11 @@ from trtpoets.train.finetune_checkpoint import Checkpoint
 from trtpoets.train.finetune_layers import layers_of, number_to_unfreeze, weights_hash
 from trtpoets.train.head import Head, head_from_bottlenecks, head_scores, weights_of_classes
 from trtpoets.train.near_copies.grouping import groups_of, positions_of_groups
+from trtpoets.train.networks import assign_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from trtpoets.core.fine_tuning import FineTuneConfig
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from trtpoets.pipeline.extractors import Device
     from trtpoets.train.dataset import Dataset
     from trtpoets.train.networks import Network
+    from trtpoets.train.workers import Workers
 
 _VERSION = 1
 """Increase it when the same photos and settings may give other weights."""
@@ -64,7 +69,10 @@ class Tuned(NamedTuple):
 
 
 class FrozenRun(NamedTuple):
-    """The run before fine-tuning: its network and head, the features (N, D) of all photos of the dataset."""
+    """The run before fine-tuning: its network and head, the features (N, D) of all photos of the dataset.
+
+    `workers` connects to those who compute the trials of `auto`: None for this process.
+    """
 
     network: Network
     head: Head
@@ -72,6 +80,7 @@ class FrozenRun(NamedTuple):
     dataset: Dataset
     features: np.ndarray
     device: Device
+    workers: Callable[[], AbstractContextManager[Workers | None]] = nullcontext
 
 
 def fine_tune(
@@ -128,7 +137,7 @@ def fine_tune(
     _log.info("fine-tuning of %d layers: %s", layers, details.why)
     if kept:
         return Tuned(_identified(network), head, details, right)
-    _restore(network, frozen)
+    assign_variables(network, frozen)
     return Tuned(network, run.head, details, right)
 
 
@@ -160,34 +169,32 @@ def _trials(
     run: FrozenRun, config: FineTuneConfig, train: np.ndarray, labels: np.ndarray, checkpoint: Path, progress: Progress
 ) -> tuple[DepthTrial, ...]:
     """Fine-tune a quarter, a half and all of the layers shortly, on three quarters of the training photos."""
-    network, classes = run.network, len(run.dataset.labels)
+    classes = len(run.dataset.labels)
     held = _held_out(run.dataset, train, labels)
     own, other = train[~held], train[held]
     head, _ = head_from_bottlenecks(
         run.features[own], labels[own], run.features[other], labels[other], classes, replace(run.config, early_stop=500)
     )
-    frozen = [variable.numpy() for variable in network.model.variables]
-    data = _photos(run.dataset, labels, own, other)
-    weights = weights_of_classes(run.config, labels[own], classes)
     short = replace(
         config, epochs=config.epochs * _TRIAL_SHARE, least_steps=max(round(config.least_steps * _TRIAL_SHARE), 1)
     )
-    total = len(layers_of(network))
-    trials = []
-    for place, share in enumerate(_TRIAL_DEPTHS):
-        layers = max(round(share * total), 1)
-        state = Checkpoint(_trial_path(checkpoint, place), _key(run, short, layers, own))
-        task = f"trial of {layers} layers"
-        try:
-            _, course = fine_tuned_head(
-                network, head, data, layers, short, state, class_weights=weights, progress=progress, task=task
-            )
-        finally:
-            _restore(network, frozen)
-        lowest = float(course.nats[course.best].mean(dtype=np.float64))
-        trials.append(DepthTrial(layers, lowest, course.seconds))
-        _log.info("%s: cross-entropy %.3f on %d training photos held out", task, lowest, len(other))
-    return tuple(trials)
+    training = ShortTraining(
+        run.network,
+        head,
+        _photos(run.dataset, labels, own, other),
+        short,
+        weights_of_classes(run.config, labels[own], classes),
+        tensorflow().__version__,
+    )
+    total = len(layers_of(run.network))
+    depths = [max(round(share * total), 1) for share in _TRIAL_DEPTHS]
+    planned = [
+        PlannedTrial(layers, _trial_path(checkpoint, place), _key(run, short, layers, own))
+        for place, layers in enumerate(depths)
+    ]
+    # A GPU of this machine is faster than the processors of several, which have no mixed precision either.
+    with nullcontext() if tensorflow_gpus() else run.workers() as workers:
+        return tried_depths(training, planned, workers, progress)
 
 
 def _held_out(dataset: Dataset, train: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -231,11 +238,6 @@ def _groups(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
 def _identified(network: Network) -> Network:
     """Return the network with the identity of its present weights, so that no cache of other weights is used."""
     return replace(network, weights_id=weights_hash(network), imagenet_head=None)
-
-
-def _restore(network: Network, values: Sequence[np.ndarray]) -> None:
-    for variable, value in zip(network.model.variables, values, strict=True):
-        variable.assign(value)
 
 
 def _key(run: FrozenRun, config: FineTuneConfig, layers: int, train: np.ndarray) -> str:

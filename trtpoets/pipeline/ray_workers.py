@@ -1,8 +1,8 @@
-"""Workers of a Ray cluster: computes bottlenecks with Ray Core, on this machine or on several.
+"""Workers of a Ray cluster: computes bottlenecks and trials of fine-tuning with Ray Core, on one machine or on several.
 
 Ray places the tasks, transports their results and repeats the tasks of a worker that died. Each task computes some
-batches with the function that threads of this process would apply (`train.workers`), so the results are the same. The
-network travels with the function; only the photos must be readable on every node, at the same path.
+batches with the function that threads of this process would apply (`train.workers`), or one trial, so the results are
+the same. The network travels with the function; only the photos must be readable on every node, at the same path.
 """
 
 from __future__ import annotations
@@ -86,12 +86,14 @@ class RayWorkers:
     def __init__(self, ray: Any) -> None:
         self._ray = ray
 
-    def map(self, function: Callable[[T], R], items: Sequence[T]) -> Generator[R, None, None]:
+    def map(self, function: Callable[[T], R], items: Sequence[T], *, long: bool = False) -> Generator[R, None, None]:
         """Yield `function(item)` in the order of `items`. Raises RunFailed if tasks are lost."""
         ray = self._ray
-        task = ray.remote(num_cpus=1, max_retries=_RETRIES)(_results)
+        placement = "SPREAD" if long else "DEFAULT"
+        task = ray.remote(num_cpus=1, max_retries=_RETRIES, scheduling_strategy=placement)(_results)
         name, reference = uuid.uuid4().hex, ray.put(function)
-        groups = (items[start : start + _ITEMS] for start in range(0, len(items), _ITEMS))
+        size = 1 if long else _ITEMS
+        groups = (items[start : start + size] for start in range(0, len(items), size))
         ahead = _TASKS_PER_CORE * max(int(ray.cluster_resources().get("CPU", 1)), 1)
         pending = deque(task.remote([reference], name, group) for group in islice(groups, ahead))
         try:
@@ -116,6 +118,7 @@ def _results(reference: Sequence[Any], name: str, items: Sequence[Any]) -> list[
     """Return the results of the items, in a worker process. An error that the user can fix is the last result."""
     import ray
 
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # workers compute on processors, also on nodes with GPUs
     if name not in _functions:
         _functions.clear()
         _functions[name] = ray.get(reference[0])

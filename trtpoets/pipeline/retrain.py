@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ def retrain(
 
     Writes the dataset, the training card and the classifier to engines/<name>/. If the classifier there was trained
     with the same photos and configuration, it is returned unchanged, unless `force` is set. `workers` compute the
-    bottlenecks: "ray" or "ray://HOST:PORT"; by default this process does.
+    bottlenecks and the trials of `--unfreeze auto`: "ray" or "ray://HOST:PORT"; by default this process does.
     """
     config = config or RetrainConfig()
     space = Workspace(Path(engines), name)
@@ -123,7 +124,15 @@ def retrain(
         copies = copies_details(as_read, dataset, features, head, config.head)
         fine_tuning = None
         if config.fine_tuning is not None:
-            frozen = FrozenRun(network, head, config.head, dataset, features, config.device)
+            frozen = FrozenRun(
+                network,
+                head,
+                config.head,
+                dataset,
+                features,
+                config.device,
+                partial(workers_named, workers, dataset.folder),
+            )
             tuned = fine_tune(frozen, config.fine_tuning, space.fine_tuning, space.logs, progress)
             network, head, fine_tuning = tuned.network, tuned.head, tuned.details
             if fine_tuning.kept:

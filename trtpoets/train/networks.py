@@ -5,6 +5,7 @@ Networks come from keras.applications, or from `own_networks`, without their las
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +25,8 @@ from trtpoets.train.weight_files import Head, assign, load_weights, load_weights
 from trtpoets.train.weights import HEAD_BIAS, HEAD_KERNEL, EmbeddedWeights, embedded_tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import keras
 
 
@@ -40,6 +43,23 @@ class Network:
     model: keras.Model
     weights_id: str
     imagenet_head: tuple[np.ndarray, np.ndarray] | None
+
+    def __reduce__(self) -> tuple[Callable[..., Network], tuple[Any, ...]]:
+        # Keras must be imported by `tensorflow` before its model is unpickled in another process.
+        return _unpickled_network, (self.backbone, pickle.dumps(self.model), self.weights_id, self.imagenet_head)
+
+
+def _unpickled_network(
+    backbone: Backbone, model: bytes, weights_id: str, imagenet_head: tuple[np.ndarray, np.ndarray] | None
+) -> Network:
+    tensorflow()
+    return Network(backbone, pickle.loads(model), weights_id, imagenet_head)  # noqa: S301 - only inside a pickle
+
+
+def assign_variables(network: Network, values: Sequence[np.ndarray]) -> None:
+    """Give the variables of a network these values, in the order of `network.model.variables`."""
+    for variable, value in zip(network.model.variables, values, strict=True):
+        variable.assign(value)
 
 
 class BackboneGraph(NamedTuple):

@@ -23,10 +23,11 @@ LIMITED: ContextVar[AbstractContextManager[object]] = ContextVar("LIMITED", defa
 class Workers(Protocol):
     """Whoever computes."""
 
-    def map(self, function: Callable[[T], R], items: Sequence[T]) -> Generator[R, None, None]:
+    def map(self, function: Callable[[T], R], items: Sequence[T], *, long: bool = False) -> Generator[R, None, None]:
         """Yield `function(item)` in the order of `items`. An exception of `function` is raised instead of its result.
 
-        Function, items and results can be pickled. Closing the generator cancels what has not started.
+        Function, items and results can be pickled. Items that take minutes are `long`: they are spread over the
+        machines one by one. Closing the generator cancels what has not started.
         """
 
 
@@ -38,8 +39,8 @@ class Threads:
         # If the limited part uses all cores, one thread more than cores does the rest meanwhile.
         self._threads = max(parallel, usable_cores() + (parallel == 1))
 
-    def map(self, function: Callable[[T], R], items: Sequence[T]) -> Generator[R, None, None]:
-        """Yield `function(item)` in the order of `items`."""
+    def map(self, function: Callable[[T], R], items: Sequence[T], *, long: bool = False) -> Generator[R, None, None]:
+        """Yield `function(item)` in the order of `items`; for `long` items too, a thread takes one at a time."""
 
         def limited(item: T) -> R:
             LIMITED.set(self._slots)

@@ -108,7 +108,7 @@ def test_errors_of_the_compiler_are_reported(rtx: None, model: OnnxModel, out: P
     reason = "Cannot compile operation 'head' for Turing (SM75): FP32 GEMM is not supported"
     with raises(BuildFailed, "TP4050", "fp32", "sm75", reason) as caught:
         engine_from_onnx(model, replace(RTX, targets=("sm75",)), out)
-    assert caught.value.hint == "leave sm75 out of --target, or build --precision fp16 for it"
+    assert caught.value.hint == "leave sm75 out of --target, or build with --precision fp16 for it"
     assert only(out.parent) == {"fp32.onnx"}
 
 
@@ -297,7 +297,7 @@ def test_flavours_without_a_gpu(rtx: None, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     assert flavour_available(Flavour.RTX) is None
     reason = flavour_available(Flavour.TENSORRT)
-    assert reason is not None and reason.startswith("building or running tensorrt engines needs tensorrt")
+    assert reason is not None and reason.startswith("tensorrt is needed for building or running tensorrt engines")
     assert default_flavour() is Flavour.RTX
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     with pytest.raises(MissingDependency) as caught:

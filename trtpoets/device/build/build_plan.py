@@ -187,6 +187,6 @@ def _notes(precision: Precision, opset: int, config: EngineConfig, library: Tens
         yield "TensorRT-RTX is optimised for FP16: INT8 convolutions may not be faster"
     if _TURING in config.chosen_targets:
         if precision is Precision.FP32 or fp32_remainder:
-            yield "for sm75 it can't compile FP32 MatMul layers: the build may fail; build --precision fp16 instead"
+            yield "for sm75 it can't compile FP32 MatMul layers, and the build may fail: build with --precision fp16"
         if len(config.chosen_targets) > 1:
             yield "sm75 together with other targets may slow the engine down on all of them: build it separately"

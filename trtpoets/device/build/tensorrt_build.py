@@ -144,9 +144,9 @@ def _hint(reason: str, request: BuildRequest) -> str:
     if request.version_compatible and "lean" in low:
         return "install TensorRT's lean runtime (libnvinfer-lean), or leave --version-compatible out"
     if "turing" in low or "sm75" in low:
-        return "leave sm75 out of --target, or build --precision fp16 for it"
+        return "leave sm75 out of --target, or build with --precision fp16 for it"
     if "could not find any implementation" in low and request.precision is Precision.INT8:
-        return "leave the named layer out of quantisation, or build --precision fp16"
+        return "leave the named layer out of quantisation, or build with --precision fp16"
     return "if the ONNX file runs in ONNX Runtime, report this with the file"
 
 
