@@ -21,8 +21,9 @@ from trtpoets.core.workspace import Workspace
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.retrain import RetrainConfig, training_of
 from trtpoets.train.dataset import DatasetConfig
-from trtpoets.train.near_copies.families import families_from_pairs, families_of
+from trtpoets.train.near_copies.families import compare_pairs, families_from_pairs, families_of
 from trtpoets.train.near_copies.grouping import across_splits
+from trtpoets.train.near_copies.local_contrast import NormalisedThumbnails
 from trtpoets.train.split import positions_of, split_at
 
 
@@ -109,12 +110,29 @@ def test_families_do_not_depend_on_order() -> None:
     assert len(expected) == len(CHANGES)
 
 
-def test_families_do_not_depend_on_how_many_pairs_are_compared_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_families_do_not_depend_on_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     images = [scene(seed) for seed in range(8)]
     images += [CHANGES[kind](images[number]) for number, kind in enumerate(CHANGES)]
     expected = found_families(images)
-    monkeypatch.setattr("trtpoets.train.near_copies.families._PAIRS", 7)
+    monkeypatch.setattr("trtpoets.train.near_copies.families._PHOTOS", 3)
+    monkeypatch.setattr("trtpoets.train.near_copies.families.PHOTOS_PER_TASK", 2)
     assert found_families(images) == expected
+
+
+def test_the_windows_of_each_photo_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    normalised = NormalisedThumbnails(thumbnails_of([scene(seed) for seed in range(12)]))
+    described: list[int] = []
+    original = NormalisedThumbnails.window_descriptors
+
+    def noted(self: NormalisedThumbnails, rows: np.ndarray) -> np.ndarray:
+        described.extend(rows.tolist())
+        return original(self, rows)
+
+    monkeypatch.setattr(NormalisedThumbnails, "window_descriptors", noted)
+    pairs = np.array([(first, second) for first in range(11) for second in range(first + 1, 12)])
+    monkeypatch.setattr("trtpoets.train.near_copies.families.PHOTOS_PER_TASK", 5)
+    compare_pairs(normalised, pairs)
+    assert sorted(described) == list(range(12))
 
 
 def test_a_chain_that_grows_beyond_bounds_keeps_its_strong_pairs_only() -> None:

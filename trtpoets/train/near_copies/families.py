@@ -64,8 +64,8 @@ _DRAWN = 400
 
 _BATCH = 128
 
-_PAIRS = 1_000_000
-"""Number of pairs whose windows are compared at a time, which limits the memory."""
+_PHOTOS = 4096
+"""Number of photos whose centres are described at a time, which limits the memory."""
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,7 @@ def families_from_pairs(pairs: np.ndarray, strength: np.ndarray, photos: int) ->
 
 def compare_pairs(normalised: NormalisedThumbnails, pairs: np.ndarray) -> PairScores:
     """Align the thumbnails of pairs (P, 2) and score them; pairs that clearly differ are omitted."""
-    alike, firsts, seconds, mirrored, start, coarse = map(
-        np.concatenate,
-        zip(*(_alike(normalised, pairs, at) for at in range(0, len(pairs) or 1, _PAIRS)), strict=True),
-    )
+    alike, firsts, seconds, mirrored, start, coarse = _coarse_alignment(normalised, pairs)
     pairs = pairs[alike]
     keep = np.flatnonzero(_among_best(pairs, coarse) | (coarse >= _SURE))
     keep = keep[np.argsort(firsts[keep], kind="stable")]
@@ -190,55 +187,48 @@ def _numbers(pairs: np.ndarray, photos: int) -> np.ndarray:
     return numbers_of(pairs[:, 0], pairs[:, 1], photos)
 
 
-def _alike(normalised: NormalisedThumbnails, pairs: np.ndarray, at: int) -> tuple[np.ndarray, ...]:
-    """Return the indices of those of the next _PAIRS pairs whose windows are alike, and their coarse alignment."""
-    alignment = _coarse_alignment(normalised, pairs[at : at + _PAIRS])
-    alike = np.flatnonzero(alignment[-1] >= _COARSE)
-    return (at + alike, *(array[alike] for array in alignment))
+def _coarse_alignment(normalised: NormalisedThumbnails, pairs: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Search for the centre of each photo of the pairs (P, 2) in windows of the other, and keep the better match.
 
-
-def _coarse_alignment(
-    normalised: NormalisedThumbnails, pairs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Search for the centre of one photo of each pair in windows of the other.
-
-    Returns, each (P, ...): the photo that was searched, the photo whose centre was searched for, whether it is
-    mirrored, the position (scale, down, right), and the correlation.
+    Returns for the A pairs whose windows are alike, each (A, ...): the index of the pair, the photo that was searched,
+    the photo whose centre was searched for, whether it is mirrored, the position (scale, down, right), and the
+    correlation. The windows of each photo are computed once: their time grows with the number of photos.
     """
-    count = len(pairs)
-    used, numbers = np.unique(pairs, return_inverse=True)
-    numbers = numbers.reshape(pairs.shape)
-    centres = normalised.centre_descriptors(used).astype(np.float16)
-    positions = window_positions()
-    coarse = np.full(count, -1, dtype=np.float32)
-    swapped, mirrored = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
-    start = np.zeros((count, 3), dtype=np.float32)
-    owners = np.concatenate([pairs[:, 0], pairs[:, 1]])
-    order = np.argsort(owners, kind="stable")
-    photos, begins = np.unique(owners[order], return_index=True)
-    groups = np.split(order, begins[1:])
+    used = np.unique(pairs)
+    place = np.zeros(len(normalised), dtype=np.int32)
+    place[used] = np.arange(len(used))
+    centres = _centres(normalised, used)
+    orders = [np.argsort(pairs[:, way], kind="stable") for way in (0, 1)]
+    begins = [np.searchsorted(pairs[order, way], np.append(used, len(normalised))) for way, order in enumerate(orders)]
+    best = np.zeros((2, len(pairs)), dtype=np.uint16)  # of the photo or its mirror image * windows
+    values = np.zeros((2, len(pairs)), dtype=np.float32)
 
-    def search(at: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        descriptors = normalised.window_descriptors(photos[at : at + PHOTOS_PER_TASK])
-        results = []
-        for windows, owned in zip(descriptors, groups[at : at + PHOTOS_PER_TASK], strict=True):
-            others = centres[numbers[owned % count, 1 - owned // count]].astype(np.float32)
-            flat = np.matmul(others, windows.T).reshape(len(owned), -1)  # (rows, photo or its mirror image * windows)
-            best = flat.argmax(axis=1)
-            results.append((best, flat[np.arange(len(owned)), best]))
-        return results
+    def search(start: int) -> None:
+        """Search in the windows of some photos for the centres of all others with which they are paired."""
+        descriptors = normalised.window_descriptors(used[start : start + PHOTOS_PER_TASK])
+        for number, windows in enumerate(descriptors, start):
+            of_ways = [order[begin[number] : begin[number + 1]] for order, begin in zip(orders, begins, strict=True)]
+            rows, ways = np.concatenate(of_ways), np.repeat([0, 1], [len(own) for own in of_ways])
+            others = centres[place[pairs[rows, 1 - ways]]].astype(np.float32)
+            matches = np.matmul(others, windows.T).reshape(len(rows), -1)
+            columns = matches.argmax(axis=1)
+            best[ways, rows], values[ways, rows] = columns, matches[np.arange(len(rows)), columns]
 
-    tasks = range(0, len(photos), PHOTOS_PER_TASK)
-    for at, results in zip(tasks, in_threads(search, tasks), strict=True):
-        for owned, (best_windows, value) in zip(groups[at : at + PHOTOS_PER_TASK], results, strict=True):
-            rows, way = owned % count, owned // count
-            better = value > coarse[rows]
-            these, best = rows[better], best_windows[better]
-            coarse[these], swapped[these] = value[better], way[better] == 1
-            mirrored[these] = best >= len(positions)
-            start[these] = positions[best % len(positions)]
-    firsts = np.where(swapped, pairs[:, 1], pairs[:, 0])
-    return firsts, np.where(swapped, pairs[:, 0], pairs[:, 1]), mirrored, start, coarse
+    in_threads(search, range(0, len(used), PHOTOS_PER_TASK))
+    alike = np.flatnonzero(values.max(axis=0) >= _COARSE)
+    ways = (values[1, alike] > values[0, alike]).astype(np.int64)
+    columns, positions = best[ways, alike], window_positions()
+    firsts, seconds = pairs[alike, ways], pairs[alike, 1 - ways]
+    start = positions[columns % len(positions)]
+    return alike, firsts, seconds, columns >= len(positions), start, values[ways, alike]
+
+
+def _centres(normalised: NormalisedThumbnails, photos: np.ndarray) -> np.ndarray:
+    """Return the descriptors of the centres of photos and of their mirror images, float16 (N, 2, k)."""
+    blocks = range(0, len(photos), _PHOTOS)
+    return np.concatenate(
+        [normalised.centre_descriptors(photos[at : at + _PHOTOS]).astype(np.float16) for at in blocks]
+    )
 
 
 def _among_best(pairs: np.ndarray, coarse: np.ndarray) -> np.ndarray:
