@@ -123,7 +123,7 @@ def test_a_gate_that_fails_exits_3(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 def test_an_undecided_gate_exits_4(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def undecided(*args: Any, **kwargs: Any) -> None:
-        raise GateUndecided("the gate cannot tell: 40 photos are too few", hint="--allow-undecided")
+        raise GateUndecided("the gate cannot tell: 40 photos are too few", hint="add --allow-undecided")
 
     monkeypatch.setattr("trtpoets.pipeline.evaluate.evaluate", undecided)
     assert call_main(monkeypatch, "evaluate", "flowers") == 4

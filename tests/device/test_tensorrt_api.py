@@ -16,7 +16,7 @@ from trtpoets.device.tensorrt_api import load_tensorrt, numpy_type
 
 def test_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with raises(MissingDependency, "TP4098", "needs tensorrt") as caught:
+    with raises(MissingDependency, "TP4098", "tensorrt is needed for") as caught:
         load_tensorrt(Flavour.TENSORRT)
     assert caught.value.hint == "pip install 'trtpoets[tensorrt]'"
 

@@ -217,8 +217,8 @@ def test_a_library_that_does_not_start(version: str) -> None:
         failure["build"]
         == failure["look"]
         == (
-            f"BuildFailed: {title} can't build here: {reason} (build on a machine with an NVIDIA GPU, or without one: "
-            "--flavour rtx)"
+            f"BuildFailed: {title} can't build here: {reason} (build on a machine with an NVIDIA GPU, or without one "
+            "with --flavour rtx)"
         )
     )
     assert failure["run"] == f"RunFailed: {title} can't run here: {reason} (check nvidia-smi)"
