@@ -57,6 +57,16 @@ def test_the_gradient_of_the_penalised_loss_vanishes_on_the_photos_that_count() 
     assert min(right) > 0.8
 
 
+def test_heads_for_features_give_the_same_scores() -> None:
+    features, labels = photos()
+    own = compressed(features)
+    heads = heads_from_weights(own, labels, 3, np.ones((1, 300), np.float32), CONFIG)
+    assert heads is not None
+    np.testing.assert_allclose(
+        head_scores(own.for_features(heads[0]), features), head_scores(heads[0], own.values), atol=1e-4
+    )
+
+
 def test_photos_that_count_more_are_answered_more_often() -> None:
     features, labels = photos()
     own = compressed(features)
@@ -69,5 +79,7 @@ def test_photos_that_count_more_are_answered_more_often() -> None:
 
 def test_values_that_are_not_numbers_give_no_heads() -> None:
     values = np.full((6, 2), np.nan, np.float32)
-    photos_without_numbers = CompressedFeatures(values, np.ones(2, np.float32))
+    photos_without_numbers = CompressedFeatures(
+        values, np.ones(2, np.float32), np.zeros(2, np.float32), np.eye(2, dtype=np.float32)
+    )
     assert heads_from_weights(photos_without_numbers, np.arange(6) % 2, 2, np.ones((1, 6), np.float32), CONFIG) is None

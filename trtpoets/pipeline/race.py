@@ -2,7 +2,8 @@
 
 Latencies are known first: measured here for one photo with ONNX Runtime on the CPU, in INT8 if that is what will be
 deployed, or estimated for the GPU of a board. Networks that are too slow take no part. Networks are then judged in
-FP32, by heads that are cross-fitted on a part of the training and validation photos, which grows from round to round.
+FP32, by heads that are cross-fitted on a part of the training and validation photos, which grows from round to round
+(`race_heads`).
 INT8 of the network that would be chosen is made and judged on the photos of the last round (`race_int8`); of another
 one only if this changes the choice. FP16 is judged by the answers of FP32, from which it hardly differs.
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from trtpoets.train.dataset import Dataset
 
-_VERSION = 2
+_VERSION = 3
 """Increase it when the same photos and configuration may give another result."""
 
 

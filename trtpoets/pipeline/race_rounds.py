@@ -34,11 +34,12 @@ from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.extractors import extractor_from_network, onnx_in_cache
 from trtpoets.pipeline.head_training import indices_of_labels, rows_in
 from trtpoets.pipeline.race_device import latencies_ms
+from trtpoets.pipeline.race_heads import heads_of_folds
 from trtpoets.pipeline.race_int8 import CALIBRATION_PHOTOS, RaceNetwork, int8_features, int8_for_timing
 from trtpoets.pipeline.retrain import RetrainConfig, backbone_for
 from trtpoets.train.backbones import DEFAULT_BACKBONE, backbone_named
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
-from trtpoets.train.joint_heads import heads_from_parts, scores_by_fold
+from trtpoets.train.joint_heads import scores_by_fold
 from trtpoets.train.near_copies.families import families_of
 from trtpoets.train.near_copies.grouping import groups_of
 from trtpoets.train.near_copies.thumbnails import ThumbnailCache
@@ -213,11 +214,13 @@ class RaceWork:
         if folds is None:
             raise too_few(f"{len(photos):,} photos are too few for cross-fitting")
         judged = _Round(photos, truth, groups, folds, is_all=len(rows) == len(allowed.photos))
-        for number in alive:
-            heads = self._heads(features[number], judged, f"round {place}: {self._names[number]}")
+        for done, number in enumerate(alive):
+            self._progress(f"round {place}: heads", done, len(alive))
+            heads = heads_of_folds(features[number], truth, folds, len(self._dataset.labels), self._config.head)
             judged.heads[number] = heads
             judged.right[number] = judged.right_answers(heads, features[number])
             self._note(number, judged, judged.counted, Precision.FP32)
+        self._progress(f"round {place}: heads", len(alive), len(alive))
         return judged
 
     def _features(self, number: int, photos: Sequence[Photo]) -> np.ndarray:
@@ -235,15 +238,6 @@ class RaceWork:
         sha256s = photos.sha256s
         named = [[sha256s[row] for row in family] for family in families]
         return np.array(independent_groups(photos.files, named), np.int64)
-
-    def _heads(self, features: np.ndarray, judged: _Round, name: str) -> list[Head]:
-        parts = [judged.folds.rows(fold)[:2] for fold in range(judged.folds.count)]
-        classes = len(self._dataset.labels)
-        heads = heads_from_parts(features, judged.truth, parts, classes, self._config.head, self._progress, name)
-        trained = [head for head in heads if head is not None]
-        if len(trained) < len(heads):
-            raise BadInput("the training of a head diverged", hint="race with a smaller --learning-rate", code="TP8095")
-        return trained
 
     def _note(self, number: int, judged: _Round, counted: np.ndarray, precision: Precision) -> None:
         """Note the accuracy of a network on the `counted` photos of a round, bool (N,)."""

@@ -40,10 +40,21 @@ _LEAST_VARIANCE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class CompressedFeatures:
-    """Principal components of photos, float32 (N, R), and their variances, float32 (R,), in descending order."""
+    """Principal components of photos, float32 (N, R), and their variances, float32 (R,), in descending order.
+
+    `values` are (features - mean) @ basis, with the mean (D,) and the basis (D, R) float32.
+    """
 
     values: np.ndarray
     variances: np.ndarray
+    mean: np.ndarray
+    basis: np.ndarray
+
+    def for_features(self, head: Head) -> Head:
+        """Return the head for features that gives the scores of a head for `values`."""
+        with one_blas_thread():
+            weights = self.basis @ head.weights
+            return Head(weights, head.bias - self.mean @ weights)
 
 
 def compressed(features: np.ndarray, seed: int = 0) -> CompressedFeatures:
@@ -65,8 +76,9 @@ def _compressed(features: np.ndarray, seed: int) -> CompressedFeatures:
     projected = x @ basis
     variances, rotation = np.linalg.eigh((projected.T @ projected).astype(np.float64) / len(x))
     kept = np.flatnonzero(variances > _LEAST_VARIANCE * variances[-1])[::-1][:COMPONENTS]
-    values = projected @ rotation[:, kept].astype(np.float32)
-    return CompressedFeatures(np.ascontiguousarray(values), variances[kept].astype(np.float32))
+    own_rotation = rotation[:, kept].astype(np.float32)
+    values = np.ascontiguousarray(projected @ own_rotation)
+    return CompressedFeatures(values, variances[kept].astype(np.float32), mean, scale[:, None] * (basis @ own_rotation))
 
 
 def heads_from_weights(
