@@ -15,18 +15,21 @@ from tests.support.errors import raises
 from tests.support.tiny import tiny_onnx, tiny_photo_files, tiny_photos, tiny_spec
 from trtpoets.convert.int8.integer_reference import integer_reference
 from trtpoets.core.errors import BadInput
+from trtpoets.core.files import sha256_of_file
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Precision
 from trtpoets.core.workspace import card_of, seal_card
 from trtpoets.pipeline import extractors
 from trtpoets.pipeline.extractors import (
     Device,
+    FrozenBase,
     OnnxExtractor,
     base_in_cache,
     device_for_workers,
     extractor_from_network,
     extractor_key,
     features_key,
+    frozen_base,
     scores_of_model,
 )
 from trtpoets.train.backbones import backbone_named
@@ -132,15 +135,45 @@ def test_the_base_is_exported_once_for_the_cpu(
     assert exports == ["features"]
 
 
+def exported(weights_id: str) -> Path:
+    """The base of MobileNetV2 with these weights, exported before."""
+    backbone = backbone_named("mobilenet_v2")
+    key = features_key(backbone.name, weights_id, backbone.preprocess)
+    path = extractors._path_in_cache(backbone.name, key)
+    tiny_onnx(path)
+    seal_card(card_of(path), key=key, files=[path], details={})
+    return path
+
+
+def test_a_base_that_was_exported_is_not_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, loaded = backbone_named("mobilenet_v2"), list[Any]()
+    network = SimpleNamespace(backbone=backbone, weights_id="loaded", model=None)
+    weights = tmp_path / "own.safetensors"
+    weights.write_bytes(b"weights")
+    monkeypatch.setattr(extractors, "network_from_backbone", lambda *given: loaded.append(given) or network)
+    monkeypatch.setattr(extractors, "extractor_from_network", lambda *_: "extractor")
+    monkeypatch.setattr(extractors, "onnx_in_cache", lambda *_: Path("exported now"))
+    now = FrozenBase("extractor", Path("exported now"), "loaded")  # type: ignore[arg-type]
+    assert frozen_base(backbone, weights, Device.CPU) == now
+    identity = sha256_of_file(weights)
+    path = exported(identity)
+    base = frozen_base(backbone, weights, Device.CPU)
+    assert (base.onnx, base.weights_id) == (path, identity)
+    assert isinstance(base.extractor, OnnxExtractor) and base.extractor.width == backbone.feature_width
+    assert frozen_base(backbone, None, Device.CPU) == now, "its own weights are others"
+    monkeypatch.setattr(extractors, "detect", lambda: SimpleNamespace(gpus=["gpu"]))
+    assert frozen_base(backbone, weights, Device.AUTO) == now, "TensorFlow may run it on the GPU"
+    monkeypatch.setattr(extractors, "detect", lambda: SimpleNamespace(gpus=[]))
+    assert frozen_base(backbone, weights, Device.AUTO).onnx == path
+    assert loaded == [(backbone, weights), (backbone, None), (backbone, weights)]
+
+
 def test_the_base_of_a_classifier_in_the_cache(tmp_path: Path) -> None:
     assert base_in_cache(tiny_spec()) is None, "its backbone is unknown"
     backbone = backbone_named("mobilenet_v2")
     spec = replace(tiny_spec(), backbone="mobilenet_v2", preprocess=backbone.preprocess)
     assert base_in_cache(spec) is None
-    key = features_key(spec.backbone, spec.weights_id, spec.preprocess)
-    path = extractors._path_in_cache(spec.backbone, key)
-    tiny_onnx(path)
-    seal_card(card_of(path), key=key, files=[path], details={})
+    path = exported(spec.weights_id)
     assert base_in_cache(spec) == path
     assert base_in_cache(replace(spec, weights_id="other")) is None
     path.write_bytes(b"changed")

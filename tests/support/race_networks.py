@@ -73,10 +73,11 @@ def given_networks(monkeypatch: pytest.MonkeyPatch) -> GivenNetworks:
     """Replace what races do with networks."""
     given = GivenNetworks()
 
-    def network(backbone: Backbone, weights: Path | None) -> Any:
+    def base(backbone: Backbone, weights: Path | None, _: object) -> Any:
         if weights is not None:
             raise MissingArtefact(f"{weights} is damaged", hint="", code="TP9999")
-        return SimpleNamespace(backbone=backbone, weights_id=backbone.name)
+        extractor = SimpleNamespace(key=backbone.name, preprocess=None)
+        return SimpleNamespace(extractor=extractor, onnx=Path(backbone.name), weights_id=backbone.name)
 
     def bottlenecks(photos: Sequence[Photo], extractor: Any, *_: Any, workers: object = None, **__: Any) -> np.ndarray:
         given.workers.append(workers)
@@ -98,9 +99,7 @@ def given_networks(monkeypatch: pytest.MonkeyPatch) -> GivenNetworks:
     thumbnails = SimpleNamespace(of=lambda *_: None)
     monkeypatch.setattr(race_module, "read_dataset", lambda *_: own)
     for name, replacement in {
-        "network_from_backbone": network,
-        "onnx_in_cache": lambda loaded: Path(loaded.backbone.name),
-        "extractor_from_network": lambda loaded, _: SimpleNamespace(key=loaded.backbone.name, preprocess=None),
+        "frozen_base": base,
         "int8_for_timing": lambda network, *_: network.base,
         "bottlenecks_from_photos": bottlenecks,
         "latencies_ms": latencies,

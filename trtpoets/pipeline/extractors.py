@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,13 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.reading import read_bytes
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, OnnxModel, Precision, Preprocess, TfliteModel, hash_of
 from trtpoets.core.workspace import card_of, open_card, seal_card
+from trtpoets.device.gpu.libcuda import detect
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.tflite_extractor import features_of_tflite, scores_of_tflite
 from trtpoets.train.backbones import BACKBONES
 from trtpoets.train.bottlenecks import bottlenecks_from_photos
+from trtpoets.train.downloaded_weights import weights_id
+from trtpoets.train.networks import network_from_backbone
 from trtpoets.train.weights import EmbeddedWeights
 
 if TYPE_CHECKING:
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trtpoets.core.types import ModelSpec, Photo
+    from trtpoets.train.backbones import Backbone
     from trtpoets.train.networks import Network
 
 _VERSION = 1
@@ -165,6 +170,31 @@ def extractor_from_network(network: Network, device: Device) -> OnnxExtractor | 
     if has_gpu and device is not Device.CPU:
         return TensorFlowExtractor(network, key)
     return OnnxExtractor(onnx_in_cache(network), key, network.backbone.feature_width, network.backbone.preprocess)
+
+
+@dataclass(frozen=True)
+class FrozenBase:
+    """The frozen base of a network: its extractor, its ONNX file, and the sha256 of its weights."""
+
+    extractor: OnnxExtractor | TensorFlowExtractor
+    onnx: Path
+    weights_id: str
+
+
+def frozen_base(backbone: Backbone, weights: Path | None, device: Device) -> FrozenBase:
+    """Return the base of a network, with its own weights or a file of the user's.
+
+    If it was exported before, and no GPU may run it, it is not loaded in TensorFlow. Raises like
+    `network_from_backbone` and `extractor_from_network`.
+    """
+    if device is Device.CPU or (device is Device.AUTO and not detect().gpus):
+        identity = weights_id(backbone, weights)
+        key = features_key(backbone.name, identity, backbone.preprocess)
+        path = _path_in_cache(backbone.name, key)
+        if open_card(card_of(path), key) is not None:
+            return FrozenBase(OnnxExtractor(path, key, backbone.feature_width, backbone.preprocess), path, identity)
+    network = network_from_backbone(backbone, weights)
+    return FrozenBase(extractor_from_network(network, device), onnx_in_cache(network), network.weights_id)
 
 
 def base_in_cache(spec: ModelSpec) -> Path | None:

@@ -31,7 +31,7 @@ from trtpoets.judge.race import (
     survivors,
 )
 from trtpoets.pipeline.cache import bottleneck_folder
-from trtpoets.pipeline.extractors import extractor_from_network, onnx_in_cache
+from trtpoets.pipeline.extractors import frozen_base
 from trtpoets.pipeline.head_training import indices_of_labels, rows_in
 from trtpoets.pipeline.race_device import latencies_ms
 from trtpoets.pipeline.race_heads import heads_of_folds
@@ -43,7 +43,6 @@ from trtpoets.train.joint_heads import scores_by_fold
 from trtpoets.train.near_copies.families import families_of
 from trtpoets.train.near_copies.grouping import groups_of
 from trtpoets.train.near_copies.thumbnails import ThumbnailCache
-from trtpoets.train.networks import network_from_backbone
 from trtpoets.train.split import independent_groups
 
 if TYPE_CHECKING:
@@ -168,9 +167,9 @@ class RaceWork:
 
     def _loaded(self, number: int, entrant: Entrant) -> RaceNetwork:
         backbone = backbone_for(self._dataset, entrant.applied_to(self._config))
-        network = network_from_backbone(backbone, entrant.weights)
-        self._extractors[number] = extractor_from_network(network, self._config.device)
-        return RaceNetwork(backbone, onnx_in_cache(network), network.weights_id, self._dataset.labels)
+        base = frozen_base(backbone, entrant.weights, self._config.device)
+        self._extractors[number] = base.extractor
+        return RaceNetwork(backbone, base.onnx, base.weights_id, self._dataset.labels)
 
     def _timed_file(self, number: int, out: Path) -> Path:
         """Return the file whose time counts: FP32, or INT8 where that is what this CPU will compute."""
