@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,8 @@ def test_options_have_the_defaults_of_the_configurations() -> None:
     from trtpoets.pipeline.stage_options import batch_range, bench_config, calibration_config, retrain_config
 
     def defaults(command: str) -> dict[str, Any]:
-        function = getattr(main, command)
-        names = function.__code__.co_varnames[: function.__code__.co_argcount]
-        return dict(zip(names[-len(function.__defaults__) :], function.__defaults__, strict=True))
+        parameters = inspect.signature(getattr(main, command)).parameters.values()
+        return {own.name: own.default for own in parameters if own.default is not inspect.Parameter.empty}
 
     retrain, quantize = defaults("retrain"), defaults("quantize")
     config = retrain_config(

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from trtpoets.cli import options as opt
+from trtpoets.cli.option_groups import NetworkOptions, with_groups
 from trtpoets.cli.terminal import progress_display, show_result
-from trtpoets.core.types import Resize
 
 _SHARDS = "Shard options"
 
@@ -32,13 +32,13 @@ Check = Annotated[
 ]
 
 
+@with_groups
 def bottlenecks(
     photos: opt.Photos,
+    *,
     backbone: opt.Backbone = "efficientnet_lite0",
     weights: opt.Weights = None,
-    resize: opt.ResizeOption = Resize.STRETCH,
-    device: opt.DeviceOption = "auto",
-    workers: opt.WorkersOption = "",
+    network: NetworkOptions,
     labels: opt.Labels = None,
     class_folders: opt.ClassFolders = False,
     shard: ShardOption = None,
@@ -55,14 +55,22 @@ def bottlenecks(
     from trtpoets.pipeline.shards import shard_from_option
     from trtpoets.pipeline.stage_options import require_unused, retrain_config
 
-    config = retrain_config(backbone, weights, resize, device, labels=labels, class_folders=class_folders)
+    config = retrain_config(
+        backbone, weights, network.resize, network.device, labels=labels, class_folders=class_folders
+    )
     if check:
-        require_unused("--check", {"--shard": shard, "--workers": workers or None})
+        require_unused("--check", {"--shard": shard, "--workers": network.workers or None})
         with progress_display() as progress:
             states = check_shards(photos, config, progress=progress)
         show_result("shards", states, as_json)
         return
     own_shard = None if shard is None else shard_from_option(shard)
     with progress_display() as progress:
-        result = pipeline_bottlenecks(photos, config, shard=own_shard, progress=progress, workers=workers)
+        result = pipeline_bottlenecks(
+            photos,
+            config,
+            shard=own_shard,
+            progress=progress,
+            workers=network.workers,
+        )
     show_result("bottlenecks", result, as_json)

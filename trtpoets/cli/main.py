@@ -12,7 +12,8 @@ from trtpoets.cli import options as opt
 from trtpoets.cli.adopt_command import adopt
 from trtpoets.cli.application import Application
 from trtpoets.cli.bottlenecks_command import bottlenecks
-from trtpoets.cli.race_command import Candidates, MaxMs, RaceBoard, RacePrecision, race
+from trtpoets.cli.option_groups import PhotoOptions, RaceOptions, TrainingNetworkOptions, with_groups
+from trtpoets.cli.race_command import race
 from trtpoets.cli.retrain_command import Unfreeze, retrain, sweep
 from trtpoets.cli.terminal import (
     USAGE_ERROR,
@@ -28,7 +29,7 @@ from trtpoets.core.errors import Interrupted
 from trtpoets.core.program import run_program
 from trtpoets.core.shared_options import SECONDS, WORKSPACE
 from trtpoets.core.training import HeadConfig
-from trtpoets.core.types import Precision, Resize
+from trtpoets.core.types import Precision
 
 app = Application(
     name="trtpoets",
@@ -62,27 +63,20 @@ def demo(
 
 
 @app.command()
+@with_groups
 def run(
     photos: opt.Photos,
     name: opt.NameOption,
+    *,
     model: opt.ModelToAdopt = None,
     backbone: opt.BackboneOrAuto = "efficientnet_lite0",
     weights: opt.Weights = None,
-    candidates: Candidates = None,
-    max_ms: MaxMs = None,
-    board: RaceBoard = None,
-    precision: RacePrecision = None,
-    resize: opt.ResizeOption = Resize.STRETCH,
-    device: opt.DeviceOption = "auto",
-    workers: opt.TrainingWorkersOption = "",
+    race: RaceOptions,
+    network: TrainingNetworkOptions,
     steps: opt.Steps = HeadConfig.steps,
     unfreeze: Unfreeze = None,
     seed: opt.Seed = 0,
-    validation_percent: opt.ValidationPercent = 10,
-    test_percent: opt.TestPercent = 10,
-    strict: opt.Strict = False,
-    labels: opt.Labels = None,
-    class_folders: opt.ClassFolders = False,
+    photo: PhotoOptions,
     flavour: opt.FlavourOption = opt.FlavourChoice.AUTO,
     targets: opt.Targets = None,
     engines: opt.Engines = ENGINES,
@@ -100,21 +94,19 @@ def run(
     retraining_config = retrain_config(
         backbone,
         weights,
-        resize,
-        device,
-        validation_percent=validation_percent,
-        test_percent=test_percent,
-        strict=strict,
-        labels=labels,
-        class_folders=class_folders,
+        network.resize,
+        network.device,
+        **vars(photo),
         steps=steps,
         seed=seed,
         fine_tuning=fine_tune_config(unfreeze, seed=seed),
-        race=race_config(backbone, candidates, max_ms, board, precision),
+        race=race_config(backbone, **vars(race)),
     )
     config = run_config(retraining_config, flavour.flavour, targets or [], seed, model)
     with progress_display() as progress:
-        report = pipeline_run(photos, name, config, engines=engines, force=force, progress=progress, workers=workers)
+        report = pipeline_run(
+            photos, name, config, engines=engines, force=force, progress=progress, workers=network.workers
+        )
     show_result("report", report, as_json, page=engines / name / "report.html")
 
 

@@ -7,12 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from trtpoets.cli import options as opt
-from trtpoets.cli.race_command import Candidates, MaxMs, RaceBoard, RacePrecision
+from trtpoets.cli.option_groups import HeadOptions, PhotoOptions, RaceOptions, TrainingNetworkOptions, with_groups
 from trtpoets.cli.terminal import progress_display, show_result
 from trtpoets.core.fine_tuning import MAX_DEGREES, MAX_PERCENT, FineTuneConfig
 from trtpoets.core.shell_commands import DEFAULT_ENGINES
 from trtpoets.core.training import HeadConfig
-from trtpoets.core.types import Resize
 
 _FINE_TUNING = "Fine-tuning options"
 _DISTORTIONS = "Distortion options"
@@ -71,31 +70,17 @@ RandomBrightness = Annotated[
 RandomRotation = Annotated[float | None, _amount(MAX_DEGREES, "Turn photos by up to this many degrees to either side.")]
 
 
+@with_groups
 def retrain(
     photos: opt.Photos,
     name: opt.NameOption,
+    *,
     backbone: opt.BackboneOrAuto = "efficientnet_lite0",
     weights: opt.Weights = None,
-    candidates: Candidates = None,
-    max_ms: MaxMs = None,
-    board: RaceBoard = None,
-    precision: RacePrecision = None,
-    resize: opt.ResizeOption = Resize.STRETCH,
-    device: opt.DeviceOption = "auto",
-    workers: opt.TrainingWorkersOption = "",
-    validation_percent: opt.ValidationPercent = 10,
-    test_percent: opt.TestPercent = 10,
-    strict: opt.Strict = False,
-    labels: opt.Labels = None,
-    class_folders: opt.ClassFolders = False,
-    steps: opt.Steps = HeadConfig.steps,
-    batch_size: opt.BatchSize = HeadConfig.batch_size,
-    learning_rate: opt.LearningRate = None,
-    optimizer: opt.OptimizerOption = None,
-    l2: opt.L2 = None,
-    label_smoothing: opt.LabelSmoothing = None,
-    class_weights: opt.ClassWeights = None,
-    early_stop: opt.EarlyStop = None,
+    race: RaceOptions,
+    network: TrainingNetworkOptions,
+    photo: PhotoOptions,
+    head: HeadOptions,
     unfreeze: Unfreeze = None,
     fine_tuning_epochs: FineTuningEpochs = None,
     fine_tuning_rate: FineTuningRate = None,
@@ -132,48 +117,41 @@ def retrain(
     config = retrain_config(
         backbone,
         weights,
-        resize,
-        device,
-        validation_percent=validation_percent,
-        test_percent=test_percent,
-        strict=strict,
-        labels=labels,
-        class_folders=class_folders,
-        steps=steps,
+        network.resize,
+        network.device,
+        **vars(photo),
+        **vars(head),
         seed=seed,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        optimizer=optimizer,
-        l2=l2,
-        label_smoothing=label_smoothing,
-        class_weights=class_weights,
-        early_stop=early_stop,
         fine_tuning=fine_tuning,
         distortions=head_distortions(fine_tuning, auto_distortions, **distortions),
         try_distortions=auto_distortions,
-        race=race_config(backbone, candidates, max_ms, board, precision),
+        race=race_config(backbone, **vars(race)),
     )
     with progress_display() as progress:
-        pipeline_retrain(photos, name, config, engines=engines, force=force, progress=progress, workers=workers)
+        pipeline_retrain(
+            photos,
+            name,
+            config,
+            engines=engines,
+            force=force,
+            progress=progress,
+            workers=network.workers,
+        )
     raced = None if as_json else race_of(name, config, engines=engines)
     if raced is not None:
         show_result("race", raced, as_json)
     show_result("training", training_of(name, engines=engines), as_json)
 
 
+@with_groups
 def sweep(
     photos: opt.Photos,
     name: opt.NameOption,
+    *,
     backbone: opt.Backbone = "efficientnet_lite0",
     weights: opt.Weights = None,
-    workers: opt.WorkersOption = "",
-    resize: opt.ResizeOption = Resize.STRETCH,
-    device: opt.DeviceOption = "auto",
-    validation_percent: opt.ValidationPercent = 10,
-    test_percent: opt.TestPercent = 10,
-    strict: opt.Strict = False,
-    labels: opt.Labels = None,
-    class_folders: opt.ClassFolders = False,
+    network: TrainingNetworkOptions,
+    photo: PhotoOptions,
     steps: opt.Steps = HeadConfig.steps,
     batch_size: opt.BatchSize = HeadConfig.batch_size,
     class_weights: opt.ClassWeights = None,
@@ -193,18 +171,16 @@ def sweep(
     config = retrain_config(
         backbone,
         weights,
-        resize,
-        device,
-        validation_percent=validation_percent,
-        test_percent=test_percent,
-        strict=strict,
-        labels=labels,
-        class_folders=class_folders,
+        network.resize,
+        network.device,
+        **vars(photo),
         steps=steps,
         batch_size=batch_size,
         class_weights=class_weights,
         seed=seed,
     )
     with progress_display() as progress:
-        result = pipeline_sweep(photos, name, config, engines=engines, force=force, progress=progress, workers=workers)
+        result = pipeline_sweep(
+            photos, name, config, engines=engines, force=force, progress=progress, workers=network.workers
+        )
     show_result("sweep", result, as_json)
