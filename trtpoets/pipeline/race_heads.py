@@ -33,5 +33,5 @@ def heads_of_folds(
     weights = np.stack([weights_of_classes(config, truth[own], classes)[truth] * own for own in trained])
     heads = heads_from_weights(photos, truth, classes, weights, config)
     if heads is None:
-        raise BadInput("the training of a head diverged", hint="race with a smaller penalty: --l2 0.01", code="TP8095")
+        raise BadInput("the training of a head diverged", hint="race with a smaller --l2", code="TP8095")
     return [photos.for_features(head) for head in heads]
