@@ -7,7 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from trtpoets.cli import options as opt
-from trtpoets.cli.option_groups import HeadOptions, PhotoOptions, RaceOptions, TrainingNetworkOptions, with_groups
+from trtpoets.cli.option_groups import (
+    HeadOptions,
+    NetworkOptions,
+    PhotoOptions,
+    RaceOptions,
+    TrainingNetworkOptions,
+    with_groups,
+)
 from trtpoets.cli.terminal import progress_display, show_result
 from trtpoets.core.fine_tuning import MAX_DEGREES, MAX_PERCENT, FineTuneConfig
 from trtpoets.core.shell_commands import DEFAULT_ENGINES
@@ -150,7 +157,7 @@ def sweep(
     *,
     backbone: opt.Backbone = "efficientnet_lite0",
     weights: opt.Weights = None,
-    network: TrainingNetworkOptions,
+    network: NetworkOptions,
     photo: PhotoOptions,
     steps: opt.Steps = HeadConfig.steps,
     batch_size: opt.BatchSize = HeadConfig.batch_size,
