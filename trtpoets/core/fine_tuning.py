@@ -57,8 +57,12 @@ class Distortions:
         return ", ".join(parts) or "none"
 
 
-FINE_TUNING_DISTORTIONS = Distortions(flip_left_right=True, random_crop=10, random_brightness=10)
-"""The distortions of fine-tuning, unless others are given."""
+FINE_TUNING_DISTORTIONS = Distortions(flip_left_right=True, random_scale=15, random_brightness=10)
+"""The distortions of fine-tuning, unless others are given.
+
+`random_crop` is not among them: it enlarges every photo of the training, so that the network learns sizes and edges that
+the photos to classify do not have.
+"""
 
 
 def states_layers(unfreeze: str) -> bool:
