@@ -61,7 +61,7 @@ def test_what_is_not_known_names_what_is() -> None:
         find_board("nona")
     with raises(BadInput, "TP4073", "6.2", "Jetson AGX Thor") as caught:
         jetson_named("6.2", "agx-thor")
-    assert caught.value.hint == "these do: 7.0, 7.1, 7.2, 7.2.1, 7.2.2"
+    assert caught.value.hint == "use one of JetPack 7.0, 7.1, 7.2, 7.2.1, 7.2.2"
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_the_options_of_fine_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = ["--unfreeze", "12", "--fine-tuning-epochs", "3", "--seed", "5", "--random-rotation", "15"]
     words = [*numbers, "--no-flip-left-right"]
     assert configured(monkeypatch, *words).fine_tuning == FineTuneConfig(
-        unfreeze="12", epochs=3, seed=5, distortions=Distortions(False, 10, 0, 10, 15)
+        unfreeze="12", epochs=3, seed=5, distortions=Distortions(False, 0, 15, 10, 15)
     )
 
 

@@ -363,7 +363,7 @@ def test_a_gate_on_few_photos_cannot_tell(
     )
     assert asked("--runner", "onnxruntime-int8")[2].splitlines() == [
         "Error: a gate needs a limit [TP5036]",
-        "  try: --max-drop 0.5 --min-agreement 98",
+        "  try: give --max-drop 0.5 --min-agreement 98",
     ]
 
 
