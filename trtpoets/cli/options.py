@@ -226,7 +226,7 @@ CalibrationPhotos = Annotated[
     typer.Option(
         "--photos",
         min=1,
-        help="Number of training photos for calibration; default: a quarter of them, from 32 to 256.",
+        help="Number of training photos for calibration; default: a quarter of them, from 32 to 128.",
         rich_help_panel=_CALIBRATION,
     ),
 ]

@@ -84,7 +84,7 @@ def test_too_few_photos_are_used_with_a_warning(caplog: pytest.LogCaptureFixture
 
 
 @pytest.mark.parametrize(
-    ("training", "labels", "photos"), [(60, 2, 32), (128, 2, 32), (400, 2, 100), (1024, 2, 256), (9000, 2, 256)]
+    ("training", "labels", "photos"), [(60, 2, 32), (128, 2, 32), (400, 2, 100), (512, 2, 128), (9000, 2, 128)]
 )
 def test_a_quarter_of_the_training_photos_is_the_default(training: int, labels: int, photos: int) -> None:
     assert default_photos(training, labels) == photos
@@ -97,7 +97,7 @@ def test_a_quarter_of_the_training_photos_is_the_default(training: int, labels: 
 
 def test_each_label_has_a_calibration_photo_by_default() -> None:
     assert default_photos(400, 120) == 120
-    assert default_photos(4000, 1000) == 256
+    assert default_photos(4000, 1000) == 128
 
 
 def test_a_warning_names_classes_without_calibration_photos(caplog: pytest.LogCaptureFixture) -> None:
