@@ -60,8 +60,8 @@ class Distortions:
 FINE_TUNING_DISTORTIONS = Distortions(flip_left_right=True, random_scale=15, random_brightness=10)
 """The distortions of fine-tuning, unless others are given.
 
-`random_crop` is not among them: it enlarges every photo of the training, so that the network learns sizes and edges that
-the photos to classify do not have.
+`random_crop` is not among them: it enlarges every photo of the training, so that the network learns sizes and edges
+that the photos to classify do not have.
 """
 
 
