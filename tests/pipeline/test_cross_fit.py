@@ -21,7 +21,7 @@ from trtpoets.core.onnx_file import check_onnx, write_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.training import HeadConfig, TrainingDetails
-from trtpoets.core.types import Int8Form, Photo, Precision, Split, TfliteModel
+from trtpoets.core.types import Int8Form, OnnxModel, Photo, Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, seal_card
 from trtpoets.judge.all_photos import AllPhotos
 from trtpoets.judge.cross_fit import CrossFitConfig
@@ -61,11 +61,17 @@ def fitted(result: CrossFit | AllPhotos) -> CrossFit:
     return result
 
 
-def test_each_photo_is_answered_by_a_head_that_has_not_seen_it(tmp_path: Path, photos: Path) -> None:
-    space = workspace(tmp_path, photos)
-    wide, narrow = models(space, 0.05)
+def run_to_compare(path: Path, photos: Path, noise: float = 0.05) -> tuple[Workspace, OnnxModel, OnnxModel]:
+    """Return a run with a trained head and calibration photos, its FP32 file, and its INT8 file with this noise."""
+    space = workspace(path, photos)
+    wide, narrow = models(space, noise)
     trained(space)
     calibrated(space)
+    return space, wide, narrow
+
+
+def test_each_photo_is_answered_by_a_head_that_has_not_seen_it(tmp_path: Path, photos: Path) -> None:
+    space, wide, narrow = run_to_compare(tmp_path, photos)
     result = all_photos_of(space, wide, [narrow], FOUR)
     count = len(dataset_in(space).photos)
     assert (result.skipped, result.folds, result.photos) == (None, 4, count)
@@ -107,10 +113,7 @@ def test_features_are_computed_once_and_by_the_given_function(tmp_path: Path, ph
 
 
 def test_a_refitted_last_layer_is_refitted_for_each_fold(tmp_path: Path, photos: Path) -> None:
-    space = workspace(tmp_path, photos)
-    wide, narrow = models(space, 0.9)
-    trained(space)
-    calibrated(space)
+    space, wide, narrow = run_to_compare(tmp_path, photos, 0.9)
     (plain,) = all_photos_of(space, wide, [narrow], FOUR).files
     layer = last_layer(check_onnx(narrow.path))
     write_onnx(with_last_layer(check_onnx(narrow.path), layer.weights + 0.01, layer.bias), narrow.path)
@@ -167,10 +170,7 @@ def test_a_graph_without_a_known_last_layer_is_run_whole(tmp_path: Path, photos:
 
 def test_a_file_whose_last_layer_is_not_known(tmp_path: Path, photos: Path) -> None:
     """Its features come from the function that is given; without one, the file is left out with the reason."""
-    space = workspace(tmp_path, photos)
-    wide, narrow = models(space, 0.05)
-    trained(space)
-    calibrated(space)
+    space, wide, narrow = run_to_compare(tmp_path, photos)
     (expected,) = all_photos_of(space, wide, [narrow], FOUR).files
     features = features_of_model(narrow, dataset_in(space).photos)
     proto = check_onnx(narrow.path)
@@ -232,10 +232,7 @@ def test_heads_on_a_fine_tuned_backbone_are_not_cross_fitted(tmp_path: Path, pho
 def test_files_are_compared_on_enough_photos_only(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    space = workspace(tmp_path, photos)
-    wide, narrow = models(space, 0.05)
-    trained(space)
-    calibrated(space)
+    space, wide, narrow = run_to_compare(tmp_path, photos)
     monkeypatch.setattr(module, "MAX_COMPARED", 100)
     result = all_photos_of(space, wide, [narrow], FOUR)
     (item,) = result.files
@@ -266,10 +263,7 @@ def test_a_tflite_file_has_calibration_photos_of_its_own(tmp_path: Path, photos:
 def test_a_tflite_file_is_compared_by_the_same_heads(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    space = workspace(tmp_path, photos)
-    wide, narrow = models(space, 0.05)
-    trained(space)
-    calibrated(space)
+    space, wide, narrow = run_to_compare(tmp_path, photos)
     model = TfliteModel(space.tflite(Precision.INT8), Precision.INT8, narrow.spec)
     model.path.write_bytes(b"a network")
     details = TfliteInt8Details(
@@ -319,10 +313,7 @@ def test_a_tflite_file_of_an_adopted_network_answers_as_it_is(
 
 
 def test_the_advice_uses_no_test_photos(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    space = workspace(tmp_path, photos)
-    wide, narrow = models(space, 0.05)
-    trained(space)
-    calibrated(space)
+    space, wide, narrow = run_to_compare(tmp_path, photos)
     shown: set[str] = set()
     real = features_of_model
 
@@ -341,10 +332,7 @@ def test_the_advice_uses_no_test_photos(tmp_path: Path, photos: Path, monkeypatc
 
 
 def test_a_version_is_judged_on_the_photos_of_the_advice(tmp_path: Path, photos: Path) -> None:
-    space = workspace(tmp_path, photos)
-    wide, narrow = models(space, 0.05)
-    trained(space)
-    calibrated(space)
+    space, wide, narrow = run_to_compare(tmp_path, photos)
     choices = fitted(cross_fit(space, wide, FOUR, (Split.TRAIN, Split.VALIDATION)))
     judge = judge_of_choices(space, wide, Int8Form.TENSORRT, choices)
     assert judge is not None

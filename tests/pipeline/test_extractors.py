@@ -14,7 +14,7 @@ import pytest
 from tests.support.errors import raises
 from tests.support.tiny import tiny_onnx, tiny_photo_files, tiny_photos, tiny_spec
 from trtpoets.convert.int8.integer_reference import integer_reference
-from trtpoets.core.errors import BadInput
+from trtpoets.core.errors import BadInput, StorageFailed
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.onnx_file import open_session
 from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME, Precision
@@ -166,6 +166,17 @@ def test_a_base_that_was_exported_is_not_loaded_again(tmp_path: Path, monkeypatc
     monkeypatch.setattr(extractors, "detect", lambda: SimpleNamespace(gpus=[]))
     assert frozen_base(backbone, weights, Device.AUTO).onnx == path
     assert loaded == [(backbone, weights), (backbone, None), (backbone, weights)]
+
+
+def test_a_cache_that_is_a_link_is_refused_before_a_base_is_read(tmp_path: Path) -> None:
+    backbone = backbone_named("mobilenet_v2")
+    weights = tmp_path / "own.safetensors"
+    weights.write_bytes(b"weights")
+    folder = exported(sha256_of_file(weights)).parent
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    with raises(StorageFailed, "TP1053", str(folder)):
+        frozen_base(backbone, weights, Device.CPU)
 
 
 def test_the_base_of_a_classifier_in_the_cache(tmp_path: Path) -> None:

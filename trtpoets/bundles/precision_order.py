@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trtpoets.core.runner_id import Library, RunnerId
-from trtpoets.core.types import Int8Form, Precision
+from trtpoets.core.runner_id import INT8_FOR_CPUS, INT8_TFLITE, Library, RunnerId
+from trtpoets.core.types import Precision
 from trtpoets.judge.gate import REDUCED, GateConfig, GateOutcome, RunnerGate, gate_from_evaluations
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def why_not_cpu_form(advised_against: str, evaluation: Evaluations | None) -> st
     """Return why int8.cpu.onnx is not to be used; "" if nothing speaks against it. Arguments as in `shipping_order`."""
     if advised_against:
         return f"quantize advises against it: {advised_against}"
-    return _failed(evaluation, {_CPU_FORM.name: Precision.INT8}).get(Precision.INT8, "")
+    return _failed(evaluation, {INT8_FOR_CPUS.name: Precision.INT8}).get(Precision.INT8, "")
 
 
 def why_not_tflite(advised_against: str, evaluation: Evaluations | None) -> str:
@@ -47,12 +47,8 @@ def why_not_tflite(advised_against: str, evaluation: Evaluations | None) -> str:
 
     `advised_against` is why the comparison with FP32 speaks against it, empty where it does not.
     """
-    return advised_against or _failed(evaluation, {_TFLITE.name: Precision.INT8}).get(Precision.INT8, "")
+    return advised_against or _failed(evaluation, {INT8_TFLITE.name: Precision.INT8}).get(Precision.INT8, "")
 
-
-_CPU_FORM = RunnerId(Library.ONNXRUNTIME, Precision.INT8, form=Int8Form.CPU)
-
-_TFLITE = RunnerId(Library.TFLITE, Precision.INT8)
 
 _FILES = {RunnerId(Library.ONNXRUNTIME, precision).name: precision for precision in REDUCED}
 """The precisions by the name of the runner that shows what their files answer."""

@@ -196,7 +196,7 @@ def _unreadable(content: bytes, source: str, reasons: list[str]) -> BadPhoto:
             return _raw(source, maker)
     if content.startswith(_JXL_STARTS):
         what = f"is a JPEG XL photo, which Pillow does not decode{details}"
-        return BadPhoto(f"{what}", hint="convert it to JPEG or PNG", code="TP1063", subject=source)
+        return BadPhoto(what, hint="convert it to JPEG or PNG", code="TP1063", subject=source)
     if content[4:8] == b"ftyp":
         return _unreadable_container(content, source, details)
     excluded, kind = _excluded(content), kind_of_content(content[:START])

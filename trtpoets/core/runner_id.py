@@ -155,6 +155,15 @@ TENSORFLOW = RunnerId(Library.TENSORFLOW)
 ORIGINAL = RunnerId(Library.ORIGINAL)
 """The file of another program that the classifier was made from, run by ONNX Runtime or TFLite."""
 
+INT8_ONNX = RunnerId(Library.ONNXRUNTIME, Precision.INT8)
+"""int8.onnx in ONNX Runtime."""
+
+INT8_FOR_CPUS = RunnerId(Library.ONNXRUNTIME, Precision.INT8, form=Int8Form.CPU)
+"""int8.cpu.onnx in ONNX Runtime."""
+
+INT8_TFLITE = RunnerId(Library.TFLITE, Precision.INT8)
+"""int8.tflite in the TFLite interpreter."""
+
 
 def baseline_of(spec: ModelSpec) -> RunnerId:
     """Return the runner of the classifier itself, with which all others are compared: TENSORFLOW or ORIGINAL."""

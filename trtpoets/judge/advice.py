@@ -15,6 +15,11 @@ class Advice:
     precision: Precision
     why: str
 
+    @property
+    def against_int8(self) -> str:
+        """The reason why INT8 is not recommended; "" if it is."""
+        return "" if self.precision is Precision.INT8 else self.why
+
 
 @dataclass(frozen=True)
 class Recommended(Advice):

@@ -190,8 +190,8 @@ def frozen_base(backbone: Backbone, weights: Path | None, device: Device) -> Fro
     if device is Device.CPU or (device is Device.AUTO and not detect().gpus):
         identity = weights_id(backbone, weights)
         key = features_key(backbone.name, identity, backbone.preprocess)
-        path = _path_in_cache(backbone.name, key)
-        if open_card(card_of(path), key) is not None:
+        path, is_exported = _exported(backbone.name, key)
+        if is_exported:
             return FrozenBase(OnnxExtractor(path, key, backbone.feature_width, backbone.preprocess), path, identity)
     network = network_from_backbone(backbone, weights)
     return FrozenBase(extractor_from_network(network, device), onnx_in_cache(network), network.weights_id)
@@ -214,12 +214,18 @@ def _path_in_cache(backbone: str, key: str) -> Path:
     return cache_root() / "extractors" / f"{key[: len(backbone) + 17]}.onnx"
 
 
+def _exported(backbone: str, key: str) -> tuple[Path, bool]:
+    """Return the path of a base's ONNX file in the cache, and whether it is there. Refuses a cache that is a link."""
+    path = _path_in_cache(backbone, key)
+    require_no_link(path.parent)
+    return path, open_card(card_of(path), key) is not None
+
+
 def onnx_in_cache(network: Network) -> Path:
     """Return the path of the base's ONNX file, which is exported once per weights and preprocessing."""
     key = extractor_key(network)
-    path = _path_in_cache(network.backbone.name, key)
-    require_no_link(path.parent)
-    if open_card(card_of(path), key) is None:
+    path, is_exported = _exported(network.backbone.name, key)
+    if not is_exported:
         onnx_from_network(network.model, path, output_name=FEATURES)
         seal_card(card_of(path), key=key, files=[path], details={"backbone": network.backbone.name})
     return path

@@ -282,8 +282,7 @@ class KnownNotes:
     @property
     def advised_against(self) -> str:
         """The reason why INT8 is not recommended; empty if it is, or without a recommendation."""
-        advice = self.recommended
-        return advice.why if advice and advice.precision is not Precision.INT8 else ""
+        return self.recommended.against_int8 if self.recommended else ""
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,10 @@ def tflite_parts(
     """
     models = tflite_models(space, wanted, progress)
     golden = golden_of(models, golden_in(space, onnx_models_in(space)))
-    against = why_not_tflite(_advised_against(space), current_evaluation(space)) if Precision.INT8 in wanted else ""
+    against = ""
+    if Precision.INT8 in wanted:
+        recommended = tflite_recommendation(space)
+        against = why_not_tflite(recommended.against_int8 if recommended else "", current_evaluation(space))
     order = [precision for precision in (Precision.INT8, Precision.FP32) if precision in wanted]
     if against:
         order.reverse()
@@ -229,9 +232,3 @@ def _recommendation(
     fitted = fitted_for_choices(space, onnx, progress)
     photos, gate = compared(space, (fp32, int8), fitted, calibrated, progress=progress)
     return recommended_by_gate(space, gate, photos, calibrated, Precision.FP32)
-
-
-def _advised_against(space: Workspace) -> str:
-    """Return why int8.tflite is not recommended; "" if it is."""
-    recommended = tflite_recommendation(space)
-    return recommended.why if recommended and recommended.precision is not Precision.INT8 else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trtpoets.core.formatting import interval, joined, many, milliseconds, percent, point_interval, points, targets
-from trtpoets.core.runner_id import Library, RunnerId
+from trtpoets.core.runner_id import INT8_FOR_CPUS, INT8_ONNX, INT8_TFLITE, RunnerId
 from trtpoets.core.types import Int8Form, Precision
 from trtpoets.judge.gate import photos_in_groups
 from trtpoets.reporting.gate_summary import gate_sentence
@@ -30,10 +30,6 @@ _TITLES = {
     "engines": "Engines",
 }
 """The titles of the groups of sentences, in the order of the page."""
-
-_FOR_CPUS = RunnerId(Library.ONNXRUNTIME, Precision.INT8, form=Int8Form.CPU)
-
-_TFLITE = RunnerId(Library.TFLITE, Precision.INT8)
 
 UNKNOWN = (None, None)
 """An interval that is not known."""
@@ -175,9 +171,9 @@ def _recommended(report: Report) -> str:
     """Return the advice of quantize and bundle against INT8; "" without it."""
     texts = []
     for maker, runner, name in (
-        ("quantize", RunnerId(Library.ONNXRUNTIME, Precision.INT8), "INT8"),
-        ("quantize", _FOR_CPUS, _FOR_CPUS.file),
-        ("bundle", _TFLITE, _TFLITE.file),
+        ("quantize", INT8_ONNX, "INT8"),
+        ("quantize", INT8_FOR_CPUS, INT8_FOR_CPUS.file),
+        ("bundle", INT8_TFLITE, INT8_TFLITE.file),
     ):
         advice = report.quantisation.advice_on(runner)
         if advice is not None and advice.precision != Precision.INT8.value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trtpoets.core.formatting import joined, many, percent, shown
-from trtpoets.core.runner_id import Library, RunnerId
+from trtpoets.core.runner_id import INT8_ONNX
 from trtpoets.core.types import Precision
 from trtpoets.reporting.plots import frontier_plot, histograms_plot, layers_plot
 from trtpoets.reporting.sections.section import NUMBER, TEXT, Listing, Picture, Pictures, Row, Section, rows_of
@@ -163,12 +163,11 @@ def _for_tflite(report: Report) -> str:
 
 def _unfused(report: Report) -> str:
     """Return a warning if INT8 was timed with ONNX Runtime; else ""."""
-    runner = RunnerId(Library.ONNXRUNTIME, Precision.INT8)
-    if not any(row.runner == runner for row in report.benchmarks):
+    if not any(row.runner == INT8_ONNX for row in report.benchmarks):
         return ""
     return (
         "ONNX Runtime on a CPU runs every Q/DQ pair as a separate operation, whereas TensorRT fuses it into a kernel: "
-        f"the speed of {runner.name} says nothing about that of an INT8 engine."
+        f"the speed of {INT8_ONNX.name} says nothing about that of an INT8 engine."
     )
 
 

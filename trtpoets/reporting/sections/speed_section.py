@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trtpoets.core.formatting import joined, many, milliseconds, percent
-from trtpoets.core.runner_id import Library, RunnerId
+from trtpoets.core.runner_id import INT8_ONNX
 from trtpoets.core.shell_commands import command
-from trtpoets.core.types import Precision
 from trtpoets.judge.bench.early_stop import stopped_text, timed_out_text
 from trtpoets.reporting.sections.section import NUMBER, TEXT, Listing, Picture, Pictures, Row, Section, Value, rows_of
 from trtpoets.reporting.speed_plots import Point, latency_plot, pareto, throughput_plot, tradeoff_plot
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 _ROWS = 16
 """In a table of more rows, only the smallest batch size is shown; the others are collapsed."""
-
-_QDQ = RunnerId(Library.ONNXRUNTIME, Precision.INT8)
-"""The runner of int8.onnx on a CPU."""
 
 _TRTEXEC = (
     "trtexec before version 11 reports copies and computing together as latency, and replays no CUDA graph; from 11 on "
@@ -90,8 +86,10 @@ def _notes(report: Report, measured: Sequence[Measurement]) -> list[str]:
     if report.benchmark.stopped and report.benchmark.config:
         stopped = stopped_text(report.benchmark.stopped, report.benchmark.config.ratio_within)
         notes.append(f"The benchmark {stopped}; {command('bench', report.name)} measures all rounds.")
-    if any(row.runner == _QDQ for row in measured):
-        notes.append(f"{_QDQ.name} runs TensorRT's file, which is not fused on a CPU: its times are not those of INT8.")
+    if any(row.runner == INT8_ONNX for row in measured):
+        notes.append(
+            f"{INT8_ONNX.name} runs TensorRT's file, which is not fused on a CPU: its times are not those of INT8."
+        )
     if report.benchmark.timed_out and report.benchmark.config:
         notes.append(timed_out_text(report.benchmark.timed_out, report.benchmark.config, report.name))
     if any(row.p99_ms is None for row in measured):
