@@ -46,6 +46,9 @@ def main() -> None:
         result, seconds = _raced(folder, asked, own / "race")
         print(f"{folder}: {result.why}")
         for contestant in result.contestants:
+            if not contestant.rounds:
+                print(f"  {contestant.backbone}: {contestant.outcome}")
+                continue
             last = contestant.rounds[-1]
             print(
                 f"  {contestant.backbone}: {100 * last.accuracy:.1f} % of {last.photos} photos in "

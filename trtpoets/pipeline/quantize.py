@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from trtpoets.judge.head_notes import HeadNotes
     from trtpoets.pipeline.cross_fit import CrossFit
 
-_VERSION = 8
+_VERSION = 9
 """Increase it when the same classifier may give another ONNX file."""
 
 _NOTES_VERSION = 2

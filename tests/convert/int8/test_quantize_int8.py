@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ import pytest
 from tests.support.errors import raises
 from tests.support.quantised_networks import ENDS, minmax, tensors
 from trtpoets.convert.int8.bias_correction import bias_shifts, layer_sqnr
-from trtpoets.convert.int8.calibration import CalibrationConfig, Method, calibration_from_photos
+from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, calibration_from_photos
 from trtpoets.convert.int8.fidelity import (
     sqnr_db,
 )
@@ -19,7 +20,7 @@ from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.quantize_int8 import best_ranges, int8_from_onnx
 from trtpoets.core.errors import BadInput
-from trtpoets.core.network_notes import DistillNotes
+from trtpoets.core.network_notes import DistillNotes, Fidelity
 from trtpoets.core.types import OnnxModel, Photo
 
 # -- bias correction -----------------------------------------------------------------------------------------------
@@ -130,6 +131,28 @@ def test_only_the_best_methods_are_compared_on_all_photos(
     assert updates[-1] == ("methods", 7, 7) and [done for _, done, _ in updates] == sorted(
         done for _, done, _ in updates
     )
+
+
+def test_ranges_are_chosen_by_the_features(
+    model: OnnxModel, dozen_photos: list[Photo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MobileNetV2 on solar cells: ranges whose features were 1.6 dB worse had the smaller distance, and the files made
+    with them gave FP32's answer for 97.2 % of the photos instead of 98.3 %."""
+    measured = calibration_from_photos(model, dozen_photos, CalibrationConfig(method=Method.AUTO)).by_method
+    known = {
+        Method.MSE: Fidelity(128, features_db=15.6, scores_db=18.8, agreement=0.94, distance=0.0421),
+        Method.MINMAX: Fidelity(128, features_db=17.2, scores_db=15.3, agreement=0.97, distance=0.0441),
+    }
+
+    def build(_evaluator: object, ranges: Ranges, **_options: object) -> SimpleNamespace:
+        return SimpleNamespace(fidelity=known[ranges.method], shifts={})
+
+    evaluator = Int8Evaluator(model, dozen_photos, dozen_photos)
+    monkeypatch.setattr(evaluator, "builder", lambda ranges: ranges)
+    monkeypatch.setattr("trtpoets.convert.int8.quantize_int8._build", build)
+    best, trials = best_ranges(evaluator, [ranges for ranges in measured if ranges.method in known])
+    assert best.method is Method.MINMAX
+    assert trials == {method.value: fidelity for method, fidelity in known.items()}
 
 
 # -- sensitivity analysis ------------------------------------------------------------------------------------------

@@ -39,8 +39,8 @@ from trtpoets.core.types import OnnxModel, Photo, Precision
 _FINALISTS = 2
 """At most this many methods are compared on all judged photos."""
 
-_NEAR = 1.5
-"""A method whose distance is more than so many times the least one is not compared on all photos."""
+_NEAR_DB = 3.5
+"""A method whose features have an SQNR that is lower than the best by more than this is not compared on all photos."""
 
 _JUDGEMENTS = 2
 """At most this many versions of a search are judged on all photos; then the last result is extrapolated."""
@@ -121,10 +121,16 @@ def best_ranges(
 ) -> tuple[Ranges, dict[str, Fidelity]]:
     """Return the candidate whose INT8 network, with bias correction, is closest to FP32; and the fidelity of each.
 
-    Closeness is `Fidelity.rank`. All are compared on a few photos, with the bias correction of the first one with the
-    same equalisation; the best two of them, unless one is much better, on all photos that are judged, each with its
-    own. Raises the same errors as `int8_from_onnx`.
+    The closest has the features with the highest SQNR, because all later steps raise that; the distance of the scores
+    is better for ranges with larger errors whose effects on one head cancel out by chance. All are compared on a few
+    photos, with the bias correction of the first one with the same equalisation; the best two of them, unless one is
+    much better, on all photos that are judged, each with its own. Raises the same errors as `int8_from_onnx`.
     """
+
+    def closeness(ranges: Ranges) -> tuple[float, tuple[float, float]]:
+        fidelity = trials[ranges.method.value]
+        return fidelity.features_db, fidelity.rank
+
     finalists = list(candidates)
     steps = len(candidates) + _FINALISTS
     own: Mapping[str, np.ndarray] | None = None if evaluator.config.correct_bias else {}
@@ -138,14 +144,14 @@ def best_ranges(
             version = _build(evaluator, builder, shifts=known, photos=evaluator.few_judged)
             shifts.setdefault(bool(ranges.equalised), version.shifts)
             trials[ranges.method.value] = version.fidelity
-        by_rank = sorted(candidates, key=lambda ranges: trials[ranges.method.value].rank, reverse=True)
-        near = _NEAR * trials[by_rank[0].method.value].distance
-        finalists = [ranges for ranges in by_rank[:_FINALISTS] if trials[ranges.method.value].distance <= near]
+        ordered = sorted(candidates, key=closeness, reverse=True)
+        least_db = closeness(ordered[0])[0] - _NEAR_DB
+        finalists = [ranges for ranges in ordered[:_FINALISTS] if closeness(ranges)[0] >= least_db]
     for number, ranges in enumerate(finalists):
         progress("methods", steps - len(finalists) + number, steps)
         trials[ranges.method.value] = _build(evaluator, evaluator.builder(ranges), shifts=own).fidelity
     progress("methods", steps, steps)
-    return max(finalists, key=lambda ranges: trials[ranges.method.value].rank), trials
+    return max(finalists, key=closeness), trials
 
 
 def int8_from_onnx(
