@@ -41,7 +41,11 @@ from trtpoets.core.types import Int8Form, OnnxModel, Photo, Split, hash_of
 _log = logging.getLogger(__name__)
 
 SEARCHED = 8
-"""The range search uses at most so many of the first photos of calibration; channel peaks are those of the others."""
+"""The range search uses so many of the first photos of calibration; channel peaks are those of the others.
+
+With 4 photos, the features of equalised MobileNetV2 on solar cells were 1.9 and 1.4 dB worse for two of four seeds;
+with 16 they were not better. Those of EfficientNet-Lite0 do not differ.
+"""
 
 _PEAK_PHOTOS = 16
 """With fewer photos than this for the channel peaks, no tensor is equalised: the peaks would be unreliable."""

@@ -9,7 +9,6 @@ run once. The same measurement shows which tensors gain from cross-layer equalis
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,11 +46,6 @@ _WORSE = 2
 _DISTINCT = 1.03
 """A threshold that is wider than another by less than this factor is not tried: its scale differs by 0.3 dB at most."""
 
-_MIN_SEARCHED = 4
-_ERRORS = 4096
-"""At least 4 photos are searched, and more, up to SEARCHED, until their features have so many numbers: with 4 photos of
-1,280 features, the networks of four sets were as close to FP32 as with 8, in half of the time."""
-
 _MIN_GAIN_DB = 0.2
 """Least gain for which a tensor is equalised: a smaller gain may be due to chance."""
 
@@ -74,7 +68,7 @@ def search_ranges(
     """Choose each tensor's range, from those of `calibration` and narrower ones, by the SQNR of the features.
 
     Returns Ranges by Method.FEATURES and, if some tensors gain from equalisation, the same ranges with their channel
-    factors as Method.EQUALISED. SQNR is measured on the first 4 to 8 of `photos`, those of the calibration. Raises
+    factors as Method.EQUALISED. SQNR is measured on the first `SEARCHED` of `photos`, those of the calibration. Raises
     BadPhoto.
     """
     candidates = calibration.by_method
@@ -86,8 +80,7 @@ def search_ranges(
     features = features_of(view)
     segments = split_model(proto, order, (features,))
     factors = _factors(view, names, calibration.channel_peaks)
-    first = photos[: _number_of_photos(view, features)]
-    searched = whole_groups(next(photo_batches(first, model.spec.preprocess, SEARCHED)), view.batch or 0)
+    searched = whole_groups(next(photo_batches(photos[:SEARCHED], model.spec.preprocess, SEARCHED)), view.batch or 0)
     search = _Search(segments, features, searched, arithmetic.activations)
     tensors = dict(candidates[0].tensors)
     equalised = {}
@@ -113,13 +106,6 @@ def search_ranges(
     if not equalised:
         return (by_features,)
     return by_features, replace(by_features, method=Method.EQUALISED, equalised=equalised)
-
-
-def _number_of_photos(view: GraphView, features: str) -> int:
-    """Return how many photos are searched, by the width of the features."""
-    shape = view.shape_for_one_photo(features)
-    width = shape[-1] if shape else None
-    return min(SEARCHED, max(_MIN_SEARCHED, math.ceil(_ERRORS / width))) if width else SEARCHED
 
 
 def _factors(
