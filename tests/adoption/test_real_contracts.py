@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.errors import raises
 from tests.support.foreign import bgr
+from tests.support.shared_files import SHARED
 from trtpoets.adoption.contract import RAW, SIGNED, UNIT, Geometry, Pixels
 from trtpoets.adoption.contract_options import contract_options
 from trtpoets.adoption.facts import nearly_same
@@ -24,9 +25,7 @@ from trtpoets.core.errors import BadInput
 from trtpoets.core.original import Source
 from trtpoets.core.types import Photo, Resize, Split
 
-MODELS = next(
-    (folder for parent in Path(__file__).parents if (folder := parent / "shared" / "models").is_dir()), Path("models")
-)
+MODELS = SHARED / "models"
 
 pytestmark = pytest.mark.skipif(
     not MODELS.is_dir(), reason="the folder shared/models with real classifier files is absent"

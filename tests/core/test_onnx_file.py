@@ -9,13 +9,14 @@ import pytest
 from onnx import helper
 
 from tests.support.errors import raises
+from tests.support.shared_files import SHARED
 from tests.support.small_networks import residual_network, saved, spec
 from tests.support.tiny import tiny_graph
 from trtpoets.core.errors import BadArtefact, MissingArtefact
 from trtpoets.core.onnx_file import PRECISION_KEY, SPEC_KEY, check_onnx, metadata_of, open_session, read_onnx
 from trtpoets.core.types import INPUT_NAME, OnnxModel, Precision
 
-SEGFAULTS = Path(__file__).parents[3] / "shared/examples/segfaults"
+SEGFAULTS = SHARED / "examples" / "segfaults"
 
 
 def test_reading_what_was_written(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.shared_files import SHARED
 from trtpoets.core.original import Channels, Source
 from trtpoets.core.types import Resize
 from trtpoets.pipeline.adopt import Adoption, adopt
 
-MODELS = Path(__file__).parents[3] / "shared" / "models"
+MODELS = SHARED / "models"
 
 pytestmark = [
     pytest.mark.slow,

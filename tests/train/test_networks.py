@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.backbones import answers, head_of, keras_source, photos_of
 from tests.support.errors import raises
+from tests.support.shared_files import SHARED
 from trtpoets.train.backbones import Backbone
 
 if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
@@ -30,7 +31,6 @@ from trtpoets.train.networks import Network, graphs_of, network_from_backbone, w
 from trtpoets.train.packaged_weights import PackagedWeights
 from trtpoets.train.weights import EMBEDDED
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 SMALL = "mobilenet_0.25_128"
 
 
@@ -101,7 +101,7 @@ def test_the_same_weights_give_the_same_features(lite0: Network) -> None:
 def test_networks_without_a_download_classify_daisies(name: str) -> None:
     folder = SHARED / "data" / "flowers5" / "daisy"
     if not folder.is_dir():
-        pytest.skip("../shared/data/flowers5 is not here")
+        pytest.skip("the folder shared is absent")
     source = backbone_named(name).source
     if isinstance(source, PackagedWeights) and find_spec(source.module) is None:
         pytest.skip(f"needs {source.distribution}")
@@ -244,7 +244,7 @@ def test_mobilenet_v1_gives_the_features_of_the_published_graph() -> None:
     path = SHARED / "weights" / "mobilenet_v1_0.25_224" / "frozen_graph.pb"
     flowers = SHARED / "data" / "flowers5"
     if not path.is_file() or not flowers.is_dir():
-        pytest.skip("../shared is not here")
+        pytest.skip("the folder shared is absent")
     tf = tensorflow()
     graph_def = tf.compat.v1.GraphDef.FromString(path.read_bytes())
     constants = {n.name: tf.make_ndarray(n.attr["value"].tensor) for n in graph_def.node if n.op == "Const"}

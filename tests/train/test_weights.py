@@ -17,14 +17,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.support.errors import raises
+from tests.support.shared_files import SHARED
 from tests.support.torch_files import legacy_file
 from tools import convert_weights as conversion
 from trtpoets.core.errors import BadArtefact, BadInput, MissingArtefact
 from trtpoets.core.files import sha256_of_file
 from trtpoets.train.torch_files import read_tensors
 from trtpoets.train.weights import EMBEDDED, HEAD_BIAS, HEAD_KERNEL, embedded_tensors, imagenet_labels
-
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 
 def test_names_and_layouts_become_those_of_keras() -> None:
@@ -104,7 +103,7 @@ def test_imagenet_labels() -> None:
 def test_imagenet_labels_are_in_the_order_of_others() -> None:
     path = SHARED / "weights" / "mobilenet_v1_0.25_224" / "labels.txt"
     if not path.is_file():
-        pytest.skip("../shared/weights is not here")
+        pytest.skip("the folder shared is absent")
     others = [line.split(":", 1)[1].split(", ")[0] for line in path.read_text().splitlines() if ":" in line][1:]
     ours = [label.split(" (")[0].split(", ")[0] for label in imagenet_labels()]
     assert ours == others
@@ -189,7 +188,7 @@ def test_features_are_those_of_the_source_in_pytorch(name: str, record_property:
     pytest.importorskip("efficientnet_lite_pytorch")
     source, flowers = _published_file(name), SHARED / "data" / "flowers5"
     if not flowers.is_dir():
-        pytest.skip("../shared/data is not here")
+        pytest.skip("the folder shared is absent")
     from trtpoets.core.images import photo_to_array
     from trtpoets.train.backbones import backbone_named
     from trtpoets.train.networks import network_from_backbone

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.adoption.tensorflow.networks import spec_of
+from tests.support.shared_files import SHARED
 from trtpoets.adoption.contract import RAW, SIGNED, UNIT, Pixels
 from trtpoets.adoption.tensorflow.network import TensorFlowNetwork
 from trtpoets.adoption.tensorflow.reader import read_tensorflow
@@ -21,12 +22,15 @@ from trtpoets.core.original import Channels, scores_from_output, values_from_pho
 if find_spec("tensorflow") is None:  # without importing it, which takes seconds in each test worker
     pytest.skip("needs TensorFlow", allow_module_level=True)
 
-SHARED = next((up / "shared" for up in Path(__file__).parents if (up / "shared" / "models").is_dir()), None)
+MODELS = SHARED / "models"
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 FRUITS = ["Apple", "Banana", "Coconut", "Orange", "Passionfruit", "Pineapple", "Strawberry"]
 CUSTOM_VISION = Pixels((1.0,) * 3, (-124.0, -117.0, -104.0), Channels.BGR, "BGR minus means")
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(SHARED is None, reason="the real files are not on this machine")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not MODELS.is_dir(), reason="the real files are not on this machine"),
+]
 
 
 @pytest.mark.parametrize(
@@ -41,9 +45,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(SHARED is None, reason="the r
 def test_right_answers_and_the_same_scores_in_onnx(
     name: str, pixels: Pixels, labels: list[str], right: int, tmp_path: Path
 ) -> None:
-    assert SHARED is not None
-    loaded = read_tensorflow(SHARED / "models" / name)
-    folder = SHARED / "models" / name.split("/", maxsplit=1)[0] / "photos"
+    loaded = read_tensorflow(MODELS / name)
+    folder = MODELS / name.split("/", maxsplit=1)[0] / "photos"
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
     files = files or sorted((SHARED / "data" / "flowers5").rglob("*.jpg"))[::25]
     size = loaded.model.width, loaded.model.height

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.support.shared_files import SHARED
 from trtpoets.adoption.contract import RAW, UNIT, Contract, Geometry, Pixels
 from trtpoets.adoption.foreign import ForeignModel
 from trtpoets.adoption.tflite import network_from_tflite, read_tflite_classifier, sibling_pixels
@@ -18,9 +18,7 @@ from trtpoets.core.original import Channels, values_from_photos
 from trtpoets.core.types import Resize
 from trtpoets.device.original_tflite import TfliteNetwork
 
-MODELS = next(
-    (folder for parent in Path(__file__).parents if (folder := parent / "shared" / "models").is_dir()), Path("models")
-)
+MODELS = SHARED / "models"
 
 pytestmark = pytest.mark.skipif(
     not MODELS.is_dir(), reason="the folder shared/models with real classifier files is absent"

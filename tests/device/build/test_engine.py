@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.build_requests import RTX, TENSORRT, only
 from tests.support.errors import raises
+from tests.support.shared_files import SHARED
 from tests.support.tiny import tiny_graph, tiny_onnx, tiny_spec
 from trtpoets.core.errors import (
     BadArtefact,
@@ -38,7 +39,7 @@ from trtpoets.device.build.engine_config import EngineConfig
 from trtpoets.device.gpu import libcuda
 from trtpoets.device.gpu.libcuda import Gpu
 
-SEGFAULTS = Path(__file__).parents[4] / "shared" / "examples" / "segfaults"
+SEGFAULTS = SHARED / "examples" / "segfaults"
 
 
 def copied(engine: Engine, folder: Path) -> Path:
@@ -158,7 +159,7 @@ def test_paths_of_any_bytes(rtx: None, tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2, 3))])
 def test_files_that_crash_the_parser_never_reach_it(rtx: None, out: Path, model: OnnxModel, number: int) -> None:
     if not SEGFAULTS.is_dir():
-        pytest.skip("the files that crash the parser are in ../shared, which is not here")
+        pytest.skip("the files that crash the parser are in the folder shared, which is absent")
     path = sorted(SEGFAULTS.glob("*.onnx"))[number]
     with raises(BadArtefact, "TP1038", path):
         engine_from_onnx(replace(model, path=path), RTX, out)
