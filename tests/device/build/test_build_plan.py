@@ -68,10 +68,9 @@ def test_a_plan_for_tensorrt_rtx(rtx: None, model: OnnxModel) -> None:
 @pytest.mark.slow  # test_engine_config.py has the rule
 def test_turing_is_built_alone(rtx: None, model: OnnxModel) -> None:
     result = plan(model, replace(RTX, targets=("sm75", "sm86")))
-    assert [note.partition(":")[0] for note in result.notes] == [
-        "for sm75 it can't compile FP32 MatMul layers",
-        "sm75 together with other targets may slow the engine down on all of them",
-    ]
+    alone, together = result.notes
+    assert alone.startswith("for sm75 it can't compile FP32 MatMul layers")
+    assert together.startswith("sm75 together with other targets")
     assert plan(replace(model, precision=Precision.FP16), replace(RTX, targets=("sm75",))).notes == ()
 
 
