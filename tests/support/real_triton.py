@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -62,24 +63,23 @@ def _stub(folder: Path) -> Path:
 
 @contextmanager
 def serving(bundle: Path, scratch: Path, *arguments: str) -> Iterator[tuple[str, str, Path]]:
-    """Run the bundle's own `serve` with arguments: the addresses of HTTP and gRPC, and the server's log.
-
-    The bundle is changed.
-    """
+    """Run `serve` of a changed copy of the bundle: the addresses of HTTP and gRPC, and the server's log."""
     folder = _server()
     assert folder is not None
     backends = Path(shutil.copytree(folder / "backends", scratch / "backends"))
     shutil.copy(_stub(folder), backends / "python")
-    for config in bundle.glob("model_repository/*/*/**/*.pbtxt"):
+    served = Path(shutil.copytree(bundle, scratch / "served"))
+    for config in served.glob("model_repository/*/*/**/*.pbtxt"):
         config.write_text(config.read_text().replace('backend: "onnxruntime"', 'backend: "python"'))
-    for version in bundle.glob("model_repository/*/*/1"):
+    for version in served.glob("model_repository/*/*/1"):
         (version / "model.py").write_text(_MODEL)
     ports = _free_ports(2)
     options = f"--backend-directory={backends} --http-port={ports[0]} --grpc-port={ports[1]} --allow-metrics=false"
     bound = "--http-address=127.0.0.1 --grpc-address=127.0.0.1"
     (scratch / "bin").mkdir()
     program = scratch / "bin" / "tritonserver"
-    libraries = folder.parents[1] / "nvidia_pytriton.libs"  # the copied stub does not find them by itself
+    # What the copied stub does not find by itself: the libraries of the package, and a libpython of no system folder.
+    libraries = f"{folder.parents[1] / 'nvidia_pytriton.libs'}:{sysconfig.get_config_var('LIBDIR')}"
     command = f'exec env LD_LIBRARY_PATH={libraries} {folder}/bin/tritonserver {options} {bound} "$@"'
     program.write_text(f"#!/bin/sh\n{command}\n")
     program.chmod(0o755)
@@ -87,7 +87,7 @@ def serving(bundle: Path, scratch: Path, *arguments: str) -> Iterator[tuple[str,
     log = scratch / "log"
     with log.open("wb") as out:
         server = subprocess.Popen(
-            [bundle / "serve", *arguments], stdout=out, stderr=out, env={**os.environ, "PATH": path}
+            [served / "serve", *arguments], stdout=out, stderr=out, env={**os.environ, "PATH": path}
         )
         try:
             url = f"127.0.0.1:{ports[0]}"
