@@ -45,7 +45,7 @@ def copies_details(
 
     `as_read` is the dataset before near-copies were kept together. If that moved photos, a second head is trained on
     `as_read` and its accuracy is "as_it_stands". If the splits are given, "without_copies" is the accuracy on the test
-    photos that have no near-copy in training.
+    photos that have no near-copy in another split.
     """
     families = len(dataset.families)
     details = CopiesDetails()
@@ -59,14 +59,14 @@ def copies_details(
     if dataset.splits_given:
         groups = across_splits(dataset)
         if groups:
-            copied = _with_copy_in_training(dataset)
+            copied = _with_copy_in_another_split(dataset)
             test = rows_in(dataset, Split.TEST)
             sha256s = dataset.photos.sha256s
             clean = np.array([row for row in test.tolist() if sha256s[row] not in copied], dtype=np.int64)
             without = accuracy_on(dataset, features, head, clean)
             details = replace(details, families_across_splits=len(groups), without_copies=without)
             _log.warning(
-                "%d of %d test photos have a near-copy in the training split; the given splits were kept. %s",
+                "%d of %d test photos have a near-copy in another split; the given splits were kept. %s",
                 len(test) - len(clean),
                 len(test),
                 accuracy_text(without, "Without them, the accuracy is"),
@@ -81,7 +81,7 @@ def copies_details(
     return details
 
 
-def _with_copy_in_training(dataset: Dataset) -> set[str]:
+def _with_copy_in_another_split(dataset: Dataset) -> set[str]:
     """Return the sha256 of each test photo that has a near-copy in the training or validation split."""
     copied = set()
     for group in across_splits(dataset).values():

@@ -100,7 +100,7 @@ class TrainingSummary:
 
     `steps` is the number of steps that were trained. `families` counts the families of near-copies. `together` is the
     accuracy if each family is in one split, `as_it_stands` the accuracy if families are not kept together, and
-    `without_copies` the accuracy on the test photos that have no near-copy in training. These three accuracies and
+    `without_copies` the accuracy on the test photos that have no near-copy in another split. These three accuracies and
     `curves` are of the head on the frozen backbone; `fine_tuning` has curves of its own.
     """
 

@@ -260,4 +260,4 @@ def test_retrain_keeps_given_splits_and_reports_the_accuracy_without_copies(
     assert details.without_copies is not None
     assert details.without_copies.test_photos == 2
     assert details.as_it_stands is None
-    assert "40 of 42 test photos have a near-copy among the training photos" in caplog.text
+    assert "40 of 42 test photos have a near-copy in another split" in caplog.text

@@ -35,7 +35,7 @@ def copies_section(report: Report) -> Section | None:
         )
     elif training.without_copies:
         rows = [_row("all test photos, as given", training.together)]
-        rows.append(_row("test photos without a near-copy in training", training.without_copies))
+        rows.append(_row("test photos without a near-copy in another split", training.without_copies))
         across = many(training.families_across_splits or 0, "family is", "families are")
         note += (
             f" The splits given by the folder were kept: {across} in several splits. Use the accuracy without copies."
