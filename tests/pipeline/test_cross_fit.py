@@ -23,7 +23,7 @@ from trtpoets.core.runner_id import Library, RunnerId
 from trtpoets.core.training import HeadConfig, TrainingDetails
 from trtpoets.core.types import Int8Form, OnnxModel, Photo, Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, seal_card
-from trtpoets.judge.all_photos import AllPhotos
+from trtpoets.judge.all_photos import AllPhotos, NotCompared
 from trtpoets.judge.cross_fit import CrossFitConfig
 from trtpoets.judge.gate import GateConfig
 from trtpoets.pipeline import cross_fit as module
@@ -178,7 +178,8 @@ def test_a_file_whose_last_layer_is_not_known(tmp_path: Path, photos: Path) -> N
     write_onnx(proto, narrow.path)
     result = all_photos_of(space, wide, [narrow], FOUR)
     assert result.files == ()
-    assert result.notes == ("int8.onnx was not compared: the graph does not end in a dense layer and a softmax.",)
+    assert result.not_compared == (NotCompared("int8.onnx", "the graph does not end in a dense layer and a softmax"),)
+    assert result.notes == ()
 
     def known(model: ComparedFile, shown: Sequence[Photo], progress: Progress) -> np.ndarray:
         return features if model.path == narrow.path else features_of_model(model, shown, progress)
@@ -287,7 +288,7 @@ def test_a_tflite_file_is_compared_by_the_same_heads(
     monkeypatch.setattr("trtpoets.pipeline.extractors.features_of_tflite", missing)
     without = all_photos_of(space, wide, [narrow, model], FOUR)
     assert without.files == (onnx,)
-    assert without.notes == ("int8.tflite was not compared: running TFLite files needs ai-edge-litert.",)
+    assert without.not_compared == (NotCompared("int8.tflite", "running TFLite files needs ai-edge-litert"),)
 
 
 def test_a_tflite_file_of_an_adopted_network_answers_as_it_is(

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import trtpoets
+from tests.pipeline.test_cross_fit import run_to_compare
 from tests.support.benchmarks import QUICK, benchmark_document, typed
 from tests.support.photos import photo_folder
+from tests.support.small_networks import LABELS
 from tests.support.tiny import tiny_spec
 from trtpoets.core.errors import RunFailed
 from trtpoets.core.files import sha256_of_file
-from trtpoets.core.serialization import to_json
-from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, Split
+from trtpoets.core.serialization import from_json, to_json
+from trtpoets.core.types import Classifier, OnnxModel, Photo, Precision, Split, TfliteModel
 from trtpoets.device.runners import Way, open_runner
 from trtpoets.device.runners.fake import FakeRunner
+from trtpoets.judge.all_photos import AllPhotos, NotCompared
+from trtpoets.judge.cross_fit import CrossFitConfig
 from trtpoets.pipeline import result_status
+from trtpoets.pipeline.cross_fit import all_photos_of
+from trtpoets.pipeline.evaluate import _is_other
 
 
 class Named(FakeRunner):
@@ -78,3 +85,24 @@ def test_a_benchmark_reads_each_file_once(monkeypatch: pytest.MonkeyPatch, space
     details = trtpoets.bench("x", QUICK, engines=space)
     assert read == [space / "fp32.onnx"]
     assert details.artefacts == {space.name: "a classifier", "fp32.onnx": "ab"}
+
+
+def test_all_photos_are_evaluated_again_for_a_file_that_is_new(tmp_path: Path) -> None:
+    photos = photo_folder(tmp_path / "photos", dict.fromkeys(LABELS, 60), size=(40, 40))
+    space, wide, narrow = run_to_compare(tmp_path, photos)
+    config = CrossFitConfig(3)
+    result = all_photos_of(space, wide, [narrow], config)
+    tflite = TfliteModel(space.tflite(Precision.INT8), Precision.INT8, narrow.spec)
+
+    def stale(current: AllPhotos, *files: OnnxModel | TfliteModel) -> bool:
+        return _is_other(space, current, config, files)
+
+    assert not stale(result, wide, narrow)
+    assert stale(result, wide, narrow, tflite)
+    assert not stale(replace(result, not_compared=(NotCompared("int8.tflite", "why"),)), wide, narrow, tflite)
+    # Not a statement about a file, whatever the text of a note begins with.
+    assert stale(replace(result, notes=("int8.tflite was not compared: why.",)), wide, narrow, tflite)
+    # Earlier versions did not record these files.
+    earlier = to_json(result)
+    del earlier["not_compared"]
+    assert from_json(AllPhotos, earlier, "evaluation.json") == result

@@ -52,6 +52,14 @@ class AgreedOn:
 
 
 @dataclass(frozen=True)
+class NotCompared:
+    """A file that could not be compared with FP32, by its name, and the reason."""
+
+    file: str
+    why: str
+
+
+@dataclass(frozen=True)
 class FileOnAllPhotos:
     """A file of a reduced precision, compared with FP32 on all photos but those in `excluded`. Shares are 0..1.
 
@@ -94,6 +102,7 @@ class AllPhotos:
     `config` are the settings, `dataset` the hash of the photos and their splits. `folds` are those that were used; 0
     means that the shipped network classified the photos, without any training. `photos`, `accuracy` and `recall` are
     those of FP32. `excluded` counts photos that nothing was measured on. `notes` are sentences about the folds.
+    `not_compared` are the files that could not be compared; earlier versions named them in `notes`.
     `skipped` is the reason why nothing was measured; all other numbers are then 0 or None. `learning_curve` is None
     where the network was not trained on these photos.
     """
@@ -113,6 +122,7 @@ class AllPhotos:
     excluded: tuple[Excluded, ...] = ()
     notes: tuple[str, ...] = ()
     files: tuple[FileOnAllPhotos, ...] = ()
+    not_compared: tuple[NotCompared, ...] = ()
     skipped: str | None = field(default=None, metadata=OPTIONAL)
     learning_curve: LearningCurve | None = field(default=None, metadata=OPTIONAL)
 

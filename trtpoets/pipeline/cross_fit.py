@@ -35,7 +35,7 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.threads import one_blas_thread
 from trtpoets.core.types import OnnxModel, Photo, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_details
-from trtpoets.judge.all_photos import AllPhotos, PhotosToCount, ScoredFile, all_photos_from_scores
+from trtpoets.judge.all_photos import AllPhotos, NotCompared, PhotosToCount, ScoredFile, all_photos_from_scores
 from trtpoets.judge.cross_fit import MIN_FOLDS, MIN_PHOTOS, CrossFitConfig, Folds, folds_of_photos
 from trtpoets.pipeline.artefacts import dataset_in, has_dataset, training_in
 from trtpoets.pipeline.card_details import TfliteInt8Details
@@ -189,18 +189,18 @@ def all_photos_of(
     fitted = cross_fit(space, fp32, config, progress=progress, features_of=features_of)
     if not isinstance(fitted, CrossFit):
         return fitted
-    scored, notes = [], []
+    scored, not_compared = [], []
     for model in files:
         try:
             scored.append(fitted.scored(model, calibrated_photos(space, fitted.dataset, model), progress))
         except (ConversionFailed, MissingDependency) as error:
-            notes.append(f"{model.path.name} was not compared: {error.message}.")
-    result = fitted.result(scored)
+            not_compared.append(NotCompared(model.path.name, error.message))
+    result = replace(fitted.result(scored), not_compared=tuple(not_compared))
     training = training_in(space)
     if training is not None and training.distorted is not None and training.distorted.variants:
-        notes.append("The heads of the folds are trained without distorted photos, unlike the shipped one.")
-    curve = _learning_curve(training, fitted, progress)
-    return replace(result, notes=(*result.notes, *notes), learning_curve=curve)
+        note = "The heads of the folds are trained without distorted photos, unlike the shipped one."
+        result = replace(result, notes=(*result.notes, note))
+    return replace(result, learning_curve=_learning_curve(training, fitted, progress))
 
 
 def _learning_curve(training: TrainingDetails | None, fitted: CrossFit, progress: Progress) -> LearningCurve | None:

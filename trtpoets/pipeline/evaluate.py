@@ -139,11 +139,9 @@ def _is_other(
         return current is not None
     if current is None or (current.config, current.dataset) != (cross, dataset_in(space).hash):
         return True
-    # Earlier versions did not compare TFLite files. A note names each file that could not be compared.
-    known = [*(item.file for item in current.files), *current.notes]
-    return not current.skipped and any(
-        not any(text.startswith(model.path.name) for text in known) for model in _compared_files(artefacts)
-    )
+    # Earlier versions did not compare TFLite files, and named a file that could not be compared only in a note.
+    known = {item.file for item in (*current.files, *current.not_compared)}
+    return not current.skipped and not {model.path.name for model in _compared_files(artefacts)} <= known
 
 
 def _compared_files(artefacts: Sequence[Runnable]) -> list[OnnxModel | TfliteModel]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.support.all_photos import all_photos
 from tests.support.report_documents import documents, measurement, report_of
 from trtpoets.core.serialization import from_json, to_json
-from trtpoets.judge.all_photos import AllPhotos
+from trtpoets.judge.all_photos import AllPhotos, NotCompared
 from trtpoets.judge.cross_fit import CrossFitConfig
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.reporting.html import page_from_report
@@ -80,9 +81,34 @@ def test_the_tables_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     print_table("evaluation", from_json(Evaluations, content["evaluation"], "x"))
     text = capsys.readouterr().out
     assert "All photos, cross-fitted in 10 folds: accuracy, and agreement with FP32" in text
-    assert "All photos: change of accuracy relative to FP32 in points; right answers lost and won" in text
+    assert "All photos: change of accuracy from FP32 in points; right answers lost and won" in text
     assert "int8.onnx     400" in text
-    assert all(len(line) <= 80 for line in text.splitlines() if "onnx" in line)
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_a_file_that_was_not_compared_is_named_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    result = replace(all_photos(60), not_compared=(NotCompared("int8.tflite", "running it needs ai-edge-litert"),))
+    report = report_with(result)
+    section = all_photos_section(report)
+    assert section is not None
+    assert "int8.tflite was not compared: running it needs ai-edge-litert." in section.notes
+    assert "int8.tflite was not compared" in page_from_report(report)
+    assert "int8.tflite was not compared" in markdown_from_report(report)
+    print_table("evaluation", from_json(Evaluations, evaluated(result)["evaluation"], "x"))
+    assert "comparing int8.tflite on all photos: running it needs ai-edge-litert" in joined(capsys.readouterr().out)
+    print_table("report", report)
+    assert "comparing int8.tflite on all photos: running it needs ai-edge-litert" in joined(capsys.readouterr().out)
+
+
+def test_the_terminal_says_why_nothing_was_measured_on_all_photos(capsys: pytest.CaptureFixture[str]) -> None:
+    skipped = AllPhotos(CrossFitConfig(), "photos", skipped="20 photos are too few for cross-fitting, which needs 30")
+    print_table("evaluation", from_json(Evaluations, evaluated(skipped)["evaluation"], "x"))
+    assert "Skipped: the evaluation on all photos: 20 photos are too few" in joined(capsys.readouterr().out)
+
+
+def joined(text: str) -> str:
+    """Text without its line breaks."""
+    return " ".join(text.split())
 
 
 def test_the_recommendation_uses_all_photos() -> None:

@@ -39,6 +39,7 @@ def all_photos_section(report: Report) -> Section | None:
     left_out = [
         f"{shown(name)}: {many(entry.photos, 'photo')} left out, {shown(entry.why)}." for name, entry in _out(result)
     ]
+    not_compared = [f"{shown(item.file)} was not compared: {shown(item.why)}." for item in result.not_compared]
     return Section(
         note=f"{photos_in_groups(result.photos, result.groups)[:1].upper()}"
         f"{photos_in_groups(result.photos, result.groups)[1:]}. {_estimates(result)} Ranges are 95 % intervals.",
@@ -50,7 +51,7 @@ def all_photos_section(report: Report) -> Section | None:
             ("change, points", NUMBER),
         ],
         rows=rows,
-        notes=[*map(shown, result.notes), *left_out, *filter(None, map(_uses, result.files))],
+        notes=[*map(shown, result.notes), *not_compared, *left_out, *filter(None, map(_uses, result.files))],
         lists=[_recall(result)] if result.labelled else [],
     )
 

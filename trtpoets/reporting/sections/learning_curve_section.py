@@ -116,7 +116,7 @@ def class_part(curve: LearningCurve) -> Part | None:
         )
         for of_class, recall, accuracy in _expected(curve)[:_TERMINAL_CLASSES]
     ]
-    title = "Expected from twice as many photos of one class: change of its recall, of the accuracy"
+    title = "Expected from twice as many photos of one class: change of recall and accuracy"
     return (title, ["class", "photos>", "recall>", "change>", "95 %>", "acc.>", "95 %>"], rows) if rows else None
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtpoets.core.formatting import interval, percent, point_interval, points
 from trtpoets.core.runner_id import baseline_among, baseline_text
+from trtpoets.core.types import Skipped
 from trtpoets.judge.gate import photos_in_groups
 
 if TYPE_CHECKING:
@@ -90,6 +91,15 @@ def all_photos_parts(result: AllPhotos | None) -> list[Part]:
     columns = ["file", "photos>", "accuracy>", "95 %>", "agreement>", "95 %>"]
     parts: list[Part] = [(f"All photos, {how}: accuracy, and agreement with FP32", columns, rows)]
     if changes:
-        title = "All photos: change of accuracy relative to FP32 in points; right answers lost and won"
+        title = "All photos: change of accuracy from FP32 in points; right answers lost and won"
         parts.append((title, ["file", "change>", "95 %>", "lost>", "won>"], changes))
     return parts
+
+
+def not_compared_entries(result: AllPhotos | None) -> list[Skipped]:
+    """Return which files were not compared with FP32 on all photos, and why; or why nothing was."""
+    if result is None:
+        return []
+    if result.skipped:
+        return [Skipped("the evaluation on all photos", result.skipped)]
+    return [Skipped(f"comparing {item.file} on all photos", item.why) for item in result.not_compared]

@@ -110,12 +110,12 @@ def speed_table(measurements: Sequence[Measurement]) -> Table:
 
 
 def _report(report: Report) -> list[Any]:
-    from trtpoets.reporting.tables.accuracy import accuracy_parts, all_photos_parts
+    from trtpoets.reporting.tables.accuracy import accuracy_parts, all_photos_parts, not_compared_entries
 
     parts: list[Any] = ["\n".join(sentence.text for sentence in report.verdict) or "Nothing was measured yet."]
     if report.intervals:
         parts += _parts([*accuracy_parts(report), *all_photos_parts(report.all_photos)])
-        parts += _learning_curve(report.all_photos)
+        parts += [*_skipped(not_compared_entries(report.all_photos)), *_learning_curve(report.all_photos)]
     if report.benchmarks:
         parts += [
             speed_table(report.benchmarks),
@@ -130,10 +130,11 @@ def _report(report: Report) -> list[Any]:
 
 def _evaluation(result: Evaluations) -> list[Any]:
     from trtpoets.reporting.document import accuracies_from_evaluations
-    from trtpoets.reporting.tables.accuracy import accuracy_parts, all_photos_parts
+    from trtpoets.reporting.tables.accuracy import accuracy_parts, all_photos_parts, not_compared_entries
 
     parts = _parts(accuracy_parts(accuracies_from_evaluations(result.evaluations)))
-    parts += [*_parts(all_photos_parts(result.all_photos)), *_learning_curve(result.all_photos)]
+    parts += [*_parts(all_photos_parts(result.all_photos)), *_skipped(not_compared_entries(result.all_photos))]
+    parts += _learning_curve(result.all_photos)
     return [*parts, *_gate(result), *_skipped(result.skipped)]
 
 
