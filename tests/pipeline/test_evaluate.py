@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import trtpoets
-from tests.pipeline.test_cross_fit import run_to_compare
+from tests.pipeline.test_int8_head import workspace
+from tests.support.all_photos import all_photos
 from tests.support.benchmarks import QUICK, benchmark_document, typed
 from tests.support.photos import photo_folder
 from tests.support.small_networks import LABELS
@@ -23,7 +24,7 @@ from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.judge.all_photos import AllPhotos, NotCompared
 from trtpoets.judge.cross_fit import CrossFitConfig
 from trtpoets.pipeline import result_status
-from trtpoets.pipeline.cross_fit import all_photos_of
+from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.evaluate import _is_other
 
 
@@ -89,13 +90,13 @@ def test_a_benchmark_reads_each_file_once(monkeypatch: pytest.MonkeyPatch, space
 
 def test_all_photos_are_evaluated_again_for_a_file_that_is_new(tmp_path: Path) -> None:
     photos = photo_folder(tmp_path / "photos", dict.fromkeys(LABELS, 60), size=(40, 40))
-    space, wide, narrow = run_to_compare(tmp_path, photos)
-    config = CrossFitConfig(3)
-    result = all_photos_of(space, wide, [narrow], config)
-    tflite = TfliteModel(space.tflite(Precision.INT8), Precision.INT8, narrow.spec)
+    space = workspace(tmp_path, photos)
+    result = replace(all_photos(60), dataset=dataset_in(space).hash)
+    wide, narrow = (OnnxModel(space.onnx(each), each, tiny_spec()) for each in (Precision.FP32, Precision.INT8))
+    tflite = TfliteModel(space.tflite(Precision.INT8), Precision.INT8, tiny_spec())
 
     def stale(current: AllPhotos, *files: OnnxModel | TfliteModel) -> bool:
-        return _is_other(space, current, config, files)
+        return _is_other(space, current, CrossFitConfig(), files)
 
     assert not stale(result, wide, narrow)
     assert stale(result, wide, narrow, tflite)

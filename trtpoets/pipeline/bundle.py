@@ -29,7 +29,7 @@ from trtpoets.core.types import Int8Form, Precision
 from trtpoets.core.workspace import Workspace, card_of, open_card
 from trtpoets.pipeline.artefacts import ENGINES, writing
 from trtpoets.pipeline.golden_photos import golden_in
-from trtpoets.pipeline.int8_advice import int8_notes, tflite_recommendation
+from trtpoets.pipeline.int8_advice import int8_notes
 from trtpoets.pipeline.jetson_files import JetsonTarget, jetson_named, models_for, notes_on, system_of
 from trtpoets.pipeline.lineage import cpu_form_in, engines_in, onnx_in, onnx_models_in
 from trtpoets.pipeline.result_status import current_evaluation, int8_ranges
@@ -216,13 +216,12 @@ def _for_tflite(space: Workspace, precisions: Sequence[Precision], progress: Pro
     """Return the layout of a bundle with TFLite files, which are written if they are not up to date."""
     wanted = tflite_wanted(precisions)
     parts, warnings = _parts(space, (Precision.FP32,), progress)
-    ready, models, tflite_warnings = tflite_parts(space, parts, wanted, progress)
-    recommended = tflite_recommendation(space) if Precision.INT8 in wanted else None
+    ready = tflite_parts(space, parts, wanted, progress)
     return _Layout(
-        ready,
-        lambda folder: tflite_files(ready, folder, models, recommended),
+        ready.inputs,
+        lambda folder: tflite_files(ready.inputs, folder, ready.models, ready.recommended),
         lambda out: (*_selftest_command(out), space.command("evaluate")),
-        (*warnings, *tflite_warnings),
+        (*warnings, *ready.warnings),
     )
 
 

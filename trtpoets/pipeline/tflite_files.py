@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from trtpoets.bundles.precision_order import why_not_tflite
@@ -70,10 +70,20 @@ def tflite_wanted(precisions: Sequence[Precision]) -> tuple[Precision, ...]:
     return tuple(precision for precision in PRECISIONS if precision in (precisions or PRECISIONS))
 
 
+@dataclass(frozen=True)
+class TfliteParts:
+    """The inputs of a TFLite bundle, its files, the recommendation about int8.tflite (or None), and warnings."""
+
+    inputs: BundleInputs
+    models: tuple[TfliteModel, ...]
+    recommended: Recommended | None
+    warnings: tuple[str, ...]
+
+
 def tflite_parts(
     space: Workspace, parts: BundleInputs, wanted: Sequence[Precision], progress: Progress = silent
-) -> tuple[BundleInputs, tuple[TfliteModel, ...], tuple[str, ...]]:
-    """Return the inputs of a TFLite bundle, its TFLite files, and warnings.
+) -> TfliteParts:
+    """Return the content of a TFLite bundle with the precisions `wanted`. Its files are written if not up to date.
 
     `parts` are the inputs of a bundle with ONNX files; in the returned inputs the golden scores are those of the TFLite
     interpreter, and there are no ONNX files and engines. INT8 comes first if it is recommended by the same comparison
@@ -82,7 +92,7 @@ def tflite_parts(
     """
     models = tflite_models(space, wanted, progress)
     golden = golden_of(models, golden_in(space, onnx_models_in(space)))
-    against = ""
+    against, recommended = "", None
     if Precision.INT8 in wanted:
         recommended = tflite_recommendation(space)
         against = why_not_tflite(recommended.against_int8 if recommended else "", current_evaluation(space))
@@ -100,7 +110,8 @@ def tflite_parts(
     int8_scores = inputs.golden.expected.get(Precision.INT8.value)
     if int8_scores is not None and int8_scores.tolerance > _MAX_TOLERANCE:
         warnings += (f"the scores of int8.tflite vary between builds of the interpreter: {int8_scores.reason}",)
-    return inputs, tuple(model for model in models if model.precision in wanted), warnings
+    packed = tuple(model for model in models if model.precision in wanted)
+    return TfliteParts(inputs, packed, recommended, warnings)
 
 
 def tflite_models(
