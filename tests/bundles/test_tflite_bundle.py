@@ -28,6 +28,7 @@ from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
+from trtpoets.judge.all_photos import NotCompared
 from trtpoets.judge.golden import read_golden
 from trtpoets.pipeline import tflite_files
 from trtpoets.pipeline.artefacts import dataset_in, writing
@@ -125,12 +126,18 @@ def test_an_unavailable_precision(bundle: Path, tmp_path: Path) -> None:
     assert "this bundle has no fp16" in result.stderr
 
 
-def test_files_are_created_once(space: Workspace) -> None:
+def test_files_are_created_once(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    recommendation = tflite_files.tflite_recommendation
+    monkeypatch.setattr(
+        tflite_files, "tflite_recommendation", lambda space: (read.append(space.folder), recommendation(space))[1]
+    )
     before = [sha256_of_file(space.tflite(item)) for item in (FP32, INT8)]
     times = [space.tflite(item).stat().st_mtime_ns for item in (FP32, INT8)]
     result = bundled(space)
     assert [sha256_of_file(space.tflite(item)) for item in (FP32, INT8)] == before
     assert [space.tflite(item).stat().st_mtime_ns for item in (FP32, INT8)] == times
+    assert read == [space.folder]  # the bundle and its README have one recommendation
     again = bundled(space)
     assert again.archive_sha256 == result.archive_sha256
 
@@ -182,7 +189,8 @@ def test_evaluate_skips_tflite_without_an_interpreter(space: Workspace, monkeypa
     values = {one.what: one.why for one in evaluated.skipped}
     assert values["running tflite-int8"] == "running TFLite files needs ai-edge-litert"
     assert evaluated.all_photos is not None
-    assert evaluated.all_photos.notes == ("int8.tflite was not compared: running TFLite files needs ai-edge-litert.",)
+    why = "running TFLite files needs ai-edge-litert"
+    assert evaluated.all_photos.not_compared == (NotCompared("int8.tflite", why),)
 
 
 @pytest.mark.slow  # writes another bundle
