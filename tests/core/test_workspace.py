@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.errors import raises
 from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.paths import cache_root
-from trtpoets.core.workspace import Workspace, card_of, key_of, open_card, seal_card
+from trtpoets.core.workspace import Workspace, card_of, key_of, open_card, read_card, seal_card
 
 
 def sealed(folder: Path) -> Path:
@@ -55,6 +55,38 @@ def test_an_edited_card_is_refused(tmp_path: Path, what: str) -> None:
     card.write_text(json.dumps(value))
     with raises(BadArtefact, "TP1099", "a.onnx.json"):
         open_card(card)
+
+
+@pytest.mark.parametrize(
+    ("card", "stage"),
+    [
+        ("int8.cpu.onnx.json", "quantize 'my flowers' --cpu-form"),
+        ("fp32.onnx.json", "export 'my flowers'"),
+        ("int8.tflite.json", "bundle 'my flowers' --for tflite"),
+        ("evaluation.json", "evaluate 'my flowers'"),
+    ],
+)
+@pytest.mark.parametrize("text", ["{", "[]", '{"seal": "", "key": "", "files": {}, "details": {}}'])
+def test_the_hint_for_a_damaged_card_deletes_it_and_writes_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, card: str, stage: str, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Workspace(Path("engines"), "my flowers").folder / card
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(BadArtefact) as caught:
+        read_card(path)
+    assert caught.value.hint == f"rm 'engines/my flowers/{card}' && trtpoets {stage}"
+    with pytest.raises(BadArtefact) as caught:
+        read_card(path.absolute())
+    assert caught.value.hint.endswith(f"trtpoets {stage} --engines {tmp_path / 'engines'}")
+
+
+def test_the_hint_for_a_card_whose_stage_needs_photos_names_no_stage(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(BadArtefact) as caught:
+        read_card(tmp_path / "dataset.json")
+    assert caught.value.hint.endswith(f": rm {tmp_path / 'dataset.json'}")
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "3", '{"seal": 1}'])

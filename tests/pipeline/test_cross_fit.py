@@ -327,7 +327,7 @@ def test_the_advice_uses_no_test_photos(tmp_path: Path, photos: Path, monkeypatc
     test = {photo.sha256 for photo in dataset_in(space).in_split(Split.TEST)}
     assert shown and not shown & test
     assert result.photos == 180 - len(test) - 30
-    assert "photos outside calibration it agrees on" in result.why
+    assert "training and validation photos outside calibration it agrees on" in result.why
     assert result.gate is not None
     assert result.gate.runners[0].checks[0].file == "int8.onnx"
 

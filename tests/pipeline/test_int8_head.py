@@ -155,7 +155,7 @@ def test_too_few_photos_for_a_refit(tmp_path: Path, photos: Path) -> None:
     content = sha256_of_file(narrow.path)
     notes = refitted_head(space, wide, narrow)
     assert not notes.kept
-    assert "validation photos are too few" in notes.why
+    assert "validation photos are too few: 30 of each are needed" in notes.why
     assert sha256_of_file(narrow.path) == content
 
 
@@ -181,7 +181,7 @@ def test_fp16_is_recommended_if_int8_misses_its_target(
     with caplog.at_level(logging.INFO):
         result = recommendation(space, wide, narrow)
     assert result.precision is Precision.FP16
-    assert "photos outside calibration it agrees on 0.0 % (0.0 to" in result.why
+    assert "training and validation photos outside calibration it agrees on 0.0 % (0.0 to" in result.why
     assert "INT8 is not recommended: on " in caplog.text
     assert "trtpoets build small --precision fp16" in caplog.text
     assert sha256_of_file(narrow.path) == content

@@ -207,25 +207,31 @@ def write_json(path: Path, value: Any) -> None:
     _write_blocks(path, (chunk.encode("utf-8", "surrogateescape") for chunk in chunks))
 
 
-def read_json(path: Path, most: int = LARGEST_JSON) -> Any:
-    """Read a JSON file of at most `most` bytes. Raises MissingArtefact, NotReadable, BadArtefact if it is not JSON."""
-    with _json_errors(path):
+_REDO_HINT = "delete it and run the stage that writes it"
+
+
+def read_json(path: Path, most: int = LARGEST_JSON, *, hint: str = _REDO_HINT) -> Any:
+    """Read a JSON file of at most `most` bytes. Raises MissingArtefact, NotReadable, BadArtefact if it is not JSON.
+
+    `hint` is that of BadArtefact.
+    """
+    with _json_errors(path, hint):
         text = read_text(path, most, errors="surrogateescape")
         return json.loads(text, parse_constant=_finite, parse_float=_finite)
 
 
-def read_long_json(path: Path, most: int) -> Any:
+def read_long_json(path: Path, most: int, *, hint: str = _REDO_HINT) -> Any:
     """Read a JSON file as `read_json` does, but keep long lists in its two outer levels of objects as LongLists."""
-    with _json_errors(path):
+    with _json_errors(path, hint):
         if path.stat().st_size <= _LONG_JSON:
-            return read_json(path)
+            return read_json(path, hint=hint)
         return document_from_blocks(
             blocks_of(path, most), json.JSONDecoder(parse_constant=_finite, parse_float=_finite)
         )
 
 
 @contextmanager
-def _json_errors(path: Path) -> Iterator[None]:
+def _json_errors(path: Path, hint: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
@@ -237,9 +243,7 @@ def _json_errors(path: Path) -> Iterator[None]:
             raise error
     except (ValueError, RecursionError) as error:
         require_kind(path, "json", "text", "empty", expected="JSON")
-        raise BadArtefact(
-            f"{path} is not JSON: {error}", hint="delete it and run the stage that writes it", code="TP1013"
-        ) from error
+        raise BadArtefact(f"{path} is not JSON: {error}", hint=hint, code="TP1013") from error
 
 
 def _finite(text: str) -> float:

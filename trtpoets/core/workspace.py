@@ -19,11 +19,24 @@ from trtpoets.core.paths import user_path
 from trtpoets.core.reading import LARGEST_CARD
 from trtpoets.core.runner_id import onnx_file_name
 from trtpoets.core.serialization import from_json, to_json
-from trtpoets.core.shell_commands import command, filled
+from trtpoets.core.shell_commands import command, filled, quote
 from trtpoets.core.types import Int8Form, Precision, hash_of
 
 _T = TypeVar("_T")
-_REDO_HINT = "run the stage that writes it again, with --force"
+
+_STAGES = {
+    "fp32.onnx.json": ("export",),
+    "fp16.onnx.json": ("quantize",),
+    "int8.onnx.json": ("quantize",),
+    "ranges.json": ("quantize", "--force"),
+    "int8.cpu.onnx.json": ("quantize", "--cpu-form"),
+    "int8.half.onnx.json": ("build", "--force"),
+    "fp32.tflite.json": ("bundle", "--for", "tflite"),
+    "int8.tflite.json": ("bundle", "--for", "tflite"),
+    "evaluation.json": ("evaluate",),
+    "benchmark.json": ("bench",),
+}
+"""The commands that write cards of a run again, where they need no photos and no option of the user."""
 
 
 @dataclass(frozen=True)
@@ -235,27 +248,35 @@ class Card:
 
 def read_card(path: Path) -> Card:
     """The card at `path`; its files are not checked. Raises MissingArtefact, or BadArtefact if it is damaged."""
-    value = read_long_json(path, LARGEST_CARD)
+    hint = _redo_hint(path)
+    value = read_long_json(path, LARGEST_CARD, hint=hint)
     if not isinstance(value, dict) or set(value) - {"hmac"} != {"seal", "key", "files", "details"}:
-        raise BadArtefact(
-            f"{path} is not a card of trtpoets", hint="delete it, and run the stage that writes it again", code="TP1098"
-        )
+        raise BadArtefact(f"{path} is not a card of trtpoets", hint=hint, code="TP1098")
     tag = value.pop("hmac", None)
     seal, digest = value.pop("seal"), hash_of(value)
     if seal != digest:
         raise BadArtefact(
             f"{path} was edited or damaged: its seal does not match its content",
-            hint="delete it, and run the stage that writes it again",
+            hint=hint,
             code="TP1099",
         )
     files, details = value["files"], value["details"]
     if not isinstance(files, dict) or not isinstance(details, dict):
         raise BadArtefact(
             f"{path} is a card of another version of trtpoets",
-            hint=_REDO_HINT,
+            hint=hint,
             code="TP1100",
         )
     return Card(str(value["key"]), files, details, why_foreign(digest, tag))
+
+
+def _redo_hint(card: Path) -> str:
+    """The command that deletes a card and runs the stage that writes it; a sentence before it if that needs more."""
+    deletion, stage = f"rm {quote(card)}", _STAGES.get(card.name)
+    if stage is None:
+        return f"delete it, and run the stage that writes it again: {deletion}"
+    verb, *options = stage
+    return f"{deletion} && {command(verb, card.parent.name, *options, engines=card.parent.parent)}"
 
 
 def card_matches(card: Card, file: Path) -> bool:
@@ -283,7 +304,7 @@ def open_card(card: Path, key: str | None = None, *, own: bool = False) -> Mappi
 def open_details(card: Path, kind: type[_T], key: str | None = None, *, own: bool = False) -> _T | None:
     """The details of a card as a `kind`; None where `open_card` returns None. Raises BadArtefact for other details."""
     details = open_card(card, key, own=own)
-    return None if details is None else from_json(kind, details, str(card), hint=_REDO_HINT)
+    return None if details is None else from_json(kind, details, str(card), hint=_redo_hint(card))
 
 
 def key_of(card: Path) -> str:

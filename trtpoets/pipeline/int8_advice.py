@@ -314,7 +314,7 @@ def with_frontier(name: str, models: Sequence[OnnxModel], engines: Path | str) -
 
 
 def _on_photos(checks: Sequence[Check], photos: int) -> str:
-    kind = "photos outside calibration" if checks and checks[0].file else "validation photos"
+    kind = "training and validation photos outside calibration" if checks and checks[0].file else "validation photos"
     return f"on {photos:,} {kind} it {', and '.join(sentence(check, with_photos=False) for check in checks)}"
 
 

@@ -64,7 +64,8 @@ def int8_distiller(
     def distil(version: Any, placement: Placement) -> tuple[Any, DistillNotes]:
         start = time.perf_counter()
         if min(len(validation), len(fitted)) < _MIN_PHOTOS:
-            few = f"{len(fitted)} training and {len(validation)} validation photos are too few"
+            counts = f"{len(fitted)} training and {len(validation)} validation photos"
+            few = f"{counts} are too few: {_MIN_PHOTOS} of each are needed"
             return _noted(version, version, DistillNotes(False, few))
         decoded = next(photo_batches(fitted, evaluator.model.spec.preprocess, len(fitted)))
         features = evaluator.outputs_on(fitted).features

@@ -52,7 +52,8 @@ def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: 
     validation = sorted(dataset.in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_MAX_VALIDATION]
     available = len(dataset.in_split(Split.TRAIN))
     if min(len(validation), available) < _MIN_PHOTOS:
-        few = f"{available} training and {len(validation)} validation photos are too few"
+        counts = f"{available} training and {len(validation)} validation photos"
+        few = f"{counts} are too few: {_MIN_PHOTOS} of each are needed"
         return HeadNotes(False, few)
     train = calibration_photos(dataset.photos, CalibrationConfig(photos=min(FITTED, available)))
     try:
