@@ -140,6 +140,17 @@ def test_where_nothing_ran_an_older_benchmark_stays(tmp_path: Path) -> None:
     assert open_card(path, "k") == to_json(first)
 
 
+def test_an_interruption_before_the_first_measurement_keeps_an_older_benchmark(tmp_path: Path) -> None:
+    path = tmp_path / "benchmark.json"
+    first = written(path)
+    nothing = replace(measured("while runners were loaded"), measurements=())
+    given: dict[str, Any] = {"key": "other", "name": "flowers", "again": "./bench", "artefacts": {}}
+    with raises(Interrupted, "TP5164", "nothing was measured") as caught:
+        write_benchmark(path, nothing, **given)
+    assert caught.value.hint == "measure again: ./bench"
+    assert open_card(path, "k") == to_json(first)
+
+
 @pytest.mark.parametrize(("incomplete", "recorded"), [("", "before it could be written"), ("at batch 8", "at batch 8")])
 def test_a_full_disk_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, incomplete: str, recorded: str

@@ -98,9 +98,13 @@ def write_benchmark(
     command that repeats the benchmark, written as "command".
 
     Raises StorageFailed where `path` can't be written; the measurements are then in the temporary folder, in a file
-    that the hint names. Raises Interrupted for an interrupted benchmark, after writing it. Raises RunFailed where no
-    runner could be measured; an older benchmark is then left as it is.
+    that the hint names. Raises Interrupted for an interrupted benchmark, after writing what was measured; RunFailed
+    where no runner could be measured. An older benchmark is left as it is if there is no measurement.
     """
+    if measured.incomplete and not measured.measurements and not measured.outcomes:
+        raise Interrupted(
+            f"interrupted {measured.incomplete}; nothing was measured", hint=f"measure again: {again}", code="TP5164"
+        )
     if measured.failures and not measured.measurements and not measured.incomplete:
         reasons = "; ".join(f"{failure.runner.name}: {failure.why}" for failure in measured.failures)
         raise RunFailed(
