@@ -28,12 +28,13 @@ from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Precision, Split, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_card, seal_card
 from trtpoets.device.runners import open_runner
+from trtpoets.judge.advice import Recommended
 from trtpoets.judge.all_photos import NotCompared
 from trtpoets.judge.golden import read_golden
 from trtpoets.pipeline import tflite_files
 from trtpoets.pipeline.artefacts import dataset_in, writing
 from trtpoets.pipeline.golden_photos import golden_in
-from trtpoets.pipeline.int8_advice import CHOOSING
+from trtpoets.pipeline.int8_advice import CHOOSING, tflite_recommendation
 from trtpoets.pipeline.lineage import onnx_models_in, opened
 from trtpoets.pipeline.result_status import artefacts_in
 
@@ -128,10 +129,12 @@ def test_an_unavailable_precision(bundle: Path, tmp_path: Path) -> None:
 
 def test_files_are_created_once(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
-    recommendation = tflite_files.tflite_recommendation
-    monkeypatch.setattr(
-        tflite_files, "tflite_recommendation", lambda space: (read.append(space.folder), recommendation(space))[1]
-    )
+
+    def recorded(run: Workspace) -> Recommended | None:
+        read.append(run.folder)
+        return tflite_recommendation(run)
+
+    monkeypatch.setattr(tflite_files, "tflite_recommendation", recorded)
     before = [sha256_of_file(space.tflite(item)) for item in (FP32, INT8)]
     times = [space.tflite(item).stat().st_mtime_ns for item in (FP32, INT8)]
     result = bundled(space)

@@ -130,8 +130,32 @@ def test_run_goes_on_without_the_form_for_cpus(
     models = trtpoets.quantize("small", calibration=config, cpu_form=None, engines=engines)
     assert [model.form for model in models] == [Int8Form.TENSORRT] * 2
     assert "int8.cpu.onnx is not written: no layer can become INT8" in caplog.text
-    with raises(ConversionFailed, "TP3200"):
+    with raises(ConversionFailed, "TP8097", "int8.cpu.onnx", "no layer can become INT8") as caught:
         trtpoets.quantize("small", calibration=config, cpu_form=True, engines=engines)
+    assert caught.value.hint == "on a CPU use fp32.onnx"  # int8.onnx is written
+
+
+def test_run_goes_on_in_fp16_with_a_network_that_can_not_become_int8(
+    engines: Path,
+    small_photos: Path,
+    small_weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def impossible(*_: object) -> None:
+        raise ConversionFailed("no layer can become INT8", code="TP3029")
+
+    monkeypatch.setattr("trtpoets.pipeline.quantize._int8", impossible)
+    for path in (engines / "small").glob("int8*"):
+        path.unlink()
+    monkeypatch.setattr("trtpoets.pipeline.run.bench", lambda *_, **__: None)
+    result = trtpoets.run(small_photos, "small", small_config(small_weights), engines=engines)
+    assert "INT8 is not written: no layer can become INT8" in caplog.text
+    assert {runner.rpartition("-")[2] for runner in result.agreement} == {"fp32", "fp16"}
+    assert "INT8" in {entry.what for entry in result.absent}
+    monkeypatch.setattr("trtpoets.pipeline.quantize._fp16", impossible)
+    with raises(ConversionFailed, "TP3029"):
+        trtpoets.run(small_photos, "small", small_config(small_weights), engines=engines)
 
 
 def test_what_could_not_run_is_named_with_its_reason(finished: Path) -> None:

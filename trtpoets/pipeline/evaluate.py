@@ -140,7 +140,7 @@ def _is_other(
     if current is None or (current.config, current.dataset) != (cross, dataset_in(space).hash):
         return True
     # Earlier versions did not compare TFLite files, and named a file that could not be compared only in a note.
-    known = {item.file for item in (*current.files, *current.not_compared)}
+    known = {item.file for item in current.files} | {item.file for item in current.not_compared}
     return not current.skipped and not {model.path.name for model in _compared_files(artefacts)} <= known
 
 

@@ -148,9 +148,10 @@ def quantize(
                 try:
                     models.append(_int8_for_cpu(work))
                 except ConversionFailed as error:
-                    if cpu_form:
-                        raise
-                    _log.warning("int8.cpu.onnx is not written: %s", error.message)
+                    without = f"int8.cpu.onnx is not written: {error.message}"
+                    if cpu_form:  # the hints of `error` are about int8.onnx, which may have been written
+                        raise ConversionFailed(without, hint="on a CPU use fp32.onnx", code="TP8097") from error
+                    _log.warning("%s", without)
             return tuple(models)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.convert.int8.calibration import CalibrationConfig
-from trtpoets.core.errors import MissingDependency
+from trtpoets.core.errors import ConversionFailed, MissingDependency
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.types import Flavour
+from trtpoets.core.types import Flavour, Precision
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.bench.benchmark import BenchConfig
 from trtpoets.pipeline.adopt import AdoptConfig, adopt
@@ -67,8 +67,8 @@ def run(
     """Train (or adopt `config.model`), export, quantize, build, evaluate, bench and report; returns the report.
 
     Continues where an earlier run stopped. If no TensorRT library can build here, the build stage is skipped and the
-    report gives the reason. Every other error is raised, and the finished stages are kept. `workers` are those of
-    `retrain`.
+    report gives the reason. A network that can't become INT8 is run in FP32 and FP16, with a warning. Every other error
+    is raised, and the finished stages are kept. `workers` are those of `retrain`.
     """
     config = config or RunConfig()
     with writing(Workspace(Path(engines), name)):
@@ -85,17 +85,11 @@ def run(
                 progress=progress,
             )
         export(name, engines=engines, force=force, progress=progress)
-        quantize(
-            name,
-            calibration=config.calibration,
-            cpu_form=config.cpu_form,
-            engines=engines,
-            force=force,
-            progress=progress,
-        )
+        precisions = _quantized(name, config, engines, force, progress)
         try:
             build(
                 name,
+                precisions=precisions,
                 flavour=config.flavour,
                 targets=config.targets,
                 engines=engines,
@@ -109,6 +103,31 @@ def run(
         evaluate(name, engines=engines, force=force, progress=progress)
         bench(name, config.bench, engines=engines, force=force, progress=progress)
         return report(name, engines=engines)
+
+
+def _quantized(
+    name: str, config: RunConfig, engines: Path | str, force: bool, progress: Progress
+) -> tuple[Precision, ...]:
+    """Write FP16 and INT8; only FP16, with a warning, if INT8 is impossible. Return the precisions that the run has."""
+
+    def write(precisions: tuple[Precision, ...]) -> None:
+        quantize(
+            name,
+            precisions=precisions,
+            calibration=config.calibration,
+            cpu_form=config.cpu_form,
+            engines=engines,
+            force=force,
+            progress=progress,
+        )
+
+    try:
+        write((Precision.FP16, Precision.INT8))
+    except ConversionFailed as error:
+        write((Precision.FP16,))  # raises again if FP16 is what is not possible
+        _log.warning("INT8 is not written: %s", error.message)
+        return (Precision.FP32, Precision.FP16)
+    return tuple(Precision)
 
 
 def demo(

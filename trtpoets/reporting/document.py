@@ -98,6 +98,7 @@ def _absent(documents: Documents) -> Iterator[Skipped]:
         (documents.training, "training", "its head was not trained here"),
         (documents.parity, "parity", "not exported to ONNX yet"),
         (notes.fp16 or notes.int8, "precisions", "no FP16 or INT8 graph yet"),
+        (notes.int8 or not notes.fp16, "INT8", "quantize wrote FP16 only"),
         (documents.evaluation, "accuracy", "not evaluated yet"),
         (documents.benchmark, "speed", "not benchmarked yet"),
         (documents.engines, "engines", "no engine was built"),

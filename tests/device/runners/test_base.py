@@ -65,8 +65,18 @@ def test_scores_must_be_finite_float32_of_every_label() -> None:
     with raises(RunFailed, "TP4077", "(3, 3)"):
         check_scores(scores, 3, tiny_spec(), "x")
     scores[1, 2] = np.nan
-    with raises(RunFailed, "TP4078"):
+    with raises(RunFailed, "TP4078", "x", "1 of 2 photos"):
         check_scores(scores, 2, tiny_spec(), "x")
+
+
+@pytest.mark.parametrize(
+    ("runner", "wider"),
+    [("tensorrt-fp16", True), ("onnxruntime-int8-cpu", True), ("original", False), ("rtx-fp32", False)],
+)
+def test_only_a_narrow_precision_can_be_widened(runner: str, wider: bool) -> None:
+    with pytest.raises(RunFailed) as caught:
+        check_scores(np.full((2, 3), np.inf, np.float32), 2, tiny_spec(), runner)
+    assert (caught.value.hint == "use a wider precision") == wider
 
 
 def test_buffers_have_the_size_of_the_photos() -> None:

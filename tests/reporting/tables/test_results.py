@@ -12,6 +12,7 @@ import pytest
 from tests.support.printed import printed
 from tests.support.report_documents import LABELS, documents, measurement, report_of
 from trtpoets.core.types import BatchRange, OnnxModel, Precision
+from trtpoets.reporting.tables import results
 from trtpoets.reporting.tables.results import print_json
 
 
@@ -64,3 +65,15 @@ def test_an_engine_without_targets_names_its_gpu(capsys: pytest.CaptureFixture[s
     content = documents()
     content["engines"][0] |= {"targets": [], "compute_capability": "8.6", "batch": asdict(BatchRange())}
     assert "8.6" in printed(capsys, "report", report_of(content))
+
+
+def test_only_titles_with_paths_are_wider_than_the_tables(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, path = "word " * 30, "/a/path" * 20
+    monkeypatch.setitem(
+        results._KINDS, "titles", lambda value: [results.table(["a"], [["b"]], title) for title in (texts, path)]
+    )
+    results.print_table("titles", None)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > 80] == [path]

@@ -10,6 +10,7 @@ from typing import Iterable, Iterator, Protocol, runtime_checkable
 import numpy as np
 
 from trtpoets.core.errors import BadInput, RunFailed
+from trtpoets.core.formatting import many
 from trtpoets.core.runner_id import RunnerId
 from trtpoets.core.types import ModelSpec
 
@@ -182,9 +183,15 @@ def check_scores(scores: np.ndarray, count: int, spec: ModelSpec, runner: str) -
     expected = (count, len(spec.labels))
     if scores.shape != expected or scores.dtype != np.float32:
         raise RunFailed(f"{runner} gave {scores.dtype} {scores.shape} instead of float32 {expected}", code="TP4077")
-    if not np.isfinite(scores).all():
+    without = int((~np.isfinite(scores)).any(axis=1).sum())
+    if without:
+        narrow = any(precision in runner for precision in ("fp16", "int8"))
         raise RunFailed(
-            f"{runner} gave a score that is not a number", hint="build it in a wider precision", code="TP4078"
+            f"{runner} gave scores that are not numbers, for {without:,} of {many(count, 'photo')}",
+            hint="use a wider precision"
+            if narrow
+            else "leave out these photos if they have one colour, or use a float32 file of the classifier",
+            code="TP4078",
         )
     return scores
 

@@ -55,8 +55,9 @@ def print_table(what: str, value: Any) -> None:
     for number, part in enumerate(_KINDS[what](value)):
         if isinstance(part, Table):
             if part.title:
-                # Never broken into lines, so that paths can be copied.
-                console.print(("\n" if number else "") + shown(part.title), style="bold", soft_wrap=True)
+                # Titles with paths are not broken into lines, so that the paths can be copied.
+                title = ("\n" if number else "") + shown(part.title)
+                console.print(title, style="bold", soft_wrap="/" in part.title)
             console.print(part.grid)
         else:
             copied = isinstance(part, Text)  # commands and paths are not broken, so that they can be copied
