@@ -161,6 +161,10 @@ def test_missing_or_changed_photos_are_reported(space: Workspace) -> None:
     with raises(BadInput, "TP8030", "1", len(photos)) as caught:
         require_photos(space, photos)
     assert caught.value.hint == space.command("pretrained", "none", "--photos", dataset.folder)
+    photos[0].path.unlink()
+    with raises(BadInput, "TP8029", 1, len(photos), photos[0].path) as caught:
+        require_photos(space, photos)
+    assert caught.value.hint.endswith(space.command("pretrained", "none", "--photos", dataset.folder))
     shutil.move(dataset.folder, dataset.folder.with_name("elsewhere"))
     with raises(BadInput, "TP8029", len(photos)) as caught:
         require_photos(space, photos)

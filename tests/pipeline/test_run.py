@@ -148,10 +148,13 @@ def test_run_goes_on_in_fp16_with_a_network_that_can_not_become_int8(
     monkeypatch.setattr("trtpoets.pipeline.quantize._int8", impossible)
     for path in (engines / "small").glob("int8*"):
         path.unlink()
-    monkeypatch.setattr("trtpoets.pipeline.run.bench", lambda *_, **__: None)
+    built: list[tuple[Precision, ...]] = []
+    monkeypatch.setattr("trtpoets.pipeline.run.build", lambda *_, precisions, **__: built.append(precisions))
+    for stage in ("evaluate", "bench"):
+        monkeypatch.setattr(f"trtpoets.pipeline.run.{stage}", lambda *_, **__: None)
     result = trtpoets.run(small_photos, "small", small_config(small_weights), engines=engines)
     assert "INT8 is not written: no layer can become INT8" in caplog.text
-    assert {runner.rpartition("-")[2] for runner in result.agreement} == {"fp32", "fp16"}
+    assert built == [(Precision.FP32, Precision.FP16)]
     assert "INT8" in {entry.what for entry in result.absent}
     monkeypatch.setattr("trtpoets.pipeline.quantize._fp16", impossible)
     with raises(ConversionFailed, "TP3029"):

@@ -23,15 +23,18 @@ if TYPE_CHECKING:
 def require_photos(space: Workspace, photos: Sequence[Photo]) -> None:
     """Raise BadInput unless every photo exists and has the sha256 recorded in the dataset. Reads all photos.
 
-    The hint is the command that reads the photos again from their present folder. Features are cached by content, so
-    it takes only seconds.
+    The hint is the command that reads the photos again: from another folder if all of them are missing, else from the
+    same one, as single photos are deleted rather than moved. Features are cached by content, so it takes only seconds.
     """
     missing = [photo for photo in photos if not photo.path.is_file()]
     if missing:
+        folder = dataset_in(space).folder
+        moved = len(missing) == len(photos)
         raise BadInput(
-            f"{len(missing)} of {len(photos)} photos are no longer in {dataset_in(space).folder}, for example "
-            f"{missing[0].path}",
-            hint=f"name their present folder: {photos_command(space, 'NEWPLACE')}",
+            f"{len(missing)} of {len(photos)} photos are no longer in {folder}, for example {missing[0].path}",
+            hint=f"name their present folder: {photos_command(space, 'NEWPLACE')}"
+            if moved
+            else f"put them back, or go on without them: {photos_command(space, folder)}",
             code="TP8029",
         )
     changed = changed_photos(photos)
