@@ -15,7 +15,9 @@ from tests.support.tiny import tiny_onnx
 from trtpoets.adoption.contract import Pixels
 from trtpoets.adoption.onnx import read_onnx_classifier
 from trtpoets.core.errors import MissingArtefact, TrtPoetsError
+from trtpoets.core.onnx_file import FORM_KEY, metadata_of
 from trtpoets.core.original import Channels
+from trtpoets.core.types import Int8Form
 
 
 def test_external_data_is_embedded(tmp_path: Path) -> None:
@@ -72,8 +74,13 @@ def test_other_files(tmp_path: Path) -> None:
             read_onnx_classifier(path)
     with raises(TrtPoetsError, "TP9200"):
         read_onnx_classifier(tmp_path / "nothing.onnx")
-    with raises(TrtPoetsError, "TP9203"):
-        read_onnx_classifier(tiny_onnx(path).path)
+    for form, verb in ((Int8Form.TENSORRT, "build"), (Int8Form.CPU, "inspect")):
+        model = onnx.load(tiny_onnx(path).path)
+        onnx.helper.set_model_props(model, {**metadata_of(model), FORM_KEY: form.value})
+        onnx.save(model, path)
+        with raises(TrtPoetsError, "TP9203") as caught:
+            read_onnx_classifier(path)
+        assert caught.value.hint == f"trtpoets {verb} {path}"
 
 
 @pytest.mark.parametrize("opset", [6, 24])

@@ -13,11 +13,12 @@ from trtpoets.adoption.sizes import too_large
 from trtpoets.core.errors import BadArtefact, MissingArtefact, TrtPoetsError, first_line
 from trtpoets.core.file_kinds import require_kind
 from trtpoets.core.onnx_external import LARGEST_NETWORK
-from trtpoets.core.onnx_file import SPEC_KEY, check_size, metadata_of, opset_of
+from trtpoets.core.onnx_file import FORM_KEY, SPEC_KEY, check_size, metadata_of, opset_of
 from trtpoets.core.onnx_load import load_self_contained
 from trtpoets.core.optional import needs
 from trtpoets.core.shell_commands import command
 from trtpoets.core.storage import storage_errors
+from trtpoets.core.types import Int8Form
 
 OPSETS = range(7, 24)
 """Opsets of the standard operators that can be read; ONNX Runtime supports them from 7 on."""
@@ -178,10 +179,12 @@ def _require_graph(path: Path, model: Any) -> None:
         raise BadArtefact(
             f"{path} is not a network: it has no operators or no outputs", hint="export it again", code="TP9202"
         )
-    if SPEC_KEY in metadata_of(model):
+    metadata = metadata_of(model)
+    if SPEC_KEY in metadata:
+        for_cpus = metadata.get(FORM_KEY) == Int8Form.CPU.value  # TensorRT does not build this form
         raise BadArtefact(
             f"{path} was written by trtpoets: it is wrapped already",
-            hint=command("build", path),
+            hint=command("inspect" if for_cpus else "build", path),
             code="TP9203",
         )
 
