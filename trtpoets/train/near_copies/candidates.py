@@ -82,9 +82,9 @@ def nearest(rows: np.ndarray, others: np.ndarray, count: int) -> tuple[np.ndarra
 
 
 def candidate_pairs(features: np.ndarray, hashes: np.ndarray, normalised: NormalisedThumbnails) -> np.ndarray:
-    """Return pairs (lower, higher index) of photos to compare: int64 (P, 2), sorted. `features` are bottlenecks."""
+    """Return pairs (lower, higher index) of photos to compare: int32 (P, 2), sorted. `features` are bottlenecks."""
     if len(features) < 2:
-        return np.zeros((0, 2), dtype=np.int64)
+        return np.zeros((0, 2), dtype=np.int32)
     total = len(features)
     neighbours, values = _by_features(features)
     numbers = [_pairs(neighbours, np.isfinite(values), total)]
@@ -97,7 +97,15 @@ def candidate_pairs(features: np.ndarray, hashes: np.ndarray, normalised: Normal
         numbers.append(_pairs(similar[neighbours], valid, total, similar))
     elif len(similar) > _SEARCHED:
         _log.info("%d photos look alike, which is too many to search for crops of each in all others", len(similar))
-    return np.stack(np.divmod(np.unique(np.concatenate(numbers)), total), axis=1)
+    return pairs_from_numbers(np.unique(np.concatenate(numbers)), total)
+
+
+def pairs_from_numbers(numbers: np.ndarray, total: int) -> np.ndarray:
+    """Return the pairs (lower, higher index) of `total` photos that have these `numbers_of`: int32 (P, 2)."""
+    pairs = np.empty((len(numbers), 2), dtype=np.int32)  # a million photos have 13 million pairs
+    pairs[:, 0] = numbers // total
+    pairs[:, 1] = numbers % total
+    return pairs
 
 
 def numbers_of(firsts: np.ndarray, seconds: np.ndarray, total: int) -> np.ndarray:

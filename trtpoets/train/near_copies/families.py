@@ -18,7 +18,13 @@ import numpy as np
 from trtpoets.core.progress import PARTS, Progress, silent
 from trtpoets.core.threads import one_blas_thread
 from trtpoets.train.near_copies.alignment import align, window_positions
-from trtpoets.train.near_copies.candidates import PHOTOS_PER_TASK, candidate_pairs, in_threads, numbers_of
+from trtpoets.train.near_copies.candidates import (
+    PHOTOS_PER_TASK,
+    candidate_pairs,
+    in_threads,
+    numbers_of,
+    pairs_from_numbers,
+)
 from trtpoets.train.near_copies.file_names import pairs_by_name
 from trtpoets.train.near_copies.local_contrast import NormalisedThumbnails
 from trtpoets.train.near_copies.perceptual_hash import hashes_of
@@ -110,7 +116,7 @@ def _families(
     pairs = candidate_pairs(features, hashes_of(thumbnails), normalised)
     if named:
         numbers = np.concatenate([_numbers(pairs, len(features)), _numbers(np.array(sorted(named)), len(features))])
-        pairs = np.stack(np.divmod(np.unique(numbers), len(features)), axis=1)
+        pairs = pairs_from_numbers(np.unique(numbers), len(features))
     progress(_TASK, 3 * PARTS // 5, PARTS)
     scores = compare_pairs(normalised, pairs)
     progress(_TASK, 9 * PARTS // 10, PARTS)
@@ -198,7 +204,7 @@ def _coarse_alignment(normalised: NormalisedThumbnails, pairs: np.ndarray) -> tu
     place = np.zeros(len(normalised), dtype=np.int32)
     place[used] = np.arange(len(used))
     centres = _centres(normalised, used)
-    orders = [np.argsort(pairs[:, way], kind="stable") for way in (0, 1)]
+    orders = [np.argsort(pairs[:, way], kind="stable").astype(np.int32) for way in (0, 1)]
     begins = [np.searchsorted(pairs[order, way], np.append(used, len(normalised))) for way, order in enumerate(orders)]
     best = np.zeros((2, len(pairs)), dtype=np.uint16)  # of the photo or its mirror image * windows
     values = np.zeros((2, len(pairs)), dtype=np.float32)
