@@ -26,6 +26,7 @@ from trtpoets.pipeline.extractors import (
     OnnxExtractor,
     base_in_cache,
     device_for_workers,
+    extractor_from_backbone,
     extractor_from_network,
     extractor_key,
     features_key,
@@ -166,6 +167,29 @@ def test_a_base_that_was_exported_is_not_loaded_again(tmp_path: Path, monkeypatc
     monkeypatch.setattr(extractors, "detect", lambda: SimpleNamespace(gpus=[]))
     assert frozen_base(backbone, weights, Device.AUTO).onnx == path
     assert loaded == [(backbone, weights), (backbone, None), (backbone, weights)]
+
+
+def test_an_extractor_needs_no_network_if_its_base_was_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = backbone_named("mobilenet_v2")
+    network = SimpleNamespace(backbone=backbone, weights_id="loaded", model=None)
+    weights = tmp_path / "own.safetensors"
+    weights.write_bytes(b"weights")
+    path = exported(sha256_of_file(weights))
+    with monkeypatch.context() as patch:
+        patch.setattr(extractors, "network_from_backbone", lambda *_: pytest.fail("it was exported"))
+        extractor, identity = extractor_from_backbone(backbone, weights, Device.CPU)
+        assert isinstance(extractor, OnnxExtractor)
+        assert identity == sha256_of_file(weights)
+        assert extractor.key == frozen_base(backbone, weights, Device.CPU).extractor.key
+    monkeypatch.setattr(extractors, "network_from_backbone", lambda *_: network)
+    monkeypatch.setattr(extractors, "extractor_from_network", lambda *_: "extractor")
+    monkeypatch.setattr(extractors, "onnx_in_cache", lambda *_: pytest.fail("a GPU needs no ONNX file"))
+    monkeypatch.setattr(extractors, "detect", lambda: SimpleNamespace(gpus=["gpu"]))
+    assert extractor_from_backbone(backbone, weights, Device.AUTO) == ("extractor", "loaded")
+    path.write_bytes(b"damaged")
+    assert extractor_from_backbone(backbone, weights, Device.CPU) == ("extractor", "loaded")
 
 
 def test_a_cache_that_is_a_link_is_refused_before_a_base_is_read(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -56,8 +55,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     backbone = backbone_named("mobilenet_v2")
     monkeypatch.setattr(module, "photos_and_backbone", lambda *_: (dataset_of(TRUTH), backbone, "weights"))
-    monkeypatch.setattr(module, "network_from_backbone", lambda *_: SimpleNamespace(weights_id="weights"))
-    monkeypatch.setattr(module, "extractor_from_network", lambda *_: None)
+    monkeypatch.setattr(module, "extractor_from_backbone", lambda *_: (None, "weights"))
     monkeypatch.setattr(module, "dataset_with_features", features)
     return times
 

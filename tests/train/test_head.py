@@ -165,6 +165,19 @@ def test_the_graph_and_a_few_histograms_stand_beside_the_curves(quick: tuple[Hea
     assert buckets[:, 2].sum() == head.weights.size
 
 
+def test_heads_side_by_side_have_curves_but_no_graph(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    configs = [replace(QUICK, steps=20, learning_rate=rate) for rate in (0.01, 0.1)]
+    heads_from_bottlenecks(*TRAIN, *VALIDATION, CLASSES, configs, [tmp_path] * 2)
+    runs = sorted(tmp_path.iterdir())
+    assert len(runs) == 2
+    for run in runs:
+        events = EventAccumulator(str(run / "train"))
+        events.Reload()
+        assert "accuracy" in events.Tags()["tensors"] and not events.Tags()["graph"]
+
+
 def test_runs_never_share_a_folder(tmp_path: Path) -> None:
     for _ in range(3):
         trained(replace(QUICK, steps=1), tmp_path)
@@ -186,6 +199,14 @@ def test_progress() -> None:
         *TRAIN, *VALIDATION, CLASSES, replace(QUICK, steps=50), progress=lambda *state: seen.append(state)
     )
     assert seen == [("head", 20, 50), ("head", 40, 50), ("head", 50, 50)]
+
+
+def test_the_progress_of_a_training_that_ends_early_is_complete_once() -> None:
+    seen = []
+    config = replace(QUICK, steps=1000, learning_rate=1.0, early_stop=20)
+    head_from_bottlenecks(*TRAIN, *VALIDATION, CLASSES, config, progress=lambda *state: seen.append(state))
+    assert seen[0] == ("head", 20, 1000) and len(seen) < 50
+    assert [done for _, done, total in seen if done == total] == [1000] == [seen[-1][1]]
 
 
 def test_a_learning_rate_that_is_too_high_is_an_error() -> None:

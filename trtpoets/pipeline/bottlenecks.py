@@ -14,7 +14,7 @@ from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import FULL_WHITE, Photo, Split
 from trtpoets.pipeline.cache import bottleneck_folder
-from trtpoets.pipeline.extractors import device_for_workers, extractor_from_network
+from trtpoets.pipeline.extractors import device_for_workers, extractor_from_backbone
 from trtpoets.pipeline.ray_workers import workers_named
 from trtpoets.pipeline.retrain import RetrainConfig, backbone_of, read_dataset
 from trtpoets.pipeline.shards import (
@@ -31,7 +31,6 @@ from trtpoets.train.folders.layout_detection import labelled_files
 from trtpoets.train.folders.photo_files import checked_files
 from trtpoets.train.folders.readings import ReadingCache, identity_of
 from trtpoets.train.near_copies.thumbnails import ThumbnailCache
-from trtpoets.train.networks import network_from_backbone
 from trtpoets.train.split import check_config
 
 if TYPE_CHECKING:
@@ -130,7 +129,8 @@ def check_shards(
 def _extractor(config: RetrainConfig, white: int) -> Extractor:
     backbone = backbone_of(config)
     backbone = replace(backbone, preprocess=replace(backbone.preprocess, white=white))
-    return extractor_from_network(network_from_backbone(backbone, config.weights), config.device)
+    extractor, _ = extractor_from_backbone(backbone, config.weights, config.device)
+    return extractor
 
 
 def _white(

@@ -181,20 +181,40 @@ class FrozenBase:
     weights_id: str
 
 
-def frozen_base(backbone: Backbone, weights: Path | None, device: Device) -> FrozenBase:
-    """Return the base of a network, with its own weights or a file of the user's.
+def extractor_from_backbone(
+    backbone: Backbone, weights: Path | None, device: Device
+) -> tuple[OnnxExtractor | TensorFlowExtractor, str]:
+    """Return the extractor for a device and the sha256 of the weights, which are the network's own or a user's file.
 
-    If it was exported before, and no GPU may run it, it is not loaded in TensorFlow. Raises like
+    If the base was exported before, and no GPU may run it, the network is not loaded in TensorFlow. Raises like
     `network_from_backbone` and `extractor_from_network`.
     """
-    if device is Device.CPU or (device is Device.AUTO and not detect().gpus):
-        identity = weights_id(backbone, weights)
-        key = features_key(backbone.name, identity, backbone.preprocess)
-        path, is_exported = _exported(backbone.name, key)
-        if is_exported:
-            return FrozenBase(OnnxExtractor(path, key, backbone.feature_width, backbone.preprocess), path, identity)
+    base = _exported_base(backbone, weights, device)
+    if base is not None:
+        return base.extractor, base.weights_id
+    network = network_from_backbone(backbone, weights)
+    return extractor_from_network(network, device), network.weights_id
+
+
+def frozen_base(backbone: Backbone, weights: Path | None, device: Device) -> FrozenBase:
+    """Return what `extractor_from_backbone` returns with the ONNX file of the base, which is exported if necessary."""
+    base = _exported_base(backbone, weights, device)
+    if base is not None:
+        return base
     network = network_from_backbone(backbone, weights)
     return FrozenBase(extractor_from_network(network, device), onnx_in_cache(network), network.weights_id)
+
+
+def _exported_base(backbone: Backbone, weights: Path | None, device: Device) -> FrozenBase | None:
+    """Return the base from the cache; None if it is not there, or if a GPU may run it."""
+    if device is Device.GPU or (device is Device.AUTO and detect().gpus):
+        return None
+    identity = weights_id(backbone, weights)
+    key = features_key(backbone.name, identity, backbone.preprocess)
+    path, is_exported = _exported(backbone.name, key)
+    if not is_exported:
+        return None
+    return FrozenBase(OnnxExtractor(path, key, backbone.feature_width, backbone.preprocess), path, identity)
 
 
 def base_in_cache(spec: ModelSpec) -> Path | None:

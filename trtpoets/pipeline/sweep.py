@@ -33,7 +33,7 @@ from trtpoets.judge.sweep import (
 )
 from trtpoets.judge.train_benchmark import RateCurves
 from trtpoets.pipeline.artefacts import ENGINES, writing
-from trtpoets.pipeline.extractors import device_for_workers, extractor_from_network
+from trtpoets.pipeline.extractors import device_for_workers, extractor_from_backbone
 from trtpoets.pipeline.head_training import indices_of_labels, rows_in
 from trtpoets.pipeline.ray_workers import workers_named
 from trtpoets.pipeline.recorded_commands import retrain_command, sweep_command
@@ -41,7 +41,6 @@ from trtpoets.pipeline.retrain import RetrainConfig, dataset_with_features, phot
 from trtpoets.train.head import Diverged, head_scores, heads_from_bottlenecks
 from trtpoets.train.joint_heads import PATIENCE
 from trtpoets.train.near_copies.grouping import groups_of
-from trtpoets.train.networks import network_from_backbone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,8 +91,8 @@ def sweep(
         if details is not None:
             return replace(from_json(Sweep, details, str(space.sweep)), command=command)
         start = time.perf_counter()
-        network = network_from_backbone(backbone, config.weights)
-        extractor = extractor_from_network(network, device_for_workers(config.device, workers))
+        device = device_for_workers(config.device, workers)
+        extractor, weights = extractor_from_backbone(backbone, config.weights, device)
         with workers_named(workers, read.folder) as others:
             dataset, features = dataset_with_features(read, extractor, progress, others)
         folds, comparison = _compared(dataset, features, config.head, progress)
@@ -104,7 +103,7 @@ def sweep(
         result = Sweep(
             dataset=dataset.hash,
             backbone=backbone.name,
-            weights_id=network.weights_id,
+            weights_id=weights,
             config=config.head,
             folds=folds,
             settings=comparison.settings,
@@ -138,7 +137,6 @@ def _compared(
             progress(f"{len(SETTINGS)} heads", fold * total + done, folds.count * total)
 
         results.append(fold_result(own, truth, folds, fold, classes, short, shown))
-        shown("", short.steps, short.steps)
     return folds.count, compared(SETTINGS, results, groups)
 
 

@@ -107,7 +107,7 @@ def heads_from_bottlenecks(
 
     The configs may differ in the learning rate, optimizer, penalty and smoothing only. Each head is that which it would
     be alone, within rounding. The curves of training photos are of fewer photos the more heads there are. `logs` has a
-    folder, or None, for each config. The `seconds` are those of all heads.
+    folder, or None, for each config; the graph is written only for one head. The `seconds` are those of all heads.
     """
     shared = configs[0]
     _check_shared(configs)
@@ -133,7 +133,8 @@ def heads_from_bottlenecks(
         stack.enter_context(one_blas_thread())
         writers = []
         for config, folder in zip(configs, logs or [None] * len(configs), strict=True):
-            graph = loss_graph(config, class_weights, *loop.standards) if folder else None
+            # Its import of TensorFlow takes seconds; TensorBoard shows one graph, that of a head trained alone.
+            graph = loss_graph(config, class_weights, *loop.standards) if folder and len(configs) == 1 else None
             writers.append(stack.enter_context(curve_writer(folder, run_name(config), graph)))
         while step < shared.steps and active:
             more = min(shared.eval_interval, shared.steps - step)
@@ -151,7 +152,7 @@ def heads_from_bottlenecks(
             if len(going) < len(active):
                 loop.keep(going)
                 active = going
-            progress("head" if len(configs) == 1 else "heads", step, shared.steps)
+            progress("head" if len(configs) == 1 else "heads", step if active else shared.steps, shared.steps)
     seconds = time.perf_counter() - start
     return [curve.result(config, seconds) for curve, config in zip(curves, configs, strict=True)]
 
