@@ -72,6 +72,21 @@ def test_an_error_of_a_disk_is_reported_and_a_bug_is_raised(tmp_path: Path) -> N
         ended(raising(FileNotFoundError(2, "No such file or directory", "x")))
 
 
+def test_what_fails_because_a_library_has_lost_a_signal_is_an_interruption() -> None:
+    """Keras catches every exception where it computes a shape, and fails afterwards."""
+
+    def work() -> int:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException:  # noqa: BLE001
+            raise TypeError("Failed to convert elements of (None, 256) to Tensor") from None
+        return 0
+
+    code, (error,) = ended(work)
+    assert isinstance(error, Interrupted) and code == 128 + signal.SIGTERM
+    assert error.code == "TP1070" and "SIGTERM" in error.message
+
+
 def test_a_reader_of_the_output_that_has_exited() -> None:
     assert ended(raising(BrokenPipeError())) == (BROKEN_PIPE, [])
 

@@ -65,10 +65,10 @@ def test_each_photo_has_one_shard_of_about_equal_size() -> None:
 def test_incomplete_shards_are_named(tmp_path: Path) -> None:
     states = (ShardState(1, 2, 1000, 0), ShardState(2, 2, 1234, 1000, "it was not started"))
     assert state_text(states[1]) == "shard 2/2 lacks 1,000 of 1,234 photos (it was not started)"
-    require_complete(states[:1], tmp_path, "b")
+    require_complete(states[:1], "trtpoets bottlenecks p --backbone b")
     with raises(MissingArtefact, "TP8313", "1 of 2", "shard 2/2") as caught:
-        require_complete(states, tmp_path, "b")
-    assert "--shard 2/2" in caught.value.hint
+        require_complete(states, "trtpoets bottlenecks p --backbone b")
+    assert caught.value.hint.endswith("trtpoets bottlenecks p --backbone b --shard 2/2")
 
 
 def test_damaged_records_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

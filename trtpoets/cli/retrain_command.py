@@ -35,7 +35,11 @@ Unfreeze = Annotated[
 ]
 FineTuningEpochs = Annotated[
     float | None,
-    typer.Option(help=f"Passes over the photos; default: {FineTuneConfig.epochs}.", rich_help_panel=_FINE_TUNING),
+    typer.Option(
+        help=f"Passes over the photos; default: {FineTuneConfig.epochs}. There are at least "
+        f"{FineTuneConfig.least_steps} steps.",
+        rich_help_panel=_FINE_TUNING,
+    ),
 ]
 FineTuningRate = Annotated[
     float | None,

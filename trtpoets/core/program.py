@@ -10,7 +10,7 @@ from typing import Callable
 
 from trtpoets.core.child_environment import load_lazily
 from trtpoets.core.errors import Interrupted, RunFailed, TrtPoetsError
-from trtpoets.core.signals import exit_code, interrupt_on_signals, interrupted
+from trtpoets.core.signals import exit_code, interrupt_on_signals, interrupted, is_interrupted
 from trtpoets.core.storage import stray_failure
 from trtpoets.core.streams import BROKEN_PIPE, discard_output, prepare_streams, writing_results
 
@@ -25,7 +25,8 @@ def run_program(
 
     The exit code is the one that `work` returns or raises as SystemExit; 1 if standard output can't be written,
     BROKEN_PIPE if its reader has exited, 128 + the signal's number after SIGINT, SIGTERM or SIGHUP. An OSError of a
-    disk that was not handled elsewhere is reported as StorageFailed. Bugs are raised.
+    disk that was not handled elsewhere is reported as StorageFailed. Bugs are raised, unless a signal was received:
+    what fails after it is its consequence.
     """
     load_lazily(os.environ)
     prepare_streams()
@@ -34,7 +35,7 @@ def run_program(
         code = _flushed(work)
     except BrokenPipeError:
         code = BROKEN_PIPE
-    except (TrtPoetsError, KeyboardInterrupt, MemoryError, OSError) as error:
+    except (KeyboardInterrupt, Exception) as error:
         failure = _failure(error, keeps_results)
         if failure is None:
             raise
@@ -55,18 +56,27 @@ def _failure(error: BaseException, keeps_results: bool) -> TrtPoetsError | None:
     if isinstance(error, TrtPoetsError):
         return error
     if isinstance(error, KeyboardInterrupt):  # during an import, or while a result was printed
-        if not keeps_results:
-            return Interrupted(interrupted(), hint="run the same command again", code="TP1071")
-        return Interrupted(
-            f"{interrupted()}; finished results are kept", hint="run the same command again to continue", code="TP1070"
-        )
+        return _interruption(keeps_results)
     if isinstance(error, MemoryError):
         return RunFailed(
             "there is not enough memory",
             hint="end other programs, or use a machine with more memory",
             code="TP1958",
         )
-    return _output_failure() or (stray_failure(error) if isinstance(error, OSError) else None)
+    failure = None
+    if isinstance(error, OSError):
+        failure = _output_failure() or stray_failure(error)
+    # A library may lose KeyboardInterrupt and fail then: Keras has an "except:" where it computes a shape.
+    return failure or (_interruption(keeps_results) if is_interrupted() else None)
+
+
+def _interruption(keeps_results: bool) -> Interrupted:
+    """The error to report after a signal."""
+    if not keeps_results:
+        return Interrupted(interrupted(), hint="run the same command again", code="TP1071")
+    return Interrupted(
+        f"{interrupted()}; finished results are kept", hint="run the same command again to continue", code="TP1070"
+    )
 
 
 def _flushed(work: Callable[[], int]) -> int:

@@ -56,6 +56,11 @@ def record_signal(number: int) -> None:
     _received.append(number)
 
 
+def is_interrupted() -> bool:
+    """Whether a signal was received."""
+    return bool(_received)
+
+
 def interrupted() -> str:
     """Beginning of the message about the signal that ended the work: "interrupted" or "ended by SIGTERM"."""
     if not _received or _received[0] == signal.SIGINT:

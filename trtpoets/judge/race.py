@@ -22,6 +22,7 @@ from typing import Mapping, Sequence
 import numpy as np
 
 from trtpoets.core.fine_tuning import PairedResult
+from trtpoets.core.formatting import point_interval, points
 from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.types import Precision
 from trtpoets.judge.clustered import difference_interval
@@ -222,10 +223,10 @@ def decide(
         return RaceDecision(chosen, None, f"{names[chosen]} is the only network that was left")
     other = min(others, key=lambda number: judged[number].rank)
     result = paired_result(judged[other].right, judged[chosen].right, groups)
-    change = 100 * (result.after - result.before)
     measured = (
         f"{names[chosen]} is right on {100 * result.after:.1f} % and {names[other]} on {100 * result.before:.1f} % of "
-        f"{result.photos:,} photos ({change:+.1f} points, {100 * result.low:+.1f} to {100 * result.high:+.1f})"
+        f"{result.photos:,} photos "
+        f"({points(result.after - result.before)} points, {point_interval(result.low, result.high)})"
     )
     is_default = chosen == default and judged[chosen].latency_ms >= judged[other].latency_ms
     speed = f"it takes {judged[chosen].latency_ms:.3g} instead of {judged[other].latency_ms:.3g} ms for a photo"

@@ -16,6 +16,7 @@ from trtpoets.core.types import FULL_WHITE, Photo, Split
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.extractors import device_for_workers, extractor_from_backbone
 from trtpoets.pipeline.ray_workers import workers_named
+from trtpoets.pipeline.recorded_commands import bottlenecks_command
 from trtpoets.pipeline.retrain import RetrainConfig, backbone_of, read_dataset
 from trtpoets.pipeline.shards import (
     Shard,
@@ -122,7 +123,7 @@ def check_shards(
             hint="set TRTPOETS_CACHE to the folder that all machines share, as the shards do",
             code="TP8315",
         )
-    require_complete(states, photos, config.backbone)
+    require_complete(states, bottlenecks_command(photos, config))
     return states
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtpoets.core.fine_tuning import DistortedTraining, Distortions, DistortionTrial
-from trtpoets.core.formatting import many
+from trtpoets.core.formatting import many, points
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import Split
 from trtpoets.judge.cross_fit import CrossFitConfig, Folds, folds_of_photos
@@ -100,10 +100,10 @@ def choose_distortions(
 def _why(trials: Sequence[DistortionTrial], decision: str) -> str:
     """Return the result of the best trial, and the decision."""
     best = max(trials, key=lambda trial: trial.result.after)
-    change = 100 * (best.result.after - best.result.before)
+    change = points(best.result.after - best.result.before)
     return (
         f"of {len(trials)} kinds tried on {many(best.result.photos, 'training and validation photo')}, the best is "
-        f"{best.distortions} with {change:+.1f} points (p = {best.result.p_value:.2g}); {decision}"
+        f"{best.distortions} with {change} points (p = {best.result.p_value:.2g}); {decision}"
     )
 
 

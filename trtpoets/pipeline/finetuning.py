@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from trtpoets.core.fine_tuning import AUTO, DepthTrial, FineTuning, PairedResult
-from trtpoets.core.formatting import percent
+from trtpoets.core.formatting import percent, point_interval, points
 from trtpoets.core.optional import tensorflow, tensorflow_gpus
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import Split, hash_of
@@ -257,11 +257,10 @@ def _why(compared: PairedResult, course: Course) -> str:
     """Return the reason why the fine-tuned or the frozen network is shipped, as a sentence without its full stop."""
     if not course.best:
         return "the fine-tuning diverged, so the frozen network is shipped; a smaller --fine-tuning-rate may help"
-    change = 100 * (compared.after - compared.before)
     measured = (
         f"on {compared.photos} validation photos the fine-tuned network is right on {percent(compared.after)} and the "
-        f"frozen one on {percent(compared.before)} ({change:+.1f} points, {100 * compared.low:+.1f} to "
-        f"{100 * compared.high:+.1f}, p = {compared.p_value:.2g})"
+        f"frozen one on {percent(compared.before)} ({points(compared.after - compared.before)} points, "
+        f"{point_interval(compared.low, compared.high)}, p = {compared.p_value:.2g})"
     )
     if compared.improves:
         return f"{measured}, so the fine-tuned network is shipped"

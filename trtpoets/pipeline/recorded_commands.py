@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from trtpoets.adoption.contract_options import geometry_options_of, pixel_options_of, size_option_of
 from trtpoets.core.fine_tuning import ALL
 from trtpoets.core.paths import user_path
-from trtpoets.core.shell_commands import DEFAULT_ENGINES
+from trtpoets.core.shell_commands import DEFAULT_ENGINES, command
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.race import AUTO_BACKBONE
 
@@ -54,6 +54,15 @@ def sweep_command(space: Workspace, photos: Path | str, config: RetrainConfig) -
     """Return the `trtpoets sweep` command for `config`."""
     head = {name: getattr(config.head, name) for name in ("steps", "batch_size", "class_weights", "seed")}
     return _command(space, "sweep", [Path(photos)], {**_network_and_dataset(config), **head})
+
+
+def bottlenecks_command(photos: Path | str, config: RetrainConfig) -> str:
+    """Return the `trtpoets bottlenecks` command for `config`, without a shard and a device."""
+    dataset = config.dataset
+    labels = Path(dataset.labels) if dataset.labels else None
+    network = {name: getattr(config, name) for name in ("backbone", "weights", "resize")}
+    options = {**network, "labels": labels, "class_folders": dataset.class_folders}
+    return command("bottlenecks", *_words([Path(photos)], options))
 
 
 def race_command(space: Workspace, photos: Path | str, config: RetrainConfig) -> str:
@@ -197,6 +206,10 @@ def bench_train_command(space: Workspace, config: TrainBenchConfig, weights: Pat
 
 def _command(space: Workspace, verb: str, arguments: Sequence[Any], options: Mapping[str, object]) -> str:
     engines = space.engines if space.engines == DEFAULT_ENGINES else space.engines.absolute()
+    return Workspace(engines, space.name).command(verb, *_words(arguments, options))
+
+
+def _words(arguments: Sequence[Any], options: Mapping[str, object]) -> list[str]:
     words = [_word(argument) for argument in arguments]
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
@@ -205,7 +218,7 @@ def _command(space: Workspace, verb: str, arguments: Sequence[Any], options: Map
                 words.append(option)
             elif item is not None and item is not False:
                 words += [option, _word(item)]
-    return Workspace(engines, space.name).command(verb, *words)
+    return words
 
 
 def _word(value: Any) -> str:

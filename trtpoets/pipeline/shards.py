@@ -28,7 +28,6 @@ from trtpoets.core.formatting import many
 from trtpoets.core.optional import installed
 from trtpoets.core.paths import cache_root
 from trtpoets.core.serialization import from_json, to_json
-from trtpoets.core.shell_commands import command
 from trtpoets.core.types import hash_of
 
 if TYPE_CHECKING:
@@ -222,15 +221,18 @@ def warn_of_incomplete(dataset: Dataset, extractor: Extractor, cache: FeatureCac
         )
 
 
-def require_complete(states: Sequence[ShardState], photos: Path | str, backbone: str) -> None:
-    """Raise MissingArtefact, which names the shards, unless all of them are complete."""
+def require_complete(states: Sequence[ShardState], without_shard: str) -> None:
+    """Raise MissingArtefact, which names the shards, unless all of them are complete.
+
+    `without_shard` is the command that computes the bottlenecks of all of them.
+    """
     lacking = [state for state in states if state.missing]
     if lacking:
         first = lacking[0]
-        shard = f"{first.number}/{first.count}"
         raise MissingArtefact(
             f"{len(lacking)} of {first.count} shards are not complete",
-            hint=f"start them again: {command('bottlenecks', photos, '--backbone', backbone, '--shard', shard)}",
+            hint=f"{'start them again, the first' if len(lacking) > 1 else 'start it again'} with: {without_shard} "
+            f"--shard {first.number}/{first.count}",
             code="TP8313",
             details=[state_text(state) for state in lacking],
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from trtpoets.core.errors import BadInput
 from trtpoets.core.files import atomic_folder
-from trtpoets.core.formatting import many, percent
+from trtpoets.core.formatting import many, percent, point_interval, points
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.serialization import from_json
 from trtpoets.core.training import HeadConfig, Optimizer
@@ -221,7 +221,7 @@ def _why(comparison: SettingsComparison) -> str:
     measured = (
         f"on {many(gain.photos, 'photo')} that took no part in the choice, choosing among {len(comparison.settings)} "
         f"settings is right on {percent(gain.after)} and the default on {percent(gain.before)} "
-        f"({100 * (gain.after - gain.before):+.1f} points, {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+        f"({points(gain.after - gain.before)} points, {point_interval(gain.low, gain.high)})"
     )
     if comparison.recommended is not None:
         return f"{measured}, so this setting is recommended: {comparison.recommended}"

@@ -31,15 +31,20 @@ def accuracy_plot(rows: Sequence[tuple[str, float, float, float]]) -> str:
     return svg("accuracy", 0.8 + 0.34 * len(rows), draw)
 
 
-def curves_plot(word: str, steps: Sequence[int], curves: Mapping[str, Sequence[float]], best: int | None) -> str:
-    """Return a plot of curves over training steps; a thin line marks the best step. `word` names the unit."""
+def curves_plot(
+    word: str, steps: Sequence[int], curves: Mapping[str, Sequence[float]], best: int | None, mark: str = "kept"
+) -> str:
+    """Return a plot of curves over training steps; a thin line marks the best step. `word` names the unit.
+
+    `mark` says what the best step is: "kept", or "best" if something else is shipped.
+    """
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         for (name, values), colour in zip(curves.items(), (ACCENT, SECOND), strict=False):
             axes.plot(steps, values, color=colour, label=name)
         if best is not None:
-            axes.axvline(best, color=SOFT, linewidth=0.8, linestyle=(0, (3, 3)), label=f"kept: step {best:,}")
+            axes.axvline(best, color=SOFT, linewidth=0.8, linestyle=(0, (3, 3)), label=f"{mark}: step {best:,}")
         axes.grid(axis="y")
         axes.tick_params(length=0)
         axes.set_xlim(0, max(steps))

@@ -33,7 +33,8 @@ def training_section(report: Report) -> Section | None:
         return Section(note=note, plots=Pictures(lambda: _curves(training.curves, training.best_step)))
 
     def plots() -> list[Picture]:
-        return _curves(training.curves, training.best_step) + _curves(tuning, tuning.best_step, "fine-tuning: ")
+        mark = "kept" if tuning.kept else "best"
+        return _curves(training.curves, training.best_step) + _curves(tuning, tuning.best_step, "fine-tuning: ", mark)
 
     return Section(note=f"{note} {fine_tuning_text(tuning)}", plots=Pictures(plots))
 
@@ -53,7 +54,7 @@ def fine_tuning_text(tuning: FineTuning) -> str:
     """Return sentences about a fine-tuning: depth, duration, decision, and the test photos."""
     depth = f"the last {tuning.layers} of {tuning.total} layers" if tuning.layers < tuning.total else "all layers"
     text = f"Afterwards {depth} of the backbone were trained too, for {tuning.steps[-1]:,} steps in "
-    text += f"{seconds(tuning.seconds)}; step 0 is the frozen backbone, step {tuning.best_step:,} was the best. "
+    text += f"{seconds(tuning.seconds)}; step 0 is the frozen backbone{_best_step(tuning)}. "
     text += f"{tuning.why[0].upper()}{tuning.why[1:]}."
     if tuning.test is not None:
         change = point_interval(tuning.test.low, tuning.test.high)
@@ -65,7 +66,11 @@ def fine_tuning_text(tuning: FineTuning) -> str:
     return text
 
 
-def _curves(curves: Curves | FineTuning, best: int, prefix: str = "") -> list[Picture]:
+def _best_step(tuning: FineTuning) -> str:
+    return f", step {tuning.best_step:,} was the best of the last third" if tuning.best_step else ""
+
+
+def _curves(curves: Curves | FineTuning, best: int, prefix: str = "", mark: str = "kept") -> list[Picture]:
     """Return a plot per measure with the curves of the training and validation photos."""
     steps = curves.steps
     plots = []
@@ -78,7 +83,7 @@ def _curves(curves: Curves | FineTuning, best: int, prefix: str = "") -> list[Pi
         if steps and all(len(line) == len(steps) for line in lines.values()):
             ends = ", ".join(f"{split} {line[-1]:.3f}" for split, line in lines.items())
             plots.append(
-                (curves_plot(unit, steps, lines, best), f"{unit} over {steps[-1]} steps; at the end {ends}", "")
+                (curves_plot(unit, steps, lines, best, mark), f"{unit} over {steps[-1]} steps; at the end {ends}", "")
             )
     return plots
 
