@@ -36,8 +36,7 @@ Unfreeze = Annotated[
 FineTuningEpochs = Annotated[
     float | None,
     typer.Option(
-        help=f"Passes over the photos; default: {FineTuneConfig.epochs}. There are at least "
-        f"{FineTuneConfig.least_steps} steps.",
+        help=f"Passes over the photos, at least {FineTuneConfig.least_steps} steps; default: {FineTuneConfig.epochs}.",
         rich_help_panel=_FINE_TUNING,
     ),
 ]
