@@ -55,12 +55,12 @@ def test_a_round_has_photos_of_each_class_and_those_of_the_round_before() -> Non
     assert np.array_equal(photos_of_round(truth, groups, 2000, 0), np.arange(920))
 
 
-def test_half_of_the_networks_stay_the_most_accurate_ones_first() -> None:
+def test_three_quarters_of_the_networks_stay_the_most_accurate_ones_first() -> None:
     networks = {number: judged(0.85 + 0.01 * number, 1 + number) for number in range(4)}
     few = np.arange(60)  # too few photos to show anything
     answers = {number: NetworkAnswers(own.right[few], own.latency_ms) for number, own in networks.items()}
     kept = survivors(answers, GROUPS[few])
-    assert len(kept) == 2
+    assert len(kept) == 3
     assert answers[kept[0]].accuracy == max(own.accuracy for own in answers.values())
 
 

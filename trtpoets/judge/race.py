@@ -1,7 +1,11 @@
-"""The race of `--backbone auto`: which networks stay, and which one is chosen (successive halving).
+"""The race of `--backbone auto`: which networks stay, and which one is chosen, by successive halving.
 
 Jamieson and Talwalkar (2016), "Non-stochastic best arm identification and hyperparameter optimization": all candidates
-are judged cheaply, the better half more exactly, and so on. What grows from round to round is the number of photos.
+are judged cheaply, the better ones more exactly, and so on. What grows from round to round is the number of photos.
+
+Three quarters of the networks stay, not half of them: heads on a few features learn from fewer photos, so that the
+order of networks after 160 or 320 photos differs from that after all. Where half of eight networks stayed, small ones
+often won on the solar cells, and lost up to 2.2 points.
 
 The fastest network is chosen whose measured accuracy is less than TOLERANCE below that of the best one. So a network is
 of no use any more if a network that is not slower is shown to be as accurate, except for the tolerance, or if another
@@ -16,6 +20,7 @@ the accuracy of the chosen network should be within a point of the best one, and
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Mapping, Sequence
 
@@ -36,6 +41,9 @@ ROUND_PHOTOS = (160, 320, 640, 1280)
 
 _ALWAYS, _LARGEST_SHARE = 640, 2 / 3
 """Rounds of more photos than the first number take place only if they are at most this share of all photos."""
+
+KEPT = 0.75
+"""The largest share of the networks that stay after a round."""
 
 MIN_KEPT = 2
 """The number of networks below which a round keeps all that may still be chosen."""
@@ -163,14 +171,14 @@ def photos_of_round(truth: np.ndarray, groups: np.ndarray, count: int, seed: int
 
 
 def survivors(judged: Mapping[int, NetworkAnswers], groups: np.ndarray) -> list[int]:
-    """Return the networks that stay after a round, the most accurate first: at most half of those that may be chosen.
+    """Return the networks that stay after a round, the most accurate first: at most the share KEPT of them.
 
     The network that would be chosen now always stays.
     """
     useful = [number for number in judged if not _is_of_no_use(number, judged, groups)]
     chosen = _preferred(judged, None)
     ranked = sorted({*useful, chosen}, key=lambda number: judged[number].rank)
-    kept = ranked[: max(-(-len(judged) // 2), MIN_KEPT)]
+    kept = ranked[: max(math.ceil(KEPT * len(judged)), MIN_KEPT)]
     if chosen not in kept:
         kept[-1] = chosen
     return kept
