@@ -374,7 +374,7 @@ def test_the_error_of_a_class_without_photos_has_each_reason_and_remedy(tmp_path
         make_photo(0, number).save(tmp_path / "good" / f"{number}.jpg")
         (tmp_path / "bad" / f"{number}.nef").write_bytes(tiff((50706, 1, 0x401)))
     (tmp_path / "bad" / "x.jpg").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    reasons = ("0.nef and 2 more", "JPEG, TIFF or PNG", "x.jpg", "Git LFS pointer", "(cd ")
+    reasons = ("0.nef is ", ", like 2 more files (", "JPEG, TIFF or PNG", "x.jpg", "Git LFS pointer", "(cd ")
     with raises(BadInput, "TP2014", "class 'bad'", *reasons):
         dataset_from_folder(tmp_path)
 

@@ -81,7 +81,7 @@ def test_notes_say_what_is_not_known() -> None:
     )
     assert all_photos(72, copies=8).notes == (
         "9 folds instead of 10: there are no more independent groups to divide.",
-        "'ant' has photos in 3 of 9 folds, and 2 more classes in less than all.",
+        "'ant' has photos in 3 of 9 folds, and 2 more classes have photos in less than all.",
     )
 
 
@@ -118,3 +118,8 @@ def test_invalid_scores() -> None:
     bad[7, 1] = np.nan
     with raises(RunFailed, "TP5153", "fp32.onnx", "7"):
         all_photos_from_scores(bad, [], photos, CrossFitConfig(), "photos")
+
+
+def test_the_number_of_classes_that_lack_folds_agrees_with_its_verb() -> None:
+    (note,) = all_photos(90, class_sizes=(72, 9, 9)).notes
+    assert note == "'bee' has photos in 9 of 10 folds, and 1 more class has photos in less than all."

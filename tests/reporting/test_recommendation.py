@@ -163,7 +163,7 @@ def test_a_number_that_is_not_valid_is_no_reason() -> None:
     # Nor is what it says of its p90 a reason to call it too slow.
     busy = {**FP16, "valid": False, "reason": "too busy"}
     recommendation = recommendation_from_report(measured(busy, {**busy, "batch": 8}), Limits(max_p99=1))
-    with raises(MissingArtefact, "TP6010", "too busy (1 more are undecided)"):
+    with raises(MissingArtefact, "TP6010", "too busy (1 more is undecided)"):
         require_recommended(recommendation)
 
 

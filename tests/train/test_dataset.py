@@ -18,7 +18,8 @@ from trtpoets.core.errors import BadArtefact, BadInput
 from trtpoets.core.files import read_json, write_json
 from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Split
-from trtpoets.train.dataset import Dataset, DatasetConfig, LeftOut, dataset_from_folder, dataset_from_json
+from trtpoets.train.dataset import Dataset, DatasetConfig, LeftOut, _reasons, dataset_from_folder, dataset_from_json
+from trtpoets.train.folders.photo_files import CheckedFile
 
 HALVES = DatasetConfig(validation_percent=30, test_percent=30)
 
@@ -250,3 +251,21 @@ def test_five_hundred_classes(tmp_path: Path) -> None:
         dataset_from_folder(tmp_path)
     others = re.search(r"\d+(?= more)", caught.value.message)
     assert others and 0 < int(others.group()) < 500
+
+
+@pytest.mark.parametrize(("copies", "others"), [(1, ""), (2, ", like 1 more file"), (20, ", like 19 more files")])
+def test_the_verb_about_a_counted_file_agrees_with_it(tmp_path: Path, copies: int, others: str) -> None:
+    folder = photo_folder(tmp_path, {"roses": 30, "tulips": 30}, size=(16, 12))
+    (folder / "lilies").mkdir()
+    for number in range(copies):
+        shutil.copy(folder / "roses" / f"{number:04}.jpg", folder / "lilies" / f"{number:04}.jpg")
+    text = f"0000.jpg has an identical copy under another label{others} (keep it under one label)"
+    with raises(BadInput, "TP2014", "class 'lilies'", text):
+        dataset_from_folder(folder, HALVES)
+
+
+def test_files_left_out_for_more_reasons_than_are_named_are_counted(tmp_path: Path) -> None:
+    reasons = [LeftOut(tmp_path / f"{number}.jpg", f"is bad in way {number}", "delete it") for number in range(7)]
+    checked = [CheckedFile(entry.path, "roses", "", entry.reason, entry.remedy) for entry in reasons]
+    for count, text in ((6, "and 1 more file"), (7, "and 2 more files")):
+        assert _reasons(["roses"], checked, reasons[:count]).endswith(f"; {text}")

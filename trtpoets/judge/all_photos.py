@@ -13,6 +13,7 @@ from typing import Mapping, Sequence
 import numpy as np
 
 from trtpoets.core.errors import BadInput, RunFailed
+from trtpoets.core.formatting import many
 from trtpoets.core.runner_id import RunnerId, runner_of_file
 from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.types import Precision
@@ -307,7 +308,8 @@ def _notes(photos: PhotosToCount, config: CrossFitConfig) -> tuple[str, ...]:
         notes.append(f"Nothing is known about {names}: a class needs three independent groups.")
     if folds.partial:
         label, count = min(folds.partial, key=lambda item: item[1])
-        more = f", and {len(folds.partial) - 1} more classes in less than all" if len(folds.partial) > 1 else ""
+        others = many(len(folds.partial) - 1, "more class has", "more classes have")
+        more = f", and {others} photos in less than all" if len(folds.partial) > 1 else ""
         notes.append(f"{photos.labels[label]!r} has photos in {count} of {folds.count} folds{more}.")
     return tuple(notes)
 

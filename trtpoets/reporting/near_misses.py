@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.core.errors import GateFailed, MissingArtefact
-from trtpoets.core.formatting import joined
+from trtpoets.core.formatting import joined, many
 from trtpoets.core.shell_commands import DEFAULT_ENGINES, command
 from trtpoets.judge.bench.measure import seconds_for_a_bound
 
@@ -46,7 +46,8 @@ def require_recommended(recommendation: Recommendation, name: str = "NAME", engi
         )
     undecided = [candidate for candidate in rejected if all(lack.unknown for lack in candidate.lacks)]
     if undecided:
-        more = f" ({len(undecided) - 1} more are undecided)" if len(undecided) > 1 else ""
+        others = many(len(undecided) - 1, "more is", "more are")
+        more = f" ({others} undecided)" if len(undecided) > 1 else ""
         text = f"{_named(undecided[0])}: {_texts(undecided[0])}{more}"
         raise MissingArtefact(
             f"no runner can be recommended yet: {text}",

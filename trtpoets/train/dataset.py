@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtpoets.core.errors import BadArtefact, BadInput
+from trtpoets.core.formatting import many
 from trtpoets.core.long_lists import LongList
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.serialization import OPTIONAL, parsed
@@ -375,12 +376,17 @@ def _reasons(labels: Sequence[str], checked: Sequence[CheckedFile], left_out: Se
         return ""
     shown = sorted(groups.items(), key=lambda group: -len(group[1]))
     lines = [
-        f"{paths[0].name}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''} {reason} ({remedy})"
+        f"{paths[0].name} {reason}{_others(len(paths) - 1)} ({remedy})"
         for (reason, remedy), paths in shown[:_MAX_NAMED]
     ]
     if len(shown) > _MAX_NAMED:
-        lines.append(f"and {sum(len(paths) for _, paths in shown[_MAX_NAMED:])} more files")
+        lines.append(f"and {many(sum(len(paths) for _, paths in shown[_MAX_NAMED:]), 'more file')}")
     return f". Left out: {'; '.join(lines)}"
+
+
+def _others(count: int) -> str:
+    """Return what follows a statement about one file that also applies to `count` others; its verb stays singular."""
+    return f", like {many(count, 'more file')}" if count else ""
 
 
 def _report_white(dataset: Dataset) -> None:

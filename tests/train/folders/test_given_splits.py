@@ -54,5 +54,14 @@ def test_a_given_split_without_photos_names_the_files_that_were_left_out(tmp_pat
     for number in range(3):
         (tmp_path / "train" / "rose").mkdir(parents=True, exist_ok=True)
         (tmp_path / "train" / "rose" / f"{number}.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
-    with raises(BadInput, "TP2032", "training photo of class 'rose'", "0.jpg and 2 more"):
+    with raises(BadInput, "TP2032", "training photo of class 'rose'", "0.jpg is not", ", like 2 more files ("):
         dataset_from_folder(tmp_path, HALVES)
+
+
+def test_several_classes_without_training_photos_are_named_in_the_plural(tmp_path: Path) -> None:
+    for number, label in enumerate(("rose", "tulip", "lily")):
+        photos(tmp_path / "test" / label, number, 4, start=100)
+    photos(tmp_path / "train" / "tulip", 1, 4)
+    with raises(BadInput, "TP2032", "training photo of the classes 'lily', 'rose'") as caught:
+        dataset_from_folder(tmp_path, HALVES)
+    assert caught.value.hint == "add training photos of them, or remove them from the other splits too"

@@ -67,3 +67,4 @@ def test_counts_by_folder_begin_with_the_largest(tmp_path: Path) -> None:
     text = counted_by_folder(paths, tmp_path)
     assert text.startswith("2 in 'x', 1 in '.'")
     assert text.endswith(" and 2 other folders")
+    assert counted_by_folder(paths[:-1], tmp_path).endswith(" and 1 other folder")

@@ -124,9 +124,9 @@ def _health(counts: Mapping[str, Mapping[str, int]], *, is_trained_here: bool) -
         text += "; --class-weights gives all classes the same weight." if is_trained_here else "."
     few = [label for label, by_split in counts.items() if by_split.get(Split.TEST.value, 0) < _FEW]
     if few:
-        names = joined([shown(label) for label in few[:_NODES]])
-        more = f" and {len(few) - _NODES:,} more" if len(few) > _NODES else ""
-        text += f" Fewer than {_FEW} test photos, which is too few for the recall of a class: {names}{more}."
+        more = [f"{len(few) - _NODES:,} more"] if len(few) > _NODES else []
+        names = joined([*(shown(label) for label in few[:_NODES]), *more])
+        text += f" Fewer than {_FEW} test photos, which is too few for the recall of a class: {names}."
     return text
 
 

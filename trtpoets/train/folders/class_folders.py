@@ -155,7 +155,7 @@ def _class_files(folder: Path, entries: Entries, *, roles: bool = True) -> list[
         hint = ADVICE
         inner = _filled(entries.folders(folder), entries)
         if roles and len(inner) > 1 and all(photos_in(path, entries) and not is_role(path.name) for path in inner):
-            hint += f"; or, if {some_names(folders)} are the classes: {command('run', folder, '--name', 'NAME')}"
+            hint += f"; or, with {some_names(folders)} as classes: {command('run', folder, '--name', 'NAME')}"
         raise BadInput(
             f"{folder} has folders ({some_names(folders)}) but no photos: photos are read one level deep",
             hint=hint,

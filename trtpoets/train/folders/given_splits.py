@@ -54,11 +54,12 @@ def _check(files: Sequence[CheckedFile], splits: Sequence[Split], explained: Exp
         some = ", ".join(repr(label) for label in lacking[:_NAMED])
         more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
         kind = "training" if split is Split.TRAIN else split.value
-        message = f"there is no {kind} photo of class {some}{more}"
+        classes, them = ("class", "it") if len(lacking) == 1 else ("the classes", "them")
+        message = f"there is no {kind} photo of {classes} {some}{more}"
         if split is Split.TRAIN:
             raise BadInput(
                 f"{message}{explained(lacking)}",
-                hint="add training photos of it, or remove the class from the other splits too",
+                hint=f"add training photos of {them}, or remove {them} from the other splits too",
                 code="TP2032",
             )
         if not present:

@@ -71,7 +71,7 @@ def folder_error(index: PhotoIndex, errors: Sequence[BadInput], entries: Entries
         roles = [name for name in folders if is_role(name)]
         class_option = ""
         if len(roles) > 1 and any(photos_in(folder / name, entries) for name in roles):
-            class_option = f"; if {some_names(roles)} are the classes: " + command(
+            class_option = f"; with {some_names(roles)} as classes: " + command(
                 "run", folder, "--name", "NAME", "--class-folders"
             )
         return BadInput(

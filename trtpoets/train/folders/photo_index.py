@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trtpoets.core.formatting import many
 from trtpoets.core.types import Split
 from trtpoets.train.folders.folder_roles import is_side, is_unlabelled, split_of
 from trtpoets.train.folders.ignored_files import PHOTO_SUFFIXES, Entries
@@ -86,7 +87,7 @@ def counted_by_folder(paths: Iterable[Path], folder: Path) -> str:
         counts[str(path.parent.relative_to(folder))] += 1
     shown = sorted(counts.items(), key=lambda item: -item[1])
     text = ", ".join(f"{count} in {name!r}" for name, count in shown[:4])
-    return text + (f" and {len(shown) - 4} other folders" if len(shown) > 4 else "")
+    return text + (f" and {many(len(shown) - 4, 'other folder')}" if len(shown) > 4 else "")
 
 
 def _common_end(path: Path, parts: list[str]) -> int:
