@@ -378,6 +378,18 @@ def test_a_stale_evaluation_is_a_warning(space: Workspace, caplog: pytest.LogCap
     assert result.warnings[0] in caplog.text
 
 
+def test_a_file_that_is_not_packed_makes_no_evaluation_stale(space: Workspace) -> None:
+    """As int8.tflite, which `bundle --for tflite` adds to a run that was evaluated before."""
+    details = open_card(space.evaluation) or {}
+    judged = {**details["judged"], "artefacts": [*details["judged"]["artefacts"], "a file that is gone"]}
+    seal_card(space.evaluation, key="with another file", files=[], details={**details, "judged": judged})
+    assert bundled(space).warnings == ()
+    without = [sha256 for sha256 in judged["artefacts"] if sha256 != sha256_of_file(space.onnx(FP16))]
+    seal_card(space.evaluation, key="k", files=[], details={**details, "judged": {**judged, "artefacts": without}})
+    assert bundled(space, precisions=(FP32, INT8)).warnings == ()
+    assert bundled(space).warnings == (f"the present files were not evaluated: {space.command('evaluate')}",)
+
+
 def test_int8_comes_last_if_quantize_recommends_fp16(tmp_path: Path) -> None:
     recommended = {"precision": "fp16", "why": "it answers like TensorFlow on 90 %"}
     result = bundled(bundle_run(tmp_path, recommended=recommended))

@@ -112,13 +112,13 @@ def test_the_verdict_says_what_was_measured() -> None:
     ]
     same, changed = sentences_about(report, "precision")
     assert same == (
-        "FP16 gives the same answer as TensorFlow for each of 30 photos (95 % interval of the agreement "
+        "FP16 gives the same answer as TensorFlow for each of 30 test photos (95 % interval of the agreement "
         "88.6–100.0 %); its accuracy is the same on these photos (0 right answers lost, 0 won; 95 % interval −11.4 to "
         "+11.4 points)."
     )
     assert changed == (
-        "INT8 gives the same answer as TensorFlow for 90.0 % (74.4–96.5 %); its accuracy changes by −10.0 points "
-        "(−25.6 to +2.5; 3 right answers lost, 0 won: not significant, p = 0.25)."
+        "INT8, int8.onnx, gives the same answer as TensorFlow for 90.0 % of 30 test photos (74.4–96.5 %); its accuracy "
+        "changes by −10.0 points (−25.6 to +2.5; 3 right answers lost, 0 won: not significant, p = 0.25)."
     )
     assert sentences_about(report, "speed") == [
         (

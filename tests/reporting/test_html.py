@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 
 import pytest
 
+from tests.support.all_photos import all_photos
 from tests.support.errors import raises
 from tests.support.pages import HOSTILE, Reader, read
 from tests.support.report_documents import documents, report_of
 from tests.support.runner_ids import runner
 from trtpoets.core.errors import MissingDependency
+from trtpoets.core.runner_id import INT8_FOR_CPUS
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Photo
-from trtpoets.reporting.html import page_from_report
+from trtpoets.reporting.html import _tiles, page_from_report
+from trtpoets.reporting.model import Report
 
 
 def test_one_file_that_needs_nothing_else(photos: dict[str, Photo]) -> None:
@@ -247,3 +252,49 @@ def test_without_the_extra_the_page_says_what_to_install(monkeypatch: pytest.Mon
     with raises(MissingDependency, "TP1050", "is needed for", package) as caught:
         read(documents())
     assert caught.value.hint == "pip install 'trtpoets[report]'"
+
+
+def figure(report: Report, what: str) -> tuple[str, str]:
+    """The value and the note of a key figure."""
+    (found,) = [figure for figure in _tiles(report) if figure.what == what]
+    return found.value, found.note
+
+
+def test_the_agreement_is_that_of_the_file_that_runs_here_on_all_photos() -> None:
+    content = documents()
+    assert figure(report_of(content), "INT8 agreement") == (
+        "90.0 %",
+        "int8.onnx: same answers as TensorFlow, 74.4–96.5 % on 30 test photos",
+    )
+    outside = "400 photos outside calibration, by cross-fitted heads"
+    result = all_photos(600, calibration=200, changed=4)
+    (int8,) = result.files
+    cpu = replace(int8, file="int8.cpu.onnx", agreement=0.5, agreement_low=0.4, agreement_high=0.6)
+    content["evaluation"]["all_photos"] = to_json(replace(result, files=(cpu, int8)))
+    report = report_of(content)
+    assert figure(report, "INT8 agreement") == (
+        "99.0 %",
+        f"int8.onnx: same answers as fp32.onnx, 97.3–99.6 % on {outside}",
+    )
+    assert figure(report, "FP16 agreement")[1].startswith("fp16.onnx: same answers as TensorFlow, ")
+    content["evaluation"]["evaluations"][2] |= INT8_FOR_CPUS.row()
+    report = report_of(content)
+    assert figure(report, "INT8 agreement") == (
+        "50.0 %",
+        f"int8.cpu.onnx: same answers as fp32.onnx, 40.0–60.0 % on {outside}",
+    )
+    text = [sentence.text for sentence in report.verdict if sentence.about == "precision"]
+    assert [", int8.cpu.onnx gives" in text[1], ", int8.onnx gives" in text[2]] == [True, True]
+    assert text[3].startswith("INT8 for CPUs, int8.cpu.onnx, gives the same answer as TensorFlow for 90.0 % of 30 test")
+    content["evaluation"]["evaluations"][2] |= {**runner("rtx-int8").row(), "form": "tensorrt"}
+    value, note = figure(report_of(content), "INT8 agreement")
+    assert (value, note[:39]) == ("99.0 %", "int8.onnx (as rtx-int8): same answers a")
+
+
+def test_wide_tables_scroll_in_a_box_of_their_own(photos: dict[str, Photo]) -> None:
+    """Items of a grid are as wide as their content unless their least width is 0, and would be cut off."""
+    labels = [f"class {number:02} {'x' * 31}" for number in range(30)]
+    page = page_from_report(report_of(documents(labels, 4)))
+    assert len(re.findall("<table", page)) == len(re.findall(r'<div class="scroll"><table', page)) > 5
+    assert ".pair > * { min-width: 0; }" in page
+    assert re.search(r"\.scroll \{\s*overflow-x: auto;", page)

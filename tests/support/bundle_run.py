@@ -9,10 +9,18 @@ from tests.support.photos import photo_folder
 from tests.support.tiny import tiny_graph, tiny_spec
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, calibration_from_photos
 from trtpoets.core.files import sha256_of_file
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import ModelSpec, OnnxModel, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_details, seal_card
 from trtpoets.pipeline.artefacts import classifier_identity, dataset_in
-from trtpoets.pipeline.result_status import artefacts_in, evaluation_key, groups_to_judge, identities, photos_to_judge
+from trtpoets.pipeline.result_status import (
+    artefacts_in,
+    evaluation_key,
+    groups_to_judge,
+    identities,
+    photos_to_judge,
+    recorded,
+)
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
 
 RECOMMENDED = {"precision": "int8", "why": "it answers like TensorFlow"}
@@ -47,8 +55,10 @@ def bundle_run(
 def evaluated(space: Workspace, details: dict[str, Any]) -> None:
     """Write an evaluation of all existing artefacts."""
     photos = photos_to_judge(space)
-    key = evaluation_key(identities(space, artefacts_in(space)), photos, groups_to_judge(space, photos))
-    seal_card(space.evaluation, key=key, files=[], details=details)
+    contents, groups = identities(space, artefacts_in(space)), groups_to_judge(space, photos)
+    judged = {"groups": groups, "judged": to_json(recorded(contents, photos))}
+    key = evaluation_key(contents, photos, groups)
+    seal_card(space.evaluation, key=key, files=[], details={**details, **judged})
 
 
 def seal_lineage(space: Workspace, key: str) -> None:

@@ -2,7 +2,8 @@
 
 Where the head was trained here, each photo is classified by a cross-fitted head (`cross_fit` says what that estimates).
 Otherwise, as for an adopted classifier, the network is not trained on these photos and answers all of them as it is.
-The photos that a file was calibrated with do not count for that file; how often it agrees on them is listed apart.
+The photos that a file was made with (calibrated, or its last layer refitted, in a network that answers as it is) do not
+count for that file; how often it agrees on them is listed apart.
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ from trtpoets.judge.learning_curve import LearningCurve
 _FEW_GROUPS = "there are no more independent groups to divide"
 
 CALIBRATION = "calibration"
-"""The use of the photos that do not count for a file: those that it was calibrated with."""
+"""The use of the photos that do not count for a file because it was calibrated with them."""
+
+REFIT = "refit"
+"""The use of the photos that do not count for a file because its last layer was refitted on them, after calibration
+on others."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,8 @@ class FileOnAllPhotos:
     """A file of a reduced precision, compared with FP32 on all photos but those in `excluded`. Shares are 0..1.
 
     `head` says which last layer follows the file's base. `recall_change` is the recall of each label minus FP32's,
-    where they differ. `by_use` has the agreement by what the photos were used for, with the calibration photos. The
-    other fields are those of `Evaluation`; intervals respect groups and folds.
+    where they differ. `by_use` has the agreement by what the photos were used for, also for those of calibration and of
+    the refit. The other fields are those of `Evaluation`; intervals respect groups and folds.
     """
 
     file: str
@@ -94,6 +99,25 @@ class FileOnAllPhotos:
     def runner(self) -> RunnerId:
         """The runner of the file itself, on a CPU."""
         return runner_of_file(self.file, self.precision)
+
+    @property
+    def fp32_accuracy(self) -> float | None:
+        """The accuracy of FP32 on the same photos: that of the file minus its change."""
+        if self.accuracy is None:
+            return None
+        right = round(self.accuracy * self.labelled) + self.comparison.only_reference - self.comparison.only_runner
+        return right / self.labelled
+
+    @property
+    def refit_photos(self) -> int:
+        """The number of photos that do not count only because the last layer was refitted on them."""
+        of_refit = self.by_use.get(REFIT)
+        return of_refit.photos if of_refit else 0
+
+    @property
+    def counted_photos(self) -> str:
+        """Which photos count, as sentences say it: "outside calibration"."""
+        return "outside calibration and the refit of its last layer" if self.refit_photos else "outside calibration"
 
 
 @dataclass(frozen=True)
@@ -141,7 +165,9 @@ class AllPhotos:
 class ScoredFile:
     """The scores of a file for all photos, float32 (N, C); where `measured`, bool (N,), is false, they do not count.
 
-    `calibration`, bool (N,), are the photos that it was calibrated with. `head` says what its last layer is.
+    `calibration`, bool (N,), are the photos that it was calibrated with, `refit` those that its last layer was refitted
+    on; None if these count, because each head is refitted without the photos of its fold, or if nothing was refitted.
+    `head` says what the last layer is.
     """
 
     file: str
@@ -151,6 +177,12 @@ class ScoredFile:
     scores: np.ndarray
     calibration: np.ndarray
     measured: np.ndarray
+    refit: np.ndarray | None = None
+
+    @property
+    def made_with(self) -> np.ndarray:
+        """The photos that do not count because the file was made with them, bool (N,)."""
+        return self.calibration if self.refit is None else self.calibration | self.refit
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +235,7 @@ def all_photos_from_scores(
 
 def _file(item: ScoredFile, reference: np.ndarray, counted: np.ndarray, photos: PhotosToCount) -> FileOnAllPhotos:
     run = counted & item.measured
-    chosen = run & ~item.calibration
+    chosen = run & ~item.made_with
     labelled = chosen & (photos.truth >= 0)
     answers, reference_answers = item.scores.argmax(axis=1), reference.argmax(axis=1)
     agrees, right, reference_right = (
@@ -222,8 +254,10 @@ def _file(item: ScoredFile, reference: np.ndarray, counted: np.ndarray, photos: 
     before = recall_of_classes(reference_right[labelled], photos.truth[labelled], photos.labels)
     moved = {label: (after or 0.0) - (before[label] or 0.0) for label, after in recall.items()}
     difference = np.abs(item.scores[chosen].astype(np.float64) - reference[chosen])
-    uses = np.where(item.calibration, CALIBRATION, np.asarray(photos.uses))
-    out = int((run & item.calibration).sum())
+    uses = np.where(item.made_with, REFIT, np.asarray(photos.uses))
+    uses = np.where(item.calibration, CALIBRATION, uses)
+    calibrated = int((run & item.calibration).sum())
+    refitted = int((run & item.made_with).sum()) - calibrated
     beyond = int((counted & ~item.measured).sum())
     return FileOnAllPhotos(
         file=item.file,
@@ -254,7 +288,8 @@ def _file(item: ScoredFile, reference: np.ndarray, counted: np.ndarray, photos: 
         recall_intervals=_recall_intervals(right, labelled, photos),
         recall_change=dict(sorted(((k, v) for k, v in moved.items() if v), key=lambda item: item[1])),
         excluded=(
-            *([Excluded(out, f"{item.file} was calibrated with them")] if out else []),
+            *([Excluded(calibrated, f"{item.file} was calibrated with them")] if calibrated else []),
+            *([Excluded(refitted, f"the last layer of {item.file} was refitted on them")] if refitted else []),
             *([Excluded(beyond, "the others are enough")] if beyond else []),
         ),
         by_use={

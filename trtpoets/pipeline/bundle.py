@@ -32,8 +32,8 @@ from trtpoets.pipeline.golden_photos import golden_in
 from trtpoets.pipeline.int8_advice import int8_notes
 from trtpoets.pipeline.jetson_files import JetsonTarget, jetson_named, models_for, notes_on, system_of
 from trtpoets.pipeline.lineage import cpu_form_in, engines_in, onnx_in, onnx_models_in
-from trtpoets.pipeline.result_status import current_evaluation, int8_ranges
-from trtpoets.pipeline.tflite_files import tflite_parts, tflite_wanted
+from trtpoets.pipeline.result_status import evaluation_of, int8_ranges
+from trtpoets.pipeline.tflite_files import NOT_EVALUATED, tflite_parts, tflite_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -215,13 +215,13 @@ def _for_jetson(
 def _for_tflite(space: Workspace, precisions: Sequence[Precision], progress: Progress) -> _Layout:
     """Return the layout of a bundle with TFLite files, which are written if they are not up to date."""
     wanted = tflite_wanted(precisions)
-    parts, warnings = _parts(space, (Precision.FP32,), progress)
+    parts, _ = _parts(space, (Precision.FP32,), progress)  # the warnings are about ONNX files, which are not packed
     ready = tflite_parts(space, parts, wanted, progress)
     return _Layout(
         ready.inputs,
         lambda folder: tflite_files(ready.inputs, folder, ready.models, ready.recommended),
         lambda out: (*_selftest_command(out), space.command("evaluate")),
-        (*warnings, *ready.warnings),
+        ready.warnings,
     )
 
 
@@ -274,7 +274,9 @@ def _parts(
     golden = golden_in(space, models)
     cpu_form = cpu_form_in(space) if with_cpu_form and Precision.INT8 in wanted else None
     progress(_TASK, PARTS // 4, PARTS)
-    evaluation = current_evaluation(space)
+    packed = tuple(model for model in models if model.precision in wanted)
+    built = tuple(engine for engine in engines_in(space) if engine.card.precision in wanted)
+    evaluation = evaluation_of(space, (*packed, *([] if cpu_form is None else [cpu_form]), *built))
     order, against = shipping_order(wanted, int8_notes(space).advised_against, evaluation)
     warnings = [f"{precision.value} comes last: {why}" for precision, why in against.items()]
     against_cpu_form = ""
@@ -282,11 +284,11 @@ def _parts(
         against_cpu_form = why_not_cpu_form(int8_notes(space, Int8Form.CPU).advised_against, evaluation)
         warnings += [f"{cpu_form.path.name} is not the default on CPUs: {against_cpu_form}"] if against_cpu_form else []
     if evaluation is None:
-        warnings.append(f"the present files were not evaluated: {space.command('evaluate')}")
+        warnings.append(NOT_EVALUATED.format(space.command("evaluate")))
     parts = BundleInputs(
         spec=models[0].spec,
-        models=tuple(model for model in models if model.precision in wanted),
-        engines=tuple(engine for engine in engines_in(space) if engine.card.precision in wanted),
+        models=packed,
+        engines=built,
         golden=replace(
             golden,
             expected={p.value: golden.expected[p.value] for p in Precision if p in wanted},

@@ -99,7 +99,7 @@ class CrossFit:
         """
         own_layer = _last_layer(model)
         refitted = own_layer is not None and self.layer is not None and not _same(own_layer, self.layer)
-        excluded = set(calibrated)
+        refit: frozenset[str] = frozenset()
         if self.heads:
             features = self.features_of(model, self.compared, progress)
             if refitted:
@@ -113,7 +113,7 @@ class CrossFit:
                 features = self.features_of(model, self.compared, progress)
                 scores = head_scores(Head(own_layer.weights, own_layer.bias), features)
             head = "its own"
-            excluded |= {photo.sha256 for photo in self._refit_photos} if refitted else set()
+            refit = frozenset(photo.sha256 for photo in self._refit_photos) if refitted else refit
         all_scores = np.full_like(self.reference, 1 / self.reference.shape[1])
         all_scores[self._compared_rows] = scores
         measured = np.zeros(len(self.photos), bool)
@@ -124,9 +124,15 @@ class CrossFit:
             precision=model.precision,
             head=head,
             scores=all_scores,
-            calibration=np.array([sha256 in excluded for sha256 in self.photos.sha256s], bool),
+            calibration=self._which(calibrated),
             measured=measured,
+            refit=self._which(refit) if refit else None,
         )
+
+    def _which(self, sha256s: Collection[str]) -> np.ndarray:
+        """Return which photos have one of these sha256, bool (N,)."""
+        members = frozenset(sha256s)
+        return np.array([sha256 in members for sha256 in self.photos.sha256s], bool)
 
     def result(self, files: Sequence[ScoredFile]) -> AllPhotos:
         """Return the evaluation of FP32 and of these files."""

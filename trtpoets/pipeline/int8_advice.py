@@ -8,6 +8,7 @@ photos are not used, not even their pixels, so that they have no influence on wh
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from trtpoets.convert.int8.accuracy_target import PairedAnswers, answers_from_indices
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.files import temporary_folder
+from trtpoets.core.formatting import many
 from trtpoets.core.network_notes import FrontierPoint
 from trtpoets.core.onnx_file import write_onnx
 from trtpoets.core.progress import Progress, silent
@@ -135,12 +137,12 @@ def recommendation(
     """
     fitted = fitted or fitted_for_choices(space, fp32, progress)
     calibrated = calibrated_photos(space, dataset_in(space))
-    photos, gate = compared(space, (fp32, int8), fitted, calibrated, target, progress)
+    comparison = compared(space, (fp32, int8), fitted, calibrated, target, progress)
     why = _little_gain(share, time)
     if why:
-        recommended = Recommended(instead, why, photos, gate)
+        recommended = Recommended(instead, why, comparison.photos, comparison.gate)
     else:
-        recommended = recommended_by_gate(space, gate, photos, calibrated, instead)
+        recommended = recommended_by_comparison(space, comparison, calibrated, instead)
     if not quiet:
         log_recommendation(space, recommended)
     return recommended
@@ -155,14 +157,27 @@ def log_recommendation(space: Workspace, recommended: Recommended) -> None:
         _log.warning("INT8 is not recommended: %s; %s", recommended.why, remedy)
 
 
-def recommended_by_gate(
-    space: Workspace, gate: Gate | None, photos: int, calibrated: Collection[str], instead: Precision
+@dataclass(frozen=True)
+class ComparedWithFp32:
+    """The gate of an INT8 file on so many `photos`; None without photos.
+
+    `refit_photos` is the number of further photos, which would count if the last layer had not been refitted on them.
+    """
+
+    photos: int
+    gate: Gate | None
+    refit_photos: int = 0
+
+
+def recommended_by_comparison(
+    space: Workspace, comparison: ComparedWithFp32, calibrated: Collection[str], instead: Precision
 ) -> Recommended:
-    """Return the recommendation that follows from the gate of an INT8 file on so many `photos`, without logging it.
+    """Return the recommendation that follows from the comparison of an INT8 file with FP32, without logging it.
 
     INT8 is recommended if the agreement is shown to be within its limit and the measured loss is too; else `instead`.
     `calibrated` are the photos that the file was calibrated with.
     """
+    gate, photos = comparison.gate, comparison.photos
     if gate is None:
         return Recommended(instead, "there are no photos outside calibration to compare INT8 with FP32")
     checks = gate.runners[0].checks
@@ -172,7 +187,7 @@ def recommended_by_gate(
     doubts = [too_few(check) for check in checks if _leaves_doubt(check)]
     why = "; ".join([_on_photos(checks, photos), *doubts])
     if doubts:
-        return Recommended(instead, why + _fewer_for_calibration(space, checks, photos, calibrated), photos, gate)
+        return Recommended(instead, why + _more_that_count(space, checks, comparison, calibrated), photos, gate)
     return Recommended(Precision.INT8, why, photos, gate)
 
 
@@ -201,7 +216,7 @@ def judge_of_choices(
                 file = fitted.scored(model, calibrated, progress)
             except ConversionFailed:  # the advice says why
                 return None
-        rows = file.measured & ~file.calibration
+        rows = file.measured & ~file.made_with
         return answers_from_indices(fitted.reference[rows], file.scores[rows], fitted.counted.truth[rows])
 
     return judge
@@ -214,8 +229,8 @@ def compared(
     calibrated: Collection[str],
     target: GateConfig = TARGET,
     progress: Progress = silent,
-) -> tuple[int, Gate | None]:
-    """Compare an INT8 file with FP32 on the photos that may be used for a choice. Return their number, and the gate.
+) -> ComparedWithFp32:
+    """Compare an INT8 file with FP32 on the photos that may be used for a choice.
 
     `files` are the FP32 file of the same format and the INT8 file; `fitted` is the result of `fitted_for_choices`,
     `calibrated` are the sha256 of the photos that the INT8 file was calibrated with.
@@ -229,7 +244,8 @@ def compared(
         _log.info("INT8 is compared with FP32 on validation photos only: %s", error.message)
         return _gate_on_validation(space, *files, target, progress)
     result = fitted.result([file])
-    return result.files[0].photos, gate_from_all_photos(result, target)
+    (on_choices,) = result.files
+    return ComparedWithFp32(on_choices.photos, gate_from_all_photos(result, target), on_choices.refit_photos)
 
 
 def _little_gain(share: float, time: float | None) -> str:
@@ -246,12 +262,12 @@ def _little_gain(share: float, time: float | None) -> str:
 
 def _gate_on_validation(
     space: Workspace, wide: ComparedFile, narrow: ComparedFile, target: GateConfig, progress: Progress
-) -> tuple[int, Gate | None]:
-    """Compare `narrow` with `wide` on validation photos. Returns their number, and the gate; None without photos."""
+) -> ComparedWithFp32:
+    """Compare `narrow` with `wide` on validation photos."""
     dataset = dataset_in(space)
     photos = sorted(dataset.in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_PHOTOS]
     if not photos:
-        return 0, None
+        return ComparedWithFp32(0, None)
     groups = groups_of(photos, dataset)
     scores = {}
     for model in (wide, narrow):
@@ -262,7 +278,7 @@ def _gate_on_validation(
         evaluation_from_scores(wide_id, reference, photos, wide.spec.labels, groups=groups),
         evaluation_from_scores(narrow_id, narrow_scores, photos, wide.spec.labels, reference, groups, warn=False),
     )
-    return len(photos), gate_from_evaluations(evaluations, target)
+    return ComparedWithFp32(len(photos), gate_from_evaluations(evaluations, target))
 
 
 def recommended_precision(space: Workspace) -> Precision | None:
@@ -318,14 +334,29 @@ def _on_photos(checks: Sequence[Check], photos: int) -> str:
     return f"on {photos:,} {kind} it {', and '.join(sentence(check, with_photos=False) for check in checks)}"
 
 
-def _fewer_for_calibration(space: Workspace, checks: Sequence[Check], photos: int, calibrated: Collection[str]) -> str:
-    """Return the command that leaves enough photos outside calibration to decide; "" if none does."""
-    needed = [check.photos_needed for check in checks if check.file and _leaves_doubt(check)]
-    freed = len(calibrated) - _FEW_CALIBRATION
-    if not needed or any(count is None or count > photos + freed for count in needed):
+def _more_that_count(
+    space: Workspace, checks: Sequence[Check], comparison: ComparedWithFp32, calibrated: Collection[str]
+) -> str:
+    """Return the command with which enough photos count to decide; "" if none does.
+
+    Where photos do not count because of the refit only, it names the option against it even if they are not enough.
+    """
+    in_doubt = [check for check in checks if check.file and _leaves_doubt(check)]
+    needed = [math.inf if check.photos_needed is None else check.photos_needed for check in in_doubt]
+    if not needed:
         return ""
-    command = space.command("quantize", "--photos", _FEW_CALIBRATION)
-    return f"; calibrating with fewer photos leaves enough of them: {command}"
+    refit = comparison.refit_photos
+    lacking = max(needed) - comparison.photos - refit
+    freed = len(calibrated) - _FEW_CALIBRATION
+    fewer = ("--photos", _FEW_CALIBRATION) if lacking <= freed and (lacking > 0 or not refit) else ()
+    if not refit:
+        command = space.command("quantize", *fewer)
+        return f"; calibrating with fewer photos leaves enough of them: {command}" if fewer else ""
+    text = f"; {many(refit, 'photo does', 'photos do')} not count because the last layer was refitted on them"
+    command = space.command("quantize", "--no-refit-head", *fewer)
+    if lacking > max(freed, 0):
+        return f"{text}; with them there are more, but still too few: {command}"
+    return f"{text}; with them{' and fewer photos for calibration' if fewer else ''} there are enough: {command}"
 
 
 def _leaves_doubt(check: Check) -> bool:

@@ -86,22 +86,31 @@ def recorded(identities: Sequence[str], photos: Sequence[Photo]) -> EvaluatedFil
     return EvaluatedFiles(VERSION, tuple(identities), _photos_hash(photos), tuple(photo.sha256 for photo in photos))
 
 
-def current_evaluation(space: Workspace) -> Evaluations | None:
-    """Return the evaluation if it is of exactly the files and test photos of the run now; else None."""
+def evaluation_of(space: Workspace, artefacts: Sequence[Runnable]) -> Evaluations | None:
+    """Return the evaluation if it includes these files and the classifier as they are now, on the present test photos.
+
+    Files that were added to the run since then, and files that it also includes, do not matter: each file was compared
+    with the classifier alone.
+    """
     photos = photos_to_judge(space)
-    key = evaluation_key(identities(space, artefacts_in(space)), photos, groups_to_judge(space, photos))
-    details = open_card(space.evaluation, key)
-    return None if details is None else evaluations_from_json(details, space.evaluation)
+    result = evaluation_now(space)
+    if result is None or result.judged is None or result.groups != groups_to_judge(space, photos):
+        return None
+    wanted = identities(space, (classifier_in(space), *artefacts))
+    return result if set(wanted) <= set(result.judged.artefacts) else None
 
 
-def evaluation_now(space: Workspace, hashes: Sequence[str]) -> Evaluations | None:
-    """Return the evaluation if all its input files are unchanged. `hashes` is the result of `identities`."""
+def evaluation_now(space: Workspace, hashes: Sequence[str] | None = None) -> Evaluations | None:
+    """Return the evaluation if all its input files are unchanged. `hashes` is the result of `identities`.
+
+    Without `hashes` only the photos must be unchanged.
+    """
     details = open_card(space.evaluation)
     if details is None or not has_dataset(space) or (details.get("judged") or {}).get("version") != VERSION:
         return None
     result = evaluations_from_json(details, space.evaluation)
     assert result.judged is not None
-    same = set(result.judged.artefacts) <= set(hashes)
+    same = hashes is None or set(result.judged.artefacts) <= set(hashes)
     if not same or result.judged.photos != _photos_hash(photos_to_judge(space)):
         return None
     other_photos = result.all_photos is not None and result.all_photos.dataset != dataset_in(space).hash

@@ -28,12 +28,12 @@ from trtpoets.pipeline.int8_advice import (
     CHOOSING,
     compared,
     fitted_for_choices,
-    recommended_by_gate,
+    recommended_by_comparison,
     tflite_recommendation,
 )
 from trtpoets.pipeline.lineage import onnx_in, onnx_models_in
 from trtpoets.pipeline.photos import verified_photos
-from trtpoets.pipeline.result_status import current_evaluation, int8_ranges
+from trtpoets.pipeline.result_status import evaluation_of, int8_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -53,6 +53,9 @@ _VERSION = 5
 _MIN_CALIBRATION_PHOTOS = 64
 """Number of calibration photos; the number of labels if that is larger. With 256 photos the scores of
 EfficientNet-Lite0 and MobileNetV2 on 240 flower photos were no closer to FP32, and the converter took twice as long."""
+
+NOT_EVALUATED = "the present files were not evaluated: {}"
+"""The warning about a bundle whose files were not evaluated as they are now; {} is the command that does that."""
 
 _MAX_TOLERANCE = 0.25
 """The largest tolerance of golden scores without a warning. It is larger if builds of the interpreter differ much."""
@@ -92,10 +95,12 @@ def tflite_parts(
     """
     models = tflite_models(space, wanted, progress)
     golden = golden_of(models, golden_in(space, onnx_models_in(space)))
+    packed = tuple(model for model in models if model.precision in wanted)
+    evaluation = evaluation_of(space, packed)
     against, recommended = "", None
     if Precision.INT8 in wanted:
         recommended = tflite_recommendation(space)
-        against = why_not_tflite(recommended.against_int8 if recommended else "", current_evaluation(space))
+        against = why_not_tflite(recommended.against_int8 if recommended else "", evaluation)
     order = [precision for precision in (Precision.INT8, Precision.FP32) if precision in wanted]
     if against:
         order.reverse()
@@ -110,7 +115,8 @@ def tflite_parts(
     int8_scores = inputs.golden.expected.get(Precision.INT8.value)
     if int8_scores is not None and int8_scores.tolerance > _MAX_TOLERANCE:
         warnings += (f"the scores of int8.tflite vary between builds of the interpreter: {int8_scores.reason}",)
-    packed = tuple(model for model in models if model.precision in wanted)
+    if evaluation is None:
+        warnings += (NOT_EVALUATED.format(space.command("evaluate")),)
     return TfliteParts(inputs, packed, recommended, warnings)
 
 
@@ -241,5 +247,5 @@ def _recommendation(
     """
     onnx, fp32, int8 = files
     fitted = fitted_for_choices(space, onnx, progress)
-    photos, gate = compared(space, (fp32, int8), fitted, calibrated, progress=progress)
-    return recommended_by_gate(space, gate, photos, calibrated, Precision.FP32)
+    comparison = compared(space, (fp32, int8), fitted, calibrated, progress=progress)
+    return recommended_by_comparison(space, comparison, calibrated, Precision.FP32)

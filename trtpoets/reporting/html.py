@@ -31,9 +31,11 @@ from trtpoets.reporting.sections.training_section import train_benchmark_section
 from trtpoets.reporting.verdict import (
     UNKNOWN,
     fastest,
+    file_of,
     main_runner,
     narrow_runners,
     precision_of,
+    runner_named,
     significantly_faster,
     verdict_groups,
 )
@@ -118,6 +120,25 @@ class KeyFigure:
     note: str
 
 
+def _agreement(report: Report, name: str) -> KeyFigure:
+    """Return the agreement of a runner's file on all photos outside calibration, else the runner's on test photos.
+
+    The note names the file, what its answers are compared with, and the photos.
+    """
+    runner = runner_named(report, name)
+    measured, what = report.on_all_photos(runner), f"{precision_of(report, name)} agreement"
+    if measured is None:
+        photos = photos_in_groups(report.test_photos, report.test_groups, "test photo")
+        bounds = interval(*report.intervals[name].agreement or UNKNOWN)
+        note = f"{file_of(runner)}: same answers as {report.baseline_text}, {bounds} on {photos}"
+        return KeyFigure(what, percent(report.agreement[name]), note)
+    photos = f"{photos_in_groups(measured.photos, measured.groups)} {measured.counted_photos}"
+    bounds = interval(measured.agreement_low, measured.agreement_high)
+    heads = ", by cross-fitted heads" if report.all_photos and report.all_photos.folds else ""
+    note = f"{file_of(runner)}: same answers as fp32.onnx, {bounds} on {photos}{heads}"
+    return KeyFigure(what, percent(measured.agreement), note)
+
+
 def _tiles(report: Report) -> list[KeyFigure]:
     """The key figures: accuracy, agreement of the reduced precisions, and the largest speed-up."""
     tiles = []
@@ -127,8 +148,7 @@ def _tiles(report: Report) -> list[KeyFigure]:
         note = f"{interval(*report.intervals[runner].accuracy or UNKNOWN)} on {photos}"
         tiles.append(KeyFigure("Accuracy", percent(report.accuracy[runner]), note))
     for narrow in narrow_runners(report):
-        note = f"same answers as {report.baseline_text}, {interval(*report.intervals[narrow].agreement or UNKNOWN)}"
-        tiles.append(KeyFigure(f"{precision_of(report, narrow)} agreement", percent(report.agreement[narrow]), note))
+        tiles.append(_agreement(report, narrow))
     batches = sorted({row.batch for row in report.benchmarks})
     best = fastest(report, batches[0]) if batches else None
     if best is not None and significantly_faster(best) and best.runner != report.baseline:

@@ -16,7 +16,7 @@ from trtpoets.core.serialization import FLAT, OPTIONAL
 from trtpoets.core.training import Accuracy, HeadConfig, TrainingDetails
 from trtpoets.core.types import BatchRange, Int8Form, LayerReport, ModelSpec, Skipped
 from trtpoets.judge.advice import Recommended
-from trtpoets.judge.all_photos import AllPhotos
+from trtpoets.judge.all_photos import AllPhotos, FileOnAllPhotos
 from trtpoets.judge.bench.bench_config import BenchConfig
 from trtpoets.judge.bench.benchmark import BenchFailure, Benchmark, Measurement, Throttling
 from trtpoets.judge.bench.compare import BenchmarkComparison
@@ -413,6 +413,10 @@ class Report(Accuracies):
     def baseline_text(self) -> str:
         """The baseline as sentences name it: "TensorFlow" or "the original file"."""
         return baseline_text(self.baseline)
+
+    def on_all_photos(self, runner: RunnerId) -> FileOnAllPhotos | None:
+        """Return the comparison on all photos of the file that a runner runs; None where it was not measured."""
+        return self.all_photos.of_runner(runner) if self.all_photos else None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from trtpoets.reporting.gate_summary import gate_sentence
 from trtpoets.reporting.model import Sentence
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trtpoets.judge.bench.measure import Measurement
     from trtpoets.reporting.model import Report
 
@@ -41,8 +43,11 @@ _SIGNIFICANT = 0.05
 def verdict_from_report(report: Report) -> list[Sentence]:
     """Return the sentences in order of importance; the report puts one about "ship" before them."""
     sentences = [("accuracy", _accuracy(report))]
-    sentences += [("precision", _precision(report, runner)) for runner in narrow_runners(report)]
-    sentences += [("precision", text) for text in _on_all_photos(report)]
+    narrow = narrow_runners(report)
+    int8 = [runner for runner in narrow if runner_named(report, runner).precision is Precision.INT8]
+    sentences += [("precision", _precision(report, runner)) for runner in narrow if runner not in int8]
+    sentences += [("precision", text) for text in _on_all_photos(report, int8)]
+    sentences += [("precision", _precision(report, runner)) for runner in int8]
     sentences += [("gate", gate_sentence(report.gate)), ("recommended", _recommended(report))]
     sentences += [("speed", _speed(report)), ("engines", _engines(report))]
     return [Sentence(about, text) for about, text in sentences if text]
@@ -79,6 +84,11 @@ def _preference(runner: RunnerId) -> tuple[bool, bool]:
 def runner_named(report: Report, name: str) -> RunnerId:
     """Return the runner with this name."""
     return report.runners[name].runner
+
+
+def file_of(runner: RunnerId) -> str:
+    """Return the file that a runner runs, and the runner if it is an engine: "int8.onnx (as rtx-int8)"."""
+    return f"{runner.file} (as {runner.name})" if runner.is_engine else runner.file
 
 
 def precision_of(report: Report, name: str) -> str:
@@ -125,14 +135,17 @@ def _precision(report: Report, runner: str) -> str:
     if compared is None:
         return ""
     photos, agreed = report.test_photos, compared.agreed
+    test_photos = photos_in_groups(photos, report.test_groups, "test photo")
+    identity = runner_named(report, runner)
     interval_text = interval(*report.intervals[runner].agreement or UNKNOWN)
-    if runner_named(report, runner).form is Int8Form.CPU:
-        precision = f"{precision} for CPUs ({runner_named(report, runner).file})"
+    if identity.precision is Precision.INT8:
+        precision += f"{' for CPUs' if identity.form is Int8Form.CPU else ''}, {file_of(identity)},"
     alike = (
-        f"{precision} gives the same answer as {report.baseline_text} for {percent(agreed / photos)} ({interval_text})"
+        f"{precision} gives the same answer as {report.baseline_text} for {percent(agreed / photos)} of {test_photos} "
+        f"({interval_text})"
     )
     if agreed == photos:
-        alike = f"{precision} gives the same answer as {report.baseline_text} for each of {many(photos, 'photo')}"
+        alike = f"{precision} gives the same answer as {report.baseline_text} for each of {test_photos}"
         alike += f" (95 % interval of the agreement {interval_text})"
     change = compared.accuracy_change
     if change is None:
@@ -149,19 +162,20 @@ def _precision(report: Report, runner: str) -> str:
     return f"{changed}; {lost_and_won}: {chance}, p = {compared.p_value:.2g})."
 
 
-def _on_all_photos(report: Report) -> list[str]:
-    """Return a sentence for each file that was compared on all photos."""
+def _on_all_photos(report: Report, runners: Sequence[str]) -> list[str]:
+    """Return a sentence for each file that was compared on all photos, those that `runners` run first."""
     texts = []
-    for item in report.all_photos.files if report.all_photos else ():
-        if not item.photos:
-            continue
+    first = {runner_named(report, name).file for name in runners}
+    measured = [item for item in report.all_photos.files if item.photos] if report.all_photos else []
+    for item in sorted(measured, key=lambda item: item.file not in first):
         compared, count = item.comparison, photos_in_groups(item.photos, item.groups)
         cross_fitted = report.all_photos is not None and report.all_photos.folds
         heads = ", each classified by a head trained without it" if cross_fitted else ""
-        text = f"On all {count} outside calibration{heads}, {item.file} gives the same answer as FP32 for "
+        text = f"On all {count} {item.counted_photos}{heads}, {item.file} gives the same answer as FP32 for "
         text += f"{percent(item.agreement)} ({interval(item.agreement_low, item.agreement_high)})"
         if compared.accuracy_change is not None:
-            text += f"; its accuracy changes by {points(compared.accuracy_change)} points"
+            text += f"; its accuracy is {percent(item.accuracy)}, FP32's on these photos {percent(item.fp32_accuracy)}"
+            text += f", which is a change by {points(compared.accuracy_change)} points"
             text += f" ({point_interval(compared.change_low, compared.change_high)})"
         texts.append(f"{text}.")
     return texts

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.support.all_photos import all_photos
+from tests.support.all_photos import all_photos, counted, scored, scores
 from tests.support.report_documents import documents, measurement, report_of
 from trtpoets.core.serialization import from_json, to_json
-from trtpoets.judge.all_photos import AllPhotos, NotCompared
+from trtpoets.judge.all_photos import AllPhotos, NotCompared, all_photos_from_scores
 from trtpoets.judge.cross_fit import CrossFitConfig
 from trtpoets.judge.evaluation_file import Evaluations
 from trtpoets.reporting.html import page_from_report
@@ -18,6 +19,7 @@ from trtpoets.reporting.markdown import markdown_from_report
 from trtpoets.reporting.model import Report
 from trtpoets.reporting.recommendation import Limits, recommendation_from_report
 from trtpoets.reporting.sections.all_photos_section import all_photos_section
+from trtpoets.reporting.tables.accuracy import all_photos_parts
 from trtpoets.reporting.tables.results import print_table
 
 
@@ -38,7 +40,8 @@ def test_the_section_says_what_each_number_estimates() -> None:
     assert section.note.startswith("600 photos in 300 independent groups. They were divided into 10 folds")
     assert "not what the shipped head has: that is what the test photos estimate" in section.note
     assert [row.cells[:2] for row in section.rows] == [["fp32.onnx", "600"], ["int8.onnx", "400"]]
-    assert section.rows[1].cells[3].text == "99.0 %"
+    _, _, accuracy, fp32_accuracy, agreement, change = section.rows[1].cells
+    assert (accuracy.text, fp32_accuracy, agreement.text, change.text) == ("99.0 %", "100 %", "99.0 %", "−1.0")
     left_out, by_use = section.notes
     assert left_out == "int8.onnx: 200 photos left out, int8.onnx was calibrated with them."
     assert by_use == (
@@ -58,6 +61,50 @@ def test_the_section_says_what_each_number_estimates() -> None:
     )
 
 
+def test_fp32_and_int8_are_compared_on_the_same_photos() -> None:
+    """FP32 is wrong on each calibration photo, INT8 was not calibrated with the others: 60 % become 98 %, not 100 %."""
+    photos = counted(500)
+    answers = photos.truth.copy()
+    answers[:200] = (answers[:200] + 1) % 3
+    file = scored(photos, calibration=200, changed=6)
+    result = all_photos_from_scores(scores(answers), [file], photos, CrossFitConfig(), "photos")
+    report = report_with(result)
+    section = all_photos_section(report)
+    assert section is not None
+    assert section.rows[0].cells[2].text == "60.0 %"
+    _, photos_text, accuracy, fp32_accuracy, _, change = section.rows[1].cells
+    assert (photos_text, accuracy.text, fp32_accuracy, change.text) == ("300", "98.0 %", "100 %", "−2.0")
+    (sentence,) = [sentence.text for sentence in report.verdict if sentence.text.startswith("On all")]
+    assert "its accuracy is 98.0 %, FP32's on these photos 100 %, which is a change by −2.0 points (" in sentence
+    assert all_photos_parts(result)[1][2][0][:4] == ("int8.onnx", "100 %", "98.0 %", "−2.0")
+    assert from_json(AllPhotos, to_json(result), "an older file").files[0].fp32_accuracy == 1
+
+
+def test_photos_of_the_refit_are_not_called_calibration_photos() -> None:
+    photos = counted(600, folds=False)
+    refit = np.arange(600) < 350  # the first 100 of them are calibration photos
+    file = replace(scored(photos, calibration=100, changed=0), refit=refit)
+    result = all_photos_from_scores(scores(photos.truth), [file], photos, CrossFitConfig(), "photos")
+    (item,) = result.files
+    assert (item.photos, item.refit_photos) == (250, 250)
+    report = report_with(result)
+    section = all_photos_section(report)
+    assert section is not None
+    assert section.notes == [
+        "int8.onnx: 100 photos left out, int8.onnx was calibrated with them.",
+        "int8.onnx: 250 photos left out, the last layer of int8.onnx was refitted on them.",
+        (
+            "int8.onnx agrees on 100 % of 100 calibration photos, 100 % of 250 refit photos, 100 % of 200 test photos "
+            "and 100 % of 50 training photos; calibration photos are those it was made with (not counted), refit "
+            "photos those on which its last layer was refitted (not counted)."
+        ),
+    ]
+    (sentence,) = [sentence.text for sentence in report.verdict if sentence.text.startswith("On all")]
+    assert sentence.startswith(
+        "On all 250 photos outside calibration and the refit of its last layer, int8.onnx gives the same answer"
+    )
+
+
 def test_nothing_is_shown_that_was_not_measured() -> None:
     assert all_photos_section(report_with(None)) is None
     skipped = AllPhotos(CrossFitConfig(), "photos", skipped="20 photos are too few for cross-fitting, which needs 30")
@@ -73,7 +120,7 @@ def test_nothing_is_shown_that_was_not_measured() -> None:
     without = all_photos(60, calibration=60)
     section = all_photos_section(report_with(without))
     assert section is not None
-    assert [str(getattr(cell, "text", cell)) for cell in section.rows[1].cells] == ["int8.onnx", "0", "–", "–", "–"]
+    assert [str(getattr(cell, "text", cell)) for cell in section.rows[1].cells] == ["int8.onnx", "0", *"––––"]
 
 
 def test_the_tables_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

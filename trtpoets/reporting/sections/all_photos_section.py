@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trtpoets.core.formatting import interval, joined, many, percent, point_interval, points, shown
-from trtpoets.judge.all_photos import CALIBRATION
+from trtpoets.judge.all_photos import CALIBRATION, REFIT
 from trtpoets.judge.gate import photos_in_groups
 from trtpoets.reporting.sections.section import NUMBER, TEXT, Listing, Row, Section, Value
 
@@ -31,6 +31,7 @@ def all_photos_section(report: Report) -> Section | None:
                 f"{result.photos:,}",
                 Value(percent(result.accuracy), interval(result.accuracy_low, result.accuracy_high)),
                 percent(None),
+                percent(None),
                 points(None),
             ]
         ),
@@ -47,6 +48,7 @@ def all_photos_section(report: Report) -> Section | None:
             ("file", TEXT),
             ("photos", NUMBER),
             ("accuracy", NUMBER),
+            ("fp32.onnx on these photos", NUMBER),
             ("agreement", NUMBER),
             ("change, points", NUMBER),
         ],
@@ -63,6 +65,7 @@ def _row(item: FileOnAllPhotos) -> Row:
             shown(item.file),
             f"{item.photos:,}",
             Value(percent(item.accuracy), interval(item.accuracy_low, item.accuracy_high)),
+            percent(item.fp32_accuracy),
             Value(percent(item.agreement if item.photos else None), interval(item.agreement_low, item.agreement_high)),
             Value(points(change.accuracy_change), point_interval(change.change_low, change.change_high)),
         ]
@@ -74,13 +77,13 @@ def _estimates(result: AllPhotos) -> str:
     if not result.folds:
         return (
             "The network as shipped classified each of them, as it was not trained on them here. Agreement and change "
-            "are relative to fp32.onnx."
+            "are relative to fp32.onnx on the photos of each file."
         )
     return (
         f"They were divided into {result.folds} folds, and each fold was classified by a head that was trained without "
         "it. The accuracy estimates what heads trained in this way have on average, not what the shipped head has: "
-        "that is what the test photos estimate. Agreement and change, relative to fp32.onnx under the same heads, "
-        "estimate what the INT8 base costs."
+        "that is what the test photos estimate. Agreement and change, relative to fp32.onnx under the same heads "
+        "and on the photos of each file, estimate what the INT8 base costs."
     )
 
 
@@ -96,12 +99,13 @@ def _uses(item: FileOnAllPhotos) -> str:
         for use, of_use in item.by_use.items()
         if of_use.photos
     ]
+    if not texts:
+        return ""
     counted = " (not counted)" if CALIBRATION in item.by_use else ""
-    return (
-        f"{shown(item.file)} agrees on {joined(texts)}; calibration photos are those it was made with{counted}."
-        if texts
-        else ""
-    )
+    made_with = f"calibration photos are those it was made with{counted}"
+    if REFIT in item.by_use:
+        made_with += ", refit photos those on which its last layer was refitted (not counted)"
+    return f"{shown(item.file)} agrees on {joined(texts)}; {made_with}."
 
 
 def _recall(result: AllPhotos) -> Listing:
@@ -120,4 +124,4 @@ def _recall(result: AllPhotos) -> Listing:
         lines.append(f"{text}; {joined(changes)}" if changes else text)
     if len(lowest) > _CLASSES:
         lines.append(f"… and {len(lowest) - _CLASSES:,} more")
-    return Listing("Recall by class on all photos", lines)
+    return Listing("Recall of fp32.onnx by class on all photos, and its change on the photos of each file", lines)

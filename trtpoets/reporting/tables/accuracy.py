@@ -82,6 +82,8 @@ def all_photos_parts(result: AllPhotos | None) -> list[Part]:
             changes.append(
                 (
                     item.file,
+                    percent(item.fp32_accuracy),
+                    percent(item.accuracy),
                     points(compared.accuracy_change),
                     point_interval(compared.change_low, compared.change_high),
                     compared.only_reference,
@@ -92,7 +94,7 @@ def all_photos_parts(result: AllPhotos | None) -> list[Part]:
     parts: list[Part] = [(f"All photos, {how}: accuracy, and agreement with FP32", columns, rows)]
     if changes:
         title = "All photos: change of accuracy from FP32 in points; right answers lost and won"
-        parts.append((title, ["file", "change>", "95 %>", "lost>", "won>"], changes))
+        parts.append((title, ["file", "from>", "to>", "change>", "95 %>", "lost>", "won>"], changes))
     return parts
 
 
