@@ -52,6 +52,26 @@ def test_an_error_states_what_is_wrong_without_the_name_of_its_subject() -> None
     assert errors.BadInput("no photo").reason_about("") == "no photo"
 
 
+KERAS_REASON = (
+    "A total of 3 objects could not be loaded. Example error message for object <Conv2D name=conv>:\n\n"
+    "Layer 'conv' expected 1 variables, but received 0\n\nList of objects that could not be loaded:\n[...]"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("one\ntwo", "one"),
+        ("\n  one  \n", "one"),
+        (KERAS_REASON, " ".join(KERAS_REASON.split("\n")[0:3:2])),
+        ("the reason:", "the reason:"),
+        ("", "ValueError"),
+    ],
+)
+def test_the_first_line_of_an_error_includes_the_reason_that_it_announces(text: str, expected: str) -> None:
+    assert errors.first_line(ValueError(text)) == expected
+
+
 def cut_messages(nodes: Iterable[ast.AST]) -> list[int]:
     """The lines that cut or search the message of an error, instead of using its code, subject or reason."""
 

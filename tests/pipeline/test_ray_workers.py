@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,7 +19,12 @@ import pytest
 from tests.support.errors import raises
 from trtpoets import __version__
 from trtpoets.core.errors import BadInput, MissingDependency
-from trtpoets.pipeline.ray_workers import NodeVersions, require_equal_nodes, workers_named
+from trtpoets.pipeline.bottlenecks import bottlenecks
+from trtpoets.pipeline.extractors import Device
+from trtpoets.pipeline.race import race
+from trtpoets.pipeline.ray_workers import NodeVersions, require_equal_nodes, require_workers, workers_named
+from trtpoets.pipeline.retrain import RetrainConfig, retrain
+from trtpoets.pipeline.sweep import sweep
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -27,10 +34,66 @@ def test_this_process_is_the_default(tmp_path: Path) -> None:
         assert workers is None
 
 
-@pytest.mark.parametrize("name", ["dask", "http://head:10001", "RAY"])
+@pytest.mark.parametrize(
+    "name",
+    ["dask", "http://head:10001", "RAY", "ray://", "ray://head", "ray://:10001", "ray://head:x", "ray://h:99999"],
+)
 def test_other_workers_are_refused(name: str, tmp_path: Path) -> None:
     with raises(BadInput, "TP8320", repr(name)), workers_named(name, tmp_path):
         pass
+    with raises(BadInput, "TP8320", repr(name)):
+        require_workers(name)
+
+
+COMMANDS: list[Callable[..., object]] = [
+    bottlenecks,
+    lambda photos, **options: retrain(photos, "mine", **options),
+    lambda photos, **options: race(photos, "mine", **options),
+    lambda photos, **options: sweep(photos, "mine", **options),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_workers_are_checked_before_photos_are_read(
+    command: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of photos does not exist, which would be found out next."""
+    monkeypatch.chdir(tmp_path)
+    without_proxy(monkeypatch)
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    with raises(BadInput, "TP8320", "'dask'"):
+        command(tmp_path / "none", workers="dask")
+    with raises(BadInput, "TP8327", "ray"):
+        command(tmp_path / "none", config=RetrainConfig(device=Device.GPU), workers="ray")
+    closed = closed_cluster()
+    with raises(BadInput, "TP8328", closed):
+        command(tmp_path / "none", workers=closed)
+
+
+def without_proxy(patch: pytest.MonkeyPatch) -> None:
+    for proxy in ("grpc_proxy", "https_proxy", "http_proxy"):
+        patch.delenv(proxy, raising=False)
+
+
+def closed_cluster() -> str:
+    """An address at which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return f"ray://127.0.0.1:{port}"
+
+
+def test_a_cluster_that_answers_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        require_workers(f"ray://127.0.0.1:{server.getsockname()[1]}")
+    require_workers("ray")
+    require_workers("")
+
+
+def test_a_cluster_behind_a_proxy_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    monkeypatch.setenv("grpc_proxy", "http://proxy:3128")
+    require_workers(closed_cluster())
 
 
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,6 +101,8 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(MissingDependency) as caught, workers_named("ray", tmp_path):
         pass
     assert "trtpoets[ray]" in caught.value.hint
+    with pytest.raises(MissingDependency):
+        require_workers("ray")
 
 
 OWN = {"python": "3.11.4", "trtpoets": "1.2.0", "onnxruntime": "1.20.0"}

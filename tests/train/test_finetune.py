@@ -85,13 +85,21 @@ def test_it_learns_and_keeps_the_best_step(undisturbed: tuple[Network, Head, Cou
 
 @pytest.mark.parametrize("stop", [7, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 24))])
 def test_an_interrupted_training_ends_like_an_undisturbed_one(
-    undisturbed: tuple[Network, Head, Course], photos: LabelledPhotos, tmp_path: Path, stop: int
+    undisturbed: tuple[Network, Head, Course],
+    photos: LabelledPhotos,
+    tmp_path: Path,
+    stop: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     network, head, course = undisturbed
+    caplog.set_level("INFO", logger="trtpoets")
     with pytest.raises(Stop):
         tune(tiny_network(), photos, tmp_path / "stopped", stop)
+    assert "continues" not in caplog.text
     resumed = tiny_network()
     own_head, own_course = tune(resumed, photos, tmp_path / "stopped")
+    evaluated = (stop - 1) // 2 * 2  # the last even step before `stop`
+    assert (f"after step {evaluated} of 24" in caplog.text) == (evaluated > 0)
     assert own_course.steps == course.steps
     np.testing.assert_array_equal(own_course.nats, course.nats)
     np.testing.assert_array_equal(own_head.weights, head.weights)

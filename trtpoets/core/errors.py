@@ -25,8 +25,14 @@ from typing import Sequence
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, or the name of its class if it has no message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """The first line of an exception's message, or the name of its class if it has no message.
+
+    A line that ends with a colon announces the reason: the next line belongs to it.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 class TrtPoetsError(Exception):

@@ -30,7 +30,7 @@ from trtpoets.pipeline.artefacts import ENGINES, writing
 from trtpoets.pipeline.extractors import device_for_workers
 from trtpoets.pipeline.race_device import RaceDevice, device_of
 from trtpoets.pipeline.race_rounds import Entrant, RaceWork
-from trtpoets.pipeline.ray_workers import workers_named
+from trtpoets.pipeline.ray_workers import require_workers, workers_named
 from trtpoets.pipeline.recorded_commands import race_command, retrain_command
 from trtpoets.pipeline.retrain import RetrainConfig, read_dataset
 from trtpoets.train.backbones import BACKBONES, backbone_named
@@ -74,6 +74,8 @@ def race(
         )
     device = device_of(config.race)
     entrants = _entrants(config.race)
+    own = replace(config, device=device_for_workers(config.device, workers))
+    require_workers(workers)
     space = Workspace(Path(engines), name)
     with writing(space):
         dataset = read_dataset(photos, config, progress)
@@ -84,7 +86,6 @@ def race(
             return replace(from_json(Race, details, str(space.race)), command=command)
         start = time.perf_counter()
         with workers_named(workers, dataset.folder) as others:
-            own = replace(config, device=device_for_workers(config.device, workers))
             work = RaceWork(own, device, dataset, entrants, others, progress)
             decision = work.decided()
         result = Race(

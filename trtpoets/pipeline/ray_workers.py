@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import platform
+import socket
 import uuid
 from collections import deque
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 from trtpoets import __version__
 from trtpoets.core.errors import BadInput, RunFailed, TrtPoetsError, first_line
@@ -41,6 +43,12 @@ _TASKS_PER_CORE = 4
 _RETRIES = 5
 """How often a task is repeated on another worker if its worker dies."""
 
+_SECONDS_TO_ANSWER = 10.0
+"""How long `require_workers` waits for the head of a cluster to accept a connection."""
+
+_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
+"""Environment variables with a proxy through which Ray may reach a cluster that does not accept connections itself."""
+
 
 class NodeVersions(NamedTuple):
     """What a node of a cluster has installed, and whether it can read the folder of the photos."""
@@ -50,6 +58,29 @@ class NodeVersions(NamedTuple):
     trtpoets: str
     onnxruntime: str
     sees_folder: bool
+
+
+def require_workers(name: str) -> None:
+    """Raise now what would keep `workers_named` from connecting, so that it is known before the photos are read.
+
+    Checked are the name, that Ray is installed, and that the head of a cluster accepts connections. Raises BadInput,
+    MissingDependency.
+    """
+    if not name:
+        return
+    address = None if name == LOCAL else _address_in(name)
+    with needs("ray", reason="--workers ray"):
+        import ray  # noqa: F401 - only whether it is there
+    if address is None or any(os.environ.get(proxy) for proxy in _PROXIES):
+        return
+    try:
+        socket.create_connection(address, timeout=_SECONDS_TO_ANSWER).close()
+    except OSError as error:
+        raise BadInput(
+            f"no connection to the Ray cluster at {name}: {first_line(error)}",
+            hint="start the cluster, ray start --head, or give the address of its head",
+            code="TP8328",
+        ) from error
 
 
 @contextmanager
@@ -62,12 +93,8 @@ def workers_named(name: str, folder: Path) -> Iterator[Workers | None]:
     if not name:
         yield None
         return
-    if name != LOCAL and not name.startswith(_REMOTE):
-        raise BadInput(
-            f"--workers must be ray, or the address of a cluster that begins with ray://, not {name!r}",
-            hint="give --workers ray, or --workers ray://HOST:10001",
-            code="TP8320",
-        )
+    if name != LOCAL:
+        _address_in(name)
     with needs("ray", reason="--workers ray"):
         import ray
     _connect(ray, name)
@@ -143,6 +170,21 @@ def _result_of(ray: Any, reference: Any) -> list[Any]:
             code="TP8321",
         ) from error
     return results
+
+
+def _address_in(name: str) -> tuple[str, int]:
+    """Return host and port of a cluster. Raises BadInput."""
+    try:
+        parts = urlsplit(name)
+        if name.startswith(_REMOTE) and parts.hostname and parts.port:
+            return parts.hostname, parts.port
+    except ValueError:  # the port is not a number, or too large
+        pass
+    raise BadInput(
+        f"--workers must be ray, or the address of a cluster as ray://HOST:PORT, not {name!r}",
+        hint="give --workers ray, or --workers ray://HOST:10001",
+        code="TP8320",
+    )
 
 
 def _connect(ray: Any, name: str) -> None:

@@ -31,7 +31,7 @@ from trtpoets.pipeline.near_copies import (
     copies_together,
 )
 from trtpoets.pipeline.publish import publish, seal_dataset, trained_here
-from trtpoets.pipeline.ray_workers import workers_named
+from trtpoets.pipeline.ray_workers import require_workers, workers_named
 from trtpoets.pipeline.recorded_commands import retrain_command
 from trtpoets.pipeline.shards import warn_of_incomplete
 from trtpoets.train.backbones import DEFAULT_BACKBONE, Backbone, backbone_named
@@ -90,6 +90,8 @@ def retrain(
     bottlenecks and the trials of `--unfreeze auto`: "ray" or "ray://HOST:PORT"; by default this process does.
     """
     config = config or RetrainConfig()
+    device = device_for_workers(config.device, workers)
+    require_workers(workers)
     space = Workspace(Path(engines), name)
     with writing(space):
         command = retrain_command(space, photos, config)
@@ -114,7 +116,7 @@ def retrain(
         network = network_from_backbone(backbone, config.weights)
         if config.fine_tuning and config.fine_tuning.unfreeze != AUTO:
             number_to_unfreeze(config.fine_tuning.unfreeze, network)  # a wrong number fails before the bottlenecks
-        extractor = extractor_from_network(network, device_for_workers(config.device, workers))
+        extractor = extractor_from_network(network, device)
         as_read = dataset
         with workers_named(workers, dataset.folder) as others:
             dataset, features = dataset_with_features(dataset, extractor, progress, others)

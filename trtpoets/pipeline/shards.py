@@ -214,9 +214,10 @@ def warn_of_incomplete(dataset: Dataset, extractor: Extractor, cache: FeatureCac
         _log.warning("%s", state_text(state))
     if lacking:
         _log.warning(
-            "%s of %d shards are not complete; their %s are computed here now",
+            "%d of %d shards %s not complete; what is missing is computed here now: %s",
             len(lacking),
             lacking[0].count,
+            _are(len(lacking)),
             many(sum(state.missing for state in lacking), "photo"),
         )
 
@@ -230,12 +231,16 @@ def require_complete(states: Sequence[ShardState], without_shard: str) -> None:
     if lacking:
         first = lacking[0]
         raise MissingArtefact(
-            f"{len(lacking)} of {first.count} shards are not complete",
+            f"{len(lacking)} of {first.count} shards {_are(len(lacking))} not complete",
             hint=f"{'start them again, the first' if len(lacking) > 1 else 'start it again'} with: {without_shard} "
             f"--shard {first.number}/{first.count}",
             code="TP8313",
             details=[state_text(state) for state in lacking],
         )
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def state_text(state: ShardState) -> str:

@@ -35,7 +35,7 @@ from trtpoets.judge.train_benchmark import RateCurves
 from trtpoets.pipeline.artefacts import ENGINES, writing
 from trtpoets.pipeline.extractors import device_for_workers, extractor_from_backbone
 from trtpoets.pipeline.head_training import indices_of_labels, rows_in
-from trtpoets.pipeline.ray_workers import workers_named
+from trtpoets.pipeline.ray_workers import require_workers, workers_named
 from trtpoets.pipeline.recorded_commands import retrain_command, sweep_command
 from trtpoets.pipeline.retrain import RetrainConfig, dataset_with_features, photos_and_backbone
 from trtpoets.train.head import Diverged, head_scores, heads_from_bottlenecks
@@ -79,6 +79,8 @@ def sweep(
             code="TP8070",
         )
     config = replace(config, head=DEFAULT.applied_to(config.head))
+    device = device_for_workers(config.device, workers)
+    require_workers(workers)
     space = Workspace(Path(engines), name)
     with writing(space):
         read, backbone, weights = photos_and_backbone(photos, config, progress)
@@ -91,7 +93,6 @@ def sweep(
         if details is not None:
             return replace(from_json(Sweep, details, str(space.sweep)), command=command)
         start = time.perf_counter()
-        device = device_for_workers(config.device, workers)
         extractor, weights = extractor_from_backbone(backbone, config.weights, device)
         with workers_named(workers, read.folder) as others:
             dataset, features = dataset_with_features(read, extractor, progress, others)

@@ -7,6 +7,7 @@ step depend on its number only, so that a training that was killed goes on as if
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from trtpoets.train.finetune_checkpoint import Checkpoint
     from trtpoets.train.networks import Network
     from trtpoets.train.tensorboard_events import Histograms, Values
+
+_log = logging.getLogger(__name__)
 
 _EVALUATED = 32
 """Photos in a batch of an evaluation."""
@@ -141,6 +144,7 @@ class _Training:
         self._train = [(accuracy, nats) for accuracy, nats in state["train"].tolist()]
         self._right, self._nats = list(state["right"]), list(state["nats"])
         self._seconds = float(state["seconds"])
+        _log.info("%s continues after step %d of %d, where it ended", self._task, self._steps[-1], self._total)
 
     def run(self, write: Callable[[int, Values, Histograms], None]) -> None:
         """Train until the last step, or until the training diverges."""

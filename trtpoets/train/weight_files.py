@@ -58,7 +58,9 @@ def load_weights(
     """
     if not path.is_file():
         raise BadInput(
-            f"the weights {path} are not a file", hint="use --weights with the path of a weight file", code="TP2080"
+            f"the weights {path} are not a file",
+            hint=f"give the path of a weight file: --weights FILE, or in a race --candidate {backbone.name}=FILE",
+            code="TP2080",
         )
     kinds, suffixes = ["safetensors", *KERAS_KINDS], [*KERAS_SUFFIXES]
     if backbone.name in OWN_NETWORKS:
