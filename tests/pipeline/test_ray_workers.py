@@ -90,6 +90,29 @@ def test_a_cluster_that_answers_is_accepted(monkeypatch: pytest.MonkeyPatch) -> 
     require_workers("")
 
 
+@pytest.mark.parametrize("kind", [Exception, RuntimeError, ConnectionError, TimeoutError])
+@pytest.mark.parametrize("name", ["ray", "ray://127.0.0.1:9"])
+def test_ray_that_does_not_start_is_refused_with_its_reason(
+    kind: type[Exception], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = []
+
+    class Ray(ModuleType):
+        def is_initialized(self) -> bool:
+            return False
+
+        def init(self, *_arguments: object, **_options: object) -> None:
+            raise kind("The current node timed out during startup.\nThis could happen.")
+
+        def shutdown(self) -> None:
+            ended.append(True)
+
+    monkeypatch.setitem(sys.modules, "ray", Ray("ray"))
+    with raises(BadInput, "TP8323", "timed out during startup"), workers_named(name, tmp_path):
+        pass
+    assert ended == [True]
+
+
 def test_a_cluster_behind_a_proxy_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
     monkeypatch.setenv("grpc_proxy", "http://proxy:3128")

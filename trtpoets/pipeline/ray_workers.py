@@ -207,7 +207,8 @@ def _connect(ray: Any, name: str) -> None:
             )
         else:
             ray.init(name, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except Exception as error:  # Ray raises Exception itself, for example if a node takes too long to start
+        ray.shutdown()
         what = "Ray cannot be started here" if name == LOCAL else f"no connection to the Ray cluster at {name}"
         raise BadInput(
             f"{what}: {first_line(error)}",
