@@ -112,7 +112,7 @@ def weights_id(backbone: Backbone, weights: Path | None = None) -> str:
         if not weights.is_file():
             raise BadInput(
                 f"the weights {weights} are not a file",
-                hint=f"give the path of a weight file: --weights FILE, or in a race --candidate {backbone.name}=FILE",
+                hint=f"give the path of a weight file with --weights; in a race, with --candidate {backbone.name}=FILE",
                 code="TP2018",
             )
         return sha256_of_file(weights)

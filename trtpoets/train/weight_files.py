@@ -59,7 +59,7 @@ def load_weights(
     if not path.is_file():
         raise BadInput(
             f"the weights {path} are not a file",
-            hint=f"give the path of a weight file: --weights FILE, or in a race --candidate {backbone.name}=FILE",
+            hint=f"give the path of a weight file with --weights; in a race, with --candidate {backbone.name}=FILE",
             code="TP2080",
         )
     kinds, suffixes = ["safetensors", *KERAS_KINDS], [*KERAS_SUFFIXES]

@@ -45,5 +45,5 @@ def test_auto_chooses_among_all_methods_and_records_each(
     evaluator = Int8Evaluator(model, dozen_photos, dozen_photos, Int8Config(round_weights=False))
     chosen = chosen_ranges(evaluator, dozen_photos, CalibrationConfig(method=Method.AUTO))
     assert {"minmax", "entropy", "percentile", "mse", "features"} <= set(chosen.trials)
-    best = max(trial.rank for trial in chosen.trials.values() if trial.photos == len(dozen_photos))
-    assert chosen.trials[chosen.method.value].rank == best
+    best = max(trial.features_db for trial in chosen.trials.values() if trial.photos == len(dozen_photos))
+    assert chosen.trials[chosen.method.value].features_db == best
