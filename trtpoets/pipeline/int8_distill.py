@@ -22,6 +22,7 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import Photo, Split
 from trtpoets.judge.clustered import difference_interval
 from trtpoets.judge.statistics import paired_difference
+from trtpoets.pipeline.int8_head import too_few_to_fit
 from trtpoets.train.dataset import Dataset
 from trtpoets.train.near_copies.grouping import groups_of
 
@@ -35,9 +36,6 @@ MAX_PHOTOS = 1024
 
 _MAX_VALIDATION = 1024
 """Maximum number of validation photos for the decision."""
-
-_MIN_PHOTOS = 30
-"""Minimum number of photos to train on, and of validation photos; with fewer the network is not distilled."""
 
 _MIN_GROUPS = 10
 """Minimum number of independent groups of validation photos: with fewer a bootstrap proves nothing."""
@@ -63,9 +61,8 @@ def int8_distiller(
 
     def distil(version: Any, placement: Placement) -> tuple[Any, DistillNotes]:
         start = time.perf_counter()
-        if min(len(validation), len(fitted)) < _MIN_PHOTOS:
-            counts = f"{len(fitted)} training and {len(validation)} validation photos"
-            few = f"{counts} are too few: {_MIN_PHOTOS} of each are needed"
+        few = too_few_to_fit(len(fitted), len(validation))
+        if few:
             return _noted(version, version, DistillNotes(False, few))
         decoded = next(photo_batches(fitted, evaluator.model.spec.preprocess, len(fitted)))
         features = evaluator.outputs_on(fitted).features

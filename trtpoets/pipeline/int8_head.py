@@ -33,7 +33,15 @@ _MAX_VALIDATION = 1024
 """Maximum number of validation photos for the decision."""
 
 _MIN_PHOTOS = 30
-"""Minimum number of training photos, and of validation photos; with fewer the head is not refitted."""
+"""Minimum number of training photos, and of validation photos."""
+
+
+def too_few_to_fit(training: int, validation: int) -> str:
+    """Return why INT8 is neither refitted nor distilled with so many photos; "" if they are enough."""
+    if min(training, validation) >= _MIN_PHOTOS:
+        return ""
+    counts = f"{training} training and {validation} validation photos"
+    return f"{counts} are too few: {_MIN_PHOTOS} of each are needed"
 
 
 def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: Progress = silent) -> HeadNotes:
@@ -51,9 +59,8 @@ def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: 
     dataset = dataset_in(space)
     validation = sorted(dataset.in_split(Split.VALIDATION), key=lambda photo: photo.sha256)[:_MAX_VALIDATION]
     available = len(dataset.in_split(Split.TRAIN))
-    if min(len(validation), available) < _MIN_PHOTOS:
-        counts = f"{available} training and {len(validation)} validation photos"
-        few = f"{counts} are too few: {_MIN_PHOTOS} of each are needed"
+    few = too_few_to_fit(available, len(validation))
+    if few:
         return HeadNotes(False, few)
     train = calibration_photos(dataset.photos, CalibrationConfig(photos=min(FITTED, available)))
     try:
