@@ -135,6 +135,28 @@ def test_run_goes_on_without_the_form_for_cpus(
     assert caught.value.hint == "on a CPU use fp32.onnx"  # int8.onnx is written
 
 
+def test_run_with_cpu_form_keeps_int8_of_a_network_without_that_form(
+    engines: Path,
+    small_photos: Path,
+    small_weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def impossible(work: object) -> None:
+        raise ConversionFailed("no layer can become INT8", code="TP3200")
+
+    monkeypatch.setattr("trtpoets.pipeline.quantize._int8_for_cpu", impossible)
+    built: list[tuple[Precision, ...]] = []
+    monkeypatch.setattr("trtpoets.pipeline.run.build", lambda *_, precisions, **__: built.append(precisions))
+    for stage in ("evaluate", "bench"):
+        monkeypatch.setattr(f"trtpoets.pipeline.run.{stage}", lambda *_, **__: None)
+    config = replace(small_config(small_weights), cpu_form=True)
+    trtpoets.run(small_photos, "small", config, engines=engines)
+    assert built == [tuple(Precision)]
+    assert "int8.cpu.onnx is not written: no layer can become INT8" in caplog.text
+    assert "INT8 is not written" not in caplog.text
+
+
 def test_run_goes_on_in_fp16_with_a_network_that_can_not_become_int8(
     engines: Path,
     small_photos: Path,

@@ -104,6 +104,10 @@ class ConversionFailed(TrtPoetsError):
     """A network that can't be exported or quantised."""
 
 
+class NoCpuForm(ConversionFailed):
+    """int8.onnx was written, but the network has no INT8 form for CPUs."""
+
+
 class BuildFailed(TrtPoetsError):
     """TensorRT could not build the engine."""
 

@@ -24,7 +24,7 @@ from trtpoets.convert.int8.quantize_int8 import Int8Notes, chosen_ranges, int8_f
 from trtpoets.convert.int8.range_histograms import worst_layers
 from trtpoets.convert.onnx_export import ExportConfig
 from trtpoets.convert.precision import fp16_from_onnx, require_fp32
-from trtpoets.core.errors import BadInput, ConversionFailed
+from trtpoets.core.errors import BadInput, ConversionFailed, NoCpuForm
 from trtpoets.core.files import sha256_of_file, temporary_folder, write_bytes
 from trtpoets.core.formatting import many
 from trtpoets.core.onnx_file import check_onnx, opset_of, read_onnx
@@ -150,7 +150,7 @@ def quantize(
                 except ConversionFailed as error:
                     without = f"int8.cpu.onnx is not written: {error.message}"
                     if cpu_form:  # the hints of `error` are about int8.onnx, which may have been written
-                        raise ConversionFailed(without, hint="on a CPU use fp32.onnx", code="TP8097") from error
+                        raise NoCpuForm(without, hint="on a CPU use fp32.onnx", code="TP8097") from error
                     _log.warning("%s", without)
             return tuple(models)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtpoets.convert.int8.calibration import CalibrationConfig
-from trtpoets.core.errors import ConversionFailed, MissingDependency
+from trtpoets.core.errors import ConversionFailed, MissingDependency, NoCpuForm
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import Flavour, Precision
 from trtpoets.core.workspace import Workspace
@@ -67,8 +67,9 @@ def run(
     """Train (or adopt `config.model`), export, quantize, build, evaluate, bench and report; returns the report.
 
     Continues where an earlier run stopped. If no TensorRT library can build here, the build stage is skipped and the
-    report gives the reason. A network that can't become INT8 is run in FP32 and FP16, with a warning. Every other error
-    is raised, and the finished stages are kept. `workers` are those of `retrain`.
+    report gives the reason. A network that can't become INT8 is run in FP32 and FP16, and one without a form for CPUs
+    with int8.onnx, each with a warning. Every other error is raised, and the finished stages are kept. `workers` are
+    those of `retrain`.
     """
     config = config or RunConfig()
     with writing(Workspace(Path(engines), name)):
@@ -123,6 +124,8 @@ def _quantized(
 
     try:
         write((Precision.FP16, Precision.INT8))
+    except NoCpuForm as error:  # fp16.onnx and int8.onnx are written
+        _log.warning("%s", error.message)
     except ConversionFailed as error:
         write((Precision.FP16,))  # raises again if FP16 is what is not possible
         _log.warning("INT8 is not written: %s", error.message)
