@@ -17,7 +17,7 @@ from trtpoets.convert.int8.forms import CPU
 from trtpoets.convert.int8.fused import float_islands, fused_graph
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
-from trtpoets.convert.int8.other_form import ranges_for_form, tensors_of_form
+from trtpoets.convert.int8.other_form import ranges_for_form
 from trtpoets.convert.int8.own_scales import int8_with_own_scales
 from trtpoets.convert.int8.quantised_files import is_quantised
 from trtpoets.convert.int8.quantize_int8 import Int8Notes, chosen_ranges, int8_from_onnx, notes_of_new_head
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from trtpoets.judge.head_notes import HeadNotes
     from trtpoets.pipeline.cross_fit import CrossFit
 
-_VERSION = 9
+_VERSION = 10
 """Increase it when the same classifier may give another ONNX file."""
 
 _NOTES_VERSION = 2
@@ -65,7 +65,7 @@ _NOTES_VERSION = 2
 _DISTILL_VERSION = "distilled 1"
 """Change it when distillation of the same network may give another int8.onnx."""
 
-_CPU_VERSION = "cpu 4"
+_CPU_VERSION = "cpu 5"
 """Change it when the same classifier may give another int8.cpu.onnx."""
 
 _OWN_SCALES_VERSION = "own scales 1"
@@ -214,8 +214,7 @@ class _Int8Work:
         ranges = None if self.force else open_details(self.space.ranges, Ranges, key)
         if ranges is None:
             require_fp32(self.fp32)
-            also = tensors_of_form(check_onnx(self.fp32.path), CPU)
-            ranges = chosen_ranges(self.evaluator, self.photos, self.calibration, self.progress, also)
+            ranges = chosen_ranges(self.evaluator, self.photos, self.calibration, self.progress, CPU)
             seal_card(self.space.ranges, key=key, files=[], details=ranges)
         return ranges
 

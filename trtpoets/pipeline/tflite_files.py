@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 5
+_VERSION = 6
 """Increase it when the same classifier and photos may give another TFLite file."""
 
 _MIN_CALIBRATION_PHOTOS = 64

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
 from tests.support.photos import photo_folder
 from tests.support.small_networks import LABELS, residual_network, saved, spec
@@ -23,7 +25,7 @@ from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.other_form import ranges_for_form, tensors_of_form
 from trtpoets.convert.int8.placement import Placement
-from trtpoets.convert.int8.quantize_int8 import best_ranges
+from trtpoets.convert.int8.quantize_int8 import best_ranges, chosen_ranges
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.types import OnnxModel, Photo, Precision, Split
 from trtpoets.train.dataset import DatasetConfig, dataset_from_folder
@@ -92,6 +94,26 @@ def test_shared_ranges_are_as_good_as_own_ones(
     assert by_origin["shared"].features_db == pytest.approx(by_origin["own"].features_db, abs=0.5)
     assert np.isfinite(by_origin["own"].features_db)
     assert TENSORRT.prepared_from_onnx(MODEL) is MODEL
+
+
+def test_tensors_of_the_cpu_form_alone_are_searched(photos: tuple[Photo, ...], tmp_path: Path) -> None:
+    proto = residual_network()
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for name, channel, value in (("back.bias", (0,), 90.0), ("top.weight", (slice(None), 0), 0.0)):
+        array = numpy_helper.to_array(constants[name]).copy()
+        array[channel] = value  # a huge channel that nothing reads
+        constants[name].CopyFrom(numpy_helper.from_array(array, name))
+    model = saved(proto, tmp_path / "fp32.onnx")
+    chosen = list(photos[:16])
+    evaluator = Int8Evaluator(model, chosen, chosen, Int8Config(judged_photos=4))
+    plain = chosen_ranges(evaluator, chosen, CalibrationConfig(method=Method.MINMAX), other_form=CPU)
+    searched = chosen_ranges(evaluator, chosen, CalibrationConfig(method=Method.FEATURES), other_form=CPU)
+    assert plain.tensors["back:0"][1] > 80, "min-max asks for no search"
+    assert searched.tensors["back:0"][1] < 0.5 * plain.tensors["back:0"][1]
+    without = chosen_ranges(evaluator, chosen, CalibrationConfig(method=Method.FEATURES))
+    assert "back:0" not in without.tensors
+    for name, span in without.tensors.items():
+        assert span == pytest.approx(searched.tensors[name], rel=1e-5), "int8.onnx is as before"
 
 
 def test_a_network_without_that_form_needs_no_more_tensors() -> None:

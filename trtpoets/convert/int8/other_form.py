@@ -3,7 +3,9 @@
 The forms differ in their grids and in a few tensors, but the lowest and highest values of a tensor are the same, and a
 range that is narrower because the features do not need the rest serves both. Measured on the solar cells with
 EfficientNet-Lite0, before rounding: the CPU form has 23.2 dB (scores) with the ranges of int8.onnx and 23.6 dB with the
-best of the rules applied to its own histograms.
+best of the rules applied to its own histograms. Tensors that only the other form quantises, the summands of residual
+connections, are searched for it. This raises the SQNR of the features, after GPTQ, of MobileNetV2's CPU form by 1.5 dB
+(solar cells) and 1.0 dB (flowers), and that of EfficientNet-Lite0 by -0.1 and 0.2 dB.
 """
 
 from __future__ import annotations
@@ -15,13 +17,15 @@ from typing import Any
 
 from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.activation_stats import activation_ranges
-from trtpoets.convert.int8.calibration import Ranges
+from trtpoets.convert.int8.calibration import MeasuredRanges, Ranges
 from trtpoets.convert.int8.calibration_checks import zero_tiny_ranges
 from trtpoets.convert.int8.equalisation import pairs_of
-from trtpoets.convert.int8.forms import Arithmetic
+from trtpoets.convert.int8.forms import TENSORRT, Arithmetic
+from trtpoets.convert.int8.range_search import search_ranges
 from trtpoets.core.errors import ConversionFailed
+from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
-from trtpoets.core.types import Photo, Preprocess
+from trtpoets.core.types import OnnxModel, Photo, Preprocess
 
 _BATCH = 16
 
@@ -38,6 +42,22 @@ def tensors_of_form(model: Any, arithmetic: Arithmetic) -> tuple[str, ...]:
     except ConversionFailed:
         return ()
     return tuple(name for name in placement.tensors if name in computed)
+
+
+def searched_for_form(
+    model: OnnxModel, arithmetic: Arithmetic, ranges: Ranges, photos: Sequence[Photo], progress: Progress = silent
+) -> Ranges:
+    """Return `ranges` of TensorRT's form, with searched ranges of the tensors that only another form quantises.
+
+    `ranges` must have the lowest and highest values of these tensors. Raises what `search_ranges` raises.
+    """
+    proto = check_onnx(model.path)
+    searched = set(TENSORRT.place(GraphView(TENSORRT.prepared_from_onnx(proto)), {}, ()).tensors)
+    others = {name for name in tensors_of_form(proto, arithmetic) if name not in searched}
+    if not others:
+        return ranges
+    result = search_ranges(model, MeasuredRanges((ranges,), {}), photos, progress, arithmetic, others)[0]
+    return replace(ranges, tensors=result.tensors)
 
 
 def ranges_for_form(

@@ -21,9 +21,10 @@ from trtpoets.convert.graph.naming import finished
 from trtpoets.convert.int8.accuracy_target import PairedAnswers, excess, is_met
 from trtpoets.convert.int8.bias_correction import layer_sqnr, with_shifted_biases
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, Ranges, calibration_from_photos
-from trtpoets.convert.int8.forms import TENSORRT
+from trtpoets.convert.int8.forms import TENSORRT, Arithmetic
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
+from trtpoets.convert.int8.other_form import searched_for_form, tensors_of_form
 from trtpoets.convert.int8.placement import Placement
 from trtpoets.convert.int8.range_search import search_ranges
 from trtpoets.convert.int8.sensitivity import SearchLimits, SensitivitySearch
@@ -98,22 +99,30 @@ def chosen_ranges(
     photos: Sequence[Photo],
     calibration: CalibrationConfig,
     progress: Progress = silent,
-    also: Sequence[str] = (),
+    other_form: Arithmetic | None = None,
 ) -> Ranges:
     """Return the ranges of the chosen method; with AUTO the best of all methods, and each one's validation result.
 
-    `also` is that of `calibration_from_photos`. Raises what `calibration_from_photos` and `int8_from_onnx` raise.
+    Includes tensors that only `other_form` quantises; they are searched unless `calibration` asks for a method without
+    a search. Raises what `calibration_from_photos` and `int8_from_onnx` raise.
     """
+    also = tensors_of_form(check_onnx(evaluator.model.path), other_form) if other_form else ()
     measured = calibration_from_photos(evaluator.model, photos, calibration, progress, evaluator.arithmetic, also)
     by_method = measured.by_method
     if calibration.method in calibration.method.base_methods:
         return by_method[0]
+
+    def completed(chosen: Ranges) -> Ranges:
+        if other_form is None:
+            return chosen
+        return searched_for_form(evaluator.model, other_form, chosen, photos, progress)
+
     refined = search_ranges(evaluator.model, measured, photos, progress, evaluator.arithmetic)
     if calibration.method is Method.AUTO:
         chosen, trials = best_ranges(evaluator, (*by_method, *refined), progress)
-        return replace(chosen, trials=trials)
+        return completed(replace(chosen, trials=trials))
     # If equalisation improves no tensor, `refined` contains only the ranges of the method "features".
-    return refined[0] if calibration.method is Method.FEATURES else refined[-1]
+    return completed(refined[0] if calibration.method is Method.FEATURES else refined[-1])
 
 
 def best_ranges(

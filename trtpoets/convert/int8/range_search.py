@@ -9,7 +9,7 @@ run once. The same measurement shows which tensors gain from cross-layer equalis
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,17 +64,18 @@ def search_ranges(
     photos: Sequence[Photo],
     progress: Progress = silent,
     arithmetic: Arithmetic = TENSORRT,
+    only: Collection[str] | None = None,
 ) -> tuple[Ranges, ...]:
     """Choose each tensor's range, from those of `calibration` and narrower ones, by the SQNR of the features.
 
     Returns Ranges by Method.FEATURES and, if some tensors gain from equalisation, the same ranges with their channel
-    factors as Method.EQUALISED. SQNR is measured on the first `SEARCHED` of `photos`, those of the calibration. Raises
-    BadPhoto.
+    factors as Method.EQUALISED. SQNR is measured on the first `SEARCHED` of `photos`, those of the calibration. With
+    `only`, the other tensors keep the ranges of the first candidate. Raises BadPhoto.
     """
     candidates = calibration.by_method
     proto = arithmetic.prepared_from_onnx(check_onnx(model.path))
     view = GraphView(proto)
-    names = arithmetic.searched(arithmetic.place(view, {}, ()))
+    names = [name for name in arithmetic.searched(arithmetic.place(view, {}, ())) if only is None or name in only]
     ends = {view.producer[name].name for name in names}
     order = [node.name for node in view.nodes if node.name in ends]
     features = features_of(view)
