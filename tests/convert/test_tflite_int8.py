@@ -20,7 +20,7 @@ from trtpoets.convert.tflite_export import tflite_from_classifier
 from trtpoets.convert.tflite_graph import TfliteGraph
 from trtpoets.convert.tflite_int8 import Parameters, corrected, int8_from_fp32, quantised_network, rounded_weights
 from trtpoets.convert.tflite_twins import twins_from
-from trtpoets.core.errors import BadInput
+from trtpoets.core.errors import BadInput, ConversionFailed
 from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.optional import loaded_interpreter, tensorflow
 from trtpoets.core.tflite_file import network_in, read_tflite
@@ -94,11 +94,25 @@ def test_the_variant_closest_to_fp32_is_written(files: Files, tmp_path: Path) ->
     model, notes = int8_from_fp32(files.fp32, (files.onnx, files.int8, files.ranges), files.photos, [], out)
     assert read_tflite(out) == model == TfliteModel(out, INT8, tiny_spec())
     assert list(notes.trials) == ["calibrated", "searched", "rounded", "affine"]
-    assert notes.variant == max(notes.trials, key=lambda name: notes.trials[name].rank)
+    assert list(notes.features_db) == list(notes.trials)
+    assert notes.variant == max(notes.features_db, key=lambda name: notes.features_db[name])
     assert {trial.photos for trial in notes.trials.values()} == {16}
     photos = tiny_photos(16, seed=3)
     with open_runner(files.fp32) as wide, open_runner(model) as narrow:
         assert abs(wide.infer(photos) - narrow.infer(photos)).max() < 0.02
+
+
+def test_scores_decide_where_the_last_layer_can_not_be_separated(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impossible(network: bytes) -> tuple[bytes, int]:
+        raise ConversionFailed("no dense layer", code="TP3266")
+
+    monkeypatch.setattr("trtpoets.convert.tflite_int8.base_of_tflite", impossible)
+    sources = (files.onnx, files.int8, files.ranges)
+    _, notes = int8_from_fp32(files.fp32, sources, files.photos, [], tmp_path / "int8.tflite")
+    assert notes.features_db == {}
+    assert notes.variant == max(notes.trials, key=lambda name: notes.trials[name].rank)
 
 
 def test_everything_from_the_photo_to_the_features_is_an_integer(files: Files, tmp_path: Path) -> None:

@@ -24,13 +24,14 @@ from trtpoets.convert.graph.graph_view import CONVOLUTIONS, GraphView
 from trtpoets.convert.int8.activation_stats import activation_ranges
 from trtpoets.convert.int8.calibration import Ranges
 from trtpoets.convert.int8.equalisation import equalised, pairs_of
-from trtpoets.convert.int8.fidelity import closeness_of_scores
+from trtpoets.convert.int8.fidelity import closeness_of_scores, features_of, outputs_from_onnx, sqnr_db
 from trtpoets.convert.int8.forms import TFLITE
 from trtpoets.convert.int8.int8_config import Int8Config
 from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.other_form import ranges_for_form
 from trtpoets.convert.int8.placement import LEVELS
 from trtpoets.convert.int8.qdq import channel_scales
+from trtpoets.convert.tflite_base import base_of_tflite
 from trtpoets.convert.tflite_export import HEAD, described, require_training_photos
 from trtpoets.convert.tflite_graph import PIXELS, TfliteGraph
 from trtpoets.convert.tflite_twins import ONLY_FP32, Twins, as_onnx, as_tflite, twins_from
@@ -40,6 +41,7 @@ from trtpoets.core.network_notes import Closeness
 from trtpoets.core.onnx_file import check_onnx, open_session
 from trtpoets.core.optional import loaded_interpreter, native_stderr_to, needs
 from trtpoets.core.progress import Progress, silent
+from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.tflite_file import network_in, write_tflite
 from trtpoets.core.types import INPUT_NAME, OnnxModel, Photo, Precision, TfliteModel, hash_of
 
@@ -77,11 +79,14 @@ class TfliteNotes:
     "calibrated" is what TensorFlow's own calibration gives: minima and maxima, weights rounded to the nearest.
     "corrected" has corrected biases in addition. "searched" has the ranges and the equalised weights of int8.onnx and
     corrected biases, "rounded" its rounded weights in addition. "affine" has weights that GPTQ rounded for the integers
-    of TFLite instead, as activations with a zero point are other integers than those of TensorRT.
+    of TFLite instead, as activations with a zero point are other integers than those of TensorRT, and biases that are
+    corrected layer by layer for these. `features_db` is the SQNR of the features of each variant, in dB; empty if the
+    last layer of the network can't be separated.
     """
 
     variant: str
     trials: Mapping[str, Closeness]
+    features_db: Mapping[str, float] = field(default_factory=dict, metadata=OPTIONAL)
 
 
 def int8_from_fp32(
@@ -95,7 +100,9 @@ def int8_from_fp32(
     """Write int8.tflite from fp32.tflite. `onnx` are fp32.onnx, int8.onnx and its ranges, None if there are none.
 
     `photos` of the training split give the minima and maxima of tensors. The variant that is closest to FP32 on
-    `validation` photos is written (on `photos` if there are none). The head stays FP32.
+    `validation` photos is written (on `photos` if there are none): the one with the highest SQNR of the features, where
+    they can be measured, otherwise the one with the closest scores. Errors of several features can cancel out in the
+    scores of one head by chance. The head stays FP32.
 
     Raises BadInput without training photos, BadPhoto, BadArtefact, StorageFailed, MissingDependency; ConversionFailed
     if the two FP32 files differ or TensorFlow's quantiser fails.
@@ -110,20 +117,24 @@ def int8_from_fp32(
     twins = twins_from(network_in(fp32.path), proto, first)
     variants = _Variants(twins, proto, onnx[0], photos, first)
     trials: dict[str, Closeness] = {}
+    features_db: dict[str, float] = {}
     networks: dict[str, bytes] = {}
     progress(task, 1, 3)
     batches = tuple(photo_batches(judged, spec.preprocess, _BATCH))
-    session = open_session(proto.SerializeToString())
-    reference = np.concatenate([session.run(None, {INPUT_NAME: batch})[0] for batch in batches])
+    reference = outputs_from_onnx(proto, features_of(GraphView(proto)), batches)
     for name, parameters in variants.all(onnx[1], onnx[2]).items():
         networks[name] = quantised_network(twins, parameters)
-        trials[name] = closeness_of_scores(reference, _scores(networks[name], batches))
-    best = max(trials, key=lambda name: trials[name].rank)
+        trials[name] = closeness_of_scores(reference.scores, _outputs(networks[name], batches))
+        features = _features(networks[name], batches)
+        if features is not None and features.shape == reference.features.shape:
+            features_db[name] = sqnr_db(reference.features, features)
+    by_features = len(features_db) == len(trials)
+    best = max(trials, key=lambda name: (features_db[name] if by_features else 0.0, trials[name].rank))
     progress(task, 2, 3)
     calibration = hash_of([photo.sha256 for photo in photos])
     model = write_tflite(described(networks[best], spec, Precision.INT8), spec, Precision.INT8, out, calibration)
     progress(task, 3, 3)
-    return model, TfliteNotes(best, trials)
+    return model, TfliteNotes(best, trials, features_db if by_features else {})
 
 
 class _Variants:
@@ -144,18 +155,25 @@ class _Variants:
         weights = _rounded_weights(check_onnx(int8.path), searched)
         if weights:
             variants["rounded"] = self._corrected(proto, replace(searched, rounded=weights))
-        own = self._rounded_for_tflite(ranges if proto is not self._proto else replace(ranges, equalised={}))
-        variants["affine"] = self._corrected(proto, replace(searched, rounded=own))
+        own = ranges if proto is not self._proto else replace(ranges, equalised={})
+        variants["affine"] = self._affine(searched, own)
         return variants
 
-    def _rounded_for_tflite(self, ranges: Ranges) -> dict[str, np.ndarray]:
-        """Return the weights of each layer that GPTQ rounds for TFLite's integers with these ranges."""
+    def _affine(self, searched: Parameters, ranges: Ranges) -> Parameters:
+        """Return `searched` with weights rounded by GPTQ and biases corrected for TFLite's integers."""
         evaluator = Int8Evaluator(self._model, self._photos, (), arithmetic=TFLITE)
-        completed = ranges_for_form(self._proto, TFLITE, ranges, self._photos, self._preprocess)
-        builder = evaluator.builder(completed)
-        version, placement = builder.build()
-        weights = evaluator.gptq_weights(version, placement)
-        return {node.name: weights[node.input[1]] for node in self._twins.layers.values() if node.input[1] in weights}
+        builder = evaluator.builder(ranges_for_form(self._proto, TFLITE, ranges, self._photos, self._preprocess))
+        builder.rounded = evaluator.gptq_weights(*builder.build())
+        shifts = evaluator.bias_shifts(builder, *builder.build())
+        layers = self._twins.layers.values()
+        return replace(
+            searched,
+            rounded={node.name: builder.rounded[node.input[1]] for node in layers if node.input[1] in builder.rounded},
+            biases={
+                name: np.asarray(bias + shifts.get(name, np.float32(0)), np.float32)
+                for name, bias in searched.biases.items()
+            },
+        )
 
     def _spans(self) -> dict[str, tuple[float, float]]:
         names = list(dict.fromkeys(self._twins.tensors.values()))
@@ -355,17 +373,26 @@ def _with_losses(proto: Any, parameters: Parameters, nodes: Sequence[Any]) -> tu
     return copy, means
 
 
-def _scores(network: bytes, batches: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the scores of a network that reads float32 pixels, float32 (N, C)."""
+def _features(network: bytes, batches: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Return the input of the last layer, float32 (N, D); None if that layer can't be separated."""
+    try:
+        base, _ = base_of_tflite(network)
+    except ConversionFailed:
+        return None
+    return _outputs(base, batches)
+
+
+def _outputs(network: bytes, batches: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the output of a network that reads float32 pixels, float32 (N, C) or (N, D)."""
     try:
         with native_stderr_to(os.devnull):  # the interpreter logs its delegate
             interpreter = loaded_interpreter(network)
-            (photos,), (scores,) = interpreter.get_input_details(), interpreter.get_output_details()
+            (photos,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
             rows = []
             for photo in (photo for batch in batches for photo in batch):
                 interpreter.set_tensor(photos["index"], photo[None].astype(np.float32))
                 interpreter.invoke()
-                rows.append(interpreter.get_tensor(scores["index"])[0])
+                rows.append(interpreter.get_tensor(result["index"]).reshape(-1))
     except (RuntimeError, ValueError) as error:
         raise ConversionFailed(
             f"the TFLite interpreter can't run the INT8 network: {first_line(error)}", hint=ONLY_FP32, code="TP3264"
