@@ -39,9 +39,8 @@ import numpy as np
 from int8 import SHARED
 
 import trtpoets
-from trtpoets.convert.graph.last_layer import last_layer
 from trtpoets.convert.int8.calibration import CalibrationConfig, Ranges
-from trtpoets.core.onnx_file import check_onnx, read_onnx
+from trtpoets.core.onnx_file import read_onnx
 from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import OnnxModel, Photo, Precision, TfliteModel
 from trtpoets.core.workspace import Workspace, card_of, open_details
@@ -52,6 +51,7 @@ from trtpoets.pipeline.artefacts import dataset_in, writing
 from trtpoets.pipeline.card_details import Int8Details, TfliteInt8Details
 from trtpoets.pipeline.cross_fit import all_photos_of
 from trtpoets.pipeline.extractors import features_of_model
+from trtpoets.pipeline.last_layers import last_layer_of_file
 from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.pipeline.tflite_files import tflite_models
 from trtpoets.train.head import Head, head_scores
@@ -94,8 +94,7 @@ class Row:
 
 def shipped_answers(model: OnnxModel | TfliteModel, photos: Sequence[Photo]) -> np.ndarray:
     """Return the index of the first label for each photo, int64 (N,)."""
-    onnx = model.path.with_name("fp32.onnx") if isinstance(model, TfliteModel) else model.path  # with its last layer
-    layer = last_layer(check_onnx(onnx))
+    layer = last_layer_of_file(model)
     features = features_of_model(model, photos)  # stored, so that a photo is computed once for all columns
     return head_scores(Head(layer.weights, layer.bias), features).argmax(axis=1)
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.errors import raises
 from tests.support.tiny import tiny_classifier, tiny_photos, tiny_tflite
-from trtpoets.convert.tflite_base import base_of_tflite
+from trtpoets.convert.tflite_base import base_of_tflite, last_layer_of_tflite, with_last_layer_of_tflite
 from trtpoets.convert.tflite_graph import TfliteGraph
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.optional import loaded_interpreter
@@ -53,3 +53,36 @@ def test_a_network_that_ends_in_another_way(network: bytes, tmp_path: Path) -> N
     base, _ = base_of_tflite(network)
     with raises(ConversionFailed, "TP3266"):
         base_of_tflite(base)
+
+
+def test_the_last_layer_is_read_and_replaced(network: bytes) -> None:
+    base, width = base_of_tflite(network)
+    layer = last_layer_of_tflite(network)
+    assert layer.weights.shape == (width, 3)
+    assert not layer.bias.any() and layer.bias_name == "", "this network has no bias"
+    photos = tiny_photos(3)
+    features = outputs(base, photos)
+    weights = np.random.default_rng(0).normal(size=layer.weights.shape).astype(np.float32)
+    bias = np.array([0.5, -1.0, 0.25], np.float32)
+    changed = with_last_layer_of_tflite(network, weights, bias)
+    logits = features @ weights + bias
+    scores = np.exp(logits - logits.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(outputs(changed, photos), scores / scores.sum(axis=1, keepdims=True), atol=1e-6)
+    assert base_of_tflite(changed)[1] == width
+    again = with_last_layer_of_tflite(changed, -weights, bias)  # now with a bias in the file
+    np.testing.assert_array_equal(last_layer_of_tflite(again).weights, -weights)
+    np.testing.assert_array_equal(last_layer_of_tflite(again).bias, bias)
+
+
+def test_a_last_layer_of_another_shape_is_refused(network: bytes) -> None:
+    layer = last_layer_of_tflite(network)
+    with raises(ConversionFailed, "TP3268", layer.weights.shape):
+        with_last_layer_of_tflite(network, layer.weights[:-1], layer.bias)
+
+
+def test_a_last_layer_without_float32_weights_is_not_read(network: bytes) -> None:
+    graph = TfliteGraph(network)
+    (dense,) = [operator for operator in graph.operators if graph.kind(operator) == "FULLY_CONNECTED"]
+    graph.graph.tensors[int(dense.inputs[1])].type = graph.schema.TensorType.FLOAT16
+    with raises(ConversionFailed, "TP3267"):
+        last_layer_of_tflite(graph.content)

@@ -14,9 +14,9 @@ from tests.support.fine_tuning import fine_tuning_details
 from tests.support.photos import photo_folder
 from tests.support.small_networks import LABELS, spec
 from trtpoets.convert.graph.graph_view import GraphView
-from trtpoets.convert.graph.last_layer import last_layer, with_last_layer
+from trtpoets.convert.graph.last_layer import LastLayer, last_layer, with_last_layer
 from trtpoets.convert.int8.calibration import Method, Ranges
-from trtpoets.core.errors import MissingDependency
+from trtpoets.core.errors import ConversionFailed, MissingDependency
 from trtpoets.core.onnx_file import check_onnx, write_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.runner_id import Library, RunnerId
@@ -33,6 +33,7 @@ from trtpoets.pipeline.card_details import TfliteCalibration, TfliteInt8Details
 from trtpoets.pipeline.cross_fit import ComparedFile, CrossFit, all_photos_of, calibrated_photos, cross_fit
 from trtpoets.pipeline.extractors import features_of_model
 from trtpoets.pipeline.int8_advice import judge_of_choices, recommendation
+from trtpoets.pipeline.last_layers import last_layer_of_file
 from trtpoets.train.head import Head, head_scores
 
 FOUR = CrossFitConfig(4)
@@ -275,6 +276,10 @@ def test_a_tflite_file_is_compared_by_the_same_heads(
     def known(file: ComparedFile, shown: Sequence[Photo], progress: Progress) -> np.ndarray:
         return features_of_model(narrow if file == model else file, shown, progress)
 
+    def layer_of(file: ComparedFile) -> LastLayer:
+        return last_layer_of_file(narrow if file == model else file)
+
+    monkeypatch.setattr(module, "last_layer_of_file", layer_of)
     result = all_photos_of(space, wide, [narrow, model], FOUR, features_of=known)
     onnx, tflite = result.files
     assert replace(tflite, file=onnx.file, sha256=onnx.sha256, excluded=onnx.excluded) == onnx
@@ -303,10 +308,15 @@ def test_a_tflite_file_of_an_adopted_network_answers_as_it_is(
     model = TfliteModel(space.tflite(Precision.INT8), Precision.INT8, spec_of)
     model.path.write_bytes(b"a network")
     own = tuple(calibrated_photos(space, dataset_in(space)))
+
+    def unknown(file: ComparedFile) -> LastLayer:
+        raise ConversionFailed("the network ends in another way", code="TP3266")
+
     details = TfliteInt8Details("", "", TfliteCalibration(2, 0), calibrated=own)
     seal_card(card_of(model.path), key="int8", files=[model.path], details=details)
     answers = fitted(cross_fit(space, fp32, FOUR)).reference
     monkeypatch.setattr(module, "scores_of_model", lambda file, shown, progress: answers)
+    monkeypatch.setattr(module, "last_layer_of_file", unknown)
     result = all_photos_of(space, fp32, [model], FOUR)
     (item,) = result.files
     assert (item.head, item.photos, item.labelled) == ("its own", 180 - len(own), 0)

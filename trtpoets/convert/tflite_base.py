@@ -1,9 +1,12 @@
-"""Divides a TFLite network before its last layer, as `graph.last_layer` divides an ONNX file."""
+"""Divides a TFLite network before its last layer, and replaces that, as `graph.last_layer` does for an ONNX file."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from trtpoets.convert.graph.last_layer import LastLayer
 from trtpoets.convert.tflite_graph import TfliteGraph
 from trtpoets.core.errors import ConversionFailed
 
@@ -15,6 +18,53 @@ def base_of_tflite(network: bytes) -> tuple[bytes, int]:
     Raises ConversionFailed if the network does not end with a dense layer of float32 features and a softmax.
     """
     graph = TfliteGraph(network)
+    dense, softmax = _end(graph)
+    features = int(dense.inputs[0])
+    graph.graph.outputs = [features]
+    graph.graph.operators = [
+        operator for operator in graph.operators if operator is not dense and operator is not softmax
+    ]
+    graph.model.signatureDefs = []  # they name the scores
+    return graph.content, int(graph.graph.tensors[features].shape[1])
+
+
+def last_layer_of_tflite(network: bytes) -> LastLayer:
+    """Return the dense layer before the softmax at the end of a network.
+
+    Raises ConversionFailed like `base_of_tflite`, and if the weights are not float32 constants.
+    """
+    graph = TfliteGraph(network)
+    dense, _ = _end(graph)
+    features, weights, bias = (*map(int, dense.inputs), -1)[:3]
+    matrix = graph.constant(weights)
+    offsets = np.zeros(0 if matrix is None else len(matrix), np.float32) if bias < 0 else graph.constant(bias)
+    if matrix is None or offsets is None or matrix.dtype != np.float32 or offsets.dtype != np.float32:
+        raise ConversionFailed("the last layer of the TFLite network has no float32 weights", code="TP3267")
+    names = [_name(graph, index) for index in (features, weights, bias)]
+    return LastLayer(names[0], matrix.T, offsets, *names[1:])
+
+
+def with_last_layer_of_tflite(network: bytes, weights: np.ndarray, bias: np.ndarray) -> bytes:
+    """Return a network whose last layer has `weights` (D, C) and `bias` (C,). Raises like `last_layer_of_tflite`."""
+    layer = last_layer_of_tflite(network)
+    if weights.shape != layer.weights.shape or bias.shape != layer.bias.shape:
+        raise ConversionFailed(
+            f"the head must have weights of shape {layer.weights.shape} and a bias of shape {layer.bias.shape}, not "
+            f"{weights.shape} and {bias.shape}",
+            code="TP3268",
+        )
+    graph = TfliteGraph(network)
+    dense, _ = _end(graph)
+    graph.set_constant(dense, 1, np.ascontiguousarray(weights.T, np.float32))
+    if len(dense.inputs) > 2 and int(dense.inputs[2]) >= 0:
+        graph.set_constant(dense, 2, np.ascontiguousarray(bias, np.float32))
+    else:
+        dense.inputs = [*map(int, dense.inputs[:2]), graph.add_constant("bias", bias)]
+    return graph.content
+
+
+def _end(graph: TfliteGraph) -> tuple[Any, Any]:
+    """Return the dense layer of float32 features and the softmax at the end of a network, or raise ConversionFailed."""
     tensors = graph.graph.tensors
     producers = {int(index): operator for operator in graph.operators for index in operator.outputs}
     (scores,) = map(int, graph.graph.outputs)
@@ -26,13 +76,13 @@ def base_of_tflite(network: bytes) -> tuple[bytes, int]:
             "the last layer of the TFLite network is not a dense layer of float32 features before a softmax",
             code="TP3266",
         )
-    assert dense is not None
-    graph.graph.outputs = [int(dense.inputs[0])]
-    graph.graph.operators = [
-        operator for operator in graph.operators if operator is not dense and operator is not softmax
-    ]
-    graph.model.signatureDefs = []  # they name the scores
-    return graph.content, int(features.shape[1])
+    return dense, softmax
+
+
+def _name(graph: TfliteGraph, index: int) -> str:
+    """Return the name of a tensor; "" without one."""
+    name = graph.graph.tensors[index].name if index >= 0 else b""
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name or "")
 
 
 def _producer(graph: TfliteGraph, producers: dict[int, Any], index: int, kind: str) -> Any:

@@ -93,6 +93,15 @@ def read_tflite(path: Path) -> TfliteModel:
     return TfliteModel(path, description.precision, spec)
 
 
+def replace_network(model: TfliteModel, network: bytes) -> None:
+    """Write a file of trtpoets again with another network, and everything else as it is.
+
+    Raises as `read_tflite` does, and StorageFailed.
+    """
+    _, description, _, _ = _read(model.path)
+    write_tflite(network, model.spec, model.precision, model.path, description.calibration)
+
+
 def network_in(path: Path) -> bytes:
     """The flatbuffer of a TFLite file that trtpoets wrote, without associated files. Raises as `read_tflite` does."""
     return _read(path)[0]

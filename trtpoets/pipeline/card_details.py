@@ -117,7 +117,8 @@ class TfliteInt8Details:
     """The details of int8.tflite. `classifier` identifies the classifier, `dataset` is the hash of the dataset.
 
     `notes` say how it was quantised; None if TensorFlow's converter calibrated it. `calibrated` are the sha256 of the
-    photos that it was calibrated with, those of the ranges of int8.onnx included.
+    photos that it was calibrated with, those of the ranges of int8.onnx included. `head` are the notes on its last
+    layer, refitted to its features; None if that was not tried.
     """
 
     classifier: str
@@ -126,6 +127,7 @@ class TfliteInt8Details:
     notes: TfliteNotes | None = field(default=None, metadata=OPTIONAL)
     calibrated: tuple[str, ...] = ()
     recommended: Recommended | None = None
+    head: HeadNotes | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trtpoets.convert.graph.last_layer import LastLayer, last_layer
+from trtpoets.convert.graph.last_layer import LastLayer
 from trtpoets.convert.int8.calibration import CalibrationConfig, Ranges, calibration_photos
 from trtpoets.core.errors import ConversionFailed, MissingDependency
 from trtpoets.core.files import sha256_of_file
 from trtpoets.core.onnx_external import sha256_of_onnx
-from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.threads import one_blas_thread
 from trtpoets.core.types import OnnxModel, Photo, Split, TfliteModel
@@ -41,6 +40,7 @@ from trtpoets.pipeline.artefacts import dataset_in, has_dataset, training_in
 from trtpoets.pipeline.card_details import TfliteInt8Details
 from trtpoets.pipeline.extractors import features_of_model, scores_of_model
 from trtpoets.pipeline.int8_head import FITTED
+from trtpoets.pipeline.last_layers import last_layer_of_file
 from trtpoets.pipeline.learning_curve import learning_curve_of
 from trtpoets.train.distill import best_distilled_head, distilled_head
 from trtpoets.train.head import Head, head_scores
@@ -93,8 +93,8 @@ class CrossFit:
     def scored(self, model: ComparedFile, calibrated: Collection[str], progress: Progress = silent) -> ScoredFile:
         """Return the scores of a file under the same heads. `calibrated` are the sha256 of its calibration photos.
 
-        A last layer that `last_layer` cannot read, such as one with integer weights, is used as in FP32; that of a
-        TFLite file is the one of FP32. Raises what `features_of` raises: ConversionFailed if the features of the file
+        A last layer that `last_layer_of_file` cannot read, such as one with integer weights, is used as in FP32. Raises
+        what `features_of` raises: ConversionFailed if the features of the file
         cannot be found, MissingDependency if a TFLite file cannot be run.
         """
         own_layer = _last_layer(model)
@@ -305,10 +305,8 @@ def calibrated_photos(space: Workspace, dataset: Dataset, model: ComparedFile | 
 
 
 def _last_layer(model: ComparedFile) -> LastLayer | None:
-    if isinstance(model, TfliteModel):
-        return None
     try:
-        return last_layer(check_onnx(model.path))
+        return last_layer_of_file(model)
     except ConversionFailed:
         return None
 

@@ -1,4 +1,4 @@
-"""Refits the head of int8.onnx to the features of the INT8 base instead of those of the FP32 base."""
+"""Refits the head of an INT8 file to the features of the INT8 base instead of those of the FP32 base."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import logging
 
 import numpy as np
 
-from trtpoets.convert.graph.last_layer import last_layer, with_last_layer
 from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.labels import label_indices
-from trtpoets.core.onnx_file import check_onnx, write_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.threads import one_blas_thread
-from trtpoets.core.types import OnnxModel, Split
+from trtpoets.core.types import OnnxModel, Split, TfliteModel
 from trtpoets.core.workspace import Workspace
 from trtpoets.judge.clustered import difference_interval
 from trtpoets.judge.head_notes import HeadNotes
 from trtpoets.judge.statistics import paired_difference
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.extractors import features_of_model
+from trtpoets.pipeline.last_layers import last_layer_of_file, replace_last_layer
 from trtpoets.train.distill import best_distilled_head, divergence
 from trtpoets.train.head import Head, head_scores
 from trtpoets.train.near_copies.grouping import groups_of
@@ -44,7 +43,9 @@ def too_few_to_fit(training: int, validation: int) -> str:
     return f"{counts} are too few: {_MIN_PHOTOS} of each are needed"
 
 
-def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: Progress = silent) -> HeadNotes:
+def refitted_head(
+    space: Workspace, fp32: OnnxModel, int8: OnnxModel | TfliteModel, progress: Progress = silent
+) -> HeadNotes:
     """Fit the head of `int8` to the FP32 network's scores on training photos, and keep it if it is better.
 
     It is better if, on validation photos, its scores are significantly closer to FP32's (paired bootstrap of groups of
@@ -64,7 +65,7 @@ def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: 
         return HeadNotes(False, few)
     train = calibration_photos(dataset.photos, CalibrationConfig(photos=min(FITTED, available)))
     try:
-        fp32_layer, int8_layer = (last_layer(check_onnx(model.path)) for model in (fp32, int8))
+        fp32_layer, int8_layer = (last_layer_of_file(model) for model in (fp32, int8))
     except ConversionFailed as error:
         return HeadNotes(False, error.message)
     photos = [*train, *validation]
@@ -80,7 +81,7 @@ def refitted_head(space: Workspace, fp32: OnnxModel, int8: OnnxModel, progress: 
     groups = np.array(groups_of(validation, dataset))
     notes = _compared_heads(fp32_scores, before, after, int8_features[fitted:], truth, groups, penalty, fitted)
     if notes.kept:
-        write_onnx(with_last_layer(check_onnx(int8.path), after.weights, after.bias), int8.path)
+        replace_last_layer(int8, after.weights, after.bias)
     _log.info("the head refitted to INT8 is %s: %s", "kept" if notes.kept else "not kept", notes.why)
     return notes
 

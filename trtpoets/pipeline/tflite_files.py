@@ -31,6 +31,7 @@ from trtpoets.pipeline.int8_advice import (
     recommended_by_comparison,
     tflite_recommendation,
 )
+from trtpoets.pipeline.int8_head import refitted_head
 from trtpoets.pipeline.lineage import onnx_in, onnx_models_in
 from trtpoets.pipeline.photos import verified_photos
 from trtpoets.pipeline.result_status import evaluation_of, int8_ranges
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 6
+_VERSION = 7
 """Increase it when the same classifier and photos may give another TFLite file."""
 
 _MIN_CALIBRATION_PHOTOS = 64
@@ -190,6 +191,7 @@ def _int8(space: Workspace, classifier: Classifier, fp32: TfliteModel, progress:
         with verified_photos(space, dataset.in_split(*CHOOSING)):
             validation = dataset.in_split(Split.VALIDATION)
             model, notes = _quantised(classifier, fp32, sources, (photos, validation), out, progress)
+            head = refitted_head(space, sources[0], model, progress)
             recommended = _recommendation(space, (sources[0], fp32, model), calibrated, progress)
         details = TfliteInt8Details(
             made_from,
@@ -198,6 +200,7 @@ def _int8(space: Workspace, classifier: Classifier, fp32: TfliteModel, progress:
             notes,
             tuple(sorted(calibrated)),
             recommended,
+            head,
         )
         seal_card(card_of(out), key=key, files=[out], details=details)
     return read_tflite(out)
@@ -242,8 +245,7 @@ def _recommendation(
 ) -> Recommended:
     """Return whether int8.tflite is recommended; `files` are fp32.onnx, fp32.tflite and int8.tflite.
 
-    It is compared with FP32 as int8.onnx is, by the same heads. Its last layer is that of FP32, so that no head is
-    refitted.
+    It is compared with FP32 as int8.onnx is, by the same heads.
     """
     onnx, fp32, int8 = files
     fitted = fitted_for_choices(space, onnx, progress)
