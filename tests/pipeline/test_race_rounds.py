@@ -41,10 +41,12 @@ def test_a_network_that_loses_much_in_int8_is_replaced_by_the_next_one(tmp_path:
 
 
 def test_photos_of_calibration_do_not_count(tmp_path: Path, given: GivenNetworks) -> None:
-    """The last round has all photos, so that those for calibration are among them."""
+    """The last round has nearly all photos, so that most of those for calibration are among them."""
+    given.noise = {"mobilenet_v2": 1.2, "efficientnet_lite0": 1.0}
     result = race("photos", "x", race_config(*TWO), engines=tmp_path)
     *_, fp32, int8 = result.winner.rounds
-    ((_, calibrated),) = given.quantised
+    calibrated = sum(photo.sha256 in given.calibrated for photo in given.judged[-1][1])
+    assert calibrated > 0
     assert int8.photos == fp32.photos - calibrated
 
 
@@ -67,7 +69,7 @@ def test_a_network_without_int8_is_out(tmp_path: Path, given: GivenNetworks) -> 
 def test_near_copies_are_in_one_fold(tmp_path: Path, given: GivenNetworks) -> None:
     asked = race_config("efficientnet_lite0", "resnet50", precision=Precision.FP32)
     alone = race("photos", "x", asked, engines=tmp_path).winner.rounds[0]
-    given.families = tuple((2 * pair, 2 * pair + 1) for pair in range(60))
+    given.families = tuple((2 * pair, 2 * pair + 1) for pair in range(40))
     paired = race("photos", "x", asked, engines=tmp_path, force=True).winner.rounds[0]
     assert alone.photos == paired.photos
     assert paired.high - paired.low > alone.high - alone.low

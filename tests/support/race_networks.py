@@ -50,8 +50,8 @@ class GivenNetworks:
     """`noise` is the standard deviation that each network adds to FEATURES, `noise_int8` that in INT8.
 
     Networks of `without_int8` cannot be quantised. `judged` are the photos of each network and round, `quantised` the
-    networks that were quantised and their numbers of calibration photos, `workers` who computed the features.
-    `families` are the near-copies.
+    networks that were quantised and their numbers of calibration photos, `calibrated` the sha256 of these photos,
+    `workers` who computed the features. `families` are the near-copies.
     """
 
     noise: dict[str, float] = field(default_factory=lambda: {"mobilenet_0.25_128": 30.0})
@@ -59,6 +59,7 @@ class GivenNetworks:
     without_int8: set[str] = field(default_factory=set)
     judged: list[tuple[str, list[Photo]]] = field(default_factory=list)
     quantised: list[tuple[str, int]] = field(default_factory=list)
+    calibrated: set[str] = field(default_factory=set)
     workers: list[object] = field(default_factory=list)
     families: tuple[tuple[int, ...], ...] = ()
 
@@ -90,6 +91,7 @@ def given_networks(monkeypatch: pytest.MonkeyPatch) -> GivenNetworks:
         assert all(photo.split is Split.TRAIN for photo in calibration)
         assert all(photo.split is Split.VALIDATION for photo in validation)
         given.quantised.append((fp32, len(calibration)))
+        given.calibrated |= {photo.sha256 for photo in calibration}
         return given.features(photos, given.noise_int8.get(fp32, given.noise.get(fp32, 0.0)))
 
     def latencies(files: Mapping[int, Path], *_: Any) -> dict[int, float]:

@@ -3,19 +3,18 @@
 Jamieson and Talwalkar (2016), "Non-stochastic best arm identification and hyperparameter optimization": all candidates
 are judged cheaply, the better ones more exactly, and so on. What grows from round to round is the number of photos.
 
-Three quarters of the networks stay, not half of them: heads on a few features learn from fewer photos, so that the
-order of networks after 160 or 320 photos differs from that after all. Where half of eight networks stayed, small ones
-often won on the solar cells, and lost up to 2.2 points.
+Networks are compared by a rating: the mean of the share of right answers and of the probability that they give to the
+right label. The probability varies less from photo to photo than right and wrong do, and it tells earlier which network
+will be better with more photos. The fastest network is chosen whose rating is less than TOLERANCE below the best one.
 
-The fastest network is chosen whose measured accuracy is less than TOLERANCE below that of the best one. So a network is
-of no use any more if a network that is not slower is shown to be as accurate, except for the tolerance, or if another
-network is shown to be better by more than the tolerance. The race ends as soon as one network is left.
-
-How many photos are enough: if one network is better than another by d, and the standard error of the measured
-difference is s, then the wrong one is chosen with the probability Phi(-d / s). The loss to expect, d * Phi(-d / s), is
-at most 0.17 * s, whatever d is. With 640 photos, of which two good networks answer 8 % differently, s is 1.1 points,
-and 0.8 with 1,280: choosing between two networks costs at most 0.2 points on average. The tolerance is half a point:
-the accuracy of the chosen network should be within a point of the best one, and chance takes the other half.
+Which networks stay is a question of the value of information (Raiffa and Schlaifer, 1961; "expected improvement" in
+Jones, Schonlau and Welch, 1998). The favourite is the network that would be chosen now. What it pays to judge another
+network more exactly is the gain to expect if that network takes the favourite's place where it turns out to be better:
+E[max(D - needed, 0)]. D is the difference of their ratings, taken as normal with the measured mean and its standard
+error; `needed` is TOLERANCE for a slower network, -TOLERANCE for a faster one. A network stays if
+this gain is larger than the price of the photos that the next round adds. So a network that is certainly worse leaves
+in the first round, and where all are alike, all stay. How many photos are enough follows from the same rule: the race
+ends as soon as no other network can bring enough. `benchmarks/README.md` compares rules by simulated races.
 """
 
 from __future__ import annotations
@@ -30,29 +29,29 @@ from trtpoets.core.fine_tuning import PairedResult
 from trtpoets.core.formatting import point_interval, points
 from trtpoets.core.serialization import OPTIONAL
 from trtpoets.core.types import Precision
-from trtpoets.judge.clustered import difference_interval
 from trtpoets.judge.paired import paired_result
 
 AUTO_BACKBONE = "auto"
 """The value of `--backbone` that asks for a race."""
 
-ROUND_PHOTOS = (160, 320, 640, 1280)
+ROUND_PHOTOS = (80, 160, 320, 640, 1280)
 """The number of photos of each round; a round has more if a class would have fewer than MIN_PHOTOS_OF_CLASS."""
 
 _ALWAYS, _LARGEST_SHARE = 640, 2 / 3
 """Rounds of more photos than the first number take place only if they are at most this share of all photos."""
 
-KEPT = 0.75
-"""The largest share of the networks that stay after a round."""
+_LEAST_GROWTH = 1.25
+"""A round with fewer photos than so many times those of the round before is left out: many classes enlarge the first
+rounds."""
 
-MIN_KEPT = 2
-"""The number of networks below which a round keeps all that may still be chosen."""
+PRICE = 0.003 / 1000
+"""The gain to expect, as a share, for each photo that a round adds, below which a network leaves."""
 
 MIN_PHOTOS_OF_CLASS = 15
 """The fewest photos of a class in the first round, if it has so many."""
 
 TOLERANCE = 0.005
-"""The loss of accuracy, as a share, below which the faster network is chosen."""
+"""The loss of rating, as a share, below which the faster network is chosen."""
 
 SAME_SPEED = 0.05
 """Networks whose latencies differ by a smaller share are equally fast."""
@@ -75,13 +74,17 @@ class RaceConfig:
 
 @dataclass(frozen=True)
 class RaceRound:
-    """The cross-fitted accuracy of a network on `photos`, 0..1, with its 95 % interval, in a precision."""
+    """The cross-fitted accuracy of a network on `photos`, 0..1, with its 95 % interval, in a precision.
+
+    `rating` is what networks are compared by: the mean of the accuracy and the probability of the right label.
+    """
 
     photos: int
     precision: Precision
     accuracy: float
     low: float
     high: float
+    rating: float | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)
@@ -133,9 +136,13 @@ class Race:
 
 @dataclass(frozen=True, eq=False)
 class NetworkAnswers:
-    """The right answers of a network, bool (N,), on photos that all networks of a round answered, and its latency."""
+    """What a network answered on photos that all networks of a round answered, and its latency.
+
+    `right` says which answers are right, bool (N,). `probabilities` are those of the right labels, float32 (N,).
+    """
 
     right: np.ndarray
+    probabilities: np.ndarray
     latency_ms: float
 
     @property
@@ -144,14 +151,44 @@ class NetworkAnswers:
         return float(self.right.mean())
 
     @property
+    def photo_ratings(self) -> np.ndarray:
+        """What each photo contributes to the rating, float64 (N,)."""
+        return (self.right + self.probabilities.astype(np.float64)) / 2
+
+    @property
+    def rating(self) -> float:
+        """The mean of the accuracy and the probability of the right label."""
+        return float(self.photo_ratings.mean())
+
+    @property
     def rank(self) -> tuple[float, float]:
-        """A sort key: the most accurate network first, of equally accurate ones the fastest."""
-        return -self.accuracy, self.latency_ms
+        """A sort key: the network with the highest rating first, of equal ones the fastest."""
+        return -self.rating, self.latency_ms
+
+    def only(self, rows: np.ndarray) -> NetworkAnswers:
+        """Return the answers on some of the photos, bool (N,)."""
+        return NetworkAnswers(self.right[rows], self.probabilities[rows], self.latency_ms)
 
 
-def rounds_of(photos: int) -> list[int]:
-    """Return the numbers of photos of the rounds for a set with so many photos."""
-    return [count for count in ROUND_PHOTOS if count <= max(_ALWAYS, _LARGEST_SHARE * photos)]
+def rounds_of(truth: np.ndarray) -> list[int]:
+    """Return the numbers of photos that are asked of the rounds, for a set with labels `truth`, int (N,)."""
+    rounds: list[int] = []
+    before = 0.0
+    for count in ROUND_PHOTOS:
+        photos = sum(_photos_of_classes(truth, count).values())
+        if count <= max(_ALWAYS, _LARGEST_SHARE * len(truth)) and photos >= _LEAST_GROWTH * before:
+            rounds.append(count)
+            before = photos
+    return rounds
+
+
+def _photos_of_classes(truth: np.ndarray, count: int) -> dict[int, int]:
+    """Return the number of photos of each class in a round of `count` photos."""
+    labels, sizes = np.unique(truth, return_counts=True)
+    return {
+        label: min(max(round(count / len(truth) * size), MIN_PHOTOS_OF_CLASS), size)
+        for label, size in zip(labels.tolist(), sizes.tolist())
+    }
 
 
 def photos_of_round(truth: np.ndarray, groups: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -163,41 +200,41 @@ def photos_of_round(truth: np.ndarray, groups: np.ndarray, count: int, seed: int
     _, group_of = np.unique(groups, return_inverse=True)
     places = np.random.default_rng(seed).permutation(len(np.unique(group_of)))[group_of]
     order = np.argsort(places, kind="stable")
-    chosen, share = [], count / len(truth)
-    for label in np.unique(truth):
-        own = order[truth[order] == label]
-        chosen.append(own[: max(round(share * len(own)), MIN_PHOTOS_OF_CLASS)])
+    chosen = [order[truth[order] == label][:photos] for label, photos in _photos_of_classes(truth, count).items()]
     return np.sort(np.concatenate(chosen))
 
 
-def survivors(judged: Mapping[int, NetworkAnswers], groups: np.ndarray) -> list[int]:
-    """Return the networks that stay after a round, the most accurate first: at most the share KEPT of them.
+def survivors(judged: Mapping[int, NetworkAnswers], groups: np.ndarray, added: int) -> list[int]:
+    """Return the networks that stay for a round with `added` more photos: the favourite first, then by their rank.
 
-    The network that would be chosen now always stays.
+    `groups`, int (N,), are the independent groups of the photos.
     """
-    useful = [number for number in judged if not _is_of_no_use(number, judged, groups)]
-    chosen = _preferred(judged, None)
-    ranked = sorted({*useful, chosen}, key=lambda number: judged[number].rank)
-    kept = ranked[: max(math.ceil(KEPT * len(judged)), MIN_KEPT)]
-    if chosen not in kept:
-        kept[-1] = chosen
-    return kept
+    favourite = _preferred(judged, None)
+    others = sorted((number for number in judged if number != favourite), key=lambda number: judged[number].rank)
+    useful = [number for number in others if expected_gain(judged[favourite], judged[number], groups) > PRICE * added]
+    return [favourite, *useful]
 
 
-def _is_of_no_use(number: int, judged: Mapping[int, NetworkAnswers], groups: np.ndarray) -> bool:
-    """Return whether another network is shown to be preferable to a network: see the top of this module."""
-    own = judged[number]
+def expected_gain(favourite: NetworkAnswers, other: NetworkAnswers, groups: np.ndarray) -> float:
+    """Return the gain in rating to expect if another network takes the place of the favourite where it is preferable.
 
-    def place(one: int) -> tuple[float, float, int]:
-        return judged[one].latency_ms, -judged[one].accuracy, one
+    See the top of this module. Photos of one of the `groups`, int (N,), are not independent.
+    """
+    differences = other.photo_ratings - favourite.photo_ratings
+    _, group_of = np.unique(groups, return_inverse=True)
+    mean = float(differences.mean())
+    sums = np.bincount(group_of, weights=differences - mean)
+    error = math.sqrt(float(np.square(sums).sum())) / len(differences)
+    needed = TOLERANCE * ((other.latency_ms > favourite.latency_ms) - (other.latency_ms < favourite.latency_ms))
+    if error == 0:
+        return max(mean - needed, 0.0)
+    return error * _mean_above((needed - mean) / error)
 
-    for other, answers in judged.items():
-        if other == number:
-            continue
-        low, _ = difference_interval(own.right, answers.right, groups)
-        if low > TOLERANCE or (low > -TOLERANCE and place(other) < place(number)):
-            return True
-    return False
+
+def _mean_above(least: float) -> float:
+    """Return E[max(Z - least, 0)] for a standard normal Z."""
+    density = math.exp(-(least**2) / 2) / math.sqrt(2 * math.pi)
+    return density - least * math.erfc(least / math.sqrt(2)) / 2
 
 
 def _preferred(judged: Mapping[int, NetworkAnswers], default: int | None) -> int:
@@ -205,8 +242,8 @@ def _preferred(judged: Mapping[int, NetworkAnswers], default: int | None) -> int
 
     Of networks that are as fast, the default network is preferred, then the most accurate one.
     """
-    best = max(answers.accuracy for answers in judged.values())
-    near = [number for number, answers in judged.items() if answers.accuracy > best - TOLERANCE]
+    best = max(answers.rating for answers in judged.values())
+    near = [number for number, answers in judged.items() if answers.rating > best - TOLERANCE]
     fastest = min(judged[number].latency_ms for number in near)
     as_fast = [number for number in near if judged[number].latency_ms <= (1 + SAME_SPEED) * fastest]
     return min(as_fast, key=lambda number: (number != default, judged[number].rank))
@@ -238,17 +275,23 @@ def decide(
     )
     is_default = chosen == default and judged[chosen].latency_ms >= judged[other].latency_ms
     speed = f"it takes {judged[chosen].latency_ms:.3g} instead of {judged[other].latency_ms:.3g} ms for a photo"
-    reason = _reason(result, "it is the default network" if is_default else speed)
+    gap = judged[chosen].rating - judged[other].rating
+    reason = _reason(result, gap, "it is the default network" if is_default else speed)
     return RaceDecision(chosen, result, f"{measured}{reason}")
 
 
-def _reason(result: PairedResult, why: str) -> str:
-    """Return why a network is chosen instead of the most accurate other one, as the end of a sentence."""
-    if result.after < result.before:
-        return f"; the loss is below {100 * TOLERANCE:.3g} points, and {why}"
-    if result.after == result.before:
-        return f"; {why}"
-    return f", {'by more than chance' if result.low > 0 else 'which may be chance'}; {why}"
+def _reason(result: PairedResult, gap: float, why: str) -> str:
+    """Return why a network is chosen instead of the best other one, as the end of a sentence.
+
+    `gap` is by how much its rating is higher.
+    """
+    if gap < 0:
+        return f"; its rating is {100 * -gap:.2f} points lower, which is less than {100 * TOLERANCE:.3g}, and {why}"
+    if result.after > result.before:
+        return f", {'by more than chance' if result.low > 0 else 'which may be chance'}; {why}"
+    if gap > 0:
+        return f"; its rating is {100 * gap:.2f} points higher, and {why}"
+    return f"; {why}"
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[bool]:

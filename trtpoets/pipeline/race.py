@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from trtpoets.train.dataset import Dataset
 
-_VERSION = 4
+_VERSION = 5
 """Increase it when the same photos and configuration may give another result."""
 
 

@@ -105,12 +105,15 @@ class RaceWork:
         alive = self._fast_enough()
         if len(alive) == 1:
             return RaceDecision(alive[0], None, f"{self._names[alive[0]]} is the only network {self._why_only()}")
-        sizes = rounds_of(len(self._allowed.photos))
+        sizes = rounds_of(self._allowed.truth)
         for place, count in enumerate(sizes, 1):
             judged = self._judged(alive, count, place)
-            alive = survivors(self._answers(judged, judged.counted), judged.groups[judged.counted])
-            is_last = place == len(sizes) or len(alive) == 1 or judged.is_all
-            out = [number for number in judged.right if is_last or number not in alive]
+            is_last = place == len(sizes) or judged.is_all
+            if not is_last:
+                added = sizes[place] - len(judged.photos)
+                alive = survivors(judged.answers_on(judged.counted), judged.groups[judged.counted], added)
+                is_last = len(alive) == 1
+            out = [number for number in judged.answers if is_last or number not in alive]
             self._outcomes |= dict.fromkeys(out, f"out in round {place}")
             if is_last:
                 break
@@ -217,7 +220,7 @@ class RaceWork:
             self._progress(f"round {place}: heads", done, len(alive))
             heads = heads_of_folds(features[number], truth, folds, len(self._dataset.labels), self._config.head)
             judged.heads[number] = heads
-            judged.right[number] = judged.right_answers(heads, features[number])
+            judged.note_answers(number, features[number], self._latencies[number])
             self._note(number, judged, judged.counted, Precision.FP32)
         self._progress(f"round {place}: heads", len(alive), len(alive))
         return judged
@@ -242,14 +245,10 @@ class RaceWork:
         """Note the accuracy of a network on the `counted` photos of a round, bool (N,)."""
         if not counted.any():
             raise too_few("no photos are left outside calibration")
-        right, groups = judged.right[number][counted], judged.groups[counted]
-        low, high = share_interval(right, groups)
-        self._rounds[number].append(RaceRound(len(right), precision, float(right.mean()), low, high))
-
-    def _answers(self, judged: _Round, counted: np.ndarray) -> dict[int, NetworkAnswers]:
-        return {
-            number: NetworkAnswers(right[counted], self._latencies[number]) for number, right in judged.right.items()
-        }
+        answers = judged.answers[number].only(counted)
+        low, high = share_interval(answers.right, judged.groups[counted])
+        photos = len(answers.right)
+        self._rounds[number].append(RaceRound(photos, precision, answers.accuracy, low, high, answers.rating))
 
     def _decided_in_precision(self, judged: _Round) -> RaceDecision:
         """Return the network that is chosen in the deployed precision, of those in the last round.
@@ -259,7 +258,7 @@ class RaceWork:
         """
         counted, quantised = judged.counted, set[int]()
         while True:
-            self._last = self._answers(judged, counted)
+            self._last = judged.answers_on(counted)
             decision = decide(self._last, judged.groups[counted], self._names, self._default())
             chosen = decision.chosen
             if self._device.precision is not Precision.INT8 or chosen in quantised:
@@ -269,8 +268,8 @@ class RaceWork:
             except ConversionFailed as error:
                 self._outcomes[chosen] = f"failed: {error.message}"
                 _log.warning("%s has no INT8: %s", self._names[chosen], error.message)
-                del judged.right[chosen]
-                if not judged.right:
+                del judged.answers[chosen]
+                if not judged.answers:
                     raise
             else:
                 quantised.add(chosen)
@@ -294,7 +293,7 @@ class RaceWork:
                 for_cpu=self._device.gpu is None,
                 progress=self._progress,
             )
-        judged.right[number] = judged.right_answers(heads, features)
+        judged.note_answers(number, features, self._latencies[number])
         used = {photo.sha256 for photo in calibration}
         return np.array([sha256 in used for sha256 in judged.photos.sha256s], bool)
 
@@ -309,9 +308,9 @@ class _Allowed(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Round:
-    """The photos of a round with labels, groups and folds, int64 (N,), and the heads and right answers of networks.
+    """The photos of a round with labels, groups and folds, int64 (N,), and the heads and answers of networks.
 
-    `right` is bool (N,) for each network. `is_all`: there are no more photos.
+    `is_all`: there are no more photos.
     """
 
     photos: PhotoTable
@@ -320,17 +319,23 @@ class _Round:
     folds: Folds
     is_all: bool
     heads: dict[int, list[Head]] = field(default_factory=dict)
-    right: dict[int, np.ndarray] = field(default_factory=dict)
+    answers: dict[int, NetworkAnswers] = field(default_factory=dict)
 
     @property
     def counted(self) -> np.ndarray:
         """The photos that are classified by a head that was trained without them, bool (N,)."""
         return self.folds.fold_of >= 0
 
-    def right_answers(self, heads: Sequence[Head], features: np.ndarray) -> np.ndarray:
-        """Return which photos the heads of the folds classify right, bool (N,)."""
+    def answers_on(self, rows: np.ndarray) -> dict[int, NetworkAnswers]:
+        """Return the answers of each network on some of the photos, bool (N,)."""
+        return {number: answers.only(rows) for number, answers in self.answers.items()}
+
+    def note_answers(self, number: int, features: np.ndarray, latency_ms: float) -> None:
+        """Keep what the heads of a network answer for features, float32 (N, D): each photo by the head of its fold."""
+        heads = self.heads[number]
         scores = scores_by_fold(heads, features, self.folds.fold_of, heads[0].weights.shape[1])
-        return np.asarray(scores.argmax(axis=1) == self.truth)
+        probabilities = scores[np.arange(len(scores)), self.truth]
+        self.answers[number] = NetworkAnswers(scores.argmax(axis=1) == self.truth, probabilities, latency_ms)
 
 
 def too_few(why: str) -> BadInput:

@@ -29,6 +29,7 @@ def race_section(report: Report) -> Section | None:
             ("latency, ms", NUMBER),
             ("photos", NUMBER),
             ("accuracy", NUMBER),
+            ("rating", NUMBER),
             ("judged in", TEXT),
             ("", TEXT),
         ],
@@ -46,13 +47,14 @@ def race_part(race: Race) -> Part:
             milliseconds(contestant.latency_ms),
             f"{contestant.rounds[-1].photos:,}" if contestant.rounds else "–",
             percent(contestant.rounds[-1].accuracy if contestant.rounds else None),
+            percent(contestant.rounds[-1].rating if contestant.rounds else None),
             contestant.rounds[-1].precision.value if contestant.rounds else "–",
             shown(contestant.outcome),
         )
         for contestant in _ordered(race)
     ]
     title = f"Networks; latency {_latency_text(race)}"
-    return title, ["network", "ms>", "photos>", "accuracy>", "in", ""], rows
+    return title, ["network", "ms>", "photos>", "accuracy>", "rating>", "in", ""], rows
 
 
 def why_sentence(race: Race) -> str:
@@ -93,9 +95,9 @@ def _row(race: Race, contestant: Contestant) -> Row:
     if contestant.rounds:
         last = contestant.rounds[-1]
         accuracy = Value(percent(last.accuracy), interval(last.low, last.high))
-        cells += [f"{last.photos:,}", accuracy, last.precision.value.upper()]
+        cells += [f"{last.photos:,}", accuracy, percent(last.rating), last.precision.value.upper()]
     else:
-        cells += ["–", "–", "–"]
+        cells += ["–", "–", "–", "–"]
     return Row([*cells, shown(contestant.outcome)], "best" if contestant is race.winner else "")
 
 
