@@ -24,8 +24,8 @@ def race(
 ) -> None:
     """Find the best pretrained network for your photos.
 
-    All networks are judged on a few photos, the better half on more, and the one that would be chosen in the precision
-    that will be deployed. The fastest network wins that is less than 0.5 points below the best one.
+    All networks are judged on a few photos, those that may still win on more, and the one that would be chosen in the
+    precision that will be deployed. The fastest network wins that is less than 0.5 points below the best one.
     `retrain --backbone auto` does this first.
     """
     from trtpoets.judge.race import AUTO_BACKBONE

@@ -34,6 +34,8 @@ def test_estimated_times_are_called_so() -> None:
     assert section is not None and "estimated for Jetson Orin Nano" in section.note
     assert [row.cells[0].text for row in section.rows][:2] == ["mobilenet_v2", "efficientnet_lite0"]
     assert section.rows[0].mark == "best"
+    assert [name for name, _ in section.columns][4:6] == ["accuracy", "rating"]
+    assert [str(cell) for cell in section.rows[0].cells[5:6]] == ["84.6 %"]
 
 
 def test_without_a_race_there_is_no_section() -> None:

@@ -65,7 +65,8 @@ def why_sentence(race: Race) -> str:
 def _how(race: Race) -> str:
     return (
         f"The networks were judged by cross-fitted heads on training and validation photos: in FP32 on a part of "
-        f"them{_in_precision(race)}. The latency is for one photo, {_latency_text(race)}."
+        f"them{_in_precision(race)}. They are compared by the rating, which is the mean of the accuracy and of the "
+        f"probability of the right label. The latency is for one photo, {_latency_text(race)}."
     )
 
 
