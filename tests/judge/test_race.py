@@ -159,6 +159,12 @@ def test_the_default_network_wins_if_both_are_as_fast_and_the_loss_is_small() ->
     assert "and it is the default network" in decision.why
 
 
+def test_the_default_network_wins_for_its_rating_if_it_is_much_slower() -> None:
+    decision = decide({0: judged(0.8, 9.0), 2: judged(0.7, 2.0)}, GROUPS, NAMES, 0)
+    assert decision.chosen == 0
+    assert decision.why.endswith("; it takes 9 instead of 2 ms for a photo")
+
+
 def test_equally_accurate_networks_are_compared_by_their_time() -> None:
     best = judged(0.8, 2.0)
     decision = decide({0: best, 1: changed(best, 1, 0, 0)}, GROUPS, NAMES, 0)

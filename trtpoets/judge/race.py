@@ -44,7 +44,7 @@ _LEAST_GROWTH = 1.25
 """A round with fewer photos than so many times those of the round before is left out: many classes enlarge the first
 rounds."""
 
-PRICE = 0.003 / 1000
+PRICE = 0.004 / 1000
 """The gain to expect, as a share, for each photo that a round adds, below which a network leaves."""
 
 MIN_PHOTOS_OF_CLASS = 15
@@ -273,7 +273,7 @@ def decide(
         f"{result.photos:,} photos "
         f"({points(result.after - result.before)} points, {point_interval(result.low, result.high)})"
     )
-    is_default = chosen == default and judged[chosen].latency_ms >= judged[other].latency_ms
+    is_default = chosen == default and 1 <= judged[chosen].latency_ms / judged[other].latency_ms <= 1 + SAME_SPEED
     speed = f"it takes {judged[chosen].latency_ms:.3g} instead of {judged[other].latency_ms:.3g} ms for a photo"
     gap = judged[chosen].rating - judged[other].rating
     reason = _reason(result, gap, "it is the default network" if is_default else speed)
