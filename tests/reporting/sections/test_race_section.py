@@ -22,6 +22,7 @@ def test_the_page_has_the_networks_and_the_frontier() -> None:
     assert "Result: mobilenet_v2 is right on 87.6 %" in text
     assert "measured in INT8 on this machine's CPU" in text
     assert "failed: the weights i.h5 are not a file" in text
+    assert "Value(" not in text and "/w/small.h5" in text
     labels = [str(figure["aria-label"]).replace("\u00a0", " ") for figure in reader.all("figure")]
     assert any(label.startswith("accuracy by latency: efficientnet_lite0 88.0 % at 12.5 ms") for label in labels)
     assert "Race between networks" in markdown_from_report(report_of(content))
