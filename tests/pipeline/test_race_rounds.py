@@ -10,6 +10,7 @@ from tests.support.errors import raises
 from tests.support.race_networks import GivenNetworks, given_networks, race_config
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.types import Precision
+from trtpoets.judge import race as rule
 from trtpoets.pipeline.race import race
 
 TWO = ("efficientnet_lite0", "mobilenet_v2")
@@ -40,9 +41,12 @@ def test_a_network_that_loses_much_in_int8_is_replaced_by_the_next_one(tmp_path:
     assert in_int8[0].accuracy > in_int8[1].accuracy
 
 
-def test_photos_of_calibration_do_not_count(tmp_path: Path, given: GivenNetworks) -> None:
+def test_photos_of_calibration_do_not_count(
+    tmp_path: Path, given: GivenNetworks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The last round has nearly all photos, so that most of those for calibration are among them."""
     given.noise = {"mobilenet_v2": 1.2, "efficientnet_lite0": 1.0}
+    monkeypatch.setattr(rule, "PRICE", 0.0)
     result = race("photos", "x", race_config(*TWO), engines=tmp_path)
     *_, fp32, int8 = result.winner.rounds
     calibrated = sum(photo.sha256 in given.calibrated for photo in given.judged[-1][1])
