@@ -251,11 +251,14 @@ def unwanted_optimizers_of(nodes: Iterable[tuple[str, Sequence[str], Sequence[st
 
 
 def open_model(model: Any, *, one_of_many: bool = False) -> Any:
-    """An onnxruntime.InferenceSession for a ModelProto: `open_session` without parsing the serialised graph again."""
+    """An onnxruntime.InferenceSession for a ModelProto: `open_session` without parsing the serialised graph again.
+
+    Its threads do not spin: such a session is for large batches, and the processors have other work between them.
+    """
     nodes = ((node.op_type, tuple(node.input), tuple(node.output)) for node in model.graph.node)
     is_cpu_form = metadata_of(model).get(FORM_KEY) == Int8Form.CPU.value
     disabled = UNWANTED_OPTIMIZERS if is_cpu_form else unwanted_optimizers_of(nodes)
-    return open_session(model.SerializeToString(), one_of_many=one_of_many, disabled=disabled)
+    return open_session(model.SerializeToString(), one_of_many=one_of_many, spins=False, disabled=disabled)
 
 
 @lru_cache(maxsize=None)
@@ -272,6 +275,7 @@ def open_session(
     threads: int = 0,
     *,
     one_of_many: bool = False,
+    spins: bool = True,
     providers: Sequence[tuple[str, Mapping[str, object]]] = (),
     as_written: bool = False,
     disabled: Sequence[str] | None = None,
@@ -280,8 +284,9 @@ def open_session(
 
     For a network of trtpoets with a fixed number of photos it is a FixedBatchSession, which takes any number.
 
-    `threads` is the number of threads of one operator on the CPU; 0 is ONNX Runtime's default. Sessions that are
-    `one_of_many` share one memory arena, have few threads and do not spin between runs. `providers` are names and
+    `threads` is the number of threads of one operator on the CPU; 0 is ONNX Runtime's default. Unless `spins` is false,
+    threads without work wait actively for the next operator, which takes up to half of all processor time. Sessions
+    that are `one_of_many` share one memory arena, have few threads and do not spin. `providers` are names and
     options of execution providers in the order of preference; default: the CPU provider. `as_written` disables graph
     optimizations, so that each node is computed by itself and Q/DQ pairs in float. `disabled` are the optimizers that
     must not be applied, where the caller knows them; by default the graph is read to find them.
@@ -302,6 +307,7 @@ def open_session(
         # One arena per session would take too much memory; without an arena, allocating large arrays is slow.
         _share_memory()
         options.add_session_config_entry("session.use_env_allocators", "1")
+    if one_of_many or not spins:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source, unwanted = _source_of(model, disabled)
     chosen = [(name, dict(values)) for name, values in providers] or [("CPUExecutionProvider", {})]

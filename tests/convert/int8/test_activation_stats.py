@@ -11,9 +11,13 @@ from onnx import numpy_helper
 from tests.support.activations import activations
 from tests.support.errors import raises
 from tests.support.small_networks import residual_network, saved
+from tests.support.topologies import mobilenet_v3
+from trtpoets.convert.graph.graph_view import GraphView
+from trtpoets.convert.int8.activation_stats import _range_maps, activation_ranges
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, calibration_from_photos
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.files import sha256_of_file
+from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.types import OnnxModel, Photo
 
 
@@ -52,3 +56,17 @@ def test_a_weight_that_is_not_finite_is_named(photos: list[Photo], tmp_path: Pat
 def test_a_tensor_that_overflows_is_named(photos: list[Photo], tmp_path: Path) -> None:
     with raises(ConversionFailed, "TP3011"):
         calibration_from_photos(damaged(tmp_path, "project.bias", 3e38), photos, CalibrationConfig())
+
+
+def test_ranges_that_follow_from_others_are_those_of_the_tensors(photos: list[Photo], tmp_path: Path) -> None:
+    model = saved(mobilenet_v3(clipped=True), tmp_path / "fp32.onnx")
+    proto = check_onnx(model.path)
+    view = GraphView(proto)
+    names = [name for node in view.nodes for name in node.output if view.is_float(name)]
+    followed = _range_maps(view, names)
+    assert {view.producer[name].op_type for name in followed} >= {"Relu", "Clip", "Flatten"}
+    ranges = activation_ranges(proto, names, photos, model.spec.preprocess, 4, lambda done: None)
+    assert list(ranges) == names
+    for name, array in zip(names, activations(model, photos, names), strict=True):
+        assert ranges[name] == pytest.approx((array.min(), array.max()), abs=1e-5), name
+    assert not _range_maps(view, list(followed)[:1]), "its input is not measured"

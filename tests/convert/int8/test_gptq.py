@@ -15,7 +15,7 @@ from trtpoets.convert.graph.graph_view import GraphView
 from trtpoets.convert.int8.activation_stats import with_outputs
 from trtpoets.convert.int8.bias_correction import with_shifted_biases
 from trtpoets.convert.int8.calibration import Method, Ranges
-from trtpoets.convert.int8.gptq import _windows, gptq, gptq_weights
+from trtpoets.convert.int8.gptq import _output_sizes, _windows, gptq, gptq_weights
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.placement import LEVELS, placement_from_onnx
 from trtpoets.convert.int8.qdq import channel_scales
@@ -67,6 +67,29 @@ def test_weights_of_correlated_inputs_compensate_each_other() -> None:
     assert loss(rows, gptq(rows, products, scales), products) < 0.2 * loss(rows, nearest(rows, scales), products)
 
 
+def by_the_paper(rows: np.ndarray, products: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """GPTQ for one group, column by column, with the inverse of the products of the columns that are left."""
+    depth = len(products)
+    damped = products + 0.01 * np.diag(products).mean() * np.eye(depth)
+    weights, rounded, left = rows.copy(), np.empty_like(rows), list(np.argsort(-np.diag(products), kind="stable"))
+    while left:
+        column, inverse = left[0], np.linalg.inv(damped[np.ix_(left, left)])
+        rounded[:, column] = np.clip(np.rint(weights[:, column] / scales), -LEVELS, LEVELS) * scales
+        error = (weights[:, column] - rounded[:, column]) / inverse[0, 0]
+        weights[:, left] -= error[:, None] * inverse[0]
+        left.pop(0)
+    return rounded
+
+
+def test_weights_are_those_of_the_paper() -> None:
+    random = np.random.default_rng(5)
+    data = random.normal(0, 1, (300, 90)) @ random.normal(0, 1, (90, 90))
+    rows = random.normal(0, 1, (6, 90))
+    products, scales = data.T @ data, np.abs(rows).max(axis=1) / LEVELS
+    rounded = gptq(rows[None], products[None], scales[None])[0]
+    np.testing.assert_allclose(rounded, by_the_paper(rows, products, scales), atol=1e-9)
+
+
 @pytest.mark.parametrize("pad", ["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"])
 @pytest.mark.parametrize(
     ("kernel", "stride", "dilation", "group"), [(1, 1, 1, 1), (3, 2, 1, 4), (3, 1, 2, 1), (2, 2, 1, 2)]
@@ -89,11 +112,15 @@ def test_windows_are_the_inputs_of_a_convolution(pad: str, kernel: int, stride: 
     graph = helper.make_graph([node], "one", values[:2], values[2:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     (expected,) = open_session(model.SerializeToString()).run(None, {"x": data, "w": weights})
-    windows = _windows(node, data, (kernel, kernel))
-    photos, _, high, wide = windows.shape[:4]
-    inputs = windows.transpose(0, 2, 3, 1, 4, 5).reshape(photos, high, wide, group, -1)
-    computed = np.einsum("nhwgd,grd->ngrhw", inputs, weights.reshape(group, 8 // group, -1))
-    np.testing.assert_allclose(computed.reshape(photos, 8, high, wide), expected, atol=1e-4)
+    photos, _, high, wide = expected.shape
+    assert _output_sizes(node, data.shape[2:], (kernel, kernel)) == (high, wide)
+    windows = _windows(node, data, (kernel, kernel), np.arange(photos * high * wide))
+    computed = np.einsum("pgd,grd->pgr", windows.reshape(-1, group, 4 // group * kernel**2), rows_of(weights, group))
+    np.testing.assert_allclose(computed.reshape(photos, high, wide, 8).transpose(0, 3, 1, 2), expected, atol=1e-4)
+
+
+def rows_of(weights: np.ndarray, groups: int) -> np.ndarray:
+    return weights.reshape(groups, len(weights) // groups, -1)
 
 
 def builder_of(proto: object, top: float = 8.0) -> Int8GraphBuilder:

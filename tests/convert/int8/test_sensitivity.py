@@ -69,7 +69,7 @@ def test_estimated_gains_point_to_the_layers_with_the_largest_gains(dozen_photos
     model = sensitive_network(tmp_path)
     evaluator = Int8Evaluator(model, dozen_photos, ())
     builder = evaluator.builder(minmax(model, dozen_photos))
-    search = SensitivitySearch(builder, evaluator.reference, evaluator.search_photos, {})
+    search = SensitivitySearch(evaluator, builder, {})
     layers = search._affordable({}, 0.0)
     gains, estimates = search._gains({}, layers), search._estimates({}, layers, silent)
     assert list(estimates) == list(gains) == layers

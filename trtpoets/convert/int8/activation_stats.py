@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trtpoets.convert.graph.graph_edits import reduction_axes
-from trtpoets.convert.graph.graph_view import MATMULS, GraphView
+from trtpoets.convert.graph.graph_view import MATMULS, GraphView, clip_bounds
 from trtpoets.convert.int8.thresholds import BINS
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.fixed_batch import fixed_batch_of, whole_groups
@@ -25,6 +25,9 @@ _FINE_BINS = 16 * BINS
 """Bins of a histogram whose range is a power of two: at least eight of them make one of `BINS` bins over the exact
 range, so that it hardly matters that a bin's values count as equally distributed."""
 
+
+_MOVES = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose")
+"""Operators whose output has all values of their input, and no others."""
 
 PhotosDone = Callable[[int], None]
 """Progress callback: called with the number of photos that are done."""
@@ -44,15 +47,45 @@ def activation_ranges(
 ) -> dict[str, tuple[float, float]]:
     """Return the lowest and highest value of each tensor over all photos.
 
-    The minima and maxima are computed inside the graph, so that no activations are copied out of it.
+    The minima and maxima are computed inside the graph, so that no activations are copied out of it. Those of ReLUs and
+    other operators that map a range to a range follow from those of their input, if it is one of `tensors` too.
     Raises BadPhoto, or ConversionFailed that names the first tensor that is not finite.
     """
     _refuse_non_finite_constants(model)
-    extremes = _Extremes(model, tensors, on_batch)
-    session = open_model(_with_extremes(model, tensors))
+    maps = _range_maps(GraphView(model), tensors)
+    measured = [name for name in tensors if name not in maps]
+    extremes = _Extremes(model, measured, on_batch)
+    session = open_model(_with_extremes(model, measured))
     for batch, (scores, *outputs) in _run_batches(session, photos, preprocess, batch_size, progress):
         extremes.add(batch, scores, outputs)
-    return extremes.ranges
+    ranges = extremes.ranges
+    for name, (source, low, high) in maps.items():
+        ranges[name] = min(max(ranges[source][0], low), high), min(max(ranges[source][1], low), high)
+    return {name: ranges[name] for name in tensors}
+
+
+def _range_maps(view: GraphView, tensors: Sequence[str]) -> dict[str, tuple[str, float, float]]:
+    """Return, in graph order, those of `tensors` that clip another of them, or only move its values.
+
+    Each has the name of the other tensor and the bounds, which are infinite if nothing is clipped.
+    """
+    wanted, maps = set(tensors), {}
+    for node in view.nodes:
+        sources = view.activations(node)
+        if len(sources) != 1 or sources[0] not in wanted or len(node.output) != 1 or node.output[0] not in wanted:
+            continue
+        low, high = -np.inf, np.inf
+        if node.op_type == "Relu":
+            low = 0.0
+        elif node.op_type == "Clip":
+            bounds = clip_bounds(view, node)
+            if bounds is None:
+                continue
+            low, high = (-np.inf if bounds[0] is None else bounds[0]), (np.inf if bounds[1] is None else bounds[1])
+        elif node.op_type not in _MOVES:
+            continue
+        maps[node.output[0]] = sources[0], low, high
+    return maps
 
 
 class _Extremes:

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 _PHOTOS_AT_ONCE = 4
 """The outputs of all layers for this many photos are in memory at once."""
 
+_LAYER_PHOTOS = 8
+"""So many photos measure the SQNR of each layer, which the report shows and nothing is chosen by."""
+
 
 @dataclass(frozen=True)
 class Fp32Reference:
@@ -222,8 +225,9 @@ def with_shifted_biases(model: Any, shifts: Mapping[str, np.ndarray]) -> Any:
 
 
 def layer_sqnr(fp32: Any, quantised: Any, photos: np.ndarray) -> dict[str, float]:
-    """Return the SQNR in dB of each layer's output, on `photos`, uint8 (N, H, W, 3)."""
+    """Return the SQNR in dB of each layer's output, on the first 8 of `photos`, uint8 (N, H, W, 3)."""
     view = GraphView(fp32)
+    photos = photos[: max(view.batch or 0, _LAYER_PHOTOS)]
     names = [node.name for node in view.weighted()]
     runs = [_run_of_layers(model, names) for model in (fp32, quantised)]
     signal, noise = np.zeros(len(names)), np.zeros(len(names))

@@ -29,8 +29,10 @@ from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME
 
 _POSITIONS = 4096
 _POSITIONS_PER_WEIGHT = 4
-"""At most 4096 positions of a layer's input are sampled, or 4 for each weight of a channel, if these are more. With
-16384 the SQNR of four networks differed by at most 0.3 dB, in both directions."""
+_MOST_PER_WEIGHT = 32
+"""At most 4096 positions of a layer's input are sampled, but no more than 32 for each weight of a channel; or 4 for
+each weight, if these are more. With twice as many the SQNR of four networks differed by at most 0.3 dB, in both
+directions."""
 
 _MAX_NUMBERS = 1 << 24
 """The largest count of numbers in the sample of a layer's input."""
@@ -116,31 +118,38 @@ def gptq(weights: np.ndarray, products: np.ndarray, scales: np.ndarray, levels: 
     G is the number of groups, R the number of output channels in a group and D the number of weights of a channel.
     `products` (G, D, D) are the sums of products of the inputs, which determine how well one weight can compensate
     the error of another.
+
+    The paper inverts `products`; here weights are rounded from the last to the first by its Cholesky factor, which
+    gives the same result in a quarter of the time (Chen et al., "The Geometry of LLM Quantization: GPTQ as Babai's
+    Nearest Plane Algorithm", 2025).
     """
-    groups, _, depth = weights.shape
+    depth = weights.shape[2]
     squares = np.einsum("gdd->gd", products)
     mean_square = squares.mean(axis=1)
     damping = np.where(mean_square > 0, _DAMPING * mean_square, 1.0)
-    # The largest inputs come first, while most weights are still free to compensate their errors.
-    order = np.argsort(-squares, axis=1, kind="stable")
-    group = np.arange(groups)[:, None]
-    left = weights[group[:, :, None], np.arange(weights.shape[1])[None, :, None], order[:, None, :]]
+    # The largest inputs come last, so first in the rounding, while most weights are free to compensate their errors.
+    order = np.argsort(-squares, axis=1, kind="stable")[:, ::-1]
+    group = np.arange(len(weights))[:, None]
     hessian = products[group[:, :, None], order[:, :, None], order[:, None, :]] + damping[:, None, None] * np.eye(depth)
-    upper = np.linalg.cholesky(np.linalg.inv(hessian)).transpose(0, 2, 1)
-    rounded = np.empty_like(left)
-    for start in range(0, depth, _BLOCK):
-        stop = min(start + _BLOCK, depth)
-        errors = np.empty((*left.shape[:2], stop - start))
-        for column in range(start, stop):
-            values = np.clip(np.rint(left[:, :, column] / scales), -levels, levels) * scales
-            rounded[:, :, column] = values
-            error = (left[:, :, column] - values) / upper[:, column, column, None]
-            errors[:, :, column - start] = error
-            left[:, :, column + 1 : stop] -= error[:, :, None] * upper[:, None, column, column + 1 : stop]
-        left[:, :, stop:] -= errors @ upper[:, start:stop, stop:]
+    factor = np.linalg.cholesky(hessian)
+    coupling = factor / np.einsum("gdd->gd", factor)[:, None, :]
+    exact = weights.transpose(0, 2, 1)[group, order]  # (G, D, R), as all below
+    targets, rounded = exact.copy(), np.empty_like(exact)
+    for stop in range(depth, 0, -_BLOCK):
+        start = max(stop - _BLOCK, 0)
+        errors = np.empty((len(exact), stop - start, exact.shape[2]))
+        for column in range(stop - 1, start - 1, -1):
+            later = slice(column + 1 - start, None)
+            target = targets[:, column]
+            if column + 1 < stop:
+                target += (coupling[:, None, column + 1 : stop, column] @ errors[:, later])[:, 0]
+            values = np.clip(np.rint(target / scales), -levels, levels) * scales
+            rounded[:, column] = values
+            errors[:, column - start] = exact[:, column] - values
+        targets[:, :start] += coupling[:, start:stop, :start].transpose(0, 2, 1) @ errors
     result = np.empty_like(rounded)
-    np.put_along_axis(result, np.broadcast_to(order[:, None, :], rounded.shape), rounded, axis=2)
-    return result
+    np.put_along_axis(result, np.broadcast_to(order[:, :, None], rounded.shape), rounded, axis=1)
+    return np.asarray(result.transpose(0, 2, 1))
 
 
 def _is_supported(view: GraphView, node: Any, weights: Mapping[str, str]) -> bool:
@@ -189,46 +198,67 @@ def _round_layer(view: GraphView, layer: _Layer, data: np.ndarray) -> np.ndarray
 
 
 def _moments(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the means (G, D) of inputs (G, N, D) and the sums of their centred products (G, D, D), float64."""
-    means = inputs.mean(axis=1, dtype=np.float64)
-    centred = inputs - means[:, None].astype(np.float32)
-    return means, np.asarray(centred.transpose(0, 2, 1) @ centred, np.float64)
+    """Return the means (G, D) of inputs (G, D, N) and the sums of their centred products (G, D, D), float64."""
+    means = inputs.mean(axis=2, dtype=np.float64)
+    centred = inputs - means[:, :, None].astype(np.float32)
+    return means, np.asarray(centred @ centred.transpose(0, 2, 1), np.float64)
 
 
 def _inputs(node: Any, data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a sample (G, N, D) of the inputs of a layer with weights of this shape: D numbers for one output."""
+    """Return a sample (G, D, N) of the inputs of a layer with weights of this shape: D numbers for one output."""
     if node.op_type in MATMULS:
         rows = data.reshape(-1, data.shape[-1])
-        return np.asarray(rows[_sample(len(rows), data.shape[-1], 1)][None])
+        return np.asarray(rows[_sample(len(rows), data.shape[-1], 1)].T[None])
     groups = int(attribute(node, "group", 1))
-    windows = _windows(node, data, shape[2:])
-    photos, _, high, wide = windows.shape[:4]
     depth = int(np.prod(shape[1:]))
-    chosen = _sample(photos * high * wide, depth, groups)
-    photo, position = np.divmod(chosen, high * wide)
-    row, column = np.divmod(position, wide)
-    return np.asarray(windows[photo, :, row, column].reshape(len(chosen), groups, depth).transpose(1, 0, 2))
+    sizes = _output_sizes(node, data.shape[2:], shape[2:])
+    chosen = _sample(len(data) * sizes[0] * sizes[1], depth, groups)
+    windows = _windows(node, data, shape[2:], chosen)
+    return np.asarray(windows.transpose(1, 2, 3, 0).reshape(groups, depth, len(chosen)))
 
 
 def _sample(count: int, depth: int, groups: int) -> np.ndarray:
     """Return the indices, ascending, of a sample of `count` positions with `depth` numbers for each of the groups."""
-    most = min(count, max(_POSITIONS, _POSITIONS_PER_WEIGHT * depth), max(1, _MAX_NUMBERS // (depth * groups)))
+    wanted = max(min(_POSITIONS, _MOST_PER_WEIGHT * depth), _POSITIONS_PER_WEIGHT * depth)
+    most = min(count, wanted, max(1, _MAX_NUMBERS // (depth * groups)))
     return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
 
 
-def _windows(node: Any, data: np.ndarray, kernel: tuple[int, ...]) -> np.ndarray:
-    """Return a view (N, C, H, W, KH, KW) of data (N, C, H, W): the window of the kernel at each position."""
-    strides = attribute(node, "strides", [1, 1])
+def _windows(node: Any, data: np.ndarray, kernel: tuple[int, ...], positions: np.ndarray) -> np.ndarray:
+    """Return the windows (P, C, KH, KW) of a kernel on data (N, C, H, W), at P `positions` of its output (N, H, W)."""
+    high, wide = _output_sizes(node, data.shape[2:], kernel)
+    photo, position = np.divmod(positions, high * wide)
+    places, inside = [], []
+    for axis, first in enumerate(np.divmod(position, wide)):
+        stride, dilation = (attribute(node, name, [1, 1])[axis] for name in ("strides", "dilations"))
+        before = _padding(node, data.shape[2:], kernel)[axis][0]
+        place = first[:, None] * stride - before + np.arange(kernel[axis]) * dilation
+        inside.append((place >= 0) & (place < data.shape[2 + axis]))
+        places.append(np.clip(place, 0, data.shape[2 + axis] - 1))
+    values = data[photo[:, None, None], :, places[0][:, :, None], places[1][:, None, :]]
+    values *= (inside[0][:, :, None] & inside[1][:, None, :])[..., None]
+    return np.asarray(values.transpose(0, 3, 1, 2))
+
+
+def _output_sizes(node: Any, sizes: Sequence[int], kernel: Sequence[int]) -> tuple[int, int]:
+    """Return the height and width of a convolution's output, for inputs of these sizes."""
+    padding, spans, strides = _padding(node, sizes, kernel), _spans(node, kernel), attribute(node, "strides", [1, 1])
+    high, wide = (
+        (size + sum(pads) - span) // stride + 1
+        for size, pads, span, stride in zip(sizes, padding, spans, strides, strict=True)
+    )
+    return high, wide
+
+
+def _spans(node: Any, kernel: Sequence[int]) -> list[int]:
+    """Return the height and width of the area that a kernel reads."""
     dilations = attribute(node, "dilations", [1, 1])
-    spans = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
-    pads = _padding(node, data.shape[2:], spans, strides)
-    padded = np.pad(data, ((0, 0), (0, 0), *pads)) if any(map(any, pads)) else data
-    windows = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=(2, 3))
-    return windows[:, :, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
+    return [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
 
 
-def _padding(node: Any, sizes: Sequence[int], spans: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
+def _padding(node: Any, sizes: Sequence[int], kernel: Sequence[int]) -> list[tuple[int, int]]:
     """Return the numbers of zeros (before, after) that a convolution adds to its input, for height and width."""
+    spans, strides = _spans(node, kernel), attribute(node, "strides", [1, 1])
     kind = attribute(node, "auto_pad", b"NOTSET").decode()
     if not kind.startswith("SAME"):
         pads = attribute(node, "pads", [0, 0, 0, 0])

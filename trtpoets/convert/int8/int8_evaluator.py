@@ -113,6 +113,11 @@ class Int8Evaluator:
         """The FP32 network on `search_photos`."""
         return reference_from_onnx(self.proto, self.search_photos)
 
+    def search_features(self, version: Any) -> np.ndarray:
+        """Return the features of the file of an INT8 version for `search_photos`: float32 (N, F)."""
+        proto = self.as_file(version)
+        return outputs_from_onnx(proto, self._features_in(proto), [self.search_photos]).features
+
     def as_file(self, version: Any) -> Any:
         """Return an INT8 version of the builder as the file of its form, without metadata of the classifier."""
         if self.arithmetic is TENSORRT:

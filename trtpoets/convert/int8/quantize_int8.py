@@ -199,7 +199,7 @@ def int8_from_onnx(
         return target.is_met(version if distillation.notes else distillation.of(version))
 
     limits = SearchLimits(config.target_db, config.target_agreement, config.int8_share, config.max_float_layers)
-    search = SensitivitySearch(builder, evaluator.reference, evaluator.search_photos, start.shifts)
+    search = SensitivitySearch(evaluator, builder, start.shifts)
     frontier = [_point(search, builder, version, 0)]
     kept_layers: list[KeptLayer] = []
     for kept in search.kept_layers(start.fidelity, limits, evaluate, is_target_met, progress):

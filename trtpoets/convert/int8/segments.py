@@ -66,19 +66,6 @@ class Segment:
         """A hash that is equal for segments that compute the same."""
         return hashlib.sha256(self.content).digest()
 
-    @cached_property
-    def plan(self) -> tuple[Any, ...]:
-        """A key that is equal for equal segments of two versions of a network that differ only in pairs and biases."""
-        nodes = tuple(node.SerializeToString(deterministic=True) for node in self.nodes)
-        parameters = (
-            name
-            for node in self.nodes
-            for name in (node.input[1:2] if node.op_type == "QuantizeLinear" else node.input[2:3])
-            if name in self.view.constants
-        )
-        values = tuple(self.view.constants[name].SerializeToString() for name in parameters)
-        return nodes, values, self.inputs, self.outputs, self.dead
-
 
 class SegmentRunner:
     """Runs segments in ONNX Runtime. Equal segments of different networks share one session."""

@@ -1,7 +1,8 @@
 """Sensitivity analysis: finds the layers whose errors in INT8 are largest, and keeps as few as possible in FP32.
 
 A layer's sensitivity is the gain in SQNR of the features, averaged over the photos, when that layer alone returns to
-FP32. The network runs in segments, so that the layers before it are not run again.
+FP32. Estimates run the network in segments, layer by layer, in float. For the measurements of the best candidates the
+whole network runs in integers (integer_reference.py), which takes less time than its segments from the candidate on.
 
 The search first keeps USUAL_SHARE of the multiply-adds in INT8. If the network misses the target of accuracy_target.py
 then, the search continues down to MIN_SHARE, and divides each gain by the time that the layer costs in FP16
@@ -13,11 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from trtpoets.convert.int8.bias_correction import Fp32Reference, split_like, with_shifted_biases
+from trtpoets.convert.int8.bias_correction import split_like, with_shifted_biases
 from trtpoets.convert.int8.fidelity import sqnr_db
+from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.int8_graph import Int8GraphBuilder
 from trtpoets.convert.int8.layer_costs import LayerCosts
 from trtpoets.convert.int8.segments import LiveTensors, Segment, SegmentRunner
@@ -27,7 +30,8 @@ from trtpoets.core.threads import map_ahead
 from trtpoets.core.types import INPUT_NAME
 
 _AT_ONCE = 2
-"""Number of layers that are tried at the same time. Each keeps the activations of all photos in memory."""
+"""Number of layers that are tried at the same time: one thread builds a version, in Python, while another runs one in
+ONNX Runtime, which releases the GIL."""
 
 _FEW_PHOTOS = 4
 """Number of photos for an estimate, which only has to exclude layers whose gain is much too small."""
@@ -85,21 +89,23 @@ class SearchLimits:
 
 
 class SensitivitySearch:
-    """Searches for the layers to keep in FP32. `photos`, uint8 (N, H, W, 3), are those of the `reference`.
+    """Searches for the layers to keep in FP32, on the `search_photos` of the evaluator.
 
     `shifts` are the bias corrections of the INT8 layers; they hardly depend on which other layers are INT8.
     """
 
-    def __init__(
-        self, builder: Int8GraphBuilder, reference: Fp32Reference, photos: np.ndarray, shifts: Mapping[str, np.ndarray]
-    ) -> None:
+    def __init__(self, evaluator: Int8Evaluator, builder: Int8GraphBuilder, shifts: Mapping[str, np.ndarray]) -> None:
+        self.evaluator = evaluator
         self.builder = builder
-        self.reference = reference
-        self.photos = photos
+        self.reference = evaluator.reference
+        self.photos = evaluator.search_photos
         self.shifts = shifts
         self.runner = SegmentRunner()
         self._expected: dict[str, float] = {}
-        self._few = min(math.ceil(_FEW_PHOTOS / (builder.view.batch or 1)) * (builder.view.batch or 1), len(photos))
+        self._base: tuple[Mapping[str, str], float] | None = None  # layers in FP32, and the SQNR with them
+        self._few = min(
+            math.ceil(_FEW_PHOTOS / (builder.view.batch or 1)) * (builder.view.batch or 1), len(self.photos)
+        )
         self.costs = LayerCosts(builder.view)
 
     def kept_layers(
@@ -251,55 +257,35 @@ class SensitivitySearch:
                 self.runner.advance(exact[number], tensors)
                 for later in segments[number + 1 :]:
                     self.runner.advance(later, tensors)
-                features_db[segment.end] = self._db(tensors)
+                features_db[segment.end] = self._db(tensors[self.reference.feature_name])
                 progress("sensitivity", len(features_db), len(candidates))
             self.runner.advance(segment, live)
-        base = self._db(live)
+        base = self._db(live[self.reference.feature_name])
         return {name: db - base for name, db in features_db.items()}
 
     def _gains(self, keep: Mapping[str, str], candidates: Collection[str]) -> dict[str, float]:
         """Return the gain in dB of each candidate when it is in FP32 in addition to the layers of `keep`."""
-        segments = self._segments(keep)
-        live: LiveTensors = {INPUT_NAME: self.photos}
+        versions = [{**keep, name: "tried"} for name in candidates]
+        if self._base is None or self._base[0] != keep:
+            self._base = dict(keep), self._db_of_version(keep)
+        features_db = map_ahead(self._db_of_version, versions, _AT_ONCE, _AT_ONCE)
+        return {name: db - self._base[1] for name, db in zip(candidates, features_db, strict=True)}
 
-        def starts() -> Iterator[tuple[int, LiveTensors]]:
-            """Run the network once, and yield each candidate's segment with the tensors before it."""
-            for number, segment in enumerate(segments):
-                if segment.end in candidates:
-                    yield number, dict(live)
-                self.runner.advance(segment, live)
-
-        def db_of(start: tuple[int, LiveTensors]) -> tuple[str, float]:
-            number, tensors = start
-            return segments[number].end, self._db_without(segments, number, tensors, keep)
-
-        features_db: dict[str, float] = {}
-        # One thread can build a version, in Python, while another runs one in ONNX Runtime, which releases the GIL.
-        for name, db in map_ahead(db_of, starts(), _AT_ONCE, _AT_ONCE):
-            features_db[name] = db
-        base = self._db(live)
-        return {name: db - base for name, db in features_db.items()}
-
-    def _db_without(self, segments: list[Segment], number: int, live: LiveTensors, keep: Mapping[str, str]) -> float:
-        """Return the features' SQNR with the last layer of segment `number` in FP32, continuing from `live`."""
-        version = self._segments({**keep, segments[number].end: "tried"})
-        first = next(i for i, segment in enumerate(version) if segment.plan != segments[i].plan)
-        # Where Concats join branches, a layer in FP32 changes earlier segments too; then all segments are run.
-        start, tensors = (number, dict(live)) if first >= number else (0, {INPUT_NAME: self.photos})
-        for unchanged, segment in zip(segments[start:], version[start:], strict=True):
-            # An unchanged segment has an open session already.
-            self.runner.advance(unchanged if segment.plan == unchanged.plan else segment, tensors)
-        return self._db(tensors)
+    def _db_of_version(self, keep: Mapping[str, str]) -> float:
+        """Return the SQNR of the features of the INT8 network with the layers of `keep` in FP32."""
+        return self._db(self.evaluator.search_features(self._version(keep)))
 
     def _segments(self, keep: Mapping[str, str]) -> list[Segment]:
         """Return the segments of the INT8 network with the layers of `keep` in FP32."""
+        return split_like(self._version(keep), self.reference)
+
+    def _version(self, keep: Mapping[str, str]) -> Any:
+        """Return the INT8 network, a ModelProto, with the layers of `keep` in FP32."""
         model, placement = self.builder.build(keep)
         quantised = {weight.node for weight in placement.weights}
-        shifts = {name: shift for name, shift in self.shifts.items() if name in quantised}
-        return split_like(with_shifted_biases(model, shifts), self.reference)
+        return with_shifted_biases(model, {name: self.shifts[name] for name in quantised if name in self.shifts})
 
-    def _db(self, live: LiveTensors) -> float:
+    def _db(self, features: np.ndarray) -> float:
         """Return the mean SQNR of the photos in dB. That of all errors together would depend on the worst ones."""
-        features = live[self.reference.feature_name]
         exact = self.reference.features[: len(features)]
         return float(np.mean([sqnr_db(before, after) for before, after in zip(exact, features, strict=True)]))
