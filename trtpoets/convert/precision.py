@@ -38,7 +38,7 @@ _IN_FP32 = ("Softmax",)
 
 _SCANNED = 32
 _COMPARED = 16
-_BATCH = 8
+_BATCH = 2
 
 
 @dataclass(frozen=True)

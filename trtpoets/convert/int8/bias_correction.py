@@ -37,7 +37,7 @@ from trtpoets.core.types import INPUT_NAME, OUTPUT_NAME
 if TYPE_CHECKING:
     from onnx import TensorProto
 
-_PHOTOS_AT_ONCE = 4
+_PHOTOS_AT_ONCE = 2
 """The outputs of all layers for this many photos are in memory at once."""
 
 _LAYER_PHOTOS = 8
@@ -125,9 +125,17 @@ def _shifts_at_once(pairs: Sequence[tuple[Segment, Segment]], photos: np.ndarray
         layer, tensor = segment.nodes[-1], segment.tensor
         shifts[segment.end] = f"{tensor}.shift"
         nodes[-1] = _renamed(layer, {}, {tensor: f"{tensor}.raw"}, "")
-        nodes.extend(_exact_nodes(clipped, constants))
-        nodes.append(helper.make_node("Sub", [f"{tensor}.exact", f"{tensor}.raw"], [f"{tensor}.error"]))
-        nodes.extend(_mean_nodes(layer, view, tensor, constants))
+        exact = _exact_nodes(clipped, constants)
+        if _is_pointwise(layer, view):
+            *before, exact_layer = exact
+            nodes.extend(before)
+            for node, result in ((exact_layer, "exact"), (layer, "raw")):
+                nodes.extend(_of_mean_input(node, view.opset, f"{tensor}.mean_{result}", constants))
+            nodes.append(helper.make_node("Sub", [f"{tensor}.mean_exact", f"{tensor}.mean_raw"], [f"{tensor}.shift"]))
+        else:
+            nodes.extend(exact)
+            nodes.append(helper.make_node("Sub", [f"{tensor}.exact", f"{tensor}.raw"], [f"{tensor}.error"]))
+            nodes.extend(_mean_nodes(layer, view, tensor, constants))
         nodes.append(helper.make_node("Add", [f"{tensor}.raw", f"{tensor}.shift"], [tensor]))
     if not shifts:
         return {}
@@ -158,6 +166,34 @@ def _exact_nodes(clipped: Segment, constants: dict[str, TensorProto]) -> list[An
         (names[name], _named(clipped.view.constants[name], names[name])) for name in own & set(clipped.view.constants)
     )
     return [_renamed(node, names, names, ".exact") for node in reversed(needed)]
+
+
+def _is_pointwise(layer: Any, view: GraphView) -> bool:
+    """Return whether a layer is a 1 x 1 convolution, whose mean output is its output for the mean input."""
+    shape = view.shape(layer.input[1]) or ()
+    return (
+        layer.op_type == "Conv"
+        and len(shape) == 4
+        and tuple(shape[2:]) == (1, 1)
+        and set(attribute(layer, "strides", [1])) == {1}
+        and not any(attribute(layer, "pads", [0]))
+    )
+
+
+def _of_mean_input(layer: Any, opset: int, output: str, constants: dict[str, TensorProto]) -> list[Any]:
+    """Return the nodes that compute a layer for the mean of its input (N, C, H, W): `output` (1, channels, 1, 1)."""
+    from onnx import helper, numpy_helper
+
+    nodes, source = [], layer.input[0]
+    # Over each map first, because ONNX Runtime has a fast kernel for neighbouring values.
+    for number, axes in enumerate(([2, 3], [0])):
+        names, attributes = reduction_axes(opset, axes, f"{output}.axes_{number}")
+        constants.update((name, numpy_helper.from_array(np.array(axes, np.int64), name)) for name in names)
+        target = f"{output}.input_{number}"
+        nodes.append(helper.make_node("ReduceMean", [source, *names], [target], keepdims=1, **attributes))
+        source = target
+    nodes.append(_renamed(layer, {layer.input[0]: source}, {layer.output[0]: output}, f".{output}"))
+    return nodes
 
 
 def _mean_nodes(layer: Any, view: GraphView, tensor: str, constants: dict[str, TensorProto]) -> list[Any]:

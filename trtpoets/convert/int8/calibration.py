@@ -82,7 +82,7 @@ class CalibrationConfig:
     method: Method = Method.AUTO
     percentile: float = 99.99
     seed: int = 0
-    batch_size: int = 16
+    batch_size: int = 4
 
     def __post_init__(self) -> None:
         if (self.photos is not None and self.photos < 1) or self.batch_size < 1:

@@ -62,7 +62,11 @@ class Quantiser:
         scale = np.float32(self.scale)
         scales = scale if factors is None else (scale / factors).reshape(1, -1, 1, 1)
         lowest, highest = self.grid.lowest - self.zero, self.grid.highest - self.zero
-        return np.asarray(np.clip(np.rint(values / scales), lowest, highest) * scales)
+        nearest = np.asarray(values / scales)
+        np.rint(nearest, out=nearest)
+        np.clip(nearest, lowest, highest, out=nearest)
+        nearest *= scales
+        return nearest
 
 
 SYMMETRIC = Grid(-127, 127, "int8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -32,7 +32,8 @@ from trtpoets.core.onnx_file import check_onnx, opset_of
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import OnnxModel, Photo
 
-_BATCH = 16
+_BATCH = 4
+"""So many photos run at a time: the activations of more do not stay in the caches of a processor."""
 
 FEW = 32
 """This many validation photos choose the methods that are compared on all."""
@@ -116,7 +117,7 @@ class Int8Evaluator:
     def search_features(self, version: Any) -> np.ndarray:
         """Return the features of the file of an INT8 version for `search_photos`: float32 (N, F)."""
         proto = self.as_file(version)
-        return outputs_from_onnx(proto, self._features_in(proto), [self.search_photos]).features
+        return outputs_from_onnx(proto, self._features_in(proto), _batches_of(self.search_photos)).features
 
     def as_file(self, version: Any) -> Any:
         """Return an INT8 version of the builder as the file of its form, without metadata of the classifier."""
@@ -204,8 +205,7 @@ class Int8Evaluator:
     def _outputs_of(self, proto: Any, start: int, stop: int) -> NetworkOutputs:
         """Return the outputs of a network for the judged photos from `start` to `stop`."""
         photos = np.concatenate(self._batches)[start:stop]
-        batches = (photos[first : first + _BATCH] for first in range(0, len(photos), _BATCH))
-        return outputs_from_onnx(proto, self._features_in(proto), batches)
+        return outputs_from_onnx(proto, self._features_in(proto), _batches_of(photos))
 
     def _features_in(self, proto: Any) -> str:
         """Return the name of the feature tensor in FP32 or in a file of the form."""
@@ -237,6 +237,10 @@ class Int8Evaluator:
     def _batch(self) -> int:
         """The fixed batch of the network; 0 if it takes any number of photos."""
         return GraphView(self.proto).batch or 0
+
+
+def _batches_of(photos: np.ndarray) -> Iterator[np.ndarray]:
+    return (photos[start : start + _BATCH] for start in range(0, len(photos), _BATCH))
 
 
 def _joined(first: NetworkOutputs, more: NetworkOutputs) -> NetworkOutputs:

@@ -27,7 +27,7 @@ from trtpoets.core.onnx_file import check_onnx
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import OnnxModel, Photo, Preprocess
 
-_BATCH = 16
+_BATCH = 4
 
 
 def tensors_of_form(model: Any, arithmetic: Arithmetic) -> tuple[str, ...]:
