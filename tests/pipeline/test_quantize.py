@@ -446,13 +446,15 @@ def test_layers_stay_in_float_only_where_the_file_is_recommended_with_them(
     out = tmp_path / "int8.cpu.onnx"
     without = version(out, Precision.FP32, "it agrees on 97 %", 0)
 
-    def searched(work: object, ranges: object, path: Path, config: object) -> module._CpuFile:
-        assert path != out and path.name == out.name
+    evaluator: Any = SimpleNamespace(of_form=lambda arithmetic, config: "with layers in float")
+
+    def searched(work: object, evaluator: object, ranges: object, path: Path) -> module._CpuFile:
+        assert path != out and path.name == out.name and evaluator == "with layers in float"
         return version(path, precision, "it agrees on 99 %", layers)
 
     monkeypatch.setattr(module, "_for_cpu", searched)
     work: Any = SimpleNamespace(config=None)
-    file = module._with_layers_in_float(work, Ranges(Method.MINMAX, {}, (), {}, ""), without)
+    file = module._with_layers_in_float(work, evaluator, Ranges(Method.MINMAX, {}, (), {}, ""), without)
     assert (file.model.path, out.read_bytes()) == (out, content)
     assert (file.recommended.precision, file.recommended.why) == (precision, why)
     assert len(file.notes.frontier) == layers + 1, "of the search, in either case"

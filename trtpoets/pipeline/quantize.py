@@ -272,9 +272,10 @@ def _int8_for_cpu(work: _Int8Work) -> OnnxModel:
         return read_onnx(out)
     preprocess = work.fp32.spec.preprocess
     ranges = ranges_for_form(check_onnx(work.fp32.path), CPU, work.ranges, work.photos, preprocess, work.progress)
-    file = _for_cpu(work, ranges, out, replace(work.config, max_float_layers=0))
+    evaluator = work.evaluator.of_form(CPU, replace(work.config, max_float_layers=0))
+    file = _for_cpu(work, evaluator, ranges, out)
     if file.recommended.missed and work.config.max_float_layers != 0:
-        file = _with_layers_in_float(work, ranges, file)
+        file = _with_layers_in_float(work, evaluator, ranges, file)
     log_recommendation(work.space, file.recommended)
     islands = float_islands(fused_graph(read_bytes(out)))
     if islands:
@@ -295,8 +296,10 @@ class _CpuFile:
     recommended: Recommended
 
 
-def _with_layers_in_float(work: _Int8Work, ranges: Ranges, without: _CpuFile) -> _CpuFile:
+def _with_layers_in_float(work: _Int8Work, evaluator: Int8Evaluator, ranges: Ranges, without: _CpuFile) -> _CpuFile:
     """Search for layers to keep in float; return the file with them if it is recommended, else the one without.
+
+    `evaluator` has made the file without them, so that nothing is corrected and rounded twice.
 
     A layer in float needs conversions on both sides, and four times the bytes for its weights. If the file is not
     recommended with them either, they would only make it slower and larger. The notes have the frontier of the search,
@@ -305,7 +308,7 @@ def _with_layers_in_float(work: _Int8Work, ranges: Ranges, without: _CpuFile) ->
     _log.info("INT8 misses its target without layers in float: %s", without.recommended.why)
     out = without.model.path
     with temporary_folder() as folder:
-        other = _for_cpu(work, ranges, folder / out.name, work.config)
+        other = _for_cpu(work, evaluator.of_form(CPU, work.config), ranges, folder / out.name)
         if other.recommended.precision is Precision.INT8:
             write_bytes(out, read_bytes(other.model.path))
             return replace(other, model=without.model)
@@ -323,9 +326,8 @@ def _with_layers_in_float(work: _Int8Work, ranges: Ranges, without: _CpuFile) ->
     )
 
 
-def _for_cpu(work: _Int8Work, ranges: Ranges, out: Path, config: Int8Config) -> _CpuFile:
-    """Write int8.cpu.onnx by `config`, and compare it with FP32. The recommendation is not logged."""
-    evaluator = work.evaluator.of_form(CPU, config)
+def _for_cpu(work: _Int8Work, evaluator: Int8Evaluator, ranges: Ranges, out: Path) -> _CpuFile:
+    """Write int8.cpu.onnx, and compare it with FP32. The recommendation is not logged."""
     model, notes = int8_from_onnx(evaluator, ranges, out, work.progress, judge=work.judge(Int8Form.CPU))
     head, recommended = advice(
         work.space,

@@ -86,6 +86,10 @@ def test_shared_ranges_are_as_good_as_own_ones(
     evaluator = int8.of_form(CPU, int8.config)
     assert evaluator.arithmetic is CPU
     assert "_fp32_outputs" in vars(evaluator), "the FP32 network does not run again"
+    version = evaluator.builder(ranges[1]).build()
+    rounded = evaluator.gptq_weights(*version)
+    again = evaluator.of_form(CPU, replace(int8.config, max_float_layers=0)).gptq_weights(*version)
+    assert again is rounded, "nothing is rounded twice"
     (own,) = calibration_from_photos(fp32, chosen, config, arithmetic=CPU).by_method
     shared = ranges_for_form(MODEL, CPU, ranges[1], chosen, PREPROCESS)
     by_origin = {

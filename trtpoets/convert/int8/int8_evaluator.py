@@ -79,14 +79,16 @@ class Int8Evaluator:
         self._fidelity: dict[tuple[bytes, int], Fidelity] = {}
         self._outputs: dict[bytes, NetworkOutputs] = {}
         self._shifts: dict[bytes, dict[str, np.ndarray]] = {}
+        self._rounded: dict[bytes, dict[str, np.ndarray]] = {}
 
     def of_form(self, arithmetic: Arithmetic, config: Int8Config) -> Int8Evaluator:
-        """Return an evaluator of another form on the same photos, which takes over what does not depend on the form.
+        """Return an evaluator of a form on the same photos, which takes over what has been computed.
 
-        `config` must have the same numbers of photos.
+        Results for INT8 versions are those of a form. `config` must have the same numbers of photos.
         """
         other = Int8Evaluator(self.model, self._photos, (*self._judged, *self._also_judged), config, arithmetic)
-        for name in ("_batches", "_correction_photos", "_fp32_outputs", "_fp32_scores"):
+        of_form = ("reference", "_fidelity", "_outputs", "_shifts", "_rounded") if arithmetic is self.arithmetic else ()
+        for name in ("_batches", "_correction_photos", "_fp32_outputs", "_fp32_scores", *of_form):
             if name in self.__dict__:
                 other.__dict__[name] = self.__dict__[name]
         return other
@@ -191,8 +193,12 @@ class Int8Evaluator:
         )[0]
 
     def gptq_weights(self, version: Any, placement: Placement, progress: Progress = silent) -> dict[str, np.ndarray]:
-        """Return the weights of an INT8 version rounded by GPTQ, by name."""
-        return gptq_weights(version, placement, self._decoded(self._photos[: self.config.rounding_photos]), progress)
+        """Return the weights of an INT8 version rounded by GPTQ, by name. Results are cached."""
+        key = _hash_of_model(version)
+        if key not in self._rounded:
+            photos = self._decoded(self._photos[: self.config.rounding_photos])
+            self._rounded[key] = gptq_weights(version, placement, photos, progress)
+        return self._rounded[key]
 
     @cached_property
     def _correction_photos(self) -> np.ndarray:
