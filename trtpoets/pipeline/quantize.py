@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from trtpoets.judge.head_notes import HeadNotes
     from trtpoets.pipeline.cross_fit import CrossFit
 
-_VERSION = 10
+_VERSION = 11
 """Increase it when the same classifier may give another ONNX file."""
 
 _NOTES_VERSION = 2
@@ -65,7 +65,7 @@ _NOTES_VERSION = 2
 _DISTILL_VERSION = "distilled 1"
 """Change it when distillation of the same network may give another int8.onnx."""
 
-_CPU_VERSION = "cpu 5"
+_CPU_VERSION = "cpu 6"
 """Change it when the same classifier may give another int8.cpu.onnx."""
 
 _OWN_SCALES_VERSION = "own scales 1"
