@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 7
+_VERSION = 8
 """Increase it when the same classifier and photos may give another TFLite file."""
 
 _MIN_CALIBRATION_PHOTOS = 64
