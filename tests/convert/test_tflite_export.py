@@ -214,7 +214,7 @@ def test_int8_is_calibrated_only_with_unchanged_training_photos(classifier: Clas
     with raises(BadInput, "TP3018", "1", "8"):
         tflite_from_classifier(classifier, INT8, photos, out)
     photos[2].path.unlink()
-    with raises(BadPhoto, "TP1016"):
+    with raises(BadPhoto, "TP1125"):
         tflite_from_classifier(classifier, INT8, photos, out)
     assert not out.exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import count
 
 import pytest
 
@@ -11,14 +12,14 @@ def test_uncounted_progress_is_shown_in_percent(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from trtpoets.cli import terminal
-    from trtpoets.core import console
     from trtpoets.core.progress import PARTS
 
-    monkeypatch.setattr(console, "_REPORT_SECONDS", -1.0)
+    clock = count(0.0, 6.0)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     with terminal.progress_display() as progress:
         for task, total in (("build x", PARTS), ("photos", 40), ("files", 1000)):
-            progress(task, total // 4, total)
-            progress(task, total, total)
+            for part in (0, total // 4, total):
+                progress(task, part, total)
     thousand = ["files: 250 of 1,000", "files: 1,000"]  # equals PARTS, but is a count of files
     lines = [line.partition(" in ")[0] for line in capsys.readouterr().err.splitlines()]
     assert lines == ["build x: 25%", "build x: done", "photos: 10 of 40", "photos: 40", *thousand]
@@ -48,5 +49,20 @@ def test_progress_lines_say_how_many_minutes_are_left(monkeypatch: pytest.Monkey
     assert lines == [
         "fine-tuning: 62 of 100, about 3 min left\n",
         "fine-tuning: 64 of 100, about 3 min left\n",
-        "fine-tuning: 100 in 30.0 s, 3/s\n",
+        "fine-tuning: 100 in 30.0 s, 1/s\n",
     ]
+
+
+def test_progress_lines_become_rarer_in_a_task_of_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trtpoets.core import console
+
+    clock, lines = count(0.0, 1.0), list[str]()
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    show = console.progress_lines(lines.append)
+    for done in range(7_200):
+        show("fine-tuning", done, 7_200)
+    at = [int(line.split()[1].replace(",", "")) for line in lines]
+    waits = [later - earlier for earlier, later in zip([0, *at], at, strict=False)]
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1]) == (6, 61)
+    assert len(lines) < 150

@@ -65,6 +65,10 @@ KERAS_REASON = (
         ("\n  one  \n", "one"),
         (KERAS_REASON, " ".join(KERAS_REASON.split("\n")[0:3:2])),
         ("the reason:", "the reason:"),
+        (
+            "it failed:\nTraceback (most recent call last):\n  File 'a.py'\nValueError: no head",
+            "it failed: ValueError: no head",
+        ),
         ("", "ValueError"),
     ],
 )

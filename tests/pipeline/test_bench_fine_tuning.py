@@ -62,7 +62,7 @@ def test_more_layers_than_there_are_are_refused(photos: LabelledPhotos) -> None:
 
 def test_a_photo_that_disappears_is_named(photos: LabelledPhotos) -> None:
     photos.train[5].path.unlink()
-    with raises(BadPhoto, "TP1016", photos.train[5].path):
+    with raises(BadPhoto, "TP1125", photos.train[5].path):
         _rates(photos, tiny_network(), "1")
 
 

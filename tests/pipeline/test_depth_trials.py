@@ -133,4 +133,4 @@ def test_a_local_ray_gives_the_same_results_although_a_worker_is_killed(
             tried_depths(replace(training, photos=gone), [replace(planned(tmp_path)[0], key="gone")], workers)
     assert (tmp_path / "killed").exists()
     assert without_seconds(there) == without_seconds(here)
-    assert (type(caught.value).__name__, getattr(caught.value, "code", "")) == ("BadPhoto", "TP1016")
+    assert (type(caught.value).__name__, getattr(caught.value, "code", "")) == ("BadPhoto", "TP1125")

@@ -11,18 +11,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests.support.errors import raises
 from trtpoets import __version__
-from trtpoets.core.errors import BadInput, MissingDependency
+from trtpoets.core.errors import BadInput, MissingDependency, RunFailed
 from trtpoets.pipeline.bottlenecks import bottlenecks
 from trtpoets.pipeline.extractors import Device
 from trtpoets.pipeline.race import race
-from trtpoets.pipeline.ray_workers import NodeVersions, require_equal_nodes, require_workers, workers_named
+from trtpoets.pipeline.ray_workers import (
+    NodeVersions,
+    RayWorkers,
+    require_equal_nodes,
+    require_workers,
+    workers_named,
+)
 from trtpoets.pipeline.retrain import RetrainConfig, retrain
 from trtpoets.pipeline.sweep import sweep
 
@@ -111,6 +117,41 @@ def test_ray_that_does_not_start_is_refused_with_its_reason(
     with raises(BadInput, "TP8323", "timed out during startup"), workers_named(name, tmp_path):
         pass
     assert ended == [True]
+
+
+class _LostCluster(ModuleType):
+    """A Ray whose connection is lost at the first result; `cancelled` has the tasks that were cancelled afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__("ray")
+        self.cancelled: list[object] = []
+        self.exceptions = SimpleNamespace(RayTaskError=KeyError, RayError=LookupError)
+
+    def remote(self, **_options: object) -> Callable[[object], object]:
+        return lambda _function: SimpleNamespace(remote=lambda *_arguments: object())
+
+    def put(self, value: object) -> object:
+        return value
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 1.0}
+
+    def get(self, _reference: object) -> object:
+        raise ConnectionError('GRPC connection failed: <RPC that terminated with:\n\tdetails = "the head is gone"\n>')
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def cancel(self, task: object, *, force: bool) -> None:
+        self.cancelled.append((task, force))
+
+
+def test_a_lost_connection_is_told_with_its_reason_and_starts_no_other_cluster() -> None:
+    """Ray connects by itself when a task is cancelled without a connection, and starts a cluster if there is none."""
+    ray = _LostCluster()
+    with raises(RunFailed, "TP8321", "the head is gone"):
+        list(RayWorkers(ray).map(slow_square, range(100)))
+    assert ray.cancelled == []
 
 
 def test_a_cluster_behind_a_proxy_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

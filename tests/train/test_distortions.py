@@ -95,5 +95,5 @@ def test_photos_seeds_and_numbers_differ() -> None:
 
 def test_a_photo_that_disappeared_is_named(photo: Photo) -> None:
     photo.path.unlink()
-    with raises(BadPhoto, "TP1016", "ramp.png"):
+    with raises(BadPhoto, "TP1125", "ramp.png"):
         Variant(Distortions(), 0, 0).pixels(photo, SIZE)

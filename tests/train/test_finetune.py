@@ -116,13 +116,13 @@ def test_a_finished_training_is_not_repeated(photos: LabelledPhotos, tmp_path: P
 
 def test_a_photo_that_disappears_is_named(photos: LabelledPhotos, tmp_path: Path) -> None:
     gone = replace(photos.train[0], path=tmp_path / "gone.jpg")
-    with raises(BadPhoto, "TP1016", "gone.jpg"):
+    with raises(BadPhoto, "TP1125", "gone.jpg"):
         tune(tiny_network(), replace(photos, train=[gone, *photos.train[1:]]), tmp_path)
 
 
 def test_a_validation_photo_that_disappears_is_named(photos: LabelledPhotos, tmp_path: Path) -> None:
     gone = replace(photos.validation[-1], path=tmp_path / "gone.jpg")
-    with raises(BadPhoto, "TP1016", "gone.jpg"):
+    with raises(BadPhoto, "TP1125", "gone.jpg"):
         tune(tiny_network(), replace(photos, validation=[*photos.validation[:-1], gone]), tmp_path)
 
 

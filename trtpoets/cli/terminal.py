@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import contextmanager
+from datetime import timedelta
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
     from trtpoets.core.progress import Progress
 
 
+_WIDE = 100
+"""Columns of a terminal on which bars are long."""
+
+_BESIDE_NAME = 55
+"""Columns for a bar, a count, a speed and two times, beside the name of a task."""
+
+
 @contextmanager
 def progress_display(interrupt_hint: str = "the same command goes on from here") -> Iterator[Progress]:
     """Yield a progress callback that draws bars on a terminal and writes a few plain lines elsewhere.
@@ -47,41 +55,49 @@ def progress_display(interrupt_hint: str = "the same command goes on from here")
 @contextmanager
 def _bars() -> Iterator[Progress]:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
+    # Output to the same terminal is redirected so that it does not overwrite the bars; a pipe gets it unchanged.
+    same_terminal = sys.stdout.isatty()
+    console = Console(stderr=True)
+    room = max(console.width - _BESIDE_NAME, 24)
+    name = Column(no_wrap=True, overflow="ellipsis", min_width=20, max_width=room)
     columns = (
-        TextColumn("{task.description:<24}", markup=False),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
+        TextColumn("{task.description}", markup=False, table_column=name),
+        BarColumn(bar_width=20 if console.width >= _WIDE else 8),
+        TextColumn("{task.fields[amount]}", markup=False, style="green", justify="right"),
         TextColumn("{task.fields[rate]}", markup=False),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[left]}", markup=False, style="cyan", table_column=Column(no_wrap=True)),
     )
     tasks: dict[str, TaskID] = {}
+    first_done: dict[TaskID, int] = {}
 
     def show_message(line: str, warning: bool) -> None:
         style = "yellow" if warning else None
         bars.console.print(line, markup=False, highlight=False, style=style, soft_wrap=True)
 
-    # Output to the same terminal is redirected so that it does not overwrite the bars; a pipe gets it unchanged.
-    same_terminal = sys.stdout.isatty()
-    console = Console(stderr=True)
     with Progress(*columns, console=console, redirect_stdout=same_terminal) as bars, messages(show_message):
 
         def show(task: str, done: int, total: int) -> None:
             task = printable(task)
             if task not in tasks or (bars.tasks[tasks[task]].finished and done < total):
-                tasks[task] = bars.add_task(task, total=total, rate="")
-            entry = bars.tasks[tasks[task]]
-            speed = (entry.finished_speed or entry.speed) if is_counted(total) else None
-            bars.update(tasks[task], completed=done, total=total, rate=f"{speed:,.0f}/s" if (speed or 0) > 1 else "")
+                tasks[task] = bars.add_task(task, total=total, amount="", rate="", left="")
+                first_done[tasks[task]] = done
+            number = tasks[task]
+            counted = is_counted(total)
+            # The speed since the first call: results that arrive together would look like a great one.
+            elapsed = bars.tasks[number].elapsed or 0.0
+            speed = (done - first_done[number]) / elapsed if elapsed else 0.0
+            bars.update(
+                number,
+                completed=done,
+                total=total,
+                amount=f"{done:,}/{total:,}" if counted else f"{done / total:.0%}",
+                rate=f"{speed:,.0f}/s" if counted and speed > 1 else "",
+                left=f"{timedelta(seconds=round((total - done) / speed))} left" if speed and done < total else "",
+            )
 
         yield show
 

@@ -16,7 +16,13 @@ from trtpoets.core.progress import Progress, is_counted
 from trtpoets.core.serialization import to_json
 
 _REPORT_SECONDS = 5.0
-"""Seconds between progress lines of one task."""
+"""The least number of seconds between progress lines of one task."""
+
+_REPORT_SHARE = 0.2
+"""The part of a task's time until a line that passes before its next line: a task of hours has few lines."""
+
+_MAX_REPORT_SECONDS = 60.0
+"""The largest number of seconds between progress lines of one task."""
 
 _MIN_SECONDS_LEFT = 60.0
 """A progress line states the remaining time if it is at least this number of seconds."""
@@ -73,9 +79,10 @@ def error_text(error: TrtPoetsError, *, colour: bool = False) -> str:
 
 
 def progress_lines(write: Write) -> Progress:
-    """A Progress callback that writes a line every few seconds while a task runs and one when it is done.
+    """A Progress callback that writes lines while a task runs and one when it is done.
 
-    For a task that takes minutes, the lines state the remaining time, estimated from the speed since its first call.
+    A line is written every few seconds at first, and every minute at last. For a task that takes minutes, the lines
+    state the remaining time, estimated from the speed since its first call.
     """
     running: dict[str, _RunningTask] = {}
 
@@ -86,10 +93,11 @@ def progress_lines(write: Write) -> Progress:
         if done >= total:
             del running[name]
             elapsed = now - state.started
-            rate = f", {done / elapsed:,.0f}/s" if done > elapsed > 1 and is_counted(total) else ""
+            counted = done - state.first_done
+            rate = f", {counted / elapsed:,.0f}/s" if counted > elapsed > 1 and is_counted(total) else ""
             amount = f"{done:,}" if is_counted(total) else "done"
             write(f"{name}: {amount} in {elapsed:.1f} s{rate}\n")
-        elif now - state.last_line > _REPORT_SECONDS:
+        elif now - state.last_line > state.seconds_to_next_line:
             state.last_line = now
             amount = f"{done:,} of {total:,}" if is_counted(total) else f"{done / total:.0%}"
             write(f"{name}: {amount}{_time_left(state, now, done, total)}\n")
@@ -104,6 +112,11 @@ class _RunningTask:
     started: float
     first_done: int
     last_line: float
+
+    @property
+    def seconds_to_next_line(self) -> float:
+        """The number of seconds between the last line and the next one."""
+        return min(max(_REPORT_SHARE * (self.last_line - self.started), _REPORT_SECONDS), _MAX_REPORT_SECONDS)
 
 
 def _time_left(task: _RunningTask, now: float, done: int, total: int) -> str:

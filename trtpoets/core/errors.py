@@ -10,6 +10,7 @@ TrtPoetsError
 ├── Busy                 another process is using the same run
 ├── StorageFailed        the disk is full, not writable, or failing
 ├── ConversionFailed     a network that can't be exported or quantised
+│   └── NoCpuForm        a network that has no INT8 form for CPUs
 ├── BuildFailed          TensorRT could not build the engine
 ├── RunFailed            a runner could not compute scores
 ├── Interrupted          the user pressed Ctrl-C
@@ -27,11 +28,12 @@ from typing import Sequence
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message, or the name of its class if it has no message.
 
-    A line that ends with a colon announces the reason: the next line belongs to it.
+    A line that ends with a colon announces the reason: the next line belongs to it, or the last line of a traceback.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
+    lines = [lines[0], lines[-1]] if lines[1:2] == ["Traceback (most recent call last):"] else lines
     return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 

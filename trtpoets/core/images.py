@@ -89,7 +89,7 @@ def photo_bytes(photo: Path | Photo) -> Iterator[bytes]:
     except OSError:
         size = 0  # read_photo raises the error
     with FILES.reserve(size):
-        content = read_photo(path)
+        content = read_photo(path) if isinstance(photo, Path) else _known_photo(path)
         if isinstance(photo, Photo) and hashlib.sha256(content).hexdigest() != photo.sha256:
             raise PhotoChanged(
                 "has changed since the dataset was read", hint="run the same command again", code="TP1014", subject=path
@@ -113,6 +113,21 @@ def _unchanged(photo: Photo) -> bool:
 
 def _path_of(photo: Path | Photo) -> Path:
     return photo.path if isinstance(photo, Photo) else photo
+
+
+def _known_photo(path: Path) -> bytes:
+    """The bytes of a photo of a dataset. Raises BadPhoto like `read_photo`, with another hint if the file is gone."""
+    try:
+        return read_photo(path)
+    except BadPhoto as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        raise BadPhoto(
+            "has disappeared since the dataset was read",
+            hint="put it back, or go on without it: run the same command again",
+            code="TP1125",
+            subject=path,
+        ) from error
 
 
 def read_photo(path: Path) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import socket
 import uuid
 from collections import deque
@@ -135,7 +136,8 @@ class RayWorkers:
         finally:
             for left in pending:
                 with suppress(Exception):  # the connection may be lost
-                    ray.cancel(left, force=True)
+                    if ray.is_initialized():  # else Ray would start a cluster here
+                        ray.cancel(left, force=True)
 
 
 _functions: dict[str, Callable[[Any], Any]] = {}
@@ -165,11 +167,17 @@ def _result_of(ray: Any, reference: Any) -> list[Any]:
         raise (error.cause if isinstance(error.cause, Exception) else error) from error
     except (ray.exceptions.RayError, ConnectionError) as error:
         raise RunFailed(
-            f"the Ray cluster has lost a task: {first_line(error)}",
+            f"the Ray cluster has lost a task: {_reason(error)}",
             hint="run the same command again: what was computed is stored",
             code="TP8321",
         ) from error
     return results
+
+
+def _reason(error: Exception) -> str:
+    """Return why a task was lost: of an error of gRPC its details, which are not in its first line."""
+    details = re.search(r'details = "(.+)"', str(error))
+    return details[1] if details else first_line(error)
 
 
 def _address_in(name: str) -> tuple[str, int]:
@@ -214,7 +222,7 @@ def _connect(ray: Any, name: str) -> None:
             f"{what}: {first_line(error)}",
             hint="show the reason: ray start --head"
             if name == LOCAL
-            else f"check the cluster: ray status; {_VERSIONS}",
+            else f"run the same command again; if it fails again, check the cluster: ray status; {_VERSIONS}",
             code="TP8323",
         ) from error
 

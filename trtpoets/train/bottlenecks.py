@@ -144,6 +144,8 @@ def bottlenecks_from_photos(
     function = _BatchFunction(extractor, variant, None if pixel_rows is None else pixel_rows.of_pixels, store, keep)
     pending = _Pending(cache, pixel_rows)
     done = 0
+    if todo:
+        progress("bottlenecks", 0, len(todo))  # the time of the first batch counts
     try:
         with closing((workers or Threads(extractor.parallel)).map(function, batches)) as results:
             for batch, (features, others) in zip(batches, results, strict=True):

@@ -155,6 +155,7 @@ class _Training:
         first = self._steps[-1]
         if first >= self._total or self._diverged():
             return
+        self._progress(self._task, first, self._total)
         right, nats, seen = 0, 0.0, 0
         with closing(
             distorted_batches(

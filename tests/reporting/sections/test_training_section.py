@@ -72,7 +72,8 @@ def test_fine_tuning_is_shown_with_its_curves_and_the_reason() -> None:
     assert section is not None
     text = section.note.replace("\u00a0", " ")
     assert "Afterwards the last 10 of 52 layers of the backbone were trained too, for 20 steps" in text
-    assert "step 20 was the best of the last third. The fine-tuned network is shipped." in text
+    assert "step 20 was the best of the last third; to compare the networks, each half of the validation photos" in text
+    assert "at the best step of the other. The fine-tuned network is shipped." in text
     assert "On 100 test photos, which decide nothing: 80.0 % frozen, 90.0 % fine-tuned" in text
     assert "10 layers 0.400 and 26 layers 0.500" in text
     assert [alt for _, alt, _ in section.plots][2:] == [

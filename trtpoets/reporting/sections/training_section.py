@@ -67,7 +67,11 @@ def fine_tuning_text(tuning: FineTuning) -> str:
 
 
 def _best_step(tuning: FineTuning) -> str:
-    return f", step {tuning.best_step:,} was the best of the last third" if tuning.best_step else ""
+    """Return which step is best, and why the accuracy is not the value of the curve there, as a part of a sentence."""
+    if not tuning.best_step:
+        return ""
+    halves = "to compare the networks, each half of the validation photos is classified at the best step of the other"
+    return f", step {tuning.best_step:,} was the best of the last third; {halves}"
 
 
 def _curves(curves: Curves | FineTuning, best: int, prefix: str = "", mark: str = "kept") -> list[Picture]:
