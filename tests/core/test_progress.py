@@ -1,10 +1,10 @@
-"""Totals of tasks: a number of units, or thousandths."""
+"""Totals of tasks, a number of units or thousandths; and their names."""
 
 from __future__ import annotations
 
 import pytest
 
-from trtpoets.core.progress import PARTS, is_counted, silent
+from trtpoets.core.progress import PARTS, about, is_counted, silent
 
 
 def test_thousandths_are_not_a_thousand_photos() -> None:
@@ -16,3 +16,9 @@ def test_thousandths_are_not_a_thousand_photos() -> None:
 def test_silent_progress_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     silent("bottlenecks", 1, 2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_task_that_is_repeated_says_what_it_is_about() -> None:
+    seen: list[tuple[str, int, int]] = []
+    about("mobilenet_v2", lambda *state: seen.append(state))("bottlenecks", 3, 4)
+    assert seen == [("bottlenecks of mobilenet_v2", 3, 4)]

@@ -97,18 +97,18 @@ def test_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
         (
             ["--train", "--fail-below", "2", "--max-p99", "5"],
             "--fail-below and --max-p99 would have no effect with --train",
-            "leave --fail-below out",
+            "leave --fail-below and --max-p99 out",
         ),
         (["--train", "--batch", "8"], "--batch would have no effect with --train", "leave --batch out"),
         (
             ["--learning-rate", "0.1"],
             "--learning-rate would have no effect with a benchmark without --train",
-            "leave --learning-rate out",
+            "add --train, or leave --learning-rate out",
         ),
         (
             ["--unfreeze", "20"],
             "--unfreeze would have no effect with a benchmark without --train",
-            "leave --unfreeze out",
+            "add --train, or leave --unfreeze out",
         ),
     ],
 )

@@ -24,6 +24,7 @@ from trtpoets.pipeline.stage_options import (
     gate_config,
     head_distortions,
     int8_config,
+    race_config,
     require_unused,
     retrain_config,
     run_config,
@@ -57,6 +58,12 @@ def test_invalid_values_name_the_option(call: Callable[[], object], code: str) -
     assert caught.value.code == code
 
 
+def test_options_without_an_effect_are_named_with_what_would_give_them_one() -> None:
+    with pytest.raises(BadInput) as caught:
+        race_config("efficientnet_lite0", ["mobilenet_v2"], 5.0, None, None)
+    assert caught.value.hint == "add --backbone auto, or leave --candidate and --max-ms out"
+
+
 def test_fine_tuning_has_options() -> None:
     assert fine_tune_config(None, seed=3) is None
     assert fine_tune_config("auto", seed=3) == FineTuneConfig(seed=3)
@@ -64,8 +71,9 @@ def test_fine_tuning_has_options() -> None:
     assert own is not None
     assert (own.unfreeze, own.epochs, own.learning_rate) == ("20", 2, 0.01)
     assert own.distortions == Distortions(random_scale=5.0, random_brightness=10)
-    with raises(BadInput, "TP8037", "--fine-tuning-epochs", "a frozen backbone"):
-        fine_tune_config(None, epochs=2)
+    for epochs in (2, 0):
+        with raises(BadInput, "TP8037", "--fine-tuning-epochs", "a frozen backbone"):
+            fine_tune_config(None, epochs=epochs)
 
 
 def test_distortions_are_those_of_the_head_or_of_fine_tuning() -> None:

@@ -321,7 +321,7 @@ def bench(
         show_result("train benchmark", train_benchmark, as_json)
         return
     training_options = {"--learning-rate": learning_rates, "--unfreeze": unfreeze, "--weights": weights}
-    require_unused("a benchmark without --train", training_options)
+    require_unused("a benchmark without --train", training_options, "--train")
     require_limits(fail_below, max_p99)
     config = bench_config(
         batches,

@@ -23,3 +23,15 @@ def is_counted(total: int) -> bool:
 
 def silent(task: str, done: int, total: int) -> None:
     """Ignore the progress: the default callback."""
+
+
+def about(subject: str, progress: Progress) -> Progress:
+    """A callback that passes to `progress` what a task is about, like "bottlenecks of mobilenet_v2".
+
+    For work that repeats tasks of the same name.
+    """
+
+    def show(task: str, done: int, total: int) -> None:
+        progress(f"{task} of {subject}", done, total)
+
+    return show

@@ -16,7 +16,7 @@ import numpy as np
 
 from trtpoets.core.fine_tuning import DistortedTraining, Distortions, DistortionTrial
 from trtpoets.core.formatting import many, points
-from trtpoets.core.progress import Progress, silent
+from trtpoets.core.progress import Progress, about, silent
 from trtpoets.core.types import Split
 from trtpoets.judge.cross_fit import CrossFitConfig, Folds, folds_of_photos
 from trtpoets.judge.paired import paired_result
@@ -64,9 +64,13 @@ def variants_of_features(
     photos = [dataset.photos[row] for row in rows.tolist()]
     variants = [Variant(distortions, seed, number) for number in range(count)]
     folder = bottleneck_folder()
-    return np.stack(
-        [bottlenecks_from_photos(photos, extractor, folder, progress=progress, variant=variant) for variant in variants]
-    )
+    features = []
+    for number, variant in enumerate(variants, 1):
+        own_progress = about(f"{distortions}: variant {number} of {count}", progress)
+        features.append(
+            bottlenecks_from_photos(photos, extractor, folder, progress=own_progress, variant=variant),
+        )
+    return np.stack(features)
 
 
 def choose_distortions(

@@ -19,7 +19,7 @@ import numpy as np
 from trtpoets.core.fine_tuning import AUTO, DepthTrial, FineTuning, PairedResult
 from trtpoets.core.formatting import percent, point_interval, points
 from trtpoets.core.optional import tensorflow, tensorflow_gpus
-from trtpoets.core.progress import Progress, silent
+from trtpoets.core.progress import Progress, about, silent
 from trtpoets.core.types import Split, hash_of
 from trtpoets.judge.paired import paired_result
 from trtpoets.pipeline.cache import bottleneck_folder
@@ -225,7 +225,8 @@ def _on_test_photos(
         return np.zeros((2, 0), bool)
     photos = [run.dataset.photos[row] for row in rows.tolist()]
     extractor = extractor_from_network(_identified(network), run.device)
-    tuned = bottlenecks_from_photos(photos, extractor, bottleneck_folder(), progress=progress)
+    own_progress = about("the fine-tuned network", progress)
+    tuned = bottlenecks_from_photos(photos, extractor, bottleneck_folder(), progress=own_progress)
     before = head_scores(run.head, run.features[rows]).argmax(axis=1) == labels[rows]
     after = head_scores(head, tuned).argmax(axis=1) == labels[rows]
     return np.stack([before, after])

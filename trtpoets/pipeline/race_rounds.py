@@ -16,6 +16,7 @@ import numpy as np
 from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos, default_photos
 from trtpoets.core.errors import BadInput, ConversionFailed, TrtPoetsError
 from trtpoets.core.files import temporary_folder
+from trtpoets.core.progress import about
 from trtpoets.core.types import Precision, Split
 from trtpoets.judge.clustered import share_interval
 from trtpoets.judge.cross_fit import CrossFitConfig, Folds, folds_of_photos
@@ -229,7 +230,12 @@ class RaceWork:
         extractor, cache = self._extractors[number], bottleneck_folder()
         thumbnails = ThumbnailCache(cache, extractor.preprocess)
         features = bottlenecks_from_photos(
-            photos, extractor, cache, progress=self._progress, pixel_rows=thumbnails, workers=self._workers
+            photos,
+            extractor,
+            cache,
+            progress=about(self._names[number], self._progress),
+            pixel_rows=thumbnails,
+            workers=self._workers,
         )
         return np.asarray(features)
 
@@ -291,7 +297,7 @@ class RaceWork:
                 judged.photos,
                 folder / "int8.onnx",
                 for_cpu=self._device.gpu is None,
-                progress=self._progress,
+                progress=about(self._names[number], self._progress),
             )
         judged.note_answers(number, features, self._latencies[number])
         used = {photo.sha256 for photo in calibration}

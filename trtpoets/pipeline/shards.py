@@ -111,7 +111,8 @@ def shard_from_option(text: str, environment: Mapping[str, str] = os.environ) ->
     number = _number_from(environment, count) if match[1] == "auto" else int(match[1])
     if not 1 <= number <= count:
         raise BadInput(
-            f"there is no shard {number} of {count}: the numbers are 1 to {count}",
+            f"there is no shard {number} of {count}: "
+            + (f"the numbers are 1 to {count}" if count else "there must be at least 1 shard"),
             hint=f"give --shard 1/{max(count, 1)}; for Slurm: sbatch --array=1-{max(count, 1)}",
             code="TP8311",
         )

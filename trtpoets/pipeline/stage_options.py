@@ -91,7 +91,7 @@ def race_config(
     """Return the configuration of the race of `--backbone auto`. Raises BadInput for its options without it."""
     if backbone != AUTO_BACKBONE:
         given = {"--candidate": candidates, "--max-ms": max_ms is not None, "--board": board, "--precision": precision}
-        require_unused(f"--backbone {backbone}", given)
+        require_unused(f"--backbone {backbone}", given, "--backbone auto")
     return RaceConfig(tuple(candidates or ()), max_ms, board, precision)
 
 
@@ -120,8 +120,8 @@ def fine_tune_config(
     Raises BadInput for invalid values, and for options of fine-tuning without --unfreeze.
     """
     if unfreeze is None:
-        options = {"--fine-tuning-epochs": epochs, "--fine-tuning-rate": learning_rate}
-        require_unused("a frozen backbone (no --unfreeze)", options)
+        options = {"--fine-tuning-epochs": epochs is not None, "--fine-tuning-rate": learning_rate is not None}
+        require_unused("a frozen backbone (no --unfreeze)", options, "--unfreeze auto")
         return None
     given = {name: value for name, value in distortions.items() if value is not None}
     settings: dict[str, Any] = {
@@ -217,10 +217,16 @@ def _member(kind: type[Enum], value: str, option: str) -> Any:
         ) from None
 
 
-def require_unused(context: str, options: Mapping[str, object]) -> None:
-    """Raise BadInput if one of `options` is set, because they have no effect with `context`."""
+def require_unused(context: str, options: Mapping[str, object], remedy: str = "") -> None:
+    """Raise BadInput if one of `options` is set, because they have no effect with `context`.
+
+    `remedy` is what would give them an effect, like "--train".
+    """
     used = [option for option, value in options.items() if value]
     if used:
+        leave = f"leave {' and '.join(used)} out"
         raise BadInput(
-            f"{' and '.join(used)} would have no effect with {context}", hint=f"leave {used[0]} out", code="TP8037"
+            f"{' and '.join(used)} would have no effect with {context}",
+            hint=f"add {remedy}, or {leave}" if remedy else leave,
+            code="TP8037",
         )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.support.all_photos import all_photos
 from tests.support.printed import printed
 from tests.support.report_documents import LABELS, documents, measurement, report_of
+from trtpoets.core.serialization import to_json
 from trtpoets.core.types import BatchRange, OnnxModel, Precision
+from trtpoets.judge.learning_curve import LearningCurve
 from trtpoets.reporting.tables import results
 from trtpoets.reporting.tables.results import print_json
 
@@ -51,6 +54,14 @@ def test_the_terminal_says_why_a_benchmark_ended_early(capsys: pytest.CaptureFix
     text = " ".join(printed(capsys, "report", report_of(content)).split())
     assert "The benchmark stopped after 10 rounds at batch 1: ratios within ±5 %." in text
     assert "was reached after 6 rounds at batch 8, before all ratios were within ±5 %. To measure longer, run:" in text
+
+
+def test_the_terminal_says_why_there_is_no_learning_curve(capsys: pytest.CaptureFixture[str]) -> None:
+    content = documents()
+    curve = LearningCurve(skipped="the smallest class has 2 training photos in a fold")
+    content["evaluation"]["all_photos"] = to_json(replace(all_photos(30), learning_curve=curve))
+    text = " ".join(printed(capsys, "report", report_of(content)).split())
+    assert "Skipped: the learning curve: the smallest class has 2 training photos in a fold" in text
 
 
 def test_markup_in_names_is_only_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from trtpoets.core.console import json_text
 from trtpoets.core.formatting import built_for, first_names, interval, many, milliseconds, percent, seconds, shown, size
 from trtpoets.core.runner_id import TENSORFLOW, RunnerId, baseline_among, baseline_text
 from trtpoets.core.serialization import to_json
-from trtpoets.core.types import Engine
+from trtpoets.core.types import Engine, Skipped
 from trtpoets.reporting.tables.benchmark_rows import benched_parts, ratio
 from trtpoets.reporting.tables.builds import layer_lines, plan_text
 from trtpoets.reporting.tables.inspection import Part, inspection_parts
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from trtpoets.bundles.pack import BundleResult
-    from trtpoets.core.types import Skipped
     from trtpoets.judge.all_photos import AllPhotos
     from trtpoets.judge.bench.benchmark import Benchmark, Measurement
     from trtpoets.judge.evaluation import Comparison
@@ -140,12 +139,14 @@ def _evaluation(result: Evaluations) -> list[Any]:
 
 
 def _learning_curve(result: AllPhotos | None) -> list[Any]:
-    """Return what more photos are expected to bring, of all classes and of one of them."""
+    """Return what more photos are expected to bring, of all classes and of one of them; or why that is unknown."""
     from trtpoets.reporting.sections.learning_curve_section import class_part, class_sentence, gain_sentence
 
     curve = result.learning_curve if result else None
-    if curve is None or curve.skipped:
+    if curve is None:
         return []
+    if curve.skipped:
+        return _skipped([Skipped("the learning curve", curve.skipped)])
     part = class_part(curve)
     text = f"{gain_sentence(curve)} {class_sentence(curve)}".strip()
     return [f"\n{text}", *_parts([part] if part else [])]
