@@ -25,7 +25,6 @@ from trtpoets.pipeline.extractors import (
     FrozenBase,
     OnnxExtractor,
     base_in_cache,
-    device_for_workers,
     extractor_from_backbone,
     extractor_from_network,
     extractor_key,
@@ -224,10 +223,3 @@ def test_an_extractor_travels_to_another_process_with_its_network(as_bytes: bool
     there = pickle.loads(pickled)
     assert (there.key, there.width, there.preprocess) == ("key", 3, tiny_spec().preprocess)
     np.testing.assert_array_equal(there(tiny_photos(3)), extractor(tiny_photos(3)))
-
-
-def test_workers_compute_on_cpus() -> None:
-    assert device_for_workers(Device.GPU, "") is Device.GPU
-    assert device_for_workers(Device.AUTO, "ray") is Device.CPU
-    with raises(BadInput, "TP8327", "ray://head:10001"):
-        device_for_workers(Device.GPU, "ray://head:10001")

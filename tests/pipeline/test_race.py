@@ -52,7 +52,7 @@ def test_the_same_race_is_not_held_twice(tmp_path: Path, given: GivenNetworks) -
 def test_the_workers_compute_the_features_of_all_networks(
     tmp_path: Path, given: GivenNetworks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "require_workers", lambda name: None)
+    monkeypatch.setattr("trtpoets.pipeline.ray_workers.require_workers", lambda name: None)
     monkeypatch.setattr(module, "workers_named", lambda name, folder: nullcontext((name, folder)))
     race("photos", "x", config(), engines=tmp_path, workers="ray")
     assert set(given.workers) == {("ray", Path("photos"))}

@@ -25,6 +25,7 @@ from trtpoets.pipeline.race import race
 from trtpoets.pipeline.ray_workers import (
     NodeVersions,
     RayWorkers,
+    device_for_workers,
     require_equal_nodes,
     require_workers,
     workers_named,
@@ -49,6 +50,16 @@ def test_other_workers_are_refused(name: str, tmp_path: Path) -> None:
         pass
     with raises(BadInput, "TP8320", repr(name)):
         require_workers(name)
+
+
+def test_workers_compute_on_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    assert device_for_workers(Device.GPU, "") is Device.GPU
+    assert device_for_workers(Device.AUTO, "ray") is Device.CPU
+    with raises(BadInput, "TP8327", "ray://head:10001"):
+        device_for_workers(Device.GPU, "ray://head:10001")
+    with raises(BadInput, "TP8320", "dask"):
+        device_for_workers(Device.AUTO, "dask")
 
 
 COMMANDS: list[Callable[..., object]] = [

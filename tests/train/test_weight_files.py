@@ -127,7 +127,7 @@ def test_files_of_pytorch_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_a_folder_or_a_missing_file_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent.h5"):
-        with raises(BadInput, "TP2080"):
+        with raises(BadInput, "TP2018"):
             network_from_backbone(backbone_named(SMALL), path)
 
 

@@ -14,8 +14,8 @@ from trtpoets.core.paths import user_path
 from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import FULL_WHITE, Photo, Split
 from trtpoets.pipeline.cache import bottleneck_folder
-from trtpoets.pipeline.extractors import device_for_workers, extractor_from_backbone
-from trtpoets.pipeline.ray_workers import require_workers, workers_named
+from trtpoets.pipeline.extractors import extractor_from_backbone
+from trtpoets.pipeline.ray_workers import device_for_workers, workers_named
 from trtpoets.pipeline.recorded_commands import bottlenecks_command
 from trtpoets.pipeline.retrain import RetrainConfig, backbone_of, read_dataset
 from trtpoets.pipeline.shards import (
@@ -74,7 +74,6 @@ def bottlenecks(
     """
     config = config or RetrainConfig()
     config = replace(config, device=device_for_workers(config.device, workers))
-    require_workers(workers)
     start = time.perf_counter()
     folder = Path(os.path.abspath(user_path(photos)))  # noqa: PTH100 - links stay as the user wrote them
     check_config(config.dataset)

@@ -147,15 +147,6 @@ def scores_of_model(model: OnnxModel | TfliteModel, photos: Sequence[Photo], pro
     return bottlenecks_from_photos(photos, extractor, bottleneck_folder(), progress=progress)
 
 
-def device_for_workers(device: Device, workers: str) -> Device:
-    """Return the device of the base: the CPU if `workers` of other processes compute. Raises BadInput for a GPU."""
-    if workers and device is Device.GPU:
-        raise BadInput(
-            f"--workers {workers} computes on CPUs, not on a GPU", hint="use --device cpu, or omit it", code="TP8327"
-        )
-    return Device.CPU if workers else device
-
-
 def extractor_from_network(network: Network, device: Device) -> OnnxExtractor | TensorFlowExtractor:
     """Return the extractor for a device; `Device.AUTO` uses the GPU if TensorFlow finds one.
 

@@ -27,10 +27,9 @@ from trtpoets.core.types import hash_of
 from trtpoets.core.workspace import Workspace, open_card, seal_card
 from trtpoets.judge.race import AUTO_BACKBONE, Race, RaceConfig
 from trtpoets.pipeline.artefacts import ENGINES, writing
-from trtpoets.pipeline.extractors import device_for_workers
 from trtpoets.pipeline.race_device import RaceDevice, device_of
 from trtpoets.pipeline.race_rounds import Entrant, RaceWork
-from trtpoets.pipeline.ray_workers import require_workers, workers_named
+from trtpoets.pipeline.ray_workers import device_for_workers, workers_named
 from trtpoets.pipeline.recorded_commands import race_command, retrain_command
 from trtpoets.pipeline.retrain import RetrainConfig, read_dataset
 from trtpoets.train.backbones import BACKBONES, backbone_named
@@ -75,7 +74,6 @@ def race(
     device = device_of(config.race)
     entrants = _entrants(config.race)
     own = replace(config, device=device_for_workers(config.device, workers))
-    require_workers(workers)
     space = Workspace(Path(engines), name)
     with writing(space):
         dataset = read_dataset(photos, config, progress)

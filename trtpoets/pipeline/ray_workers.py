@@ -22,6 +22,7 @@ from trtpoets import __version__
 from trtpoets.core.errors import BadInput, RunFailed, TrtPoetsError, first_line
 from trtpoets.core.images import usable_cores
 from trtpoets.core.optional import installed, needs
+from trtpoets.pipeline.extractors import Device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -82,6 +83,21 @@ def require_workers(name: str) -> None:
             hint="start the cluster, ray start --head, or give the address of its head",
             code="TP8328",
         ) from error
+
+
+def device_for_workers(device: Device, workers: str) -> Device:
+    """Return the device of the base: the CPU if `workers` of other processes compute, which are checked.
+
+    Raises BadInput for a GPU, and what `require_workers` raises.
+    """
+    if not workers:
+        return device
+    if device is Device.GPU:
+        raise BadInput(
+            f"--workers {workers} computes on CPUs, not on a GPU", hint="use --device cpu, or omit it", code="TP8327"
+        )
+    require_workers(workers)
+    return Device.CPU
 
 
 @contextmanager

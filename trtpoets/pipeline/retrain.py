@@ -20,7 +20,7 @@ from trtpoets.judge.race import AUTO_BACKBONE, Race, RaceConfig
 from trtpoets.pipeline.artefacts import ENGINES, training_in, writing
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.distorted_head import VARIANTS, choose_distortions, variants_of_features
-from trtpoets.pipeline.extractors import Device, device_for_workers, extractor_from_network
+from trtpoets.pipeline.extractors import Device, extractor_from_network
 from trtpoets.pipeline.finetuning import FrozenRun, delete_checkpoints, fine_tune
 from trtpoets.pipeline.head_training import head_from_features, rows_in
 from trtpoets.pipeline.near_copies import (
@@ -31,7 +31,7 @@ from trtpoets.pipeline.near_copies import (
     copies_together,
 )
 from trtpoets.pipeline.publish import publish, seal_dataset, trained_here
-from trtpoets.pipeline.ray_workers import require_workers, workers_named
+from trtpoets.pipeline.ray_workers import device_for_workers, workers_named
 from trtpoets.pipeline.recorded_commands import retrain_command
 from trtpoets.pipeline.shards import warn_of_incomplete
 from trtpoets.train.backbones import DEFAULT_BACKBONE, Backbone, backbone_named
@@ -91,7 +91,6 @@ def retrain(
     """
     config = config or RetrainConfig()
     device = device_for_workers(config.device, workers)
-    require_workers(workers)
     space = Workspace(Path(engines), name)
     with writing(space):
         command = retrain_command(space, photos, config)

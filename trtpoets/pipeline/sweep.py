@@ -33,9 +33,9 @@ from trtpoets.judge.sweep import (
 )
 from trtpoets.judge.train_benchmark import RateCurves
 from trtpoets.pipeline.artefacts import ENGINES, writing
-from trtpoets.pipeline.extractors import device_for_workers, extractor_from_backbone
+from trtpoets.pipeline.extractors import extractor_from_backbone
 from trtpoets.pipeline.head_training import indices_of_labels, rows_in
-from trtpoets.pipeline.ray_workers import require_workers, workers_named
+from trtpoets.pipeline.ray_workers import device_for_workers, workers_named
 from trtpoets.pipeline.recorded_commands import retrain_command, sweep_command
 from trtpoets.pipeline.retrain import RetrainConfig, dataset_with_features, photos_and_backbone
 from trtpoets.train.head import Diverged, head_scores, heads_from_bottlenecks
@@ -80,7 +80,6 @@ def sweep(
         )
     config = replace(config, head=DEFAULT.applied_to(config.head))
     device = device_for_workers(config.device, workers)
-    require_workers(workers)
     space = Workspace(Path(engines), name)
     with writing(space):
         read, backbone, weights = photos_and_backbone(photos, config, progress)

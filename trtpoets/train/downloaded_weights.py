@@ -101,6 +101,16 @@ def _cached(source: DownloadedSource, most: int) -> PublishedWeights | None:
     return None
 
 
+def require_weight_file(path: Path, backbone: Backbone) -> None:
+    """Raise BadInput if the user's weight file does not exist."""
+    if not path.is_file():
+        raise BadInput(
+            f"the weights {path} are not a file",
+            hint=f"give the path of a weight file with --weights; in a race, with --candidate {backbone.name}=FILE",
+            code="TP2018",
+        )
+
+
 def weights_id(backbone: Backbone, weights: Path | None = None) -> str:
     """Return the sha256 of the weight file, which identifies the weights before they are loaded.
 
@@ -109,12 +119,7 @@ def weights_id(backbone: Backbone, weights: Path | None = None) -> str:
     """
     if weights is not None:
         weights = user_path(weights)
-        if not weights.is_file():
-            raise BadInput(
-                f"the weights {weights} are not a file",
-                hint=f"give the path of a weight file with --weights; in a race, with --candidate {backbone.name}=FILE",
-                code="TP2018",
-            )
+        require_weight_file(weights, backbone)
         return sha256_of_file(weights)
     source = backbone.source
     if isinstance(source, (EmbeddedWeights, PackagedWeights)):

@@ -19,6 +19,7 @@ from trtpoets.core.files import temporary_folder
 from trtpoets.core.h5_limits import TOPS, h5_in_keras, largest_weights, require_small_arrays
 from trtpoets.core.reading import read_bytes, read_errors
 from trtpoets.train.backbones import Backbone, KerasApplication, PublishedFile
+from trtpoets.train.downloaded_weights import require_weight_file
 from trtpoets.train.own_networks.table import OWN_NETWORKS
 from trtpoets.train.torch_files import read_tensors
 from trtpoets.train.weights import HEAD_BIAS, HEAD_KERNEL, tensors_of_content
@@ -56,12 +57,7 @@ def load_weights(
     Returns the graph, the 1,000-class head if the file has one, and the sha256 of the loaded bytes. Raises BadInput
     that says why the file cannot be used.
     """
-    if not path.is_file():
-        raise BadInput(
-            f"the weights {path} are not a file",
-            hint=f"give the path of a weight file with --weights; in a race, with --candidate {backbone.name}=FILE",
-            code="TP2080",
-        )
+    require_weight_file(path, backbone)
     kinds, suffixes = ["safetensors", *KERAS_KINDS], [*KERAS_SUFFIXES]
     if backbone.name in OWN_NETWORKS:
         kinds += TORCH_KINDS
