@@ -10,7 +10,8 @@ from tests.support.errors import raises
 from tests.support.photos import photo_folder
 from trtpoets.core.errors import BadInput, MissingArtefact, TrtPoetsError
 from trtpoets.core.fine_tuning import FineTuneConfig
-from trtpoets.pipeline.retrain import RetrainConfig, retrain, training_of
+from trtpoets.core.training import HeadConfig, Training
+from trtpoets.pipeline.retrain import RetrainConfig, retrain, training_of, warn_of_guesses
 from trtpoets.train.dataset import DatasetConfig
 
 
@@ -42,3 +43,16 @@ def test_a_run_that_does_not_exist_was_not_trained(tmp_path: Path) -> None:
     with pytest.raises(MissingArtefact) as caught:
         training_of("flowers", engines=tmp_path)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(("lowest", "warned"), [(0.68, False), (0.7, True), (5e7, True)])
+def test_a_head_that_is_no_better_than_guessing_is_warned_of(
+    lowest: float, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Equal scores for two classes have a cross-entropy of 0.693."""
+    config = HeadConfig(learning_rate=0.5)
+    curve = (2 * lowest, lowest)
+    warn_of_guesses(Training(config, 20, 1.0, (10, 20), (0.5, 0.5), curve, (0.5, 0.5), curve), 2)
+    assert [("0.693" in record.message, "than 0.5" in record.message) for record in caplog.records] == (
+        [(True, True)] if warned else []
+    )

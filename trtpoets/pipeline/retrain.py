@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -254,6 +255,18 @@ def _head_and_training(
 ) -> tuple[Head, Training, Accuracy]:
     """Train the head; return it, how it was trained, and its accuracy on the test photos."""
     head, training = head_from_features(dataset, features, config, logs, progress, variants)
+    warn_of_guesses(training, len(dataset.labels))
     accuracy = accuracy_on(dataset, features, head, rows_in(dataset, Split.TEST))
     _log.info("%s", accuracy_text(accuracy, "the test accuracy is"))
     return head, training, accuracy
+
+
+def warn_of_guesses(training: Training, classes: int) -> None:
+    """Log a warning if the best step of a head is no better on the validation photos than equal scores."""
+    lowest, equal = min(training.validation_cross_entropy), math.log(classes)
+    if lowest >= equal:
+        _log.warning(
+            "the head is no better than guessing: its cross-entropy on the validation photos is %.3g at best, that of "
+            "equal scores is %.3g; check the labels, or use a smaller --learning-rate than %g",
+            *(lowest, equal, training.config.learning_rate),
+        )
