@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.fine_tuning import fine_tuning_details
 from tests.support.pages import read
+from tests.support.printed import printed
 from tests.support.report_documents import documents, report_of, train_benchmark
 from trtpoets.core.fine_tuning import DistortedTraining, Distortions
 from trtpoets.core.serialization import from_json, to_json
+from trtpoets.core.training import TrainingDetails
 from trtpoets.judge.train_benchmark import TrainBenchmark
 from trtpoets.reporting.sections.training_section import (
     train_benchmark_parts,
@@ -93,3 +97,13 @@ def test_distortions_are_named() -> None:
     section = training_section(report_of(content))
     assert section is not None
     assert section.note.endswith("was kept. Distortions: none is better.")
+
+
+def test_the_terminal_gives_the_accuracy_after_the_fine_tuning_that_it_includes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    content = documents()["training"] | {"fine_tuning": to_json(fine_tuning_details()), "test_accuracy": 0.9}
+    details = from_json(TrainingDetails, {**content, "test_photos": 30}, "x")
+    text = " ".join(printed(capsys, "training", details).split())
+    assert text.startswith("The head was trained in 2.5 s; step 200 was kept. Afterwards the last 10 of 52 layers")
+    assert text.endswith("The shipped network is right on 90.0 % of 30 test photos.")

@@ -252,21 +252,29 @@ def _race(race: Race) -> list[Any]:
 
 
 def _training(training: Any) -> list[Any]:
-    from trtpoets.judge.gate import photos_in_groups
     from trtpoets.reporting.sections.training_section import distorted_text, fine_tuning_text
 
-    text = f"Trained in {seconds(training.seconds)}; step {training.best_step:,} was kept."
-    if training.test_accuracy is not None:
-        count = training.test_photos
-        groups = count if training.test_groups is None else training.test_groups
-        text += f" Right on {percent(training.test_accuracy)} of {photos_in_groups(count, groups, 'test photo')}"
-        if training.test_accuracy_low is not None:
-            text += f" (95 % interval {interval(training.test_accuracy_low, training.test_accuracy_high)})"
-        text += "."
-    text += distorted_text(training.distorted)
-    if training.fine_tuning is not None:
-        text += f" {fine_tuning_text(training.fine_tuning)}"
-    return [text]
+    kept = f"step {training.best_step:,} was kept."
+    if training.fine_tuning is not None:  # after which the accuracy was measured
+        text = f"The head was trained in {seconds(training.seconds)}; {kept}{distorted_text(training.distorted)} "
+        text += fine_tuning_text(training.fine_tuning)
+        return [text + _test_accuracy(training, "The shipped network is right")]
+    text = f"Trained in {seconds(training.seconds)}; {kept}{_test_accuracy(training, 'Right')}"
+    return [text + distorted_text(training.distorted)]
+
+
+def _test_accuracy(training: Any, subject: str) -> str:
+    """Return a sentence with the accuracy on the test photos, with a space before it; "" if there is none."""
+    from trtpoets.judge.gate import photos_in_groups
+
+    if training.test_accuracy is None:
+        return ""
+    count = training.test_photos
+    groups = count if training.test_groups is None else training.test_groups
+    text = f" {subject} on {percent(training.test_accuracy)} of {photos_in_groups(count, groups, 'test photo')}"
+    if training.test_accuracy_low is not None:
+        text += f" (95 % interval {interval(training.test_accuracy_low, training.test_accuracy_high)})"
+    return f"{text}."
 
 
 def _adoption(adoption: Any) -> list[Any]:
