@@ -127,7 +127,7 @@ def test_keys_have_the_hashes_that_they_had() -> None:
     } == {
         "ranges": "fd56ca290e65a7ee2f364f4da05fdad23fc597338fe4e331b8e005590cdcc926",
         "dataset": "4e030d298ddf0ac559edd0861e6990328a0c48fc33c19922df51c5ce59d02137",
-        "calibration": "22cb03c5e47a8ced669c27e865c6321a321a19efdcc2e00b294342736aa1a389",
+        "calibration": "a83cdff153e59aa38f51b502748a24139d7d992560641e9669da88c73058e6a0",
         "int8": "ed28a01192b2ff3dd0bea1d9ab19a342ce78163e588e328c77575ca0de7f0d23",
         "head": "5de18e2dbaab6707de45a845d678c76fc504e026bbf325be3fa97c302d37507f",
         "engine": "61112ee97bfccd9e282733ae7ac32896baaf2b26b179002d654260bcb9fec019",
