@@ -63,7 +63,8 @@ def test_bars_keep_counts_and_times_beside_a_long_name(monkeypatch: pytest.Monke
     (line,) = bars_of(monkeypatch, columns, [(name, 20, 160)])
     assert len(line) <= columns
     assert line.startswith("a task with a name ")
-    assert re.search(r"… \S+ +20/160 +0:00:0\d", line)
+    assert "…" in line or name in line
+    assert re.search(r" 20/160 +0:00:0\d", line)
 
 
 def test_bars_state_the_speed_and_the_time_left_since_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
