@@ -76,7 +76,7 @@ def test_the_last_layer_is_read_and_replaced(network: bytes) -> None:
 
 def test_a_last_layer_of_another_shape_is_refused(network: bytes) -> None:
     layer = last_layer_of_tflite(network)
-    with raises(ConversionFailed, "TP3268", layer.weights.shape):
+    with raises(ConversionFailed, "TP3006", layer.weights.shape):
         with_last_layer_of_tflite(network, layer.weights[:-1], layer.bias)
 
 

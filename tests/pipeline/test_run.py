@@ -118,13 +118,26 @@ def test_int8_has_a_form_for_cpus_with_its_own_notes(finished: Path, tmp_path: P
     assert caught.value.hint == f"build TensorRT's form: trtpoets build {space.onnx(Precision.INT8)}"
 
 
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Precision, ...]]:
+    """The precisions that each `build` of `run` gets; nothing is built, evaluated or measured."""
+    precisions_of_builds: list[tuple[Precision, ...]] = []
+    monkeypatch.setattr(
+        "trtpoets.pipeline.run.build", lambda *_, precisions, **__: precisions_of_builds.append(precisions)
+    )
+    for stage in ("evaluate", "bench"):
+        monkeypatch.setattr(f"trtpoets.pipeline.run.{stage}", lambda *_, **__: None)
+    return precisions_of_builds
+
+
+def no_int8(*_: object) -> None:
+    raise ConversionFailed("no layer can become INT8", code="TP3029")
+
+
 def test_run_goes_on_without_the_form_for_cpus(
     engines: Path, small_weights: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def impossible(work: object) -> None:
-        raise ConversionFailed("no layer can become INT8", code="TP3200")
-
-    monkeypatch.setattr("trtpoets.pipeline.quantize._int8_for_cpu", impossible)
+    monkeypatch.setattr("trtpoets.pipeline.quantize._int8_for_cpu", no_int8)
     monkeypatch.setattr("trtpoets.pipeline.quantize.detect", Detected)
     config = small_config(small_weights).calibration
     models = trtpoets.quantize("small", calibration=config, cpu_form=None, engines=engines)
@@ -139,17 +152,11 @@ def test_run_with_cpu_form_keeps_int8_of_a_network_without_that_form(
     engines: Path,
     small_photos: Path,
     small_weights: Path,
+    built: list[tuple[Precision, ...]],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def impossible(work: object) -> None:
-        raise ConversionFailed("no layer can become INT8", code="TP3200")
-
-    monkeypatch.setattr("trtpoets.pipeline.quantize._int8_for_cpu", impossible)
-    built: list[tuple[Precision, ...]] = []
-    monkeypatch.setattr("trtpoets.pipeline.run.build", lambda *_, precisions, **__: built.append(precisions))
-    for stage in ("evaluate", "bench"):
-        monkeypatch.setattr(f"trtpoets.pipeline.run.{stage}", lambda *_, **__: None)
+    monkeypatch.setattr("trtpoets.pipeline.quantize._int8_for_cpu", no_int8)
     config = replace(small_config(small_weights), cpu_form=True)
     trtpoets.run(small_photos, "small", config, engines=engines)
     assert built == [tuple(Precision)]
@@ -161,24 +168,18 @@ def test_run_goes_on_in_fp16_with_a_network_that_can_not_become_int8(
     engines: Path,
     small_photos: Path,
     small_weights: Path,
+    built: list[tuple[Precision, ...]],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def impossible(*_: object) -> None:
-        raise ConversionFailed("no layer can become INT8", code="TP3029")
-
-    monkeypatch.setattr("trtpoets.pipeline.quantize._int8", impossible)
+    monkeypatch.setattr("trtpoets.pipeline.quantize._int8", no_int8)
     for path in (engines / "small").glob("int8*"):
         path.unlink()
-    built: list[tuple[Precision, ...]] = []
-    monkeypatch.setattr("trtpoets.pipeline.run.build", lambda *_, precisions, **__: built.append(precisions))
-    for stage in ("evaluate", "bench"):
-        monkeypatch.setattr(f"trtpoets.pipeline.run.{stage}", lambda *_, **__: None)
     result = trtpoets.run(small_photos, "small", small_config(small_weights), engines=engines)
     assert "INT8 is not written: no layer can become INT8" in caplog.text
     assert built == [(Precision.FP32, Precision.FP16)]
     assert "INT8" in {entry.what for entry in result.absent}
-    monkeypatch.setattr("trtpoets.pipeline.quantize._fp16", impossible)
+    monkeypatch.setattr("trtpoets.pipeline.quantize._fp16", no_int8)
     with raises(ConversionFailed, "TP3029"):
         trtpoets.run(small_photos, "small", small_config(small_weights), engines=engines)
 

@@ -34,7 +34,24 @@ def last_layer_of_tflite(network: bytes) -> LastLayer:
     Raises ConversionFailed like `base_of_tflite`, and if the weights are not float32 constants.
     """
     graph = TfliteGraph(network)
+    return _layer(graph, _end(graph)[0])
+
+
+def with_last_layer_of_tflite(network: bytes, weights: np.ndarray, bias: np.ndarray) -> bytes:
+    """Return a network whose last layer has `weights` (D, C) and `bias` (C,). Raises like `last_layer_of_tflite`."""
+    graph = TfliteGraph(network)
     dense, _ = _end(graph)
+    _layer(graph, dense).require_shapes(weights, bias)
+    graph.set_constant(dense, 1, np.ascontiguousarray(weights.T, np.float32))
+    if len(dense.inputs) > 2 and int(dense.inputs[2]) >= 0:
+        graph.set_constant(dense, 2, np.ascontiguousarray(bias, np.float32))
+    else:
+        dense.inputs = [*map(int, dense.inputs[:2]), graph.add_constant("bias", bias)]
+    return graph.content
+
+
+def _layer(graph: TfliteGraph, dense: Any) -> LastLayer:
+    """Return a dense layer of a graph. Raises ConversionFailed if its weights are not float32 constants."""
     features, weights, bias = (*map(int, dense.inputs), -1)[:3]
     matrix = graph.constant(weights)
     offsets = np.zeros(0 if matrix is None else len(matrix), np.float32) if bias < 0 else graph.constant(bias)
@@ -42,25 +59,6 @@ def last_layer_of_tflite(network: bytes) -> LastLayer:
         raise ConversionFailed("the last layer of the TFLite network has no float32 weights", code="TP3267")
     names = [_name(graph, index) for index in (features, weights, bias)]
     return LastLayer(names[0], matrix.T, offsets, *names[1:])
-
-
-def with_last_layer_of_tflite(network: bytes, weights: np.ndarray, bias: np.ndarray) -> bytes:
-    """Return a network whose last layer has `weights` (D, C) and `bias` (C,). Raises like `last_layer_of_tflite`."""
-    layer = last_layer_of_tflite(network)
-    if weights.shape != layer.weights.shape or bias.shape != layer.bias.shape:
-        raise ConversionFailed(
-            f"the head must have weights of shape {layer.weights.shape} and a bias of shape {layer.bias.shape}, not "
-            f"{weights.shape} and {bias.shape}",
-            code="TP3268",
-        )
-    graph = TfliteGraph(network)
-    dense, _ = _end(graph)
-    graph.set_constant(dense, 1, np.ascontiguousarray(weights.T, np.float32))
-    if len(dense.inputs) > 2 and int(dense.inputs[2]) >= 0:
-        graph.set_constant(dense, 2, np.ascontiguousarray(bias, np.float32))
-    else:
-        dense.inputs = [*map(int, dense.inputs[:2]), graph.add_constant("bias", bias)]
-    return graph.content
 
 
 def _end(graph: TfliteGraph) -> tuple[Any, Any]:

@@ -28,6 +28,15 @@ class LastLayer:
     weights_name: str
     bias_name: str
 
+    def require_shapes(self, weights: np.ndarray, bias: np.ndarray) -> None:
+        """Raise ConversionFailed unless `weights` and `bias` have the shapes of those of this layer."""
+        if weights.shape != self.weights.shape or bias.shape != self.bias.shape:
+            raise ConversionFailed(
+                f"the head must have weights of shape {self.weights.shape} and a bias of shape {self.bias.shape}, not "
+                f"{weights.shape} and {bias.shape}",
+                code="TP3006",
+            )
+
 
 def last_layer(model: Any) -> LastLayer:
     """Return the dense layer before the softmax at the end of a graph.
@@ -60,12 +69,7 @@ def with_last_layer(model: Any, weights: np.ndarray, bias: np.ndarray) -> Any:
     from onnx import numpy_helper
 
     layer = last_layer(model)
-    if weights.shape != layer.weights.shape or bias.shape != layer.bias.shape:
-        raise ConversionFailed(
-            f"the head must have weights of shape {layer.weights.shape} and a bias of shape {layer.bias.shape}, not "
-            f"{weights.shape} and {bias.shape}",
-            code="TP3006",
-        )
+    layer.require_shapes(weights, bias)
     copy = type(model)()
     copy.CopyFrom(model)
     replacement = {layer.weights_name: weights, layer.bias_name: bias}

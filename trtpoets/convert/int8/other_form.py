@@ -11,7 +11,7 @@ connections, are searched for it. This raises the SQNR of the features, after GP
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,15 +45,19 @@ def tensors_of_form(model: Any, arithmetic: Arithmetic) -> tuple[str, ...]:
 
 
 def searched_for_form(
-    model: OnnxModel, arithmetic: Arithmetic, ranges: Ranges, photos: Sequence[Photo], progress: Progress = silent
+    model: OnnxModel,
+    arithmetic: Arithmetic,
+    tensors: Collection[str],
+    ranges: Ranges,
+    photos: Sequence[Photo],
+    progress: Progress = silent,
 ) -> Ranges:
     """Return `ranges` of TensorRT's form, with searched ranges of the tensors that only another form quantises.
 
-    `ranges` must have the lowest and highest values of these tensors. Raises what `search_ranges` raises.
+    `tensors` are the `tensors_of_form` of that form; `ranges` must have their lowest and highest values. Raises what
+    `search_ranges` raises.
     """
-    proto = check_onnx(model.path)
-    searched = set(TENSORRT.place(GraphView(TENSORRT.prepared_from_onnx(proto)), {}, ()).tensors)
-    others = {name for name in tensors_of_form(proto, arithmetic) if name not in searched}
+    others = set(tensors).difference(tensors_of_form(check_onnx(model.path), TENSORRT))
     if not others:
         return ranges
     result = search_ranges(model, MeasuredRanges((ranges,), {}), photos, progress, arithmetic, others)[0]

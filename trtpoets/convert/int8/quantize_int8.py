@@ -115,7 +115,7 @@ def chosen_ranges(
     def completed(chosen: Ranges) -> Ranges:
         if other_form is None:
             return chosen
-        return searched_for_form(evaluator.model, other_form, chosen, photos, progress)
+        return searched_for_form(evaluator.model, other_form, also, chosen, photos, progress)
 
     refined = search_ranges(evaluator.model, measured, photos, progress, evaluator.arithmetic)
     if calibration.method is Method.AUTO:
