@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from trtpoets.device.runners import open_runner
 from trtpoets.judge.bench.bench_config import BenchConfig
 from trtpoets.pipeline.adopt import AdoptConfig, adopt
 from trtpoets.pipeline.artefacts import classifier_in, dataset_in
+from trtpoets.pipeline.bench import _for_fixed_batch
+from trtpoets.pipeline.result_status import artefacts_in
 
 INT8 = {"onnxruntime-int8", "onnxruntime-int8-cpu"}
 """The runners of both INT8 files."""
@@ -112,6 +115,8 @@ def test_other_batches_are_refused(space: Workspace) -> None:
         trtpoets.build("fixed", flavour=Flavour.RTX, batch=BatchRange(), engines=space.engines)
     assert f"--batch {size}" in caught.value.hint
     if size > 1:
+        of_run = replace(BenchConfig(), batches=(1,), wall_seconds=1.0)  # not chosen by the user
+        assert _for_fixed_batch(of_run, artefacts_in(space)).batches == (size,)
         with raises(BadInput, "TP8201", f"{size} photos", 3) as caught:
             trtpoets.bench("fixed", BenchConfig(batches=(3,)), engines=space.engines)
         assert caught.value.hint == f"give --batch {size}"

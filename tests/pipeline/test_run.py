@@ -25,11 +25,12 @@ from trtpoets.core.serialization import to_json
 from trtpoets.core.types import Engine, Flavour, Int8Form, Precision, Split
 from trtpoets.core.workspace import Workspace, card_of, open_card, open_details, seal_card
 from trtpoets.device.build.engine import flavour_available
-from trtpoets.device.gpu.libcuda import Detected, detect
+from trtpoets.device.gpu.libcuda import Detected, Gpu, detect
 from trtpoets.pipeline.artefacts import dataset_in
 from trtpoets.pipeline.card_details import Int8Details
 from trtpoets.pipeline.label import _candidates
 from trtpoets.pipeline.lineage import engines_in, onnx_in, opened
+from trtpoets.pipeline.run import usual_bench
 from trtpoets.train.dataset import dataset_from_folder
 
 needs_rtx = pytest.mark.skipif(
@@ -132,6 +133,14 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Precision, ...]]:
 
 def no_int8(*_: object) -> None:
     raise ConversionFailed("no layer can become INT8", code="TP3029")
+
+
+def test_the_benchmark_of_run_has_one_batch_size_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trtpoets.pipeline.run.detect", Detected)
+    assert usual_bench().batches == (1,)
+    gpu = Gpu("NVIDIA L4", (8, 9), 24 << 30)
+    monkeypatch.setattr("trtpoets.pipeline.run.detect", lambda: Detected((gpu,)))
+    assert usual_bench().batches == (1, 8)
 
 
 def test_run_goes_on_without_the_form_for_cpus(

@@ -131,7 +131,8 @@ def _for_fixed_batch(config: BenchConfig, artefacts: Sequence[Runnable]) -> Benc
     if not sizes or scenario in (Scenario.SINGLE_STREAM.value, Scenario.MULTI_STREAM.value):
         return config
     size = max(sizes)
-    if config.batches in (BenchConfig.batches, BATCHES_TO_TRY):
+    chosen = not config.wall_seconds and config.batches not in (BenchConfig.batches, BATCHES_TO_TRY)
+    if not chosen:  # by the user: the sizes of a benchmark with a time limit are those of `run`
         return replace(config, batches=(size,))
     other = [batch for batch in config.batches if batch % size]
     if other:

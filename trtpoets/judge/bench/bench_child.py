@@ -8,11 +8,13 @@ it can run at once}. These requests may follow, in any order and number:
 {"warm_up": batch} -> {"warmup": {...}}; {"round": batch, "seconds": s, "count": n, "limit": s} -> {"round": {...}};
 {"finish": batch} -> {"finished": {...}}; {"stream": batch} -> {"streamed": {...}}; {"serve": true} ->
 {"served": {...}}; {"loadgen": scenario, "batch": n, "median_ms": ms, "out": folder} -> {"judged": {...}}. The reply
-to a request that fails is {"failure": text}. The process ends when stdin is closed.
+to a request that fails is {"failure": text}. A reply is sent when the threads of the process are idle. The process ends
+when stdin is closed.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -50,6 +52,10 @@ trtexec does, so that the time to wake a thread is not measured."""
 
 _WARMUP_LIMIT = 10
 """The longest warm-up as a multiple of the shortest one."""
+
+_IDLE_WINDOW, _IDLE_SHARE, _IDLE_LIMIT = 0.005, 0.1, 0.25
+"""The threads of a process are idle if they use less than the share `_IDLE_SHARE` of a core in `_IDLE_WINDOW` seconds.
+`_IDLE_LIMIT` is the time limit in seconds."""
 
 
 def description_from_artefact(artefact: Runnable) -> dict[str, str]:
@@ -143,7 +149,9 @@ def _serve(requests: IO[str], opener: Opener, send: Callable[..., None]) -> None
         meters: dict[int, Meter] = {}
         for line in requests:
             try:
-                send(**_reply(json.loads(line), runner, photos, meter, meters, config))
+                reply = _reply(json.loads(line), runner, photos, meter, meters, config)
+                wait_until_idle()
+                send(**reply)
             except BrokenPipeError:
                 raise
             except Exception as error:  # noqa: BLE001 - the other batch sizes may still work
@@ -161,7 +169,11 @@ def _reply(
     if "warm_up" in request:
         meter = meters[request["warm_up"]] = new_meter(request["warm_up"])
         limit = min(max(_WARMUP_LIMIT * config.warmup_seconds, 1.0), config.max_seconds)
-        return {"warmup": to_json(meter.warm_up(config.warmup_seconds, limit))}
+        warmup = meter.warm_up(config.warmup_seconds, limit)
+        # Each round collects garbage first, which takes longer than a round if it examines TensorFlow's objects again.
+        gc.collect()
+        gc.freeze()
+        return {"warmup": to_json(warmup)}
     if "round" in request:
         return {
             "round": to_json(meters[request["round"]].round(request["seconds"], request["count"], request["limit"]))
@@ -172,6 +184,23 @@ def _reply(
         return {kind: to_json(result), "gpu": to_json(load)}
     meter = meters.pop(request["finish"])
     return {"finished": to_json(Finished(tuple(meter.answers.tolist()), meter.fault, peak_memory_mib()))}
+
+
+def wait_until_idle(limit: float = _IDLE_LIMIT) -> bool:
+    """Wait until the threads of this process are idle, for `limit` seconds at most; return whether they are.
+
+    The threads of ONNX Runtime and TensorFlow spin for a while after an inference, in case the next one follows. They
+    would take the cores from the runner that is measured next.
+    """
+    deadline = time.monotonic() + limit
+    while True:
+        used, began = time.process_time(), time.monotonic()
+        time.sleep(_IDLE_WINDOW)
+        now = time.monotonic()
+        if time.process_time() - used < _IDLE_SHARE * (now - began):
+            return True
+        if now >= deadline:
+            return False
 
 
 def _scenario(
