@@ -182,7 +182,7 @@ def test_fp16_is_recommended_if_int8_misses_its_target(
         result = recommendation(space, wide, narrow)
     assert result.precision is Precision.FP16
     assert "training and validation photos outside calibration it agrees on 0.0 % (0.0 to" in result.why
-    assert "INT8 is not recommended: on " in caplog.text
+    assert "int8.onnx is not recommended: on " in caplog.text
     assert "trtpoets build small --precision fp16" in caplog.text
     assert sha256_of_file(narrow.path) == content
     seal_card(card_of(narrow.path), key="k", files=[narrow.path], details={"notes": {"recommended": to_json(result)}})
@@ -198,7 +198,7 @@ def test_fp16_is_recommended_if_little_runs_in_int8(
     assert result.precision is Precision.FP16
     assert result.why.startswith("only 31% of its multiply-adds run in INT8")
     assert result.gate is not None
-    assert "INT8 is not recommended: only " in caplog.text
+    assert "int8.onnx is not recommended: only " in caplog.text
     assert recommendation(space, wide, narrow, share=0.79).precision is Precision.FP16
     slow = recommendation(space, wide, narrow, share=0.99, time=1.04)
     assert slow.precision is Precision.FP16

@@ -144,17 +144,17 @@ def recommendation(
     else:
         recommended = recommended_by_comparison(space, comparison, calibrated, instead)
     if not quiet:
-        log_recommendation(space, recommended)
+        log_recommendation(space, recommended, int8.path.name)
     return recommended
 
 
-def log_recommendation(space: Workspace, recommended: Recommended) -> None:
-    """Log the recommendation on an ONNX file; as a warning, with what to use instead, if it is not INT8."""
+def log_recommendation(space: Workspace, recommended: Recommended, file: str) -> None:
+    """Log the recommendation on the ONNX file `file`; as a warning, with what to use instead, if it is not INT8."""
     if recommended.precision is Precision.INT8:
-        _log.info("INT8: %s", recommended.why)
+        _log.info("%s: %s", file, recommended.why)
     else:
         remedy = _REMEDIES[recommended.precision].format(space.name)
-        _log.warning("INT8 is not recommended: %s; %s", recommended.why, remedy)
+        _log.warning("%s is not recommended: %s; %s", file, recommended.why, remedy)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def refitted_head(
     notes = _compared_heads(fp32_scores, before, after, int8_features[fitted:], truth, groups, penalty, fitted)
     if notes.kept:
         replace_last_layer(int8, after.weights, after.bias)
-    _log.info("the head refitted to INT8 is %s: %s", "kept" if notes.kept else "not kept", notes.why)
+    _log.info("the head refitted to %s is %s: %s", int8.path.name, "kept" if notes.kept else "not kept", notes.why)
     return notes
 
 

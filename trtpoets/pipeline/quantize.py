@@ -276,7 +276,7 @@ def _int8_for_cpu(work: _Int8Work) -> OnnxModel:
     file = _for_cpu(work, evaluator, ranges, out)
     if file.recommended.missed and work.config.max_float_layers != 0:
         file = _with_layers_in_float(work, evaluator, ranges, file)
-    log_recommendation(work.space, file.recommended)
+    log_recommendation(work.space, file.recommended, out.name)
     islands = float_islands(fused_graph(read_bytes(out)))
     if islands:
         _log.info("ONNX Runtime computes in float between the INT8 layers of %s: %s", out.name, _named(islands))
@@ -305,8 +305,8 @@ def _with_layers_in_float(work: _Int8Work, evaluator: Int8Evaluator, ranges: Ran
     recommended with them either, they would only make it slower and larger. The notes have the frontier of the search,
     and the recommendation names both results.
     """
-    _log.info("INT8 misses its target without layers in float: %s", without.recommended.why)
     out = without.model.path
+    _log.info("%s misses its target without layers in float: %s", out.name, without.recommended.why)
     with temporary_folder() as folder:
         other = _for_cpu(work, evaluator.of_form(CPU, work.config), ranges, folder / out.name)
         if other.recommended.precision is Precision.INT8:
