@@ -7,7 +7,7 @@ from tests.support.recommendations import FP16, INT8, TENSORFLOW, chosen_of, mea
 from tests.support.report_documents import measurement
 from trtpoets.core.errors import GateFailed, MissingArtefact
 from trtpoets.reporting.model import Sentence
-from trtpoets.reporting.near_misses import require_recommended
+from trtpoets.reporting.near_misses import require_recommended, ship_sentence
 from trtpoets.reporting.recommendation import Limits, recommendation_from_report
 
 
@@ -42,9 +42,12 @@ def test_the_verdict_says_why_nothing_can_be_recommended() -> None:
     )
     assert report.verdict[0] == Sentence(
         "ship",
-        "Nothing that was measured can be recommended. onnxruntime-fp16 at batch 1: its measurement is not "
-        "valid: too busy.",
+        "Nothing that was measured can be recommended yet. onnxruntime-fp16 at batch 1: its measurement is not "
+        "valid: too busy (1 more is undecided).",
     )
+    late = measured({**TENSORFLOW, "valid": False, "reason": "too busy"}, FP16)
+    ship = ship_sentence(recommendation_from_report(late, Limits(max_p99=1)))
+    assert "tensorflow at batch 1: its measurement is not valid: too busy." in ship, "FP16 misses the limit for certain"
 
 
 def test_nothing_measured() -> None:

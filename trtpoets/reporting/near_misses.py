@@ -22,6 +22,9 @@ def ship_sentence(recommendation: Recommendation) -> str:
     """Return what to ship, or why no measured runner can be recommended; an empty string without measurements."""
     if recommendation.chosen or not recommendation.rejected:
         return recommendation.sentence
+    undecided = _undecided(recommendation)
+    if undecided:
+        return f"Nothing that was measured can be recommended yet. {_with_count(undecided)}."
     nearest = recommendation.rejected[0]
     return f"Nothing that was measured can be recommended. {_named(nearest)}: {_texts(nearest)}."
 
@@ -44,13 +47,10 @@ def require_recommended(recommendation: Recommendation, name: str = "NAME", engi
             hint=f"{run('evaluate')} && {run('bench', *_options(limits.batches))}",
             code="TP6009",
         )
-    undecided = [candidate for candidate in rejected if all(lack.unknown for lack in candidate.lacks)]
+    undecided = _undecided(recommendation)
     if undecided:
-        others = many(len(undecided) - 1, "more is", "more are")
-        more = f" ({others} undecided)" if len(undecided) > 1 else ""
-        text = f"{_named(undecided[0])}: {_texts(undecided[0])}{more}"
         raise MissingArtefact(
-            f"no runner can be recommended yet: {text}",
+            f"no runner can be recommended yet: {_with_count(undecided)}",
             hint=_measure_again(undecided, run),
             code="TP6010",
         )
@@ -60,6 +60,18 @@ def require_recommended(recommendation: Recommendation, name: str = "NAME", engi
         hint=_kept_limits(recommendation, nearest, run),
         code="TP6011",
     )
+
+
+def _undecided(recommendation: Recommendation) -> list[Candidate]:
+    """Return the candidates that another measurement may show to meet the limits."""
+    return [candidate for candidate in recommendation.rejected if all(lack.unknown for lack in candidate.lacks)]
+
+
+def _with_count(undecided: Sequence[Candidate]) -> str:
+    """Return why the first candidate is undecided, and how many more there are."""
+    others = many(len(undecided) - 1, "more is", "more are")
+    more = f" ({others} undecided)" if len(undecided) > 1 else ""
+    return f"{_named(undecided[0])}: {_texts(undecided[0])}{more}"
 
 
 def _named(candidate: Candidate) -> str:

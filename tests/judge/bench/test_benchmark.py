@@ -24,8 +24,9 @@ from trtpoets.core.serialization import from_json, to_json
 from trtpoets.core.types import OnnxModel, Photo, Precision
 from trtpoets.device.runners import Runnable
 from trtpoets.judge.bench import benchmark
-from trtpoets.judge.bench.benchmark import BenchConfig, Benchmark, benchmark_from_artefacts
+from trtpoets.judge.bench.benchmark import BenchConfig, Benchmark, _Position, benchmark_from_artefacts
 from trtpoets.judge.bench.compare import rounds_of_both
+from trtpoets.judge.bench.early_stop import TimeLimit
 from trtpoets.judge.bench.measure import Measurement
 
 
@@ -226,3 +227,16 @@ def test_a_core_that_is_shared_makes_every_row_invalid(
     assert all(
         re.match(r"other processes used \d+% of the cores meanwhile|not steady", reason) for reason in reasons(got)
     )
+
+
+def test_the_progress_follows_the_time_limit_where_it_comes_before_the_last_round() -> None:
+    now: list[float] = [0.0]
+    shown: list[int] = []
+    limit = TimeLimit(10.0, 1, lambda: now[0])
+    position = _Position(lambda task, done, total: shown.append(done), 100, limit)
+    position.done = 20
+    for seconds in (1.0, 6.0, 12.0):
+        now[0] = seconds
+        position.show()
+    position.end()
+    assert shown == [200, 600, PARTS - 1, PARTS]

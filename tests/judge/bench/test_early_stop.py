@@ -94,6 +94,7 @@ def test_batch_sizes_share_the_time_that_is_left() -> None:
     limit = TimeLimit(20.0, 2, lambda: now[0])
     enough = [(6, 11), None]  # the second runner failed
     now[0] = 108.0  # loading took 8 s
+    assert limit.share_used() == pytest.approx(0.4)
     limit.begin_batch()
     assert not limit.is_reached(10, enough), "6 of the other 12 s belong to this batch size"
     now[0] = 114.0
@@ -109,6 +110,7 @@ def test_batch_sizes_share_the_time_that_is_left() -> None:
     unlimited = TimeLimit(0.0, 1, lambda: now[0])
     unlimited.begin_batch()
     now[0] = 1e6
+    assert (limit.share_used(), unlimited.share_used()) == (1.0, 0.0)
     assert not unlimited.is_reached(10, enough)
 
 

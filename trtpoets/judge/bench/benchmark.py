@@ -259,12 +259,12 @@ def _measure(
 
     Returns where it was interrupted; an empty string if it was not.
     """
-    position = _Position(progress, len(runners) + len(config.batches) * config.rounds)
+    position = _Position(progress, len(runners) + len(config.batches) * config.rounds, ends.limit)
     try:
         _load(runners, photos, prepared, config, position)
         for batch in config.batches:
             _measure_batch(runners, batch, config, position, ends)
-        position.show()
+        position.end()
     except KeyboardInterrupt:
         for runner in runners:
             runner.finish_interrupted()
@@ -275,14 +275,19 @@ def _measure(
 class _Position:
     """How far a measurement is: `where`, in words, for the message of an interruption, and the finished steps."""
 
-    def __init__(self, progress: Progress, steps: int) -> None:
+    def __init__(self, progress: Progress, steps: int, limit: TimeLimit) -> None:
         self.where = "while runners were loaded"
         self.done = 0
-        self._progress, self._steps = progress, steps
+        self._progress, self._steps, self._limit = progress, steps, limit
 
     def show(self) -> None:
-        """Report the progress."""
-        self._progress("benchmark", PARTS * self.done // self._steps, PARTS)
+        """Report the progress: the share of the steps, or of the time limit if that is used up earlier."""
+        by_time = min(int(PARTS * self._limit.share_used()), PARTS - 1)
+        self._progress("benchmark", max(PARTS * self.done // self._steps, by_time), PARTS)
+
+    def end(self) -> None:
+        """Report the end."""
+        self._progress("benchmark", PARTS, PARTS)
 
 
 def _load(

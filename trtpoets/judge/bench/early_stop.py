@@ -59,8 +59,13 @@ class TimeLimit:
 
     def __init__(self, seconds: float, batches: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._limited = clock, seconds > 0
-        self._end, self._left = clock() + seconds, batches
+        self._seconds, self._end, self._left = seconds, clock() + seconds, batches
         self._until = 0.0
+
+    def share_used(self) -> float:
+        """Return the share 0..1 of the time that is used up; 0 without a limit."""
+        left = self._end - self._clock()
+        return min(max(1 - left / self._seconds, 0.0), 1.0) if self._limited else 0.0
 
     def begin_batch(self) -> None:
         """Begin the next batch size, with its warm-up."""
