@@ -9,7 +9,12 @@ import pytest
 
 from tests.support.errors import raises
 from tests.support.tiny import tiny_classifier, tiny_photos, tiny_tflite
-from trtpoets.convert.tflite_base import base_of_tflite, last_layer_of_tflite, with_last_layer_of_tflite
+from trtpoets.convert.tflite_base import (
+    base_of_tflite,
+    last_layer_of_tflite,
+    with_features_of_tflite,
+    with_last_layer_of_tflite,
+)
 from trtpoets.convert.tflite_graph import TfliteGraph
 from trtpoets.core.errors import ConversionFailed
 from trtpoets.core.optional import loaded_interpreter
@@ -24,15 +29,21 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return network_in(tiny_tflite(folder, tiny_classifier(folder / "classifier"), Precision.INT8).path)
 
 
-def outputs(network: bytes, photos: np.ndarray) -> np.ndarray:
+def all_outputs(network: bytes, photos: np.ndarray) -> list[np.ndarray]:
     interpreter = loaded_interpreter(network, 1)
-    (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
-    rows = []
+    (source,), results = interpreter.get_input_details(), interpreter.get_output_details()
+    rows: list[list[np.ndarray]] = [[] for _ in results]
     for photo in photos:
         interpreter.set_tensor(source["index"], photo[None])
         interpreter.invoke()
-        rows.append(interpreter.get_tensor(result["index"])[0])
-    return np.array(rows)
+        for own, result in zip(rows, results, strict=True):
+            own.append(interpreter.get_tensor(result["index"])[0])
+    return [np.array(own) for own in rows]
+
+
+def outputs(network: bytes, photos: np.ndarray) -> np.ndarray:
+    (only,) = all_outputs(network, photos)
+    return only
 
 
 def test_the_last_layer_gets_these_features(network: bytes) -> None:
@@ -49,10 +60,18 @@ def test_the_last_layer_gets_these_features(network: bytes) -> None:
     np.testing.assert_allclose(scores / scores.sum(axis=1, keepdims=True), outputs(network, photos), atol=1e-6)
 
 
+def test_one_network_returns_scores_and_features(network: bytes) -> None:
+    photos = tiny_photos(3)
+    scores, features = all_outputs(with_features_of_tflite(network), photos)
+    assert np.array_equal(scores, outputs(network, photos))
+    assert np.array_equal(features, outputs(base_of_tflite(network)[0], photos))
+
+
 def test_a_network_that_ends_in_another_way(network: bytes, tmp_path: Path) -> None:
     base, _ = base_of_tflite(network)
-    with raises(ConversionFailed, "TP3266"):
-        base_of_tflite(base)
+    for function in (base_of_tflite, with_features_of_tflite):
+        with raises(ConversionFailed, "TP3266"):
+            function(base)
 
 
 def test_the_last_layer_is_read_and_replaced(network: bytes) -> None:

@@ -105,10 +105,10 @@ def test_the_variant_closest_to_fp32_is_written(files: Files, tmp_path: Path) ->
 def test_scores_decide_where_the_last_layer_can_not_be_separated(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def impossible(network: bytes) -> tuple[bytes, int]:
+    def impossible(network: bytes) -> bytes:
         raise ConversionFailed("no dense layer", code="TP3266")
 
-    monkeypatch.setattr("trtpoets.convert.tflite_int8.base_of_tflite", impossible)
+    monkeypatch.setattr("trtpoets.convert.tflite_int8.with_features_of_tflite", impossible)
     sources = (files.onnx, files.int8, files.ranges)
     _, notes = int8_from_fp32(files.fp32, sources, files.photos, [], tmp_path / "int8.tflite")
     assert notes.features_db == {}

@@ -28,6 +28,15 @@ def base_of_tflite(network: bytes) -> tuple[bytes, int]:
     return graph.content, int(graph.graph.tensors[features].shape[1])
 
 
+def with_features_of_tflite(network: bytes) -> bytes:
+    """Return a network that returns the input of its last layer too, after the scores. Raises like `base_of_tflite`."""
+    graph = TfliteGraph(network)
+    dense, _ = _end(graph)
+    graph.graph.outputs = [*map(int, graph.graph.outputs), int(dense.inputs[0])]
+    graph.model.signatureDefs = []  # they name the scores only
+    return graph.content
+
+
 def last_layer_of_tflite(network: bytes) -> LastLayer:
     """Return the dense layer before the softmax at the end of a network.
 

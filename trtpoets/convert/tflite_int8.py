@@ -31,7 +31,7 @@ from trtpoets.convert.int8.int8_evaluator import Int8Evaluator
 from trtpoets.convert.int8.other_form import ranges_for_form
 from trtpoets.convert.int8.placement import LEVELS
 from trtpoets.convert.int8.qdq import channel_scales
-from trtpoets.convert.tflite_base import base_of_tflite
+from trtpoets.convert.tflite_base import with_features_of_tflite
 from trtpoets.convert.tflite_export import HEAD, described, require_training_photos
 from trtpoets.convert.tflite_graph import PIXELS, TfliteGraph
 from trtpoets.convert.tflite_twins import ONLY_FP32, Twins, as_onnx, as_tflite, twins_from
@@ -124,8 +124,8 @@ def int8_from_fp32(
     reference = outputs_from_onnx(proto, features_of(GraphView(proto)), batches)
     for name, parameters in variants.all(onnx[1], onnx[2]).items():
         networks[name] = quantised_network(twins, parameters)
-        trials[name] = closeness_of_scores(reference.scores, _outputs(networks[name], batches))
-        features = _features(networks[name], batches)
+        scores, features = _scores_and_features(networks[name], batches)
+        trials[name] = closeness_of_scores(reference.scores, scores)
         if features is not None and features.shape == reference.features.shape:
             features_db[name] = sqnr_db(reference.features, features)
     by_features = len(features_db) == len(trials)
@@ -373,28 +373,33 @@ def _with_losses(proto: Any, parameters: Parameters, nodes: Sequence[Any]) -> tu
     return copy, means
 
 
-def _features(network: bytes, batches: Sequence[np.ndarray]) -> np.ndarray | None:
-    """Return the input of the last layer, float32 (N, D); None if that layer can't be separated."""
+def _scores_and_features(network: bytes, batches: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the scores (N, C) and the input of the last layer (N, D), float32.
+
+    None takes the place of the features if the last layer can't be separated.
+    """
     try:
-        base, _ = base_of_tflite(network)
+        both = with_features_of_tflite(network)
     except ConversionFailed:
-        return None
-    return _outputs(base, batches)
+        return _outputs(network, batches)[0], None
+    scores, features = _outputs(both, batches)
+    return scores, features
 
 
-def _outputs(network: bytes, batches: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the output of a network that reads float32 pixels, float32 (N, C) or (N, D)."""
+def _outputs(network: bytes, batches: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return each output of a network that reads float32 pixels: float32 (N, C) or (N, D)."""
     try:
         with native_stderr_to(os.devnull):  # the interpreter logs its delegate
             interpreter = loaded_interpreter(network)
-            (photos,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
-            rows = []
+            (photos,), results = interpreter.get_input_details(), interpreter.get_output_details()
+            rows: list[list[np.ndarray]] = [[] for _ in results]
             for photo in (photo for batch in batches for photo in batch):
                 interpreter.set_tensor(photos["index"], photo[None].astype(np.float32))
                 interpreter.invoke()
-                rows.append(interpreter.get_tensor(result["index"]).reshape(-1))
+                for own, result in zip(rows, results, strict=True):
+                    own.append(interpreter.get_tensor(result["index"]).reshape(-1))
     except (RuntimeError, ValueError) as error:
         raise ConversionFailed(
             f"the TFLite interpreter can't run the INT8 network: {first_line(error)}", hint=ONLY_FP32, code="TP3264"
         ) from error
-    return np.array(rows)
+    return [np.array(own) for own in rows]
