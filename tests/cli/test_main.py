@@ -130,17 +130,6 @@ def test_an_undecided_gate_exits_4(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert capsys.readouterr().err.startswith("Error: the gate cannot tell")
 
 
-def test_an_interrupt_prints_how_to_continue(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupt(*args: Any, **kwargs: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("trtpoets.pipeline.evaluate.evaluate", interrupt)
-    assert call_main(monkeypatch, "evaluate", "flowers") == 130
-    assert "the same command goes on from here" in capsys.readouterr().err
-
-
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def bug(*args: Any, **kwargs: Any) -> None:
         raise ZeroDivisionError

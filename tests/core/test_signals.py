@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from trtpoets.cli.interruption import NOTHING
 from trtpoets.cli.terminal import progress_display
 from trtpoets.core import signals
 from trtpoets.core.child_process import Child
@@ -49,7 +50,7 @@ def test_a_signal_ends_work_as_ctrl_c_does(number: signal.Signals, monkeypatch: 
     assert run_program(work, calls.append) == 128 + number
     assert kept and isinstance(calls[0], Interrupted)
     how = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
-    assert calls[0].message == f"{how}; what was finished is kept"
+    assert calls[0].message == f"{how}; what is kept: {NOTHING.what}"
 
 
 @pytest.mark.parametrize("number", ENDING)
@@ -184,7 +185,4 @@ def test_a_program_under_nohup_ends_by_sigterm() -> None:
         child.stdout.read()
         content = child.stderr.read()
     assert child.returncode == 143
-    assert (
-        content
-        == "Error: ended by SIGTERM; what was finished is kept [TP9001]\n  try: the same command goes on from here\n"
-    )
+    assert content == f"Error: ended by SIGTERM; what is kept: {NOTHING.what} [TP9001]\n  try: {NOTHING.next}\n"

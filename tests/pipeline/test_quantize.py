@@ -27,6 +27,7 @@ from tests.conftest import SMALL
 from tests.support.photos import photo_folder
 from tests.support.tiny import tiny_spec
 from trtpoets.cli import main
+from trtpoets.cli.interruption import ONNX_FILES
 from trtpoets.convert.int8.calibration import Method, Ranges
 from trtpoets.convert.int8.quantize_int8 import Int8Notes
 from trtpoets.core.files import read_json
@@ -387,8 +388,8 @@ def test_interrupted_and_resumed(space: Workspace) -> None:
     for after in ("fp16: ", "calibration: ", "ranges.json", "int8.onnx"):
         result = interrupted(space, after)
         message, hint = result.splitlines()[-2:]
-        assert message.startswith("Error: interrupted; what was finished is kept [TP")
-        assert hint == "  try: the same command goes on from here"
+        assert message == f"Error: interrupted; what is kept: {ONNX_FILES.what} [TP9001]"
+        assert hint == f"  try: {ONNX_FILES.next}"
         assert [path.name for path in space.folder.iterdir() if path.name.startswith(".")] == []
         assert not card_of(space.onnx(Precision.INT8)).exists()
         for name, written in kept.items():

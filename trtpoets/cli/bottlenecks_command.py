@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from trtpoets.cli import options as opt
+from trtpoets.cli.interruption import FEATURES
 from trtpoets.cli.option_groups import NetworkOptions, with_groups
 from trtpoets.cli.terminal import progress_display, show_result
 
@@ -65,7 +66,7 @@ def bottlenecks(
         show_result("shards", states, as_json)
         return
     own_shard = None if shard is None else shard_from_option(shard)
-    with progress_display() as progress:
+    with progress_display(FEATURES) as progress:
         result = pipeline_bottlenecks(
             photos,
             config,

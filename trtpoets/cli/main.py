@@ -12,6 +12,7 @@ from trtpoets.cli import options as opt
 from trtpoets.cli.adopt_command import adopt
 from trtpoets.cli.application import Application
 from trtpoets.cli.bottlenecks_command import bottlenecks
+from trtpoets.cli.interruption import BUILT, EVALUATION, ONNX_FILES, STAGES
 from trtpoets.cli.option_groups import PhotoOptions, RaceOptions, TrainingNetworkOptions, with_groups
 from trtpoets.cli.race_command import race
 from trtpoets.cli.retrain_command import Unfreeze, retrain, sweep
@@ -57,7 +58,7 @@ def demo(
     """
     from trtpoets.pipeline.run import demo as pipeline_demo
 
-    with progress_display() as progress:
+    with progress_display(STAGES.or_repeated(force)) as progress:
         report = pipeline_demo(name, photos, quick=quick, engines=engines, force=force, progress=progress)
     show_result("report", report, as_json, page=engines / name / "report.html")
 
@@ -103,7 +104,7 @@ def run(
         race=race_config(backbone, **vars(race)),
     )
     config = run_config(retraining_config, flavour.flavour, targets or [], seed, model)
-    with progress_display() as progress:
+    with progress_display(STAGES.or_repeated(force)) as progress:
         report = pipeline_run(
             photos, name, config, engines=engines, force=force, progress=progress, workers=network.workers
         )
@@ -195,7 +196,7 @@ def quantize(
         "distill": distill_config(distill, seed),
     }
     caches.check_cache(calibration_cache, tensorrt)
-    with progress_display() as progress:
+    with progress_display(ONNX_FILES.or_repeated(force)) as progress:
         models = pipeline_quantize(name, **config, engines=engines, force=force, progress=progress)
         if calibration_cache is not None:
             caches.calibration_cache(name, calibration_cache, tensorrt=tensorrt, engines=engines)
@@ -244,7 +245,7 @@ def build(
         show_result("plans", plans, as_json)
         require_possible(plans)
         return
-    with progress_display() as progress:
+    with progress_display(BUILT.or_repeated(force)) as progress:
         built_engines = pipeline_build(model, **options, force=force, progress=progress)
     show_result("engines", built_engines, as_json)
 
@@ -268,7 +269,7 @@ def evaluate(
     from trtpoets.pipeline.stage_options import gate_config
 
     gate, cross = gate_config(max_drop, min_agreement, runners, allow_undecided), CrossFitConfig(folds)
-    with progress_display() as progress:
+    with progress_display(EVALUATION.or_repeated(force)) as progress:
         evaluation = pipeline_evaluate(name, gate, engines=engines, force=force, progress=progress, cross=cross)
     show_result("evaluation", evaluation, as_json)
     if gate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trtpoets.cli import options as opt
+from trtpoets.cli.interruption import RACE
 from trtpoets.cli.option_groups import HeadOptions, NetworkOptions, PhotoOptions, RaceOptions, with_groups
 from trtpoets.cli.terminal import progress_display, show_result
 from trtpoets.core.shell_commands import DEFAULT_ENGINES
@@ -36,7 +37,7 @@ def race(
     config = retrain_config(
         AUTO_BACKBONE, None, network.resize, network.device, **vars(photo), race=asked, seed=seed, **vars(head)
     )
-    with progress_display() as progress:
+    with progress_display(RACE) as progress:
         result = pipeline_race(
             photos, name, config, engines=engines, force=force, progress=progress, workers=network.workers
         )

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from trtpoets.cli import options as opt
+from trtpoets.cli.interruption import FINE_TUNING, HEAD, SWEEP
 from trtpoets.cli.option_groups import (
     HeadOptions,
     NetworkOptions,
@@ -137,7 +138,7 @@ def retrain(
         try_distortions=auto_distortions,
         race=race_config(backbone, **vars(race)),
     )
-    with progress_display() as progress:
+    with progress_display(FINE_TUNING if unfreeze else HEAD) as progress:
         pipeline_retrain(
             photos,
             name,
@@ -189,7 +190,7 @@ def sweep(
         class_weights=class_weights,
         seed=seed,
     )
-    with progress_display() as progress:
+    with progress_display(SWEEP) as progress:
         result = pipeline_sweep(
             photos, name, config, engines=engines, force=force, progress=progress, workers=network.workers
         )

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trtpoets.cli.interruption import NOTHING
 from trtpoets.core.console import error_text, json_text, messages, printable, progress_lines
-from trtpoets.core.errors import BadPhoto, Interrupted, MissingDependency
+from trtpoets.core.errors import BadPhoto, MissingDependency
 from trtpoets.core.progress import is_counted
 from trtpoets.core.reading import read_text
-from trtpoets.core.signals import interrupted
 from trtpoets.core.streams import write_message, writing_results
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
+    from trtpoets.cli.interruption import Kept
     from trtpoets.core.errors import TrtPoetsError
     from trtpoets.core.progress import Progress
 
@@ -36,10 +37,10 @@ _BESIDE_NAME = 55
 
 
 @contextmanager
-def progress_display(interrupt_hint: str = "the same command goes on from here") -> Iterator[Progress]:
+def progress_display(kept: Kept = NOTHING) -> Iterator[Progress]:
     """Yield a progress callback that draws bars on a terminal and writes a few plain lines elsewhere.
 
-    Log messages of the library are shown too. Raises Interrupted on Ctrl-C, with `interrupt_hint` as its hint.
+    Log messages of the library are shown too. Raises Interrupted on Ctrl-C; its message says what is `kept`.
     """
     try:
         if sys.stderr.isatty():
@@ -49,7 +50,7 @@ def progress_display(interrupt_hint: str = "the same command goes on from here")
             with messages(lambda line, warning: write_message(line + "\n")):
                 yield progress_lines(write_message)
     except KeyboardInterrupt:
-        raise Interrupted(f"{interrupted()}; what was finished is kept", hint=interrupt_hint, code="TP9001") from None
+        raise kept.error() from None
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from trtpoets.cli import options as opt
+from trtpoets.cli.interruption import LABELS
 from trtpoets.cli.terminal import progress_display, show_labelled_photos, show_result, show_until_interrupt
 
 ENGINES = Path("engines")
@@ -38,7 +39,7 @@ def label(
     """
     from trtpoets.pipeline.label import label_stream
 
-    with progress_display(interrupt_hint="answers that were printed are complete") as progress:
+    with progress_display(LABELS) as progress:
         results = label_stream(
             model,
             photos,

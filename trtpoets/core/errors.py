@@ -119,7 +119,7 @@ class RunFailed(TrtPoetsError):
 
 
 class Interrupted(TrtPoetsError):
-    """The user pressed Ctrl-C; what was finished is kept."""
+    """The user pressed Ctrl-C, or the program received a signal; the message says what is kept."""
 
     exit_code = 130
 

@@ -20,8 +20,8 @@ def run_program(
 ) -> int:
     """Call `work` and return the exit code of the program; `report` is called with each TrtPoetsError.
 
-    `keeps_results` says whether a repeated command continues from the results of an interrupted one; the message after
-    an interruption says so.
+    `keeps_results` says whether an interrupted command keeps what it had finished; the message after an interruption
+    says so.
 
     The exit code is the one that `work` returns or raises as SystemExit; 1 if standard output can't be written,
     BROKEN_PIPE if its reader has exited, 128 + the signal's number after SIGINT, SIGTERM or SIGHUP. An OSError of a
@@ -74,9 +74,7 @@ def _interruption(keeps_results: bool) -> Interrupted:
     """The error to report after a signal."""
     if not keeps_results:
         return Interrupted(interrupted(), hint="run the same command again", code="TP1071")
-    return Interrupted(
-        f"{interrupted()}; finished results are kept", hint="run the same command again to continue", code="TP1070"
-    )
+    return Interrupted(f"{interrupted()}; finished results are kept", hint="run the same command again", code="TP1070")
 
 
 def _flushed(work: Callable[[], int]) -> int:

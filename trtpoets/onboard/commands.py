@@ -41,7 +41,7 @@ def _messages_on_stderr() -> Iterator[Progress]:
             yield progress_lines(write_message)
     except KeyboardInterrupt:
         message = f"{interrupted()}; finished results are kept"
-        raise Interrupted(message, hint="run the same command again to continue", code="TP7015") from None
+        raise Interrupted(message, hint="run the same command again", code="TP7015") from None
 
 
 def _show(options: argparse.Namespace, value: Any, lines: Callable[[], Iterator[str]]) -> None:
