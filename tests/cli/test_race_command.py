@@ -37,4 +37,4 @@ def test_without_auto_the_options_are_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
 ) -> None:
     assert call_main(monkeypatch, command, str(tmp_path), "--name", "x", "--max-ms", "5") == 1
-    assert "--max-ms would have no effect with --backbone efficientnet_lite0" in capsys.readouterr().err
+    assert "--max-ms would have no effect without --backbone auto" in capsys.readouterr().err

@@ -100,14 +100,15 @@ def test_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
             "leave --fail-below and --max-p99 out",
         ),
         (["--train", "--batch", "8"], "--batch would have no effect with --train", "leave --batch out"),
+        (["--train", "--seconds", "8"], "--seconds would have no effect with --train", "leave --seconds out"),
         (
             ["--learning-rate", "0.1"],
-            "--learning-rate would have no effect with a benchmark without --train",
+            "--learning-rate would have no effect without --train",
             "add --train, or leave --learning-rate out",
         ),
         (
             ["--unfreeze", "20"],
-            "--unfreeze would have no effect with a benchmark without --train",
+            "--unfreeze would have no effect without --train",
             "add --train, or leave --unfreeze out",
         ),
     ],

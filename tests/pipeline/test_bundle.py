@@ -108,8 +108,9 @@ def test_jetson_options_are_rejected_for_other_targets(target: Target, space: Wo
     assert "int8.cache" not in result.manifest.files
     selftest = {Target.TRITON: "selftest.py", Target.ONNXRUNTIME: f"{result.folder}/selftest.py"}[target]
     assert result.next[-1] == f"python3 {selftest}"
-    with raises(BadInput, "TP8011", target.value):
+    with raises(BadInput, "TP8011", target.value, "--board") as caught:
         bundled(space, target, board="orin-nano")
+    assert "--jetpack" not in caught.value.message
 
 
 def test_the_archive_is_reproducible(space: Workspace, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from trtpoets.core.fine_tuning import Distortions, FineTuneConfig
 from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Resize
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
+from trtpoets.pipeline.extractors import Device
 from trtpoets.pipeline.retrain import RetrainConfig
 from trtpoets.pipeline.stage_options import (
     bench_config,
@@ -29,6 +30,7 @@ from trtpoets.pipeline.stage_options import (
     retrain_config,
     run_config,
 )
+from trtpoets.train.dataset import DatasetConfig
 
 
 def test_options_become_a_configuration() -> None:
@@ -49,7 +51,7 @@ def test_options_become_a_configuration() -> None:
         (lambda: calibration_config(8, "guess", 0), "TP8036"),
         (lambda: retrain_config("mobilenet_v2", None, Resize.STRETCH, "tpu"), "TP8036"),
         (lambda: retrain_config("mobilenet_v2", None, Resize.STRETCH, "auto", optimizer="luck"), "TP8036"),
-        (lambda: require_unused("--dry-run", {"--strict": False, "--out": "x"}), "TP8037"),
+        (lambda: require_unused("with --dry-run", {"--strict": False, "--out": "x"}), "TP8037"),
     ],
 )
 def test_invalid_values_name_the_option(call: Callable[[], object], code: str) -> None:
@@ -62,6 +64,7 @@ def test_options_without_an_effect_are_named_with_what_would_give_them_one() -> 
     with pytest.raises(BadInput) as caught:
         race_config("efficientnet_lite0", ["mobilenet_v2"], 5.0, None, None)
     assert caught.value.hint == "add --backbone auto, or leave --candidate and --max-ms out"
+    assert "efficientnet_lite0" not in caught.value.message  # which may be the default
 
 
 def test_fine_tuning_has_options() -> None:
@@ -72,7 +75,7 @@ def test_fine_tuning_has_options() -> None:
     assert (own.unfreeze, own.epochs, own.learning_rate) == ("20", 2, 0.01)
     assert own.distortions == Distortions(random_scale=5.0, random_brightness=10)
     for epochs in (2, 0):
-        with raises(BadInput, "TP8037", "--fine-tuning-epochs", "a frozen backbone"):
+        with raises(BadInput, "TP8037", "--fine-tuning-epochs", "without --unfreeze"):
             fine_tune_config(None, epochs=epochs)
 
 
@@ -82,8 +85,15 @@ def test_distortions_are_those_of_the_head_or_of_fine_tuning() -> None:
     assert head_distortions(FineTuneConfig(), False, **options) == Distortions()
     with raises(BadInput, "TP8037", "--flip-left-right and --random-crop", "--auto"):
         head_distortions(None, True, **options)
-    with raises(BadInput, "TP8037", "--unfreeze", "--auto-distortions"):
-        head_distortions(FineTuneConfig(), True)
+    with raises(BadInput, "TP8037", "--no-flip-left-right would", "with --auto-distortions"):
+        head_distortions(None, True, flip_left_right=False)
+
+
+def test_auto_distortions_have_no_effect_on_fine_tuning() -> None:
+    """The layers are unfrozen, with the distortions that are given, so --auto-distortions is what to leave out."""
+    with raises(BadInput, "TP8037", "--auto-distortions would", "with --unfreeze") as caught:
+        head_distortions(FineTuneConfig(), True, random_crop=5.0)
+    assert caught.value.hint == "leave --auto-distortions out"
 
 
 def test_options_that_are_not_set_keep_their_defaults() -> None:
@@ -94,7 +104,7 @@ def test_options_that_are_not_set_keep_their_defaults() -> None:
     assert distill_config(False, 1) is None
     distill = distill_config(True, 1)
     assert distill is not None and distill.seed == 1
-    require_unused("--dry-run", {"--strict": False, "--out": ""})
+    require_unused("with --dry-run", {"--strict": False, "--out": ""})
 
 
 def test_a_gate_needs_a_limit() -> None:
@@ -108,6 +118,23 @@ def test_a_gate_needs_a_limit() -> None:
 def test_options_of_training_have_no_effect_on_a_file_that_is_adopted() -> None:
     plain = RetrainConfig()
     assert run_config(plain, None, (), 0, Path("net.onnx")).model == Path("net.onnx")
-    with pytest.raises(BadInput) as caught:
+    with raises(BadInput, "TP8047", "--model", "--backbone would"):
         run_config(replace(plain, backbone="other"), None, (), 0, Path("net.onnx"))
-    assert caught.value.code == "TP8047"
+
+
+@pytest.mark.parametrize(
+    ("options", "config"),
+    [
+        ("--backbone and --steps", replace(RetrainConfig(backbone="other"), head=HeadConfig(steps=5))),
+        ("--weights", RetrainConfig(weights=Path("w.h5"))),
+        ("--device", RetrainConfig(device=Device.CPU)),
+        ("--unfreeze", RetrainConfig(fine_tuning=FineTuneConfig())),
+        ("--labels", RetrainConfig(dataset=DatasetConfig(labels="labels.csv"))),
+        ("--validation-percent and --test-percent", RetrainConfig(dataset=DatasetConfig(20, 20))),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_only_the_options_of_training_that_are_given_are_named(options: str, config: RetrainConfig) -> None:
+    with raises(BadInput, "TP8047") as caught:
+        run_config(config, None, (), 0, Path("net.onnx"))
+    assert caught.value.hint == f"leave {options} out"

@@ -73,7 +73,8 @@ def pixels_from_options(
     values, also if there are only `channels`. Raises BadInput.
     """
     order = channels_from_option(channels)
-    numbers = [option for option, value in (("--mean", mean), ("--std", std), ("--scale", scale)) if value is not None]
+    given = {"--mean": mean, "--std": std, "--scale": scale}
+    numbers = [option for option, value in given.items() if value is not None]
     if preprocess is not None:
         if numbers:
             raise BadInput(
@@ -100,7 +101,8 @@ def pixels_from_options(
         large = max(*map(abs, means), *stds) > 2
         if not any(means) and all(value == 1 for value in stds):
             raise BadInput(
-                "--mean 0 and --std 1 state the range of the pixels only together with --scale",
+                f"{' and '.join(f'{option} {given[option]}' for option in numbers)} without --scale does not state the "
+                "range of the pixels",
                 hint="add --scale 1 for 0..255, or --scale 1/255 for 0..1",
                 code="TP9403",
             )

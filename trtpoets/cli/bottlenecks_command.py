@@ -60,7 +60,7 @@ def bottlenecks(
         backbone, weights, network.resize, network.device, labels=labels, class_folders=class_folders
     )
     if check:
-        require_unused("--check", {"--shard": shard, "--workers": network.workers or None})
+        require_unused("with --check", {"--shard": shard, "--workers": network.workers or None})
         with progress_display() as progress:
             states = check_shards(photos, config, progress=progress)
         show_result("shards", states, as_json)

@@ -90,8 +90,16 @@ def run(
     skipped, so an interrupted run continues where it stopped.
     """
     from trtpoets.pipeline.run import run as pipeline_run
-    from trtpoets.pipeline.stage_options import fine_tune_config, race_config, retrain_config, run_config
+    from trtpoets.pipeline.stage_options import (
+        fine_tune_config,
+        race_config,
+        require_unused,
+        retrain_config,
+        run_config,
+    )
 
+    if model is not None:
+        require_unused("with --model", {"--workers": network.workers})
     retraining_config = retrain_config(
         backbone,
         weights,
@@ -309,20 +317,23 @@ def bench(
 
         unused: dict[str, object] = {"--batch": batches, "--threads": threads, "--xla": xla, "--keras": keras}
         unused |= {
+            "--seconds": seconds != SECONDS.default,
             "--cpu": cpu,
             "--qdq-on-cpu": qdq_on_cpu,
             "--scenario": scenario,
             "--target-qps": target_qps,
             "--loadgen": loadgen,
         }
-        require_unused("--train", unused | {"--compare": compare, "--fail-below": fail_below, "--max-p99": max_p99})
+        require_unused(
+            "with --train", unused | {"--compare": compare, "--fail-below": fail_below, "--max-p99": max_p99}
+        )
         train_config = train_bench_config(learning_rates, unfreeze)
         with progress_display() as progress:
             train_benchmark = bench_train(name, train_config, weights=weights, engines=engines, progress=progress)
         show_result("train benchmark", train_benchmark, as_json)
         return
     training_options = {"--learning-rate": learning_rates, "--unfreeze": unfreeze, "--weights": weights}
-    require_unused("a benchmark without --train", training_options, "--train")
+    require_unused("without --train", training_options, "--train")
     require_limits(fail_below, max_p99)
     config = bench_config(
         batches,

@@ -72,8 +72,9 @@ def bundle(
     """
     target, jetson = _target_named(target), jetson_named(jetpack, board)
     if (jetpack or board) and target is not Target.JETSON:
+        given = " and ".join(option for option, value in (("--jetpack", jetpack), ("--board", board)) if value)
         raise BadInput(
-            f"--jetpack and --board apply to Jetson bundles, not to {target.value}",
+            f"{given} would have no effect on a bundle for {target.value}, only for jetson",
             hint="give --for jetson",
             code="TP8011",
         )

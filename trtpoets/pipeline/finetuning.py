@@ -257,7 +257,10 @@ def _trial_path(checkpoint: Path, place: int) -> Path:
 def _why(compared: PairedResult, course: Course) -> str:
     """Return the reason why the fine-tuned or the frozen network is shipped, as a sentence without its full stop."""
     if not course.best:
-        return "the fine-tuning diverged, so the frozen network is shipped; a smaller --fine-tuning-rate may help"
+        return (
+            "the fine-tuning diverged, so the frozen network is shipped; retrain with a smaller --fine-tuning-rate may "
+            "help"
+        )
     measured = (
         f"on {compared.photos} validation photos the fine-tuned network is right on {percent(compared.after)} and the "
         f"frozen one on {percent(compared.before)} ({points(compared.after - compared.before)} points, "

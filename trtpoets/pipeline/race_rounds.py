@@ -17,6 +17,7 @@ from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_pho
 from trtpoets.core.errors import BadInput, ConversionFailed, TrtPoetsError
 from trtpoets.core.files import temporary_folder
 from trtpoets.core.progress import about
+from trtpoets.core.shell_commands import command
 from trtpoets.core.types import Precision, Split
 from trtpoets.judge.clustered import share_interval
 from trtpoets.judge.cross_fit import CrossFitConfig, Folds, folds_of_photos
@@ -348,7 +349,7 @@ def too_few(why: str) -> BadInput:
     """Return the error for photos on which networks cannot be compared; `why` is the reason."""
     return BadInput(
         f"a race cannot compare networks on these photos: {why}",
-        hint=f"add photos, or name a network with --backbone {DEFAULT_BACKBONE}",
+        hint=f"add photos, or train without a race: {command('retrain', 'PHOTOS', '--name', 'NAME')}",
         code="TP8096",
     )
 

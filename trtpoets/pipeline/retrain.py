@@ -267,6 +267,6 @@ def warn_of_guesses(training: Training, classes: int) -> None:
     if lowest >= equal:
         _log.warning(
             "the head is no better than guessing: its cross-entropy on the validation photos is %.3g at best, that of "
-            "equal scores is %.3g; check the labels, or use a smaller --learning-rate than %g",
+            "equal scores is %.3g; check the labels, or use retrain with a smaller --learning-rate than %g",
             *(lowest, equal, training.config.learning_rate),
         )

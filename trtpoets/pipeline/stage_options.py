@@ -91,7 +91,7 @@ def race_config(
     """Return the configuration of the race of `--backbone auto`. Raises BadInput for its options without it."""
     if backbone != AUTO_BACKBONE:
         given = {"--candidate": candidates, "--max-ms": max_ms is not None, "--board": board, "--precision": precision}
-        require_unused(f"--backbone {backbone}", given, "--backbone auto")
+        require_unused("without --backbone auto", given, "--backbone auto")
     return RaceConfig(tuple(candidates or ()), max_ms, board, precision)
 
 
@@ -101,9 +101,10 @@ def head_distortions(fine_tuning: FineTuneConfig | None, automatic: bool, **opti
     Raises BadInput if they are also to be chosen by trials.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    if fine_tuning is not None:
+        require_unused("with --unfreeze", {"--auto-distortions": automatic})
     if automatic:
-        require_unused("--auto-distortions", {f"--{name.replace('_', '-')}": True for name in given})
-        require_unused("--auto-distortions", {"--unfreeze": fine_tuning is not None})
+        require_unused("with --auto-distortions", {_as_given(name, value): True for name, value in given.items()})
     return Distortions() if fine_tuning else Distortions(**given)
 
 
@@ -121,7 +122,7 @@ def fine_tune_config(
     """
     if unfreeze is None:
         options = {"--fine-tuning-epochs": epochs is not None, "--fine-tuning-rate": learning_rate is not None}
-        require_unused("a frozen backbone (no --unfreeze)", options, "--unfreeze auto")
+        require_unused("without --unfreeze", options, "--unfreeze auto")
         return None
     given = {name: value for name, value in distortions.items() if value is not None}
     settings: dict[str, Any] = {
@@ -163,9 +164,10 @@ def run_config(
         dataset = replace(retraining.dataset, class_folders=False, strict=False)
         given = replace(retraining, dataset=dataset, head=replace(retraining.head, seed=0))
         if given != RetrainConfig(resize=given.resize):
+            options = " and ".join(_training_options(given)) or "the options of training"
             raise BadInput(
-                "--model takes a classifier that is trained already, so options of training have no effect",
-                hint="leave out --backbone, --weights, --device, --steps, --unfreeze, --labels and the percentages",
+                f"--model takes a classifier that is trained already, so {options} would have no effect",
+                hint=f"leave {options} out",
                 code="TP8047",
             )
     adoption = AdoptConfig()
@@ -205,6 +207,27 @@ def gate_config(
     return GateConfig(max_drop, min_agreement, tuple(runners or ()), allow_undecided)
 
 
+def _training_options(config: RetrainConfig) -> list[str]:
+    """Return the options of `run` whose value in `config` is not the default."""
+    default = RetrainConfig()
+    values = {
+        "--backbone": (config.backbone, default.backbone),
+        "--weights": (config.weights, default.weights),
+        "--device": (config.device, default.device),
+        "--steps": (config.head.steps, default.head.steps),
+        "--unfreeze": (config.fine_tuning, default.fine_tuning),
+        "--labels": (config.dataset.labels, default.dataset.labels),
+        "--validation-percent": (config.dataset.validation_percent, default.dataset.validation_percent),
+        "--test-percent": (config.dataset.test_percent, default.dataset.test_percent),
+    }
+    return [option for option, (value, unset) in values.items() if value != unset]
+
+
+def _as_given(name: str, value: object) -> str:
+    """Return the option that set the parameter `name` to `value`."""
+    return f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+
+
 def _member(kind: type[Enum], value: str, option: str) -> Any:
     try:
         return kind(value)
@@ -218,15 +241,16 @@ def _member(kind: type[Enum], value: str, option: str) -> Any:
 
 
 def require_unused(context: str, options: Mapping[str, object], remedy: str = "") -> None:
-    """Raise BadInput if one of `options` is set, because they have no effect with `context`.
+    """Raise BadInput if one of `options` is set, because they have no effect in a context, like "with --train".
 
-    `remedy` is what would give them an effect, like "--train".
+    `context` names no option that the user did not give, except after "without". `remedy` is what would give them an
+    effect, like "--train".
     """
     used = [option for option, value in options.items() if value]
     if used:
         leave = f"leave {' and '.join(used)} out"
         raise BadInput(
-            f"{' and '.join(used)} would have no effect with {context}",
+            f"{' and '.join(used)} would have no effect {context}",
             hint=f"add {remedy}, or {leave}" if remedy else leave,
             code="TP8037",
         )
