@@ -8,6 +8,7 @@ import os
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ if find_spec("tensorflow") is None:
 
 from tests.support.errors import raises
 from tests.support.fine_tuning import diverge, labelled_photos, tiny_network, zero_head
+from tests.train.test_tensorboard_events import tags_of
 from trtpoets.core.errors import BadPhoto, StorageFailed
 from trtpoets.core.fine_tuning import Distortions, FineTuneConfig
 from trtpoets.train.finetune import Course, LabelledPhotos, best_entry, fine_tuned_head
@@ -56,9 +58,8 @@ def tune(
 
     folder.mkdir(exist_ok=True)
     checkpoint = Checkpoint(folder / "state", "key")
-    return fine_tuned_head(
-        network, zero_head(), photos, 2, config, checkpoint, class_weights=np.ones(2), progress=progress
-    )
+    options: dict[str, Any] = {"class_weights": np.ones(2), "progress": progress, "logs": folder / "logs"}
+    return fine_tuned_head(network, zero_head(), photos, 2, config, checkpoint, **options)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,11 @@ def test_an_interrupted_training_ends_like_an_undisturbed_one(
     assert "continues" not in caplog.text
     resumed = tiny_network()
     own_head, own_course = tune(resumed, photos, tmp_path / "stopped")
+    (log_folder,) = (tmp_path / "stopped" / "logs").iterdir()
+    assert log_folder.name.endswith("_unfreeze-2")
+    steps = list(range(2, 25, 2))
+    for split in ("train", "validation"):
+        assert tags_of(log_folder / split) == {"accuracy": steps, "cross_entropy": steps}
     evaluated = (stop - 1) // 2 * 2  # the last even step before `stop`
     assert (f"after step {evaluated} of 24" in caplog.text) == (evaluated > 0)
     assert own_course.steps == course.steps
@@ -110,6 +116,7 @@ def test_an_interrupted_training_ends_like_an_undisturbed_one(
 def test_a_finished_training_is_not_repeated(photos: LabelledPhotos, tmp_path: Path) -> None:
     head, course = tune(tiny_network(), photos, tmp_path)
     again, own = tune(tiny_network(), photos, tmp_path, stop=1)
+    assert len(list((tmp_path / "logs").iterdir())) == 1
     np.testing.assert_array_equal(again.weights, head.weights)
     assert own.seconds == course.seconds
 

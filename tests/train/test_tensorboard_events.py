@@ -16,7 +16,7 @@ from tests.support.errors import raises
 from trtpoets.core.errors import StorageFailed
 from trtpoets.core.optional import tensorflow
 from trtpoets.train import tensorboard_events
-from trtpoets.train.tensorboard_events import curve_writer
+from trtpoets.train.tensorboard_events import curve_writer, new_log_folder
 
 
 def tags_of(folder: Path) -> dict[str, list[int]]:
@@ -24,8 +24,8 @@ def tags_of(folder: Path) -> dict[str, list[int]]:
     from tensorflow.core.util.event_pb2 import Event
 
     steps: dict[str, list[int]] = {}
-    (path,) = folder.glob("events.out.tfevents.*")
-    for record in tensorflow().data.TFRecordDataset(str(path)).as_numpy_iterator():
+    paths = [str(path) for path in sorted(folder.glob("events.out.tfevents.*"))]
+    for record in tensorflow().data.TFRecordDataset(paths).as_numpy_iterator():
         event = Event.FromString(record)
         for value in event.summary.value:
             steps.setdefault(value.tag, []).append(event.step)
@@ -33,7 +33,7 @@ def tags_of(folder: Path) -> dict[str, list[int]]:
 
 
 def test_each_split_has_its_folder_with_values_by_step(tmp_path: Path) -> None:
-    with curve_writer(tmp_path / "logs", "adam-0.1") as write:
+    with curve_writer(new_log_folder(tmp_path / "logs", "adam-0.1")) as write:
         write(0, {"train": (0.5, 0.7), "validation": (0.4, 0.8)}, {})
         write(10, {"train": (0.9, 0.2), "validation": (0.8, 0.3)}, {"head/weights": np.arange(6.0)})
     (folder,) = (tmp_path / "logs").iterdir()
@@ -54,10 +54,18 @@ def test_runs_of_the_same_second_have_different_folders(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(tensorboard_events, "datetime", Clock)
     for _ in range(3):
-        with curve_writer(tmp_path):
-            pass
+        new_log_folder(tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["2026-01-31_17-05-09", "2026-01-31_17-05-09-2", "2026-01-31_17-05-09-3"]
+
+
+def test_a_training_that_continues_adds_event_files_to_its_folder(tmp_path: Path) -> None:
+    """Twice in the same second, as where a program is started again at once."""
+    for step in (1, 2, 3):
+        with curve_writer(tmp_path) as write:
+            write(step, {"train": (0.5, 0.7)}, {})
+    assert len(list((tmp_path / "train").iterdir())) == 3
+    assert tags_of(tmp_path / "train") == {"accuracy": [1, 2, 3], "cross_entropy": [1, 2, 3]}
 
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,13 +77,12 @@ def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file")
-    with raises(StorageFailed, "TP1085", tmp_path / "logs"), curve_writer(tmp_path / "logs"):
-        pass
+    with raises(StorageFailed, "TP1085", tmp_path / "logs"):
+        new_log_folder(tmp_path / "logs")
 
 
 def test_a_failing_event_writer_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
     with raises(StorageFailed, "TP1085") as caught, curve_writer(tmp_path) as write:
-        (folder,) = tmp_path.iterdir()
-        (folder / "train").write_text("a file")
+        (tmp_path / "train").write_text("a file")
         write(0, {"train": (0.5, 0.7)}, {})
-    assert str(folder) in caught.value.message
+    assert str(tmp_path) in caught.value.message

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -25,17 +25,17 @@ from trtpoets.train.finetune_layers import layers_of
 from trtpoets.train.finetune_loop import FineTuningLoop
 from trtpoets.train.finetune_schedule import evaluated_steps, first_choosable, layer_rates, number_of_steps, rate_at
 from trtpoets.train.head import Head
-from trtpoets.train.tensorboard_events import curve_writer
+from trtpoets.train.tensorboard_events import curve_writer, new_log_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from trtpoets.core.fine_tuning import FineTuneConfig
     from trtpoets.core.types import Photo, Preprocess
     from trtpoets.train.finetune_checkpoint import Checkpoint
     from trtpoets.train.networks import Network
-    from trtpoets.train.tensorboard_events import Histograms, Values
+    from trtpoets.train.tensorboard_events import CurveFunction
 
 _log = logging.getLogger(__name__)
 
@@ -93,15 +93,15 @@ def fine_tuned_head(
     """Train the last `unfrozen` layers of `network` in place, starting with `head`; return the head of the best step.
 
     Afterwards the network has the weights of the best step. A training that diverges ends there. The state is kept in
-    `checkpoint`; a training that was completed there is not repeated.
+    `checkpoint`; a training that was completed there is not repeated. Curves for TensorBoard are written to a folder of
+    `logs`, which a resumed training continues.
 
     Raises BadPhoto, with the name, if a photo disappeared, PhotoChanged, StorageFailed.
     """
     loop = fine_tuning_loop(network, unfrozen, head, config, class_weights, mixed_precision=tensorflow_gpus() > 0)
     training = _Training(loop, network, photos, config, checkpoint, progress, task)
     training.resume()
-    with curve_writer(logs, f"unfreeze-{unfrozen}") as write:
-        training.run(write)
+    training.run(logs, f"unfreeze-{unfrozen}")
     loop.assign(training.best)
     return Head(*training.best[-2:]), training.course()
 
@@ -129,6 +129,7 @@ class _Training:
         self._right: list[np.ndarray] = []
         self._nats: list[np.ndarray] = []
         self._seconds = 0.0
+        self._log_folder = ""
         self.best: list[np.ndarray] = loop.values()
 
     def resume(self) -> None:
@@ -144,10 +145,14 @@ class _Training:
         self._train = [(accuracy, nats) for accuracy, nats in state["train"].tolist()]
         self._right, self._nats = list(state["right"]), list(state["nats"])
         self._seconds = float(state["seconds"])
+        self._log_folder = str(state.get("log_folder", ""))
         _log.info("%s continues after step %d of %d, where it ended", self._task, self._steps[-1], self._total)
 
-    def run(self, write: Callable[[int, Values, Histograms], None]) -> None:
-        """Train until the last step, or until the training diverges."""
+    def run(self, logs: Path | None, name: str) -> None:
+        """Train until the last step, or until the training diverges.
+
+        The curves are written to the folder of `logs` that the interrupted training used, or to a new one for `name`.
+        """
         evaluated = set(evaluated_steps(self._total))
         start = time.perf_counter() - self._seconds
         if not self._steps:
@@ -157,16 +162,17 @@ class _Training:
             return
         self._progress(self._task, first, self._total)
         right, nats, seen = 0, 0.0, 0
-        with closing(
-            distorted_batches(
-                self._photos.train,
-                self._photos.train_labels,
-                self._config,
-                self._preprocess,
-                self._batch,
-                range(first, self._total),
-            )
-        ) as batches:
+        write: CurveFunction | None = None
+        batches = distorted_batches(
+            self._photos.train,
+            self._photos.train_labels,
+            self._config,
+            self._preprocess,
+            self._batch,
+            range(first, self._total),
+        )
+        with ExitStack() as stack:
+            stack.enter_context(closing(batches))
             for step, (pixels, labels) in enumerate(batches, first):
                 rate = self._config.learning_rate * rate_at(step, self._total)
                 own_right, own_nats = self._loop.train(pixels, labels, rate, step + 1)
@@ -176,10 +182,21 @@ class _Training:
                     self._evaluate(step + 1, right, nats, seen)
                     right, nats, seen = 0, 0.0, 0
                     self._seconds = time.perf_counter() - start
-                    self._save()
+                    # The folder is made for the first point, and the point is written before the state is saved. So a
+                    # process that is killed leaves no empty folder and loses no point.
+                    write = write or stack.enter_context(curve_writer(self._folder_in(logs, name)))
                     write(step + 1, self._values(), {})
+                    self._save()
                     if self._diverged():
                         return
+
+    def _folder_in(self, logs: Path | None, name: str) -> Path | None:
+        """Return the folder of `logs` for the curves; None without `logs`."""
+        if logs is None:
+            return None
+        if not self._log_folder or not (logs / self._log_folder).is_dir():
+            self._log_folder = new_log_folder(logs, name).name
+        return logs / self._log_folder
 
     def course(self) -> Course:
         """Return what was measured."""
@@ -231,6 +248,7 @@ class _Training:
         arrays |= {f"moment_{place}": value for place, value in enumerate(self._loop.moments())}
         arrays |= {f"best_{place}": value for place, value in enumerate(self.best)}
         arrays |= {"steps": np.array(self._steps), "train": np.array(self._train), "seconds": np.array(self._seconds)}
+        arrays |= {"log_folder": np.array(self._log_folder)}
         self._checkpoint.write(arrays | {"right": np.stack(self._right), "nats": np.stack(self._nats)})
 
 

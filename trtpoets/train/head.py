@@ -23,7 +23,7 @@ from trtpoets.train.head_loop import (
     right_answers_and_nats,
 )
 from trtpoets.train.row_file import ChosenRows, RowArray, blocks_of, is_mapped
-from trtpoets.train.tensorboard_events import curve_writer
+from trtpoets.train.tensorboard_events import curve_writer, new_log_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -135,7 +135,8 @@ def heads_from_bottlenecks(
         for config, folder in zip(configs, logs or [None] * len(configs), strict=True):
             # Its import of TensorFlow takes seconds; TensorBoard shows one graph, that of a head trained alone.
             graph = loss_graph(config, class_weights, *loop.standards) if folder and len(configs) == 1 else None
-            writers.append(stack.enter_context(curve_writer(folder, run_name(config), graph)))
+            own_folder = new_log_folder(folder, run_name(config)) if folder else None
+            writers.append(stack.enter_context(curve_writer(own_folder, graph)))
         while step < shared.steps and active:
             more = min(shared.eval_interval, shared.steps - step)
             loop.run(shuffle.take(more, shared.batch_size))

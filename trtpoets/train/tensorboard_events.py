@@ -1,11 +1,12 @@
-"""Writes curves, the graph and histograms for TensorBoard: event files, one folder per run, never deleted."""
+"""Writes curves, the graph and histograms for TensorBoard: event files, one folder per training, never deleted."""
 
 from __future__ import annotations
 
 import time
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from trtpoets.core.files import storage_errors
 from trtpoets.core.optional import needs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 Values = dict[str, tuple[float, float]]
@@ -24,19 +25,24 @@ Histograms = dict[str, np.ndarray]
 """Arrays to show as histograms, by name; empty for none at this step."""
 
 
-@contextmanager
-def curve_writer(
-    logs: Path | None, name: str = "", graph: Any = None
-) -> Iterator[Callable[[int, Values, Histograms], None]]:
-    """Yield a function that writes the values and histograms of a step to a new folder of `logs`; None writes nothing.
+class CurveFunction(Protocol):
+    """Writes the values and histograms of a step."""
 
-    The folder's name contains the time and `name`. Each split has its own folder in it, so that TensorBoard draws them
-    in one plot. The TensorFlow `graph` and the histograms are written with the training split. Raises StorageFailed.
+    def __call__(self, step: int, values: Values, histograms: Histograms, /) -> None:
+        """Raise StorageFailed if the disk is full."""
+
+
+@contextmanager
+def curve_writer(folder: Path | None, graph: Any = None) -> Iterator[CurveFunction]:
+    """Yield a function that writes the values and histograms of a step to `folder`; None writes nothing.
+
+    `folder` is that of one training: see `new_log_folder`. If it has event files already, others are added, which
+    TensorBoard shows as the continuation. Each split has its own folder in it, so that TensorBoard draws them in one
+    plot. The TensorFlow `graph` and the histograms are written with the training split. Raises StorageFailed.
     """
-    if logs is None:
+    if folder is None:
         yield lambda step, values, histograms: None
         return
-    folder = _new_folder(logs, name)
     writers = _Writers(folder)
     try:
         if graph is not None:
@@ -77,9 +83,9 @@ class _Writers:
     def _write(self, split: str, events: Sequence[Any]) -> None:
         with storage_errors(self._folder):
             if split not in self._by_split:
-                path = self._folder / split / f"events.out.tfevents.{int(time.time())}"
-                path.parent.mkdir()
-                self._by_split[split] = self._records(path.open("xb"))
+                own = self._folder / split
+                own.mkdir(exist_ok=True)
+                self._by_split[split] = self._records(_new_event_file(own).open("xb"))
                 events = [self._event(file_version="brain.Event:2"), *events]
             writer = self._by_split[split]
             for event in events:
@@ -88,8 +94,18 @@ class _Writers:
             writer.flush()
 
 
-def _new_folder(logs: Path, name: str) -> Path:
-    """Create logs/2026-01-31_17-05-09_adam-0.001, or the same with -2, -3 if that exists; return its path."""
+def _new_event_file(folder: Path) -> Path:
+    """Return a path in `folder` that does not exist; TensorBoard reads event files in the order of their names."""
+    name = f"events.out.tfevents.{int(time.time())}"
+    paths = (folder / (f"{name}.{number}" if number else name) for number in count())
+    return next(path for path in paths if not path.exists())
+
+
+def new_log_folder(logs: Path, name: str = "") -> Path:
+    """Create logs/2026-01-31_17-05-09_adam-0.001, or the same with -2, -3 if that exists; return its path.
+
+    Raises StorageFailed.
+    """
     name = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S") + (f"_{name}" if name else "")
     number = 1
     with storage_errors(logs):
