@@ -53,11 +53,20 @@ def test_the_workers_compute_the_features_of_all_networks(
     tmp_path: Path, given: GivenNetworks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trtpoets.pipeline.ray_workers.require_workers", lambda name: None)
-    monkeypatch.setattr(module, "workers_named", lambda name, folder: nullcontext((name, folder)))
+    workers_named = "trtpoets.pipeline.ray_workers.workers_named"
+    monkeypatch.setattr(workers_named, lambda name, folder: nullcontext((name, folder)))
     race("photos", "x", config(), engines=tmp_path, workers="ray")
     assert set(given.workers) == {("ray", Path("photos"))}
     with raises(BadInput, "TP8327", "ray"):
         race("photos", "y", replace(config(), device=Device.GPU), engines=tmp_path, workers="ray")
+
+
+def test_a_race_that_was_held_needs_no_cluster(
+    tmp_path: Path, given: GivenNetworks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = race("photos", "x", config(), engines=tmp_path)
+    monkeypatch.setattr("trtpoets.pipeline.ray_workers.require_workers", lambda _: pytest.fail("it is not needed"))
+    assert race("photos", "x", config(), engines=tmp_path, workers="ray://head:10001") == result
 
 
 def test_networks_that_are_too_slow_take_no_part(tmp_path: Path, given: GivenNetworks) -> None:

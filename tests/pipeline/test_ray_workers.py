@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
+from tests.conftest import small_config
 from tests.support.errors import raises
+from tests.support.photos import photo_folder
 from trtpoets import __version__
 from trtpoets.core.errors import BadInput, MissingDependency, RunFailed
 from trtpoets.pipeline.bottlenecks import bottlenecks
 from trtpoets.pipeline.extractors import Device
 from trtpoets.pipeline.race import race
 from trtpoets.pipeline.ray_workers import (
+    ChosenWorkers,
     NodeVersions,
     RayWorkers,
-    device_for_workers,
     require_equal_nodes,
     require_workers,
     workers_named,
@@ -54,12 +59,26 @@ def test_other_workers_are_refused(name: str, tmp_path: Path) -> None:
 
 def test_workers_compute_on_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
-    assert device_for_workers(Device.GPU, "") is Device.GPU
-    assert device_for_workers(Device.AUTO, "ray") is Device.CPU
+    assert ChosenWorkers("", Device.GPU).device is Device.GPU
+    assert ChosenWorkers("ray", Device.AUTO).device is Device.CPU
     with raises(BadInput, "TP8327", "ray://head:10001"):
-        device_for_workers(Device.GPU, "ray://head:10001")
+        ChosenWorkers("ray://head:10001", Device.GPU)
     with raises(BadInput, "TP8320", "dask"):
-        device_for_workers(Device.AUTO, "dask")
+        ChosenWorkers("dask", Device.AUTO)
+
+
+def test_workers_are_reached_for_once_and_not_before_they_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("trtpoets.pipeline.ray_workers.require_workers", asked.append)
+    monkeypatch.setattr("trtpoets.pipeline.ray_workers.workers_named", lambda *_: nullcontext())
+    workers = ChosenWorkers("ray://head:10001", Device.AUTO)
+    assert asked == []
+    workers.require()
+    for _ in range(2):
+        with workers.connected(tmp_path):
+            assert asked == ["ray://head:10001"]
 
 
 COMMANDS: list[Callable[..., object]] = [
@@ -74,17 +93,45 @@ COMMANDS: list[Callable[..., object]] = [
 def test_workers_are_checked_before_photos_are_read(
     command: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The folder of photos does not exist, which would be found out next."""
+    monkeypatch.setattr("trtpoets.train.folders.photo_files._check", lambda *_: pytest.fail("a photo was read"))
+    photos = photo_folder(tmp_path / "photos", {"roses": 2, "tulips": 2})
     monkeypatch.chdir(tmp_path)
     without_proxy(monkeypatch)
     monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
     with raises(BadInput, "TP8320", "'dask'"):
-        command(tmp_path / "none", workers="dask")
+        command(photos, workers="dask")
     with raises(BadInput, "TP8327", "ray"):
-        command(tmp_path / "none", config=RetrainConfig(device=Device.GPU), workers="ray")
+        command(photos, config=RetrainConfig(device=Device.GPU), workers="ray")
     closed = closed_cluster()
     with raises(BadInput, "TP8328", closed):
-        command(tmp_path / "none", workers=closed)
+        command(photos, workers=closed)
+
+
+def test_a_result_that_is_up_to_date_needs_no_cluster(
+    exported: Path, small_photos: Path, small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photo that can't be read is tried by each command, and does not count as work."""
+    without_proxy(monkeypatch)
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    monkeypatch.setattr("trtpoets.train.folders.readings._SETTLED_NS", 0)
+    photos = Path(shutil.copytree(small_photos, tmp_path / "photos"))
+    (photos / "ant" / "broken.jpg").write_bytes(b"no photo")
+    engines = Path(shutil.copytree(exported, tmp_path / "engines"))
+    config, closed = small_config(small_weights).retrain, closed_cluster()
+    trained = retrain(photos, "small", config, engines=engines)
+    monkeypatch.setattr("trtpoets.pipeline.retrain.network_from_backbone", lambda *_: pytest.fail("it was computed"))
+    assert retrain(photos, "small", config, engines=engines, workers=closed) == trained
+    other = replace(config, head=replace(config.head, steps=50))
+    with raises(BadInput, "TP8328", closed):
+        retrain(photos, "small", other, engines=engines, workers=closed)
+    read: list[Path] = []
+    monkeypatch.setattr("trtpoets.train.folders.photo_files._check", lambda _, path: read.append(path))
+    with raises(BadInput, "TP8328", closed):
+        retrain(photos, "small", config, engines=engines, workers=closed, force=True)
+    shutil.copy(next((photos / "ant").iterdir()), photos / "ant" / "new.jpg")
+    with raises(BadInput, "TP8328", closed):
+        retrain(photos, "small", config, engines=engines, workers=closed)
+    assert read == []
 
 
 def without_proxy(patch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from trtpoets.core.progress import Progress, silent
 from trtpoets.core.types import FULL_WHITE, Photo, Split
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.extractors import extractor_from_backbone
-from trtpoets.pipeline.ray_workers import device_for_workers, workers_named
+from trtpoets.pipeline.ray_workers import ChosenWorkers
 from trtpoets.pipeline.recorded_commands import bottlenecks_command
 from trtpoets.pipeline.retrain import RetrainConfig, backbone_of, read_dataset
 from trtpoets.pipeline.shards import (
@@ -73,7 +74,8 @@ def bottlenecks(
     again. `workers` are those of `retrain`. Raises BadInput for shards that do not fit to each other, StorageFailed.
     """
     config = config or RetrainConfig()
-    config = replace(config, device=device_for_workers(config.device, workers))
+    workers_to_use = ChosenWorkers(workers, config.device)
+    config = replace(config, device=workers_to_use.device)
     start = time.perf_counter()
     folder = Path(os.path.abspath(user_path(photos)))  # noqa: PTH100 - links stay as the user wrote them
     check_config(config.dataset)
@@ -81,7 +83,9 @@ def bottlenecks(
     files = labelled.files
     names = [os.path.relpath(file.path, folder) for file in files]
     own = [file for file, name in zip(files, names, strict=True) if shard is None or shard.has(name)]
-    checked = checked_files(own, progress, ReadingCache(bottleneck_folder()))
+    checked = checked_files(
+        own, progress, ReadingCache(bottleneck_folder()), before_reading=lambda _: workers_to_use.require()
+    )
     extractor = _extractor(config, _white(folder, labelled, checked, config, shard))
     record = started(folder, names, extractor, config.backbone, shard) if shard is not None else None
     usable = [
@@ -89,7 +93,7 @@ def bottlenecks(
     ]
     stored = bottleneck_cache(extractor, bottleneck_folder()).has([photo.sha256 for photo in usable])
     thumbnails = ThumbnailCache(bottleneck_folder(), extractor.preprocess)
-    with workers_named(workers, folder) as others:
+    with nullcontext() if stored.all() else workers_to_use.connected(folder) as others:
         bottlenecks_from_photos(
             usable, extractor, bottleneck_folder(), progress=progress, pixel_rows=thumbnails, workers=others
         )

@@ -73,14 +73,14 @@ def trained_here(space: Workspace, key: str, dataset: Dataset) -> Dataset | None
     card = open_card(card_of(space.classifier), key, own=True)
     if card is None or card.get("dataset") is None:
         return None
-    recorded = _recorded_dataset(space)
+    recorded = recorded_dataset(space)
     if recorded is not None:
         photos = dataset.photos.with_splits_of(recorded.photos)
         dataset = replace(dataset, photos=photos, families=recorded.families)
     return dataset if dataset.hash == card["dataset"] else None
 
 
-def _recorded_dataset(space: Workspace) -> Dataset | None:
+def recorded_dataset(space: Workspace) -> Dataset | None:
     """Return the dataset of dataset.json; None if the file is missing or damaged, as it will be replaced."""
     try:
         details = open_card(space.dataset)

@@ -29,9 +29,9 @@ from trtpoets.judge.race import AUTO_BACKBONE, Race, RaceConfig
 from trtpoets.pipeline.artefacts import ENGINES, writing
 from trtpoets.pipeline.race_device import RaceDevice, device_of
 from trtpoets.pipeline.race_rounds import Entrant, RaceWork
-from trtpoets.pipeline.ray_workers import device_for_workers, workers_named
+from trtpoets.pipeline.ray_workers import ChosenWorkers
 from trtpoets.pipeline.recorded_commands import race_command, retrain_command
-from trtpoets.pipeline.retrain import RetrainConfig, read_dataset
+from trtpoets.pipeline.retrain import RetrainConfig, before_reading, read_dataset
 from trtpoets.train.backbones import BACKBONES, backbone_named
 from trtpoets.train.downloaded_weights import is_at_hand
 
@@ -73,17 +73,20 @@ def race(
         )
     device = device_of(config.race)
     entrants = _entrants(config.race)
-    own = replace(config, device=device_for_workers(config.device, workers))
+    workers_to_use = ChosenWorkers(workers, config.device)
+    own = replace(config, device=workers_to_use.device)
     space = Workspace(Path(engines), name)
     with writing(space):
-        dataset = read_dataset(photos, config, progress)
+        if force:
+            workers_to_use.require()
+        dataset = read_dataset(photos, config, progress, before_reading(space, workers_to_use))
         key = _key(dataset, config, device, entrants)
         command = race_command(space, photos, config)
         details = None if force else open_card(space.race, key)
         if details is not None:
             return replace(from_json(Race, details, str(space.race)), command=command)
         start = time.perf_counter()
-        with workers_named(workers, dataset.folder) as others:
+        with workers_to_use.connected(dataset.folder) as others:
             work = RaceWork(own, device, dataset, entrants, others, progress)
             decision = work.decided()
         result = Race(

@@ -62,6 +62,40 @@ class NodeVersions(NamedTuple):
     sees_folder: bool
 
 
+class ChosenWorkers:
+    """The workers that the value `name` of `--workers` stands for, and the `device` of the base, which they compute.
+
+    Their name and the device are checked at once; that they can be reached when `require` is called for the first time,
+    which a command does before it reads photos or computes anything. A command whose result is up to date does not
+    call it.
+    """
+
+    def __init__(self, name: str, device: Device) -> None:
+        """Raise BadInput for a name that stands for no workers, and for a GPU, on which they do not compute."""
+        if name and device is Device.GPU:
+            raise BadInput(
+                f"--workers {name} computes on CPUs, not on a GPU", hint="use --device cpu, or omit it", code="TP8327"
+            )
+        if name and name != LOCAL:
+            _address_in(name)
+        self.name = name
+        self.device = Device.CPU if name else device
+        self._checked = False
+
+    def require(self) -> None:
+        """Raise BadInput or MissingDependency if the workers cannot be reached."""
+        if not self._checked:
+            require_workers(self.name)
+            self._checked = True
+
+    @contextmanager
+    def connected(self, folder: Path) -> Iterator[Workers | None]:
+        """Yield the workers, which read the photos in `folder`: see `workers_named`."""
+        self.require()
+        with workers_named(self.name, folder) as workers:
+            yield workers
+
+
 def require_workers(name: str) -> None:
     """Raise now what would keep `workers_named` from connecting, so that it is known before the photos are read.
 
@@ -83,21 +117,6 @@ def require_workers(name: str) -> None:
             hint="start the cluster, ray start --head, or give the address of its head",
             code="TP8328",
         ) from error
-
-
-def device_for_workers(device: Device, workers: str) -> Device:
-    """Return the device of the base: the CPU if `workers` of other processes compute, which are checked.
-
-    Raises BadInput for a GPU, and what `require_workers` raises.
-    """
-    if not workers:
-        return device
-    if device is Device.GPU:
-        raise BadInput(
-            f"--workers {workers} computes on CPUs, not on a GPU", hint="use --device cpu, or omit it", code="TP8327"
-        )
-    require_workers(workers)
-    return Device.CPU
 
 
 @contextmanager

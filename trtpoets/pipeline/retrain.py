@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,8 +32,8 @@ from trtpoets.pipeline.near_copies import (
     copies_details,
     copies_together,
 )
-from trtpoets.pipeline.publish import publish, seal_dataset, trained_here
-from trtpoets.pipeline.ray_workers import device_for_workers, workers_named
+from trtpoets.pipeline.publish import publish, recorded_dataset, seal_dataset, trained_here
+from trtpoets.pipeline.ray_workers import ChosenWorkers
 from trtpoets.pipeline.recorded_commands import retrain_command
 from trtpoets.pipeline.shards import warn_of_incomplete
 from trtpoets.train.backbones import DEFAULT_BACKBONE, Backbone, backbone_named
@@ -41,11 +42,15 @@ from trtpoets.train.classifier import classifier_from_head, load_classifier
 from trtpoets.train.dataset import Dataset, DatasetConfig, dataset_from_folder
 from trtpoets.train.downloaded_weights import weights_id
 from trtpoets.train.finetune_layers import number_to_unfreeze
+from trtpoets.train.folders.photo_files import BeforeReading, unchecked
 from trtpoets.train.folders.readings import ReadingCache
 from trtpoets.train.head import Head
 from trtpoets.train.near_copies.thumbnails import ThumbnailCache
 from trtpoets.train.networks import network_from_backbone
 from trtpoets.train.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _VERSION = 2
 """Increase it when the same photos and configuration may give another classifier."""
@@ -91,7 +96,7 @@ def retrain(
     bottlenecks and the trials of `--unfreeze auto`: "ray" or "ray://HOST:PORT"; by default this process does.
     """
     config = config or RetrainConfig()
-    device = device_for_workers(config.device, workers)
+    workers_to_use = ChosenWorkers(workers, config.device)
     space = Workspace(Path(engines), name)
     with writing(space):
         command = retrain_command(space, photos, config)
@@ -100,7 +105,11 @@ def retrain(
 
             result = race(photos, name, config, engines=engines, force=force, progress=progress, workers=workers)
             config = with_winner(config, result)
-        dataset, backbone, weights = photos_and_backbone(photos, config, progress)
+        if force:
+            workers_to_use.require()
+        dataset, backbone, weights = photos_and_backbone(
+            photos, config, progress, before_reading(space, workers_to_use)
+        )
         key = hash_of(
             [
                 *(_VERSION, dataset.hash, backbone.name, weights, backbone.preprocess.hash, asdict(config.head), name),
@@ -113,12 +122,13 @@ def retrain(
         if current is not None:
             seal_dataset(space, current, command)  # the photos may have been moved
             return load_classifier(space.classifier)
+        workers_to_use.require()
         network = network_from_backbone(backbone, config.weights)
         if config.fine_tuning and config.fine_tuning.unfreeze != AUTO:
             number_to_unfreeze(config.fine_tuning.unfreeze, network)  # a wrong number fails before the bottlenecks
-        extractor = extractor_from_network(network, device)
+        extractor = extractor_from_network(network, workers_to_use.device)
         as_read = dataset
-        with workers_named(workers, dataset.folder) as others:
+        with workers_to_use.connected(dataset.folder) as others:
             dataset, features = dataset_with_features(dataset, extractor, progress, others)
         distorted = _distortions(dataset, features, extractor, config, progress)
         variants = _variants(dataset, extractor, distorted, config.head.seed, progress)
@@ -133,7 +143,7 @@ def retrain(
                 dataset,
                 features,
                 config.device,
-                partial(workers_named, workers, dataset.folder),
+                partial(workers_to_use.connected, dataset.folder),
             )
             tuned = fine_tune(frozen, config.fine_tuning, space.fine_tuning, space.logs, progress)
             network, head, fine_tuning = tuned.network, tuned.head, tuned.details
@@ -183,20 +193,50 @@ def race_of(name: str, config: RetrainConfig, *, engines: Path | str = ENGINES) 
     return open_details(space.race, Race) if config.backbone == AUTO_BACKBONE else None
 
 
-def read_dataset(photos: Path | str, config: RetrainConfig, progress: Progress = silent) -> Dataset:
-    """Return the dataset of a folder. Files that have not changed since an earlier command are not read again."""
+def before_reading(space: Workspace, workers: ChosenWorkers) -> BeforeReading:
+    """Return the function to call with the files that have to be read: there is work to do, so `workers` must answer.
+
+    Files that the dataset of the run left out are read in each command, also if the result is up to date.
+    """
+
+    def require(files: Sequence[Path]) -> None:
+        recorded = recorded_dataset(space) if workers.name else None
+        if recorded is None or not set(files) <= {file.path for file in recorded.left_out}:
+            workers.require()
+
+    return require
+
+
+def read_dataset(
+    photos: Path | str,
+    config: RetrainConfig,
+    progress: Progress = silent,
+    before_reading: BeforeReading = unchecked,
+) -> Dataset:
+    """Return the dataset of a folder. Files that have not changed since an earlier command are not read again.
+
+    `before_reading` is called with the files that have to be read, if there are any.
+    """
     readings = ReadingCache(bottleneck_folder())
-    return dataset_from_folder(user_path(photos), config.dataset, progress, readings=readings)
+    return dataset_from_folder(
+        user_path(photos), config.dataset, progress, readings=readings, before_reading=before_reading
+    )
 
 
 def photos_and_backbone(
-    photos: Path | str, config: RetrainConfig, progress: Progress = silent
+    photos: Path | str,
+    config: RetrainConfig,
+    progress: Progress = silent,
+    before_reading: BeforeReading = unchecked,
 ) -> tuple[Dataset, Backbone, str]:
-    """Return the dataset as it is read, the backbone with the preprocessing for it, and the identity of its weights."""
+    """Return the dataset as it is read, the backbone with the preprocessing for it, and the identity of its weights.
+
+    `before_reading` is that of `read_dataset`.
+    """
     backbone = backbone_of(config)
     # Check a weights file before reading photos, and read the photos before downloading weights.
     weights = weights_id(backbone, config.weights) if config.weights else ""
-    dataset = read_dataset(photos, config, progress)
+    dataset = read_dataset(photos, config, progress, before_reading)
     weights = weights or weights_id(backbone, None)
     return dataset, backbone_for(dataset, config), weights
 

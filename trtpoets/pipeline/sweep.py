@@ -35,9 +35,9 @@ from trtpoets.judge.train_benchmark import RateCurves
 from trtpoets.pipeline.artefacts import ENGINES, writing
 from trtpoets.pipeline.extractors import extractor_from_backbone
 from trtpoets.pipeline.head_training import indices_of_labels, rows_in
-from trtpoets.pipeline.ray_workers import device_for_workers, workers_named
+from trtpoets.pipeline.ray_workers import ChosenWorkers
 from trtpoets.pipeline.recorded_commands import retrain_command, sweep_command
-from trtpoets.pipeline.retrain import RetrainConfig, dataset_with_features, photos_and_backbone
+from trtpoets.pipeline.retrain import RetrainConfig, before_reading, dataset_with_features, photos_and_backbone
 from trtpoets.train.head import Diverged, head_scores, heads_from_bottlenecks
 from trtpoets.train.joint_heads import PATIENCE
 from trtpoets.train.near_copies.grouping import groups_of
@@ -79,10 +79,13 @@ def sweep(
             code="TP8070",
         )
     config = replace(config, head=DEFAULT.applied_to(config.head))
-    device = device_for_workers(config.device, workers)
+    workers_to_use = ChosenWorkers(workers, config.device)
     space = Workspace(Path(engines), name)
     with writing(space):
-        read, backbone, weights = photos_and_backbone(photos, config, progress)
+        if force:
+            workers_to_use.require()
+        before = before_reading(space, workers_to_use)
+        read, backbone, weights = photos_and_backbone(photos, config, progress, before)
         command = sweep_command(space, photos, config)
         settings = [asdict(setting) for setting in SETTINGS]
         key = hash_of(
@@ -92,8 +95,9 @@ def sweep(
         if details is not None:
             return replace(from_json(Sweep, details, str(space.sweep)), command=command)
         start = time.perf_counter()
-        extractor, weights = extractor_from_backbone(backbone, config.weights, device)
-        with workers_named(workers, read.folder) as others:
+        workers_to_use.require()
+        extractor, weights = extractor_from_backbone(backbone, config.weights, workers_to_use.device)
+        with workers_to_use.connected(read.folder) as others:
             dataset, features = dataset_with_features(read, extractor, progress, others)
         folds, comparison = _compared(dataset, features, config.head, progress)
         chosen = comparison.recommended

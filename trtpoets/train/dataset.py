@@ -22,7 +22,7 @@ from trtpoets.core.types import FULL_WHITE, Photo, Split, hash_of
 from trtpoets.train.folders.given_splits import splits_with_given
 from trtpoets.train.folders.layout import CLASS_FOLDERS, Layout
 from trtpoets.train.folders.layout_detection import labelled_files
-from trtpoets.train.folders.photo_files import CheckedFile, checked_files
+from trtpoets.train.folders.photo_files import BeforeReading, CheckedFile, checked_files, unchecked
 from trtpoets.train.photo_table import SPLITS, PhotoTable, TableBuilder, table_of
 from trtpoets.train.split import DatasetConfig, check_config, checked_splits, positions_of, ranked_splits
 
@@ -245,19 +245,20 @@ def dataset_from_folder(
     *,
     ranked: bool = False,
     readings: ReadingCache | None = None,
+    before_reading: BeforeReading = unchecked,
 ) -> Dataset:
     """Read a folder of labelled photos: decode every photo once to check it, hash it, and assign a split.
 
     Labels come from class folders or a label file; splits given by the folder are kept. A file that cannot be used is
     left out with a warning, or is an error with `strict`. `ranked` assigns splits by `ranked_splits`, which works with
     fewer photos, for a classifier that is not trained on them. Files whose readings are in `readings` are not read
-    again. Raises BadInput if the folder, its names or its photos
-    do not form a dataset.
+    again; `before_reading` is called with the others, if there are any. Raises BadInput if the folder, its names or its
+    photos do not form a dataset.
     """
     check_config(config)
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as the user wrote them
     labelled = labelled_files(folder, config)
-    checked = checked_files(labelled.files, progress, readings)
+    checked = checked_files(labelled.files, progress, readings, before_reading)
     return dataset_from_files(folder, labelled.layout, checked, config, ranked=ranked)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,6 @@ from trtpoets.core.threads import map_ahead
 from trtpoets.train.folders.readings import Reading, ReadingCache, identity_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from trtpoets.core.types import Split
     from trtpoets.train.folders.layout import LabelledFile
 
@@ -42,12 +41,24 @@ class CheckedFile:
     split: Split | None = None
 
 
+BeforeReading = Callable[[Sequence[Path]], None]
+"""A function that is called with the files that have to be read, before the first one is."""
+
+
+def unchecked(files: Sequence[Path]) -> None:
+    """Check nothing before `files` are read."""
+
+
 def checked_files(
-    files: Sequence[LabelledFile], progress: Progress = silent, readings: ReadingCache | None = None
+    files: Sequence[LabelledFile],
+    progress: Progress = silent,
+    readings: ReadingCache | None = None,
+    before_reading: BeforeReading = unchecked,
 ) -> list[CheckedFile]:
     """Read, hash and decode every file once, in threads; return the results in the order of `files`.
 
     With `readings`, a file is read only if its reading is not known; those of usable files are added to them.
+    `before_reading` is called first if any file has to be read.
     """
     threads = usable_cores()
     identities = [""] * len(files)
@@ -55,6 +66,9 @@ def checked_files(
     if readings is not None:
         identities = list(map_ahead(lambda file: identity_of(file.path), files, threads, 4 * threads))
         known = readings.of(identities)
+    unread = [file.path for file, reading in zip(files, known, strict=True) if reading is None]
+    if unread:
+        before_reading(unread)
     checked: list[CheckedFile] = []
     added: list[int] = []
 
