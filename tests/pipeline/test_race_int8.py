@@ -51,7 +51,11 @@ def test_features_in_int8_are_near_those_of_fp32(network: RaceNetwork, tmp_path:
     )
     fp32 = network.classifier(head, tmp_path / "fp32.onnx")
     validation = [replace(photo, split=Split.VALIDATION) for photo in photos[24:]]
-    features = int8_features(fp32, photos[:24], validation, photos, tmp_path / "int8.onnx", for_cpu=for_cpu)
+    features, share, time = int8_features(
+        fp32, photos[:24], validation, photos, tmp_path / "int8.onnx", for_cpu=for_cpu
+    )
+    assert share > 0.9
+    assert (time is None) == for_cpu
     (pixels,) = photo_batches(photos, network.backbone.preprocess, len(photos))
     (exact,) = open_session(network.base).run(None, {"photos": pixels})
     assert features.shape == exact.shape

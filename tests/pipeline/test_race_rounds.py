@@ -70,6 +70,36 @@ def test_a_network_without_int8_is_out(tmp_path: Path, given: GivenNetworks) -> 
         race("photos", "y", race_config(*TWO), engines=tmp_path)
 
 
+def test_a_network_that_gains_little_from_int8_is_out_as_quantize_would_not_recommend_it(
+    tmp_path: Path, given: GivenNetworks
+) -> None:
+    given.share_int8 = {"mobilenet_v2": 0.6}
+    result = race("photos", "x", race_config(*TWO), engines=tmp_path)
+    assert result.winner.backbone == "efficientnet_lite0"
+    assert "60%" in result.contestants[1].outcome
+    given.share_int8 = dict.fromkeys(TWO, 0.6)
+    both = race("photos", "y", race_config(*TWO), engines=tmp_path)
+    assert both.int8 is not None and both.int8.share == 0.6
+    assert "60%" in both.int8.doubt and "FP32" in both.int8.doubt  # the device is a CPU
+
+
+def test_the_race_says_where_int8_misses_the_target_of_quantize(tmp_path: Path, given: GivenNetworks) -> None:
+    """The network wins, because it answers right as often as others; but its answers change."""
+    equal = race("photos", "x", race_config(*TWO), engines=tmp_path).int8
+    assert equal is not None and equal.agreement == 1 and equal.drop == 0 and equal.share == 1
+    assert "98 %" in equal.doubt or equal.low >= 0.98
+    given.noise_int8 = dict.fromkeys(TWO, 2.0)
+    changed = race("photos", "y", race_config(*TWO), engines=tmp_path).int8
+    assert changed is not None
+    assert changed.low < changed.agreement < 0.98
+    assert f"{100 * changed.agreement:.1f} % of {changed.photos} photos" in changed.doubt
+    assert "layers in float" in changed.doubt
+
+
+def test_without_int8_there_is_nothing_to_say_about_it(tmp_path: Path, given: GivenNetworks) -> None:
+    assert race("photos", "x", race_config(*TWO, precision=Precision.FP16), engines=tmp_path).int8 is None
+
+
 def test_near_copies_are_in_one_fold(tmp_path: Path, given: GivenNetworks) -> None:
     asked = race_config("efficientnet_lite0", "resnet50", precision=Precision.FP32)
     alone = race("photos", "x", asked, engines=tmp_path).winner.rounds[0]

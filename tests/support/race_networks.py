@@ -49,13 +49,15 @@ def race_config(*candidates: str, **options: Any) -> RetrainConfig:
 class GivenNetworks:
     """`noise` is the standard deviation that each network adds to FEATURES, `noise_int8` that in INT8.
 
-    Networks of `without_int8` cannot be quantised. `judged` are the photos of each network and round, `quantised` the
-    networks that were quantised and their numbers of calibration photos, `calibrated` the sha256 of these photos,
-    `workers` who computed the features. `families` are the near-copies.
+    `share_int8` is the share of the multiply-adds of a network that run in INT8, by default all. Networks of
+    `without_int8` cannot be quantised. `judged` are the photos of each network and round, `quantised` the networks that
+    were quantised and their numbers of calibration photos, `calibrated` the sha256 of these photos, `workers` who
+    computed the features. `families` are the near-copies.
     """
 
     noise: dict[str, float] = field(default_factory=lambda: {"mobilenet_0.25_128": 30.0})
     noise_int8: dict[str, float] = field(default_factory=dict)
+    share_int8: dict[str, float] = field(default_factory=dict)
     without_int8: set[str] = field(default_factory=set)
     judged: list[tuple[str, list[Photo]]] = field(default_factory=list)
     quantised: list[tuple[str, int]] = field(default_factory=list)
@@ -85,14 +87,17 @@ def given_networks(monkeypatch: pytest.MonkeyPatch) -> GivenNetworks:
         given.judged.append((extractor.key, list(photos)))
         return given.features(photos, given.noise.get(extractor.key, 0.0))
 
-    def int8(fp32: str, calibration: Any, validation: Any, photos: Sequence[Photo], *_: Any, **__: Any) -> np.ndarray:
+    def int8(
+        fp32: str, calibration: Any, validation: Any, photos: Sequence[Photo], *_: Any, **__: Any
+    ) -> race_int8.Int8Features:
         if fp32 in given.without_int8:
             raise ConversionFailed(f"{fp32} has no layer for INT8", code="TP9999")
         assert all(photo.split is Split.TRAIN for photo in calibration)
         assert all(photo.split is Split.VALIDATION for photo in validation)
         given.quantised.append((fp32, len(calibration)))
         given.calibrated |= {photo.sha256 for photo in calibration}
-        return given.features(photos, given.noise_int8.get(fp32, given.noise.get(fp32, 0.0)))
+        features = given.features(photos, given.noise_int8.get(fp32, given.noise.get(fp32, 0.0)))
+        return race_int8.Int8Features(features, given.share_int8.get(fp32, 1.0), None)
 
     def latencies(files: Mapping[int, Path], *_: Any) -> dict[int, float]:
         return {number: LATENCIES[path.name] for number, path in files.items()}

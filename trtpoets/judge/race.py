@@ -106,12 +106,31 @@ class Contestant:
 
 
 @dataclass(frozen=True)
+class RaceInt8:
+    """INT8 of the chosen network, compared with its FP32 on `photos` of the last round outside calibration.
+
+    `agreement` is the share of equal answers, 0..1, with its 95 % interval, `drop` the loss of accuracy, as a share,
+    `share` that of the multiply-adds that run in INT8. `doubt` is the reason why `quantize`, which compares on all
+    photos, may recommend another precision, as a sentence without its full stop; "" if there is none.
+    """
+
+    photos: int
+    agreement: float
+    low: float
+    high: float
+    drop: float
+    share: float
+    doubt: str = ""
+
+
+@dataclass(frozen=True)
 class Race:
     """The content of race.json. `photos` is a hash of the photos and their labels, `why` what was decided.
 
     `device` is where the latency was measured, or for which it was `estimated`. `chosen` is the index of the network
     that was chosen. `comparison` is the paired comparison of the chosen network (after) with the most accurate other
-    one of the last round (before). `next` is the command that trains on the chosen network. Test photos take no part.
+    one of the last round (before). `int8` is None if INT8 is not deployed, or if there was nothing to compare. `next`
+    is the command that trains on the chosen network. Test photos take no part.
     """
 
     photos: str
@@ -126,6 +145,7 @@ class Race:
     next: str
     command: str
     comparison: PairedResult | None = field(default=None, metadata=OPTIONAL)
+    int8: RaceInt8 | None = field(default=None, metadata=OPTIONAL)
     schema_version: int = 1
 
     @property

@@ -138,7 +138,7 @@ def recommendation(
     fitted = fitted or fitted_for_choices(space, fp32, progress)
     calibrated = calibrated_photos(space, dataset_in(space))
     comparison = compared(space, (fp32, int8), fitted, calibrated, target, progress)
-    why = _little_gain(share, time)
+    why = little_gain(share, time)
     if why:
         recommended = Recommended(instead, why, comparison.photos, comparison.gate)
     else:
@@ -248,8 +248,11 @@ def compared(
     return ComparedWithFp32(on_choices.photos, gate_from_all_photos(result, target), on_choices.refit_photos)
 
 
-def _little_gain(share: float, time: float | None) -> str:
-    """Return why INT8 is hardly faster than FP16; "" if it is faster, as far as is known."""
+def little_gain(share: float, time: float | None) -> str:
+    """Return why INT8 is hardly faster than FP16; "" if it is faster, as far as is known.
+
+    The arguments are those of `recommendation`.
+    """
     if share < _MIN_SHARE:
         return (
             f"only {share:.0%} of its multiply-adds run in INT8, and with less than {_MIN_SHARE:.0%} the conversions "

@@ -5,7 +5,9 @@ deployed, or estimated for the GPU of a board. Networks that are too slow take n
 FP32, by heads that are cross-fitted on a part of the training and validation photos, which grows from round to round
 (`race_heads`).
 INT8 of the network that would be chosen is made and judged on the photos of the last round (`race_int8`); of another
-one only if this changes the choice. FP16 is judged by the answers of FP32, from which it hardly differs.
+one only if this changes the choice. A network whose INT8 `quantize` would not recommend for its speed does not win;
+whether INT8 agrees with FP32 as `quantize` asks for is measured, and said. FP16 is judged by the answers of FP32, from
+which it hardly differs.
 
 Features are kept, so that an interrupted race continues, and training on the chosen network does not compute them
 again.
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
     from trtpoets.train.dataset import Dataset
 
-_VERSION = 5
+_VERSION = 6
 """Increase it when the same photos and configuration may give another result."""
 
 
@@ -102,9 +104,12 @@ def race(
             next=retrain_command(space, photos, entrants[decision.chosen].applied_to(config)),
             command=command,
             comparison=decision.comparison,
+            int8=work.int8_of(decision.chosen),
         )
         seal_card(space.race, key=key, files=[], details=result)
         _log.info("race: %s", result.why)
+        if result.int8 is not None and result.int8.doubt:
+            _log.warning("%s", result.int8.doubt)
     return result
 
 

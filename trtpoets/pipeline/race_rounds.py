@@ -16,6 +16,7 @@ import numpy as np
 from trtpoets.convert.int8.calibration import CalibrationConfig, calibration_photos, default_photos
 from trtpoets.core.errors import BadInput, ConversionFailed, TrtPoetsError
 from trtpoets.core.files import temporary_folder
+from trtpoets.core.formatting import interval, many, percent
 from trtpoets.core.progress import about
 from trtpoets.core.shell_commands import command
 from trtpoets.core.types import Precision, Split
@@ -25,6 +26,7 @@ from trtpoets.judge.race import (
     Contestant,
     NetworkAnswers,
     RaceDecision,
+    RaceInt8,
     RaceRound,
     decide,
     frontier,
@@ -35,6 +37,8 @@ from trtpoets.judge.race import (
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.extractors import frozen_base
 from trtpoets.pipeline.head_training import indices_of_labels, rows_in
+from trtpoets.pipeline.int8_advice import TARGET
+from trtpoets.pipeline.int8_advice import little_gain as why_little_gain
 from trtpoets.pipeline.race_device import latencies_ms
 from trtpoets.pipeline.race_heads import heads_of_folds
 from trtpoets.pipeline.race_int8 import CALIBRATION_PHOTOS, RaceNetwork, int8_features, int8_for_timing
@@ -99,6 +103,7 @@ class RaceWork:
         self._rounds: dict[int, list[RaceRound]] = {number: [] for number in range(len(entrants))}
         self._outcomes: dict[int, str] = {}
         self._last: dict[int, NetworkAnswers] = {}
+        self._int8: dict[int, RaceInt8] = {}
         self._names = _distinct_names(entrants)
 
     def decided(self) -> RaceDecision:
@@ -138,6 +143,10 @@ class RaceWork:
             )
             for number, entrant in enumerate(self._entrants)
         )
+
+    def int8_of(self, chosen: int) -> RaceInt8 | None:
+        """Return how the INT8 of a network compares with its FP32; None if it was not made."""
+        return self._int8.get(chosen)
 
     def _default(self) -> int | None:
         """Return the number of the default network, with its own weights; None if it takes no part."""
@@ -274,7 +283,7 @@ class RaceWork:
                 counted = counted & ~self._judge_in_int8(chosen, judged)
             except ConversionFailed as error:
                 self._outcomes[chosen] = f"failed: {error.message}"
-                _log.warning("%s has no INT8: %s", self._names[chosen], error.message)
+                _log.warning("%s does not win: %s", self._names[chosen], error.message)
                 del judged.answers[chosen]
                 if not judged.answers:
                     raise
@@ -283,7 +292,10 @@ class RaceWork:
                 self._note(chosen, judged, counted, Precision.INT8)
 
     def _judge_in_int8(self, number: int, judged: _Round) -> np.ndarray:
-        """Replace the answers of a network by those in INT8. Returns which photos it was calibrated with, bool (N,)."""
+        """Replace the answers of a network by those in INT8. Returns which photos it was calibrated with, bool (N,).
+
+        Raises ConversionFailed if there is no INT8, or one that is hardly faster while other networks are left.
+        """
         training = self._dataset.in_split(Split.TRAIN)
         wanted = min(CALIBRATION_PHOTOS, default_photos(len(training), len(self._dataset.labels)))
         unknown = training.at(np.flatnonzero(~np.isin(training.digests, judged.photos.digests)))
@@ -291,7 +303,7 @@ class RaceWork:
         heads = judged.heads[number]
         with temporary_folder() as folder:
             fp32 = self._networks[number].classifier(heads[0], folder / "fp32.onnx")
-            features = int8_features(
+            int8 = int8_features(
                 fp32,
                 calibration,
                 self._dataset.in_split(Split.VALIDATION),
@@ -300,9 +312,26 @@ class RaceWork:
                 for_cpu=self._device.gpu is None,
                 progress=about(self._names[number], self._progress),
             )
-        judged.note_answers(number, features, self._latencies[number])
+        little_gain = why_little_gain(int8.share, int8.time)
+        if little_gain and len(judged.answers) > 1:
+            raise ConversionFailed(
+                f"quantize would not recommend INT8: {little_gain}",
+                hint="race with --precision fp16, or name the network with --backbone",
+                code="TP8099",
+            )
         used = {photo.sha256 for photo in calibration}
-        return np.array([sha256 in used for sha256 in judged.photos.sha256s], bool)
+        calibrated = np.array([sha256 in used for sha256 in judged.photos.sha256s], bool)
+        before, fp32_labels = judged.answers[number], judged.labels[number]
+        judged.note_answers(number, int8.features, self._latencies[number])
+        compared = judged.counted & ~calibrated
+        if compared.any():
+            agreed = fp32_labels[compared] == judged.labels[number][compared]
+            drop = before.only(compared).accuracy - judged.answers[number].only(compared).accuracy
+            low, high = share_interval(agreed, judged.groups[compared])
+            check = RaceInt8(len(agreed), float(agreed.mean()), low, high, drop, int8.share)
+            instead = Precision.FP32 if self._device.gpu is None else Precision.FP16
+            self._int8[number] = replace(check, doubt=_doubt(self._names[number], check, little_gain, instead))
+        return calibrated
 
 
 class _Allowed(NamedTuple):
@@ -317,7 +346,7 @@ class _Allowed(NamedTuple):
 class _Round:
     """The photos of a round with labels, groups and folds, int64 (N,), and the heads and answers of networks.
 
-    `is_all`: there are no more photos.
+    `labels` are the indices of the answered labels, int64 (N,). `is_all`: there are no more photos.
     """
 
     photos: PhotoTable
@@ -327,6 +356,7 @@ class _Round:
     is_all: bool
     heads: dict[int, list[Head]] = field(default_factory=dict)
     answers: dict[int, NetworkAnswers] = field(default_factory=dict)
+    labels: dict[int, np.ndarray] = field(default_factory=dict)
 
     @property
     def counted(self) -> np.ndarray:
@@ -342,7 +372,29 @@ class _Round:
         heads = self.heads[number]
         scores = scores_by_fold(heads, features, self.folds.fold_of, heads[0].weights.shape[1])
         probabilities = scores[np.arange(len(scores)), self.truth]
-        self.answers[number] = NetworkAnswers(scores.argmax(axis=1) == self.truth, probabilities, latency_ms)
+        self.labels[number] = scores.argmax(axis=1)
+        self.answers[number] = NetworkAnswers(self.labels[number] == self.truth, probabilities, latency_ms)
+
+
+def _doubt(name: str, int8: RaceInt8, little_gain: str, instead: Precision) -> str:
+    """Return why `quantize` may recommend the precision `instead` of INT8 for a network; "" if nothing speaks for it.
+
+    `little_gain` is the reason why INT8 is hardly faster. The limits are those of `quantize`.
+    """
+    if little_gain:
+        return f"quantize will recommend {instead.value.upper()} for {name}: {little_gain}"
+    assert TARGET.max_drop is not None and TARGET.min_agreement is not None
+    found = f"INT8 of {name} agrees with FP32 on {percent(int8.agreement)} of {many(int8.photos, 'photo')}"
+    asked = f"{TARGET.min_agreement:g} % that quantize asks for"
+    other = f"keep layers in float, which takes longer, or recommend {instead.value.upper()}"
+    if 100 * int8.agreement < TARGET.min_agreement:
+        return f"{found}, less than the {asked}: it may {other}"
+    if 100 * int8.drop > TARGET.max_drop:
+        loses = f"loses {100 * int8.drop:.1f} points of accuracy there"
+        return f"INT8 of {name} {loses}, more than the {TARGET.max_drop:g} that quantize allows: it may {other}"
+    if 100 * int8.low < TARGET.min_agreement:
+        return f"{found} ({interval(int8.low, int8.high)}), which does not show the {asked}: more photos decide there"
+    return ""
 
 
 def too_few(why: str) -> BadInput:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.support.pages import read
 from tests.support.races import race_result
 from tests.support.report_documents import documents, report_of
 from trtpoets.core.serialization import to_json
+from trtpoets.judge.race import RaceInt8
 from trtpoets.reporting.markdown import markdown_from_report
 from trtpoets.reporting.sections.race_section import race_part, race_section
 from trtpoets.reporting.tables.results import print_table
@@ -37,6 +40,19 @@ def test_estimated_times_are_called_so() -> None:
     assert section.rows[0].mark == "best"
     assert [name for name, _ in section.columns][4:6] == ["accuracy", "rating"]
     assert [str(cell) for cell in section.rows[0].cells[5:6]] == ["84.6 %"]
+
+
+def test_what_is_not_checked_of_int8_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    doubt = "INT8 of mobilenet_v2 agrees with FP32 on 96.0 % of 500 photos"
+    race = replace(race_result(), int8=RaceInt8(500, 0.96, 0.94, 0.97, 0.01, 0.99, doubt))
+    content = documents()
+    content["race"] = to_json(race)
+    text = read(content).text.replace("\u00a0", " ")
+    assert f"But {doubt}." in text
+    assert "agrees with FP32 on 96.0 % (94.0–97.0 %) of 500 photos, and 99 % of its multiply-adds" in text
+    assert "agrees with FP32 on 96.0 % of 500 photos" in markdown_from_report(report_of(content)).replace("\u00a0", " ")
+    print_table("race", race)
+    assert f"But {doubt}." in " ".join(capsys.readouterr().out.split())
 
 
 def test_without_a_race_there_is_no_section() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trtpoets.core.formatting import interval, milliseconds, percent, shown
+from trtpoets.core.formatting import interval, many, milliseconds, percent, shown
 from trtpoets.core.types import Precision
 from trtpoets.reporting.plots import race_plot
 from trtpoets.reporting.sections.section import NUMBER, TEXT, Pictures, Row, Section, Value
@@ -35,7 +35,10 @@ def race_section(report: Report) -> Section | None:
         ],
         rows=[_row(race, contestant) for contestant in _ordered(race)],
         plots=Pictures(lambda: _plots(race)),
-        notes=["Networks that left earlier were judged on fewer photos, so that their accuracy is less certain."],
+        notes=[
+            "Networks that left earlier were judged on fewer photos, so that their accuracy is less certain.",
+            *_about_int8(race),
+        ],
     )
 
 
@@ -58,8 +61,24 @@ def race_part(race: Race) -> Part:
 
 
 def why_sentence(race: Race) -> str:
-    """Return what the race decided, as a sentence."""
-    return f"Result: {race.why}."
+    """Return what the race decided, and what `quantize` may decide otherwise, as sentences."""
+    doubt = f" But {race.int8.doubt}." if race.int8 is not None and race.int8.doubt else ""
+    return f"Result: {race.why}.{doubt}"
+
+
+def _about_int8(race: Race) -> list[str]:
+    """Return how far INT8 of the chosen network was checked."""
+    int8 = race.int8
+    if int8 is None:
+        return []
+    agrees = f"agrees with FP32 on {percent(int8.agreement)} ({interval(int8.low, int8.high)})"
+    text = (
+        f"In the race, INT8 of {shown(race.winner.backbone)} {agrees} of {many(int8.photos, 'photo')}, and "
+        f"{percent(int8.share, 0)} of its multiply-adds run in INT8. It was made from few photos for calibration, "
+        "without layers in float and without a refitted last layer. Whether INT8 is recommended is decided by "
+        "quantize, on all training and validation photos."
+    )
+    return [text]
 
 
 def _how(race: Race) -> str:
