@@ -393,7 +393,8 @@ def _doubt(name: str, int8: RaceInt8, little_gain: str, instead: Precision) -> s
         loses = f"loses {100 * int8.drop:.1f} points of accuracy there"
         return f"INT8 of {name} {loses}, more than the {TARGET.max_drop:g} that quantize allows: it may {other}"
     if 100 * int8.low < TARGET.min_agreement:
-        return f"{found} ({interval(int8.low, int8.high)}), which does not show the {asked}: more photos decide there"
+        shown = f"{found} ({interval(int8.low, int8.high)}), which does not show the {asked}"
+        return f"{shown}: unless its photos show it, it will recommend {instead.value.upper()}"
     return ""
 
 
