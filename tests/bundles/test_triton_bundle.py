@@ -370,6 +370,58 @@ def test_plans_are_built_atomically(parts: BundleInputs, tmp_path: Path) -> None
     assert (
         repository / "tiny_tensorrt_int8" / "tiny_tensorrt_int8" / "1" / "model.plan"
     ).read_text() == "plan\n"  # the old one still serves
+    (folder / "built" / "notes.txt").write_text("logs and unfinished plans are no models")
+    runpy.run_path(str(folder / "selftest.py"))["check_files"]()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "model_repository/tiny_onnx_int8/tiny_onnx_int8/1/model.py",
+        "model_repository/tiny_onnx_int8/other/config.pbtxt",
+        "model_repository/tiny_onnx_int8/tiny_onnx_int8/configs/gpu.pbtxt",
+        "model_repository/tiny_onnx_int8/tiny_onnx_int8/libtriton_own.so",
+        "built/tiny_tensorrt_int8/tiny_tensorrt_int8/1/model.py",
+        "built/own/own/1/model.py",
+        "runtime/trtpoets/own.py",
+        "note.txt",
+    ],
+)
+def test_the_self_test_names_files_that_are_not_of_the_bundle(parts: BundleInputs, tmp_path: Path, place: str) -> None:
+    """Triton would run model.py of a model whose configuration, which may be changed, has the backend "python"."""
+    folder = filled(parts, tmp_path)
+    configuration = folder / "model_repository" / "tiny_onnx_int8" / "tiny_onnx_int8" / "config.pbtxt"
+    configuration.write_text(configuration.read_text().replace("onnxruntime", "python"))
+    (folder / place).parent.mkdir(parents=True, exist_ok=True)
+    (folder / place).write_text("import os")
+    result = run([sys.executable, "-I", "-S", folder / "selftest.py"])
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.endswith(
+        f"Error: {folder} contains files that its manifest does not list: {place}; delete them\n"
+    )
+
+
+def test_the_self_test_names_links_and_counts_what_it_does_not_name(parts: BundleInputs, tmp_path: Path) -> None:
+    folder = filled(parts, tmp_path)
+    check_files = runpy.run_path(str(folder / "selftest.py"))["check_files"]
+    (folder / "model_repository" / "own").symlink_to("/tmp")
+    with pytest.raises(Exception, match="does not list: model_repository/own;"):
+        check_files()
+    for number in range(7):
+        (folder / f"{number}\x1b.txt").write_text("")
+    with pytest.raises(Exception, match=r"does not list: 0\?\.txt, .*4\?\.txt \(and 3 more\);"):
+        check_files()
+
+
+def test_the_self_test_accepts_a_new_version_of_a_model(
+    parts: BundleInputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = filled(parts, tmp_path)
+    version = folder / "model_repository" / "tiny_onnx_int8" / "tiny_onnx_int8" / "2"
+    version.mkdir()
+    (version / "model.onnx").write_text("a newer network")
+    runpy.run_path(str(folder / "selftest.py"))["check_files"]()
+    assert capsys.readouterr().err == f"note: {version}/model.onnx is a version that was added to the bundle\n"
 
 
 def test_measure_runs_perf_analyzer(bundle: Path, tmp_path: Path) -> None:

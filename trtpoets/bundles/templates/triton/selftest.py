@@ -24,6 +24,7 @@ import hashlib
 import http.client
 import json
 import math
+import re
 import signal
 import struct
 import time
@@ -37,14 +38,27 @@ HERE = Path(_HERE)
 CHANGEABLE = (".pbtxt", ".yaml")
 """Suffixes of files that may be changed on the server: the configurations of Triton and Kubernetes."""
 
+VERSION = re.compile(r"(?:model_repository|built)/([^/]+)/\1/[1-9][0-9]*/model\.(?:onnx|plan)")
+"""The network of a version of a model. Another version may be added beside the one of the bundle."""
+
+NAMED = 5
+"""The number of files that a message names."""
+
 
 class SelftestError(Exception):
     """The test cannot run."""
 
 
 def check_files() -> None:
-    """Check every file against the manifest. Raises SelftestError for a changed file that may not be changed."""
-    for name, sha256 in json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))["files"].items():
+    """Check every file against the manifest. Raises SelftestError for a changed file that may not be changed.
+
+    Raises SelftestError for files that are not in the manifest too, except for those that `build-plans` makes in
+    built/, and for added versions of a model. Triton runs the file model.py of a model whose configuration asks for it.
+    """
+    files = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))["files"]
+    present = files_here()
+    plans = {built_name(name): sha256 for name, sha256 in files.items() if name.startswith("to_build/")}
+    for name, sha256 in {**files, **{name: plans[name] for name in present if name in plans}}.items():
         path = HERE / name
         if not path.is_file():
             raise SelftestError(f"{path} is missing")
@@ -53,6 +67,42 @@ def check_files() -> None:
         if not name.endswith(CHANGEABLE):
             raise SelftestError(f"{path} was changed or damaged; copy the bundle here again")
         print(f"note: {path} was changed since the bundle was created", file=sys.stderr)
+
+    versions = [name for name in present if name not in files and VERSION.fullmatch(name)]
+    for name in versions:
+        if not name.startswith("built/"):
+            print(f"note: {HERE / name} is a version that was added to the bundle", file=sys.stderr)
+    extra = [name for name in present if name not in files and name not in plans and name not in versions]
+    if extra:
+        shown = ", ".join("".join(letter if letter.isprintable() else "?" for letter in name) for name in extra[:NAMED])
+        more = f" (and {len(extra) - NAMED} more)" if len(extra) > NAMED else ""
+        raise SelftestError(f"{HERE} contains files that its manifest does not list: {shown}{more}; delete them")
+
+
+def files_here() -> "list[str]":
+    """Return the paths of the files and links of the bundle, sorted, without the manifest.
+
+    Of built/ only the models are listed: Triton sees nothing else in it, such as logs and unfinished plans.
+    """
+    found = []
+    for folder, folders, names in os.walk(HERE, onerror=_raise):
+        at = Path(folder)
+        in_built = at == HERE / "built"
+        if in_built:
+            folders[:] = [name for name in folders if not name.startswith(".part-")]
+        links = [name for name in (*folders, *names) if (at / name).is_symlink()]
+        found += [(at / name).relative_to(HERE).as_posix() for name in ([] if in_built else names) + links]
+    return sorted(set(found) - {"manifest.json", "manifest.json.sig"})
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def built_name(name: str) -> str:
+    """Return where `build-plans` copies a file of to_build/ to."""
+    model, _, rest = name.partition("/")[2].partition("/")
+    return f"built/{model}/{model}/{rest}"
 
 
 def response_of(url: str, method: str, path: str, body: bytes, headers: "dict[str, str]") -> "tuple[int, bytes]":
