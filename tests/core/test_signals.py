@@ -18,7 +18,13 @@ from trtpoets.core import signals
 from trtpoets.core.child_process import Child
 from trtpoets.core.errors import Interrupted, TrtPoetsError
 from trtpoets.core.program import run_program
-from trtpoets.core.signals import exit_code, ignore_until_parent_ends, interrupt_on_signals, interrupted
+from trtpoets.core.signals import (
+    deferring_interrupts,
+    exit_code,
+    ignore_until_parent_ends,
+    interrupt_on_signals,
+    interrupted,
+)
 
 ENDING = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 
@@ -27,6 +33,7 @@ ENDING = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 def _handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The handlers of before, afterwards; nothing was received."""
     monkeypatch.setattr(signals, "_received", [])
+    monkeypatch.setattr(signals, "_deferring", [0])
     kept = {number: signal.getsignal(number) for number in ENDING}
     yield
     for number, handler in kept.items():
@@ -51,6 +58,25 @@ def test_a_signal_ends_work_as_ctrl_c_does(number: signal.Signals, monkeypatch: 
     assert kept and isinstance(calls[0], Interrupted)
     how = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
     assert calls[0].message == f"{how}; what is kept: {NOTHING.what}"
+
+
+def test_an_interrupt_can_be_deferred_and_a_second_one_cannot() -> None:
+    interrupt_on_signals()
+    steps = []
+    with pytest.raises(KeyboardInterrupt), deferring_interrupts():
+        with deferring_interrupts():
+            signal.raise_signal(signal.SIGINT)
+            steps.append("inner")
+        steps.append("outer")
+    assert steps == ["inner", "outer"]
+    with pytest.raises(KeyboardInterrupt), deferring_interrupts():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("the second signal was deferred too")
+    with deferring_interrupts():
+        pass  # nothing is left over
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("number", ENDING)

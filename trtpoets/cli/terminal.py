@@ -16,12 +16,14 @@ from trtpoets.core.console import error_text, json_text, messages, printable, pr
 from trtpoets.core.errors import BadPhoto, MissingDependency
 from trtpoets.core.progress import is_counted
 from trtpoets.core.reading import read_text
+from trtpoets.core.signals import deferring_interrupts
 from trtpoets.core.streams import write_message, writing_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
     from trtpoets.cli.interruption import Kept
@@ -55,13 +57,14 @@ def progress_display(kept: Kept = NOTHING) -> Iterator[Progress]:
 
 @contextmanager
 def _bars() -> Iterator[Progress]:
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Column
 
+    from trtpoets.cli.whole_drawing import whole_drawing_console
+
     # Output to the same terminal is redirected so that it does not overwrite the bars; a pipe gets it unchanged.
     same_terminal = sys.stdout.isatty()
-    console = Console(stderr=True)
+    console = whole_drawing_console()
     room = max(console.width - _BESIDE_NAME, 24)
     name = Column(no_wrap=True, overflow="ellipsis", min_width=20, max_width=room)
     columns = (
@@ -79,7 +82,8 @@ def _bars() -> Iterator[Progress]:
         style = "yellow" if warning else None
         bars.console.print(line, markup=False, highlight=False, style=style, soft_wrap=True)
 
-    with Progress(*columns, console=console, redirect_stdout=same_terminal) as bars, messages(show_message):
+    bars = Progress(*columns, console=console, redirect_stdout=same_terminal)
+    with messages(show_message), _started(bars):
 
         def show(task: str, done: int, total: int) -> None:
             task = printable(task)
@@ -101,6 +105,17 @@ def _bars() -> Iterator[Progress]:
             )
 
         yield show
+
+
+@contextmanager
+def _started(bars: RichProgress) -> Iterator[None]:
+    """Draw the bars within the context. They are drawn for the last time even if another signal arrives meanwhile."""
+    try:
+        bars.start()
+        yield
+    finally:
+        with deferring_interrupts():
+            bars.stop()
 
 
 def show_result(what: str, value: Any, as_json: bool, page: Path | None = None) -> None:

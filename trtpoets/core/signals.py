@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, Iterator
 
 _SAME_SECONDS = 5.0
 """Signals within this time count as one request: systemd sends SIGTERM and SIGHUP together."""
 
 _received: list[int] = []
 _last = [0.0]
+_deferring = [0]
+_is_due = [False]
 
 
 def exit_on_ctrl_c() -> None:
@@ -35,9 +39,40 @@ def interrupt_on_signals() -> None:
     """
     _received.clear()
     _last[0] = 0.0
+    _is_due[0] = False
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         if is_not_ignored(number):
             signal.signal(number, _interrupt)
+
+
+@contextmanager
+def deferring_interrupts() -> Iterator[None]:
+    """Raise the KeyboardInterrupt of a signal at the end of the context instead of within it. Contexts can be nested.
+
+    A second signal raises it at once: what is deferred may wait for a terminal that takes no more text.
+    For short work of the main thread that must not be left half-done; in other threads nothing is raised anyway.
+    """
+    defer_interrupts()
+    try:
+        yield
+    finally:
+        raise_deferred_interrupt()
+
+
+def defer_interrupts() -> None:
+    """Begin what `raise_deferred_interrupt` ends: see `deferring_interrupts`."""
+    if threading.current_thread() is threading.main_thread():
+        _deferring[0] += 1
+
+
+def raise_deferred_interrupt() -> None:
+    """End what `defer_interrupts` began. Raises KeyboardInterrupt if a signal arrived meanwhile."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    _deferring[0] -= 1
+    if _is_due[0] and not _deferring[0]:
+        _is_due[0] = False
+        raise KeyboardInterrupt
 
 
 def ignore_until_parent_ends() -> None:
@@ -80,8 +115,13 @@ def _interrupt(number: int, _: Any) -> None:
     repeated = bool(_received) and number != signal.SIGINT and now - _last[0] < _SAME_SECONDS
     _last[0] = now
     record_signal(number)
-    if not repeated:
-        raise KeyboardInterrupt
+    if repeated:
+        return
+    if _deferring[0] and not _is_due[0]:
+        _is_due[0] = True
+        return
+    _is_due[0] = False
+    raise KeyboardInterrupt
 
 
 def _exit(number: int, _: Any) -> None:
