@@ -11,6 +11,7 @@ import pytest
 from tests.support.all_photos import all_photos
 from tests.support.errors import raises
 from tests.support.pages import HOSTILE, Reader, read
+from tests.support.races import race_result
 from tests.support.report_documents import documents, report_of
 from tests.support.runner_ids import runner
 from trtpoets.core.errors import MissingDependency
@@ -222,8 +223,16 @@ def test_a_pretrained_network_without_photos() -> None:
     assert "Nothing was measured yet." in reader.text
     assert "its head was not trained here" in reader.text
     page = page_from_report(report_of({"spec": content["spec"]}))
-    assert "<code>trtpoets pretrained efficientnet_lite0 --name insects\ntrtpoets report insects</code>" in page
+    first = "trtpoets pretrained efficientnet_lite0 <span>--name</span> insects"  # no line ends within --name
+    assert f"<code>{first}\ntrtpoets report insects</code>" in page
     assert not reader.all("figure")
+
+
+def test_a_long_name_breaks_after_an_underscore() -> None:
+    content = documents()
+    content["race"] = to_json(race_result())
+    page = page_from_report(report_of(content))
+    assert '<th scope="row" class="name">mobilenet_<wbr>v2' in page
 
 
 def test_a_report_of_nothing() -> None:

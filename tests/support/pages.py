@@ -11,7 +11,7 @@ from trtpoets.core.types import Photo
 from trtpoets.reporting import speed_plots
 from trtpoets.reporting.html import page_from_report
 
-_VOID = {"meta", "img", "br"}
+_VOID = {"meta", "img", "br", "wbr"}
 
 
 class Reader(HTMLParser):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,8 @@ from trtpoets.reporting.verdict import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from markupsafe import Markup
+
     from trtpoets.core.types import Photo
     from trtpoets.reporting.model import Report
 
@@ -58,6 +61,7 @@ def page_from_report(report: Report, photos: Mapping[str, Photo] | None = None) 
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_visible
     )
+    environment.filters |= {"breakable": _breakable, "whole_options": _whole_options}
     template = environment.from_string((templates / "page.html").read_text(encoding="utf-8"))
     galleries = galleries_from_report(report, photos or {})
     text = template.render(
@@ -95,6 +99,20 @@ def page_from_report(report: Report, photos: Mapping[str, Photo] | None = None) 
     # Non-breaking spaces keep a unit with its number.
     text = text.replace(" %", "\u00a0%").replace(" ms", "\u00a0ms").replace(" MiB", "\u00a0MiB")
     return shown("\n".join(line for line in text.split("\n") if line.strip()) + "\n", keep="\n")
+
+
+def _breakable(text: str) -> Markup:
+    """Return HTML that breaks a long name after an underscore instead of within a word."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(?<=[^\W_])_(?=[^\W_])", "_<wbr>", escape(text)))  # noqa: S704 - it is escaped
+
+
+def _whole_options(command: str) -> Markup:
+    """Return a command as HTML that has no line break within an option, such as after the hyphens of --name."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(?<!\S)--?[\w-]+", r"<span>\g<0></span>", escape(shown(command))))  # noqa: S704 - it is escaped
 
 
 def _visible(value: Any) -> Any:

@@ -59,7 +59,7 @@ def _markdown(report: Report) -> str:
             parts += _section(table_of.title, table_of, level=3)
     parts += _mistakes(report)
     parts += _section("Training", training_section(report))
-    parts += _section("Learning rates", train_benchmark_section(report), level=3)
+    parts += _section("Speed of training and learning rates", train_benchmark_section(report), level=3)
     parts += _section("Race between networks", race_section(report), level=3)
     sweep = sweep_section(report)
     parts += _section("Sweep", sweep, level=3)
