@@ -16,16 +16,16 @@ from tests.support.clouds import clouds
 from tests.support.errors import raises
 from tests.support.photos import photo_folder
 from trtpoets.core.errors import BadInput
-from trtpoets.core.fine_tuning import Distortions, FineTuneConfig
+from trtpoets.core.fine_tuning import Distortions, FineTuneConfig, PairedResult
 from trtpoets.core.serialization import from_json
 from trtpoets.core.training import HeadConfig
 from trtpoets.core.types import Photo, Split
 from trtpoets.core.workspace import Workspace, open_card
 from trtpoets.judge.cross_fit import CrossFitConfig, folds_of_photos
-from trtpoets.judge.sweep import DEFAULT, SETTINGS, Sweep
+from trtpoets.judge.sweep import DEFAULT, SETTINGS, SettingsComparison, Sweep
 from trtpoets.pipeline import sweep as module
 from trtpoets.pipeline.retrain import RetrainConfig
-from trtpoets.pipeline.sweep import fold_result, sweep
+from trtpoets.pipeline.sweep import _why, fold_result, sweep
 from trtpoets.train.backbones import backbone_named
 from trtpoets.train.dataset import Dataset, DatasetConfig
 from trtpoets.train.photo_table import table_of
@@ -78,6 +78,20 @@ def test_the_result_is_written_and_found_again(tmp_path: Path, given: list[int])
     again = sweep("photos", "insects", longer, engines=tmp_path, force=True)
     assert len(given) == 3
     assert replace(again, seconds=0) == replace(sweep("photos", "insects", longer, engines=tmp_path), seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ending"),
+    [
+        (-0.01, 0.02, "as good as can be told"),
+        (-0.05, -0.01, "recommended"),
+        (0.01, 0.03, "over all folds the default setting is the best"),
+    ],
+)
+def test_the_reason_follows_from_the_interval_of_the_gain(low: float, high: float, ending: str) -> None:
+    middle = (low + high) / 2
+    gain = PairedResult(200, 200, 0.8, 0.8 + middle, low, high, 0.5)
+    assert _why(SettingsComparison((), DEFAULT, gain)).endswith(ending)
 
 
 def test_the_settings_of_the_configuration_are_replaced(tmp_path: Path, given: list[int]) -> None:

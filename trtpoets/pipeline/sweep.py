@@ -231,4 +231,6 @@ def _why(comparison: SettingsComparison) -> str:
         return f"{measured}, so this setting is recommended: {comparison.recommended}"
     if gain.low > 0:
         return f"{measured}, but over all folds the default setting is the best"
+    if gain.high < 0:
+        return f"{measured}, which is worse by more than chance, so the default setting is recommended"
     return f"{measured}, so the default setting is as good as can be told"
