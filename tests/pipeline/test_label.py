@@ -18,6 +18,7 @@ from tests.support.photo_names import names
 from tests.support.photos import make_photo
 from tests.support.tiny import tiny_spec
 from trtpoets import label, label_stream
+from trtpoets.cli.interruption import LABELS
 from trtpoets.core.errors import BadInput, BadPhoto
 from trtpoets.device.runners.fake import FakeRunner
 from trtpoets.pipeline import label as label_module
@@ -168,4 +169,4 @@ def test_ctrl_c_keeps_what_was_printed(
     assert call_main(monkeypatch, "label", "x", str(photos), "--json") == 130
     out, err = capsys.readouterr()
     assert len(json.loads(out)) == 4
-    assert "answers that were printed are complete" in err
+    assert LABELS.what in err
