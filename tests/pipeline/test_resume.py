@@ -100,7 +100,9 @@ def test_a_fine_tuning_that_is_stopped_ends_with_the_same_curve(
         with fine_tuning(small_photos, small_weights, tmp_path / name) as process:
             process.wait(timeout=600)
         assert process.returncode == 0
-        assert not state.exists()
+        assert [path.name for path in state.parent.glob("fine-tuning*")] == []
+        ends = [folder.name.partition("_")[2].partition("_")[2] for folder in (state.parent / "logs").iterdir()]
+        assert sorted(ends) == ["adam-0.0003", "unfreeze-4"]  # TensorBoard shows one curve of each training
         details = json.loads((state.parent / "training.json").read_text())["details"]["fine_tuning"]
         curves.append([details["validation_cross_entropy"], details["train_cross_entropy"], details["best_step"]])
     assert curves[0] == curves[1]

@@ -141,8 +141,18 @@ def fine_tune(
     return Tuned(network, run.head, details, right)
 
 
+def trained_head(checkpoint: Path, key: str) -> Checkpoint:
+    """Return the note that the head of the run with this key was trained and its curves were written.
+
+    A resumed run trains the same head again, and writes its curves for TensorBoard only if there is no note. It begins
+    with `checkpoint` like the other files of a fine-tuning.
+    """
+    return Checkpoint(checkpoint.with_name(f"{checkpoint.name}-head"), key)
+
+
 def delete_checkpoints(checkpoint: Path) -> None:
     """Delete the state of a fine-tuning and of its trials, after the classifier was written. Raises StorageFailed."""
+    trained_head(checkpoint, "").delete()
     for path in (checkpoint, *(_trial_path(checkpoint, place) for place in range(len(_TRIAL_DEPTHS)))):
         Checkpoint(path, "").delete()
 

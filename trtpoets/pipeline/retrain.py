@@ -23,7 +23,7 @@ from trtpoets.pipeline.artefacts import ENGINES, training_in, writing
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.distorted_head import VARIANTS, choose_distortions, variants_of_features
 from trtpoets.pipeline.extractors import Device, extractor_from_network
-from trtpoets.pipeline.finetuning import FrozenRun, delete_checkpoints, fine_tune
+from trtpoets.pipeline.finetuning import FrozenRun, delete_checkpoints, fine_tune, trained_head
 from trtpoets.pipeline.head_training import head_from_features, rows_in
 from trtpoets.pipeline.near_copies import (
     accuracy_of_answers,
@@ -132,10 +132,13 @@ def retrain(
             dataset, features = dataset_with_features(dataset, extractor, progress, others)
         distorted = _distortions(dataset, features, extractor, config, progress)
         variants = _variants(dataset, extractor, distorted, config.head.seed, progress)
-        head, training, judged = _head_and_training(dataset, features, config.head, space.logs, progress, variants)
+        before = trained_head(space.fine_tuning, key)
+        logs = space.logs if before.read() is None else None
+        head, training, judged = _head_and_training(dataset, features, config.head, logs, progress, variants)
         copies = copies_details(as_read, dataset, features, head, config.head)
         fine_tuning = None
         if config.fine_tuning is not None:
+            before.write({})
             frozen = FrozenRun(
                 network,
                 head,
@@ -289,7 +292,7 @@ def _head_and_training(
     dataset: Dataset,
     features: np.ndarray,
     config: HeadConfig,
-    logs: Path,
+    logs: Path | None,
     progress: Progress,
     variants: np.ndarray | None = None,
 ) -> tuple[Head, Training, Accuracy]:
