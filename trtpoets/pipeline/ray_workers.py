@@ -52,6 +52,10 @@ _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 """Environment variables with a proxy through which Ray may reach a cluster that does not accept connections itself."""
 
 
+_CONNECTIONS = 3
+"""How often a connection to a cluster is tried whose server aborts it."""
+
+
 class NodeVersions(NamedTuple):
     """What a node of a cluster has installed, and whether it can read the folder of the photos."""
 
@@ -249,7 +253,7 @@ def _connect(ray: Any, name: str) -> None:
                 logging_level="ERROR",
             )
         else:
-            ray.init(name, log_to_driver=False, logging_level="ERROR")
+            _connect_to_cluster(ray, name)
     except Exception as error:  # Ray raises Exception itself, for example if a node takes too long to start
         ray.shutdown()
         what = "Ray cannot be started here" if name == LOCAL else f"no connection to the Ray cluster at {name}"
@@ -260,6 +264,19 @@ def _connect(ray: Any, name: str) -> None:
             else f"run the same command again; if it fails again, check the cluster: ray status; {_VERSIONS}",
             code="TP8323",
         ) from error
+
+
+def _connect_to_cluster(ray: Any, name: str) -> None:
+    """Connect to a cluster; again if its process for this connection ends while it starts, as gRPC crashes at times."""
+    for left in reversed(range(_CONNECTIONS)):
+        try:
+            ray.init(name, log_to_driver=False, logging_level="ERROR")
+        except ConnectionAbortedError:
+            if not left:
+                raise
+            ray.shutdown()
+        else:
+            return
 
 
 _VERSIONS = "all nodes and this machine need the same versions of Python, Ray, trtpoets and onnxruntime"
