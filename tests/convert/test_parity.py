@@ -35,6 +35,23 @@ def test_a_difference_above_the_limit_names_photo_and_scores() -> None:
         parity_from_scores(SCORES, other, PHOTOS)
 
 
+def test_a_single_score_may_differ_by_rounding() -> None:
+    reference = np.tile(np.array([[0.6, 0.4]], np.float32), (1000, 1))
+    other = reference.copy()
+    other[7] += [5e-4, -5e-4]
+    assert parity_from_scores(reference, other, ()).max_abs == pytest.approx(5e-4, rel=1e-2)
+    for change in (1e-5, -1e-5):  # a wrong graph changes all scores
+        with raises(ConversionFailed, "TP3055", "row 7", "1000 of 1000"):
+            parity_from_scores(reference, other + np.float32(change), ())
+    other[7] += [1e-3, -1e-3]
+    with raises(ConversionFailed, "TP3055", "row 7"):
+        parity_from_scores(reference, other, ())
+    even = reference.copy()
+    even[7] = [0.5001, 0.4999]
+    with raises(ConversionFailed, "TP3055", "row 7", "999 of 1000"):
+        parity_from_scores(even, np.where(even == even[7], even[:, ::-1], even), ())
+
+
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
 def test_a_score_that_is_not_finite_exceeds_any_limit(broken: float) -> None:
     other = SCORES.copy()

@@ -57,7 +57,8 @@ def export(
 ) -> OnnxModel:
     """Export the classifier to engines/<name>/fp32.onnx and compare its scores with TensorFlow.
 
-    Raises ConversionFailed if any score differs by more than 1e-4; later stages then refuse the file.
+    Raises ConversionFailed if a score differs by more than 1e-4, unless only a few do and rounding explains it; later
+    stages then refuse the file.
     """
     space = Workspace(Path(engines), name)
     out = space.onnx(Precision.FP32)
@@ -86,10 +87,10 @@ def compared_export(
 ) -> tuple[OnnxModel, Compared]:
     """Write the FP32 ONNX file of a classifier and compare its scores with the classifier's on `photos`.
 
-    Raises ConversionFailed if they differ by more than 1e-4, or 0.02 if the adopted file computes in float16. The FP32
-    file of an adopted integer network computes without the network's rounding. A variant of it that rounds is compared
-    instead, whose scores may differ by one quantisation step of the original's output; the parity of the FP32 file is
-    recorded without a limit.
+    Raises ConversionFailed if they differ by more than rounding explains (`parity_from_scores`), or by 0.02 if the
+    adopted file computes in float16. The FP32 file of an adopted integer network computes without the network's
+    rounding. A variant of it that rounds is compared instead, whose scores may differ by one quantisation step of the
+    original's output; the parity of the FP32 file is recorded without a limit.
     """
     original = classifier.spec.original
     other_opset = ExportConfig.opset if config.opset != ExportConfig.opset else ExportConfig.opset - 2
