@@ -105,14 +105,16 @@ def _breakable(text: str) -> Markup:
     """Return HTML that breaks a long name after an underscore instead of within a word."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"(?<=[^\W_])_(?=[^\W_])", "_<wbr>", escape(text)))  # noqa: S704 - it is escaped
+    plain = str(escape(text))  # in Python 3.11 re.sub escapes what it puts into Markup
+    return Markup(re.sub(r"(?<=[^\W_])_(?=[^\W_])", "_<wbr>", plain))  # noqa: S704 - it is escaped
 
 
 def _whole_options(command: str) -> Markup:
     """Return a command as HTML that has no line break within an option, such as after the hyphens of --name."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"(?<!\S)--?[\w-]+", r"<span>\g<0></span>", escape(shown(command))))  # noqa: S704 - it is escaped
+    plain = str(escape(shown(command)))  # in Python 3.11 re.sub escapes what it puts into Markup
+    return Markup(re.sub(r"(?<!\S)--?[\w-]+", r"<span>\g<0></span>", plain))  # noqa: S704 - it is escaped
 
 
 def _visible(value: Any) -> Any:
