@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnx import numpy_helper
+import numpy as np
+from onnx import helper, numpy_helper
 
 from tests.support.small_networks import residual_network, saved
 from trtpoets.convert.int8.calibration import CalibrationConfig, Method, calibration_from_photos
@@ -36,3 +37,28 @@ def test_range_search_ignores_values_without_effect_on_the_features(dozen_photos
     best, trials = best_ranges(Int8Evaluator(model, dozen_photos, dozen_photos), [candidates[0], searched])
     assert best is searched
     assert trials["features"].features_db > trials["minmax"].features_db
+
+
+def test_a_tensor_may_have_the_photos_of_a_part_of_a_fixed_batch(dozen_photos: list[Photo], tmp_path: Path) -> None:
+    proto = residual_network()
+    graph = proto.graph
+    graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    nodes = list(graph.node)
+    place = next(number for number, node in enumerate(nodes) if "expand_relu:0" in node.input)
+    for node in nodes[place:]:
+        node.input[:] = ["joined:0" if name == "expand_relu:0" else name for name in node.input]
+    halves = [
+        helper.make_node("Split", ["expand_relu:0", "halves"], ["first:0", "second:0"], name="split", axis=0),
+        helper.make_node("Max", ["first:0", "zero"], ["first_max:0"], name="first_max"),
+        helper.make_node("Max", ["second:0", "zero"], ["second_max:0"], name="second_max"),
+        helper.make_node("Concat", ["first_max:0", "second_max:0"], ["joined:0"], name="joined", axis=0),
+    ]
+    del graph.node[:]
+    graph.node.extend([*nodes[:place], *halves, *nodes[place:]])
+    graph.initializer.extend(
+        [numpy_helper.from_array(np.array([2, 2]), "halves"), numpy_helper.from_array(np.float32(0), "zero")]
+    )
+    model = saved(proto, tmp_path / "fp32.onnx")
+    calibration = calibration_from_photos(model, dozen_photos, CalibrationConfig(method=Method.AUTO))
+    searched = search_ranges(model, calibration, dozen_photos)[0].tensors
+    assert searched["second_max:0"][1] > 0

@@ -217,10 +217,13 @@ class _Search:
         self._order = np.argsort(-noise, kind="stable")
         return db
 
-    def _groups(self, inputs: LiveTensors) -> list[np.ndarray]:
-        """Return the indices of the photos that run together, where these tensors are the inputs."""
+    def _groups(self, inputs: LiveTensors) -> list[np.ndarray] | list[slice]:
+        """Return the indices of the photos that run together, where these tensors are the inputs.
+
+        All photos run at once, by a slice of everything, where the first axis of a tensor is not that of the photos.
+        """
         if not all(self._is_by_photo(name, array) for name, array in inputs.items()):
-            return [np.arange(len(self.exact))]
+            return [slice(None)]
         return [self._order[start : start + _AT_ONCE] for start in range(0, len(self._order), _AT_ONCE)]
 
     def _is_by_photo(self, name: str, array: np.ndarray) -> bool:
