@@ -10,9 +10,10 @@ from tests.support.errors import raises
 from tests.support.small_networks import residual_network, saved
 from trtpoets.convert.int8.gpu_classes import GPU_CLASSES
 from trtpoets.core.errors import BadInput
+from trtpoets.core.onnx_file import open_session
 from trtpoets.core.types import Precision
 from trtpoets.judge.race import RaceConfig
-from trtpoets.pipeline.race_device import device_of, latencies_ms
+from trtpoets.pipeline.race_device import device_of, latencies_ms, measured_ms
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,26 @@ def test_times_are_measured_here_or_estimated_for_a_board(tmp_path: Path) -> Non
     )
     assert 0 < int8 <= 1.5 * fp16
     assert 0 < faster <= fp16
+
+
+def test_a_network_is_timed_when_the_threads_of_the_one_before_are_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(residual_network(), tmp_path / "fp32.onnx").path
+    calls: list[str] = []
+
+    class Session:
+        def __init__(self, name: str) -> None:
+            self._name, self._session = name, open_session(path)
+
+        def get_inputs(self) -> object:
+            return self._session.get_inputs()
+
+        def run(self, outputs: None, inputs: dict[str, object]) -> object:
+            calls.append(self._name)
+            return self._session.run(outputs, inputs)
+
+    monkeypatch.setattr("trtpoets.pipeline.race_device.open_session", lambda file: Session(file.name))
+    monkeypatch.setattr("trtpoets.pipeline.race_device.wait_until_idle", lambda: calls.append("idle"))
+    assert set(measured_ms({1: Path("first"), 2: Path("second")})) == {1, 2}
+    assert calls[:12] == ["idle", *["first"] * 5, "idle", *["second"] * 5]

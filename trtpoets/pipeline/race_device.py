@@ -22,6 +22,7 @@ from trtpoets.device.capability import fast_types_of, fastest
 from trtpoets.device.gpu.libcuda import detect
 from trtpoets.device.jetson.jetpack import CHIPS
 from trtpoets.device.jetson.jetson_names import find_board
+from trtpoets.judge.bench.idle_threads import wait_until_idle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
 _T4 = "t4"
 """The name of the GPU that is accepted besides the Jetson modules."""
 
-_TIMED_RUNS = 21
-"""How often each network is timed at most, in turns with the others."""
+_TURNS, _RUNS_OF_A_TURN = 5, 4
+"""How often each network is timed at most, in turns with the others, and how many runs of a turn are timed."""
 
-_FEWEST_RUNS, _RUN_SECONDS = 5, 0.5
-"""After so many runs, timing ends when the networks have taken so many seconds each on average: on a machine that does
+_FEWEST_TURNS, _TURN_SECONDS = 2, 0.5
+"""After so many turns, timing ends when the networks have taken so many seconds each on average: on a machine that does
 other work, threads that wait for each other cost much processor time, and more runs tell little more."""
 
 
@@ -75,24 +76,29 @@ def latencies_ms(files: Mapping[int, Path], device: RaceDevice, progress: Progre
 
 
 def measured_ms(files: Mapping[int, Path], progress: Progress = silent) -> dict[int, float]:
-    """Return the median milliseconds of each network for one photo, on this CPU. The networks take turns."""
+    """Return the median milliseconds of each network for one photo, on this CPU. The networks take turns.
+
+    A turn begins when the threads of the network before are idle, and with a run that is not timed.
+    """
     sessions = {number: open_session(path) for number, path in files.items()}
     inputs = {}
     for number, session in sessions.items():
         shape = session.get_inputs()[0].shape
         inputs[number] = {INPUT_NAME: np.full((1, *shape[1:]), 127, np.uint8)}
-        session.run(None, inputs[number])
     seconds: dict[int, list[float]] = {number: [] for number in sessions}
     begun = time.perf_counter()
-    for turn in range(_TIMED_RUNS):
-        if turn >= _FEWEST_RUNS and time.perf_counter() - begun > _RUN_SECONDS * len(files):
+    for turn in range(_TURNS):
+        if turn >= _FEWEST_TURNS and time.perf_counter() - begun > _TURN_SECONDS * len(files):
             break
         for number, session in sessions.items():
-            start = time.perf_counter()
+            wait_until_idle()
             session.run(None, inputs[number])
-            seconds[number].append(time.perf_counter() - start)
-        progress("timing networks", turn, _TIMED_RUNS)
-    progress("timing networks", _TIMED_RUNS, _TIMED_RUNS)
+            for _ in range(_RUNS_OF_A_TURN):
+                start = time.perf_counter()
+                session.run(None, inputs[number])
+                seconds[number].append(time.perf_counter() - start)
+        progress("timing networks", turn, _TURNS)
+    progress("timing networks", _TURNS, _TURNS)
     return {number: 1000 * median(values) for number, values in seconds.items()}
 
 

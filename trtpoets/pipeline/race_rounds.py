@@ -37,8 +37,7 @@ from trtpoets.judge.race import (
 from trtpoets.pipeline.cache import bottleneck_folder
 from trtpoets.pipeline.extractors import frozen_base
 from trtpoets.pipeline.head_training import indices_of_labels, rows_in
-from trtpoets.pipeline.int8_advice import TARGET
-from trtpoets.pipeline.int8_advice import little_gain as why_little_gain
+from trtpoets.pipeline.int8_advice import TARGET, little_gain
 from trtpoets.pipeline.race_device import latencies_ms
 from trtpoets.pipeline.race_heads import heads_of_folds
 from trtpoets.pipeline.race_int8 import CALIBRATION_PHOTOS, RaceNetwork, int8_features, int8_for_timing
@@ -312,10 +311,10 @@ class RaceWork:
                 for_cpu=self._device.gpu is None,
                 progress=about(self._names[number], self._progress),
             )
-        little_gain = why_little_gain(int8.share, int8.time)
-        if little_gain and len(judged.answers) > 1:
+        why_slow = little_gain(int8.share, int8.time)
+        if why_slow and len(judged.answers) > 1:
             raise ConversionFailed(
-                f"quantize would not recommend INT8: {little_gain}",
+                f"quantize would not recommend INT8: {why_slow}",
                 hint="race with --precision fp16, or name the network with --backbone",
                 code="TP8099",
             )
@@ -330,7 +329,7 @@ class RaceWork:
             low, high = share_interval(agreed, judged.groups[compared])
             check = RaceInt8(len(agreed), float(agreed.mean()), low, high, drop, int8.share)
             instead = Precision.FP32 if self._device.gpu is None else Precision.FP16
-            self._int8[number] = replace(check, doubt=_doubt(self._names[number], check, little_gain, instead))
+            self._int8[number] = replace(check, doubt=_doubt(self._names[number], check, why_slow, instead))
         return calibrated
 
 
@@ -376,13 +375,13 @@ class _Round:
         self.answers[number] = NetworkAnswers(self.labels[number] == self.truth, probabilities, latency_ms)
 
 
-def _doubt(name: str, int8: RaceInt8, little_gain: str, instead: Precision) -> str:
+def _doubt(name: str, int8: RaceInt8, why_slow: str, instead: Precision) -> str:
     """Return why `quantize` may recommend the precision `instead` of INT8 for a network; "" if nothing speaks for it.
 
-    `little_gain` is the reason why INT8 is hardly faster. The limits are those of `quantize`.
+    `why_slow` is the reason why INT8 is hardly faster. The limits are those of `quantize`.
     """
-    if little_gain:
-        return f"quantize will recommend {instead.value.upper()} for {name}: {little_gain}"
+    if why_slow:
+        return f"quantize will recommend {instead.value.upper()} for {name}: {why_slow}"
     assert TARGET.max_drop is not None and TARGET.min_agreement is not None
     found = f"INT8 of {name} agrees with FP32 on {percent(int8.agreement)} of {many(int8.photos, 'photo')}"
     asked = f"{TARGET.min_agreement:g} % that quantize asks for"

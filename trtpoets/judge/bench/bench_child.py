@@ -39,6 +39,7 @@ from trtpoets.device.runners.gpu import runs_on_gpu
 from trtpoets.device.runners.trt import TensorRtRunner
 from trtpoets.judge.bench.bench_config import BenchConfig, Scenario
 from trtpoets.judge.bench.energy import find_sensor
+from trtpoets.judge.bench.idle_threads import wait_until_idle
 from trtpoets.judge.bench.loadgen import run_loadgen
 from trtpoets.judge.bench.meter import Finished, Meter
 from trtpoets.judge.bench.scenario import LoadgenResult, Served, Streamed, serve, stream
@@ -52,10 +53,6 @@ trtexec does, so that the time to wake a thread is not measured."""
 
 _WARMUP_LIMIT = 10
 """The longest warm-up as a multiple of the shortest one."""
-
-_IDLE_WINDOW, _IDLE_SHARE, _IDLE_LIMIT = 0.005, 0.1, 0.25
-"""The threads of a process are idle if they use less than the share `_IDLE_SHARE` of a core in `_IDLE_WINDOW` seconds.
-`_IDLE_LIMIT` is the time limit in seconds."""
 
 
 def description_from_artefact(artefact: Runnable) -> dict[str, str]:
@@ -184,23 +181,6 @@ def _reply(
         return {kind: to_json(result), "gpu": to_json(load)}
     meter = meters.pop(request["finish"])
     return {"finished": to_json(Finished(tuple(meter.answers.tolist()), meter.fault, peak_memory_mib()))}
-
-
-def wait_until_idle(limit: float = _IDLE_LIMIT) -> bool:
-    """Wait until the threads of this process are idle, for `limit` seconds at most; return whether they are.
-
-    The threads of ONNX Runtime and TensorFlow spin for a while after an inference, in case the next one follows. They
-    would take the cores from the runner that is measured next.
-    """
-    deadline = time.monotonic() + limit
-    while True:
-        used, began = time.process_time(), time.monotonic()
-        time.sleep(_IDLE_WINDOW)
-        now = time.monotonic()
-        if time.process_time() - used < _IDLE_SHARE * (now - began):
-            return True
-        if now >= deadline:
-            return False
 
 
 def _scenario(
